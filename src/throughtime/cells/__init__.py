@@ -1,0 +1,9 @@
+"""Cells: one step of a recurrent network each, as equations. No time, no kernels."""
+
+from throughtime.cells.base import Cell, State, orthogonal_, set_forget_bias_
+from throughtime.cells.elman import Elman
+from throughtime.cells.gru import GRU
+from throughtime.cells.lstm import LSTM
+from throughtime.cells.noise import RecurrentDropout, Zoneout
+
+__all__ = ["GRU", "LSTM", "Cell", "Elman", "RecurrentDropout", "State", "Zoneout", "orthogonal_", "set_forget_bias_"]

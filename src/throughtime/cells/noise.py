@@ -1,0 +1,64 @@
+"""Cells around a cell: the noise that keeps a recurrent network from learning its training set by heart.
+
+The noise comes in with the input, as a pair (x, noise), so that a step stays a pure function and any backend can run it.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.cells.base import State, split_result
+
+
+class RecurrentDropout(nn.Module):
+    """Dropout on what the recurrent products see of the state, with one mask for all steps of a sequence.
+
+        W_hh h_{t-1}   becomes   W_hh (m ⊙ h_{t-1})
+
+    The step takes ((x, m), state), m [B, N] holding 0 or 1/(1-p).
+    Args: cell: one whose `forward` takes `mask`.
+    Raises: TypeError where it does not.
+    Source: Gal, Ghahramani (2016), section 4.
+    """
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        if "mask" not in inspect.signature(cell.forward).parameters:
+            raise TypeError(
+                f"recurrent dropout needs a cell that says where its recurrent product is; give the forward of "
+                f"{type(cell).__name__} a parameter mask=None and multiply it into the state the product sees"
+            )
+        self.cell = cell
+
+    def forward(self, x_and_mask: tuple[Tensor, Tensor], state: State) -> State | tuple[Tensor, State]:
+        x, mask = x_and_mask
+        result: State | tuple[Tensor, State] = self.cell(x, state, mask=mask)
+        return result
+
+
+class Zoneout(nn.Module):
+    """Zoneout: at every step each unit of the state keeps its old value with probability p.
+
+        s_t = k ⊙ s_{t-1} + (1 - k) ⊙ s̃_t
+
+    The step takes ((x, k), state); k has the structure of the state and holds 0 or 1 in training, p in evaluation
+    (the expectation). The output follows where it is the first tensor of the state.
+    Source: Krueger et al. (2017), section 3.
+    """
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x_and_keep: tuple[Tensor, State], state: State) -> State | tuple[Tensor, State]:
+        x, keep = x_and_keep
+        output, new = split_result(self.cell(x, state), state)
+        if isinstance(new, Tensor):
+            assert isinstance(keep, Tensor) and isinstance(state, Tensor)
+            mixed: State = torch.lerp(new, state, keep)
+        else:
+            mixed = tuple(torch.lerp(n, s, k) for n, s, k in zip(new, state, keep, strict=True))
+        return mixed if output is None else (output, mixed)

@@ -1,0 +1,162 @@
+"""RNN, LSTM and GRU: torch.nn's layers by another engine. One import changes, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from throughtime.cells import GRU as GRUCell
+from throughtime.cells import LSTM as LSTMCell
+from throughtime.cells import Cell, Elman, State
+from throughtime.scanning import scan
+
+
+class _Layers(nn.RNNBase):
+    """What the three share: the arguments, weights, checks and messages are torch.nn's; the way through time is `scan`."""
+
+    backend = "auto"  # handed to `scan`
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Run every layer in every direction.
+
+        Args:
+            input: [T, B, I], [B, T, I] with `batch_first`, [T, I] for one sequence, or a PackedSequence.
+            hx: the first states as in torch.nn: [layers · directions, B, N], for the LSTM a pair; None: zeros.
+            lengths: [B]: how much of each sequence is real; packing is not needed. Outputs past it are zero.
+            resets: bool [T, B] ([B, T] with `batch_first`): put zeros back for the state before this step.
+        Returns: (output, last states), shaped as in torch.nn; a PackedSequence for a PackedSequence.
+        Raises: what torch.nn raises for the same mistake; ValueError for lengths or resets that do not fit.
+        """
+        packed = input if isinstance(input, PackedSequence) else None
+        states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
+        if packed is not None:
+            if lengths is not None:
+                raise ValueError("a PackedSequence carries its own lengths; leave out lengths=")
+            self.check_input(packed.data, packed.batch_sizes)
+            x, lengths = pad_packed_sequence(packed)
+        else:
+            assert isinstance(input, Tensor)
+            single = input.dim() == 2
+            if input.dim() not in (2, 3) or any(s.dim() != input.dim() for s in states or ()):
+                return super().forward(input, hx)  # type: ignore[no-any-return]  # raises, in torch.nn's words
+            x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
+            if single and states is not None:
+                states = [s.unsqueeze(1) for s in states]
+            if resets is not None:
+                resets = resets.unsqueeze(1) if single else resets.transpose(0, 1) if self.batch_first else resets
+            self.check_input(x, None)
+        directions = 2 if self.bidirectional else 1
+        if states is None:
+            widths = [self.proj_size or self.hidden_size] + [self.hidden_size] * (self.mode == "LSTM")
+            states = [x.new_zeros(self.num_layers * directions, x.shape[1], n) for n in widths]
+        else:
+            self._check_states(x, states)
+
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            if layer and self.training and self.dropout > 0:
+                x = self._drop(x, packed)
+            outputs = []
+            for direction in range(directions):
+                row = layer * directions + direction
+                first: State = tuple(s[row] for s in states) if self.mode == "LSTM" else states[0][row]
+                output, state, _ = scan(
+                    self._cell(layer, direction),
+                    x,
+                    first,
+                    lengths=lengths,
+                    resets=resets,
+                    reverse=direction == 1,
+                    backend=self.backend,
+                )
+                outputs.append(output)
+                last.append(state)
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+
+        if self.mode == "LSTM":
+            ends: Any = tuple(torch.stack(tensors) for tensors in zip(*last, strict=True))
+        else:
+            ends = torch.stack(last)  # type: ignore[arg-type]
+        if packed is not None:
+            return _repack(x, packed), ends
+        if single:
+            ends = tuple(e.squeeze(1) for e in ends) if self.mode == "LSTM" else ends.squeeze(1)
+            return x.squeeze(1), ends
+        return x.transpose(0, 1) if self.batch_first else x, ends
+
+    def _cell(self, layer: int, direction: int) -> Cell:
+        """A cell over the weights of one layer in one direction."""
+        suffix = f"_l{layer}" + ("_reverse" if direction else "")
+        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
+        weights = {name: getattr(self, name + suffix, None) for name in names}
+        n = self.hidden_size
+        sizes = {"input_size": weights["weight_ih"].shape[1], "hidden_size": n}  # type: ignore[union-attr]
+        if self.mode == "LSTM":
+            return LSTMCell.over(**sizes, state_sizes=(self.proj_size or n, n), **weights)
+        del weights["weight_hr"]
+        if self.mode == "GRU":
+            return GRUCell.over(**sizes, state_sizes=n, **weights)
+        return Elman.over(**sizes, state_sizes=n, nonlinearity=self.mode.removeprefix("RNN_").lower(), **weights)
+
+    def _check_states(self, x: Tensor, states: list[Tensor]) -> None:
+        """torch.nn's check of the shapes of hx, which reads the batch where `batch_first` puts it."""
+        like = x.transpose(0, 1) if self.batch_first else x
+        self.check_forward_args(like, tuple(states) if self.mode == "LSTM" else states[0], None)  # type: ignore[arg-type]
+
+    def _drop(self, x: Tensor, packed: PackedSequence | None) -> Tensor:
+        """Dropout between layers, drawn over the tensor torch.nn draws it over, so that a seed gives the same mask."""
+        if packed is None:
+            return torch.dropout(x, self.dropout, True)
+        data = torch.dropout(_repack(x, packed).data, self.dropout, True)
+        return pad_packed_sequence(packed._replace(data=data))[0]
+
+
+def _repack(x: Tensor, packed: PackedSequence) -> PackedSequence:
+    """Padded [T, B, N] as a PackedSequence in the order of `packed`."""
+    if packed.sorted_indices is not None:
+        x = x.index_select(1, packed.sorted_indices)
+    lengths = (torch.arange(x.shape[1]).unsqueeze(1) < packed.batch_sizes).sum(1)
+    return packed._replace(data=pack_padded_sequence(x, lengths).data)
+
+
+class RNN(_Layers, nn.RNN):
+    """torch.nn.RNN: plain recurrent layers, h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or with ReLU.
+
+    Takes what torch.nn.RNN takes, gives what it gives, shares its state dict both ways; and also `lengths=` and `resets=`.
+
+    >>> import torch, throughtime as tt
+    >>> y, h = tt.RNN(3, 5, num_layers=2)(torch.randn(7, 2, 3))
+    >>> y.shape, h.shape
+    (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
+    """
+
+
+class LSTM(_Layers, nn.LSTM):
+    """torch.nn.LSTM, `proj_size` included. Takes what it takes, gives what it gives; and also `lengths=` and `resets=`.
+
+    >>> import torch, throughtime as tt
+    >>> y, (h, c) = tt.LSTM(3, 5, bidirectional=True, proj_size=2)(torch.randn(7, 2, 3))
+    >>> y.shape, h.shape, c.shape
+    (torch.Size([7, 2, 4]), torch.Size([2, 2, 2]), torch.Size([2, 2, 5]))
+    """
+
+
+class GRU(_Layers, nn.GRU):
+    """torch.nn.GRU. Takes what it takes, gives what it gives; and also `lengths=` and `resets=`.
+
+    >>> import torch, throughtime as tt
+    >>> y, h = tt.GRU(3, 5, batch_first=True)(torch.randn(2, 7, 3), lengths=[7, 4])
+    >>> y.shape, h.shape
+    (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
+    """

@@ -1,0 +1,204 @@
+"""Any cell, stacked, in one direction or both, with the noise that regularises recurrent networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.cells import RecurrentDropout, State, Zoneout, orthogonal_, set_forget_bias_
+from throughtime.scanning import Inputs, initial_state, scan
+
+Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
+
+
+class Recurrent(nn.Module):
+    """A stack of any cell, in one direction or both.
+
+    >>> import torch, throughtime as tt
+    >>> stack = tt.Recurrent(tt.cells.GRU, 3, 5, num_layers=2, bidirectional=True, dropout=0.1)
+    >>> outputs, state = stack(torch.randn(7, 2, 3), lengths=[7, 4])
+    >>> outputs.shape, len(state), len(state[0]), state[0][0].shape
+    (torch.Size([7, 2, 10]), 2, 2, torch.Size([2, 5]))
+
+    Args:
+        cell: called as `cell(input_size, hidden_size)` for every layer and direction: a cell class, ours, torch.nn's or one's
+            own, or a functools.partial of one; or a module, used as it is where there is one layer and direction.
+        input_size: I. hidden_size: N. num_layers: how many above each other.
+        bidirectional: run each layer both ways and set the outputs side by side.
+        dropout: on the inputs of every layer but the first.
+        variational: draw one mask of `dropout` for all steps of a sequence (Gal, Ghahramani 2016) in place of one a step.
+        recurrent_dropout: on what the recurrent products see of the state, one mask for all steps (same, section 4).
+        zoneout: at each step each unit of the state keeps its old value with this probability (Krueger et al. 2017).
+        residual: add a layer's input to its output wherever their sizes agree.
+        learn_initial_state: the first state is a parameter, zeros at first.
+        orthogonal: make the recurrent weights of each gate orthogonal (Saxe et al. 2014).
+        forget_bias: the first value of the forget gate's bias (Jozefowicz et al. 2015: 1); None leaves the cell's own.
+        batch_first: inputs and outputs are [B, T, ...].
+        backend: handed to `scan`.
+    Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
+    """
+
+    def __init__(
+        self,
+        cell: Callable[[int, int], nn.Module] | nn.Module,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        residual: bool = False,
+        learn_initial_state: bool = False,
+        orthogonal: bool = False,
+        forget_bias: float | None = None,
+        batch_first: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name} must be at least 0 and under 1, got {rate}")
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.directions = 2 if bidirectional else 1
+        if variational and not (dropout > 0 and num_layers > 1):
+            raise ValueError(
+                "variational says how dropout between layers is drawn; it needs dropout and num_layers over 1"
+            )
+        if isinstance(cell, nn.Module) and num_layers * self.directions > 1:
+            raise TypeError("a module is one cell; pass its class to have one for every layer and direction")
+        self.dropout, self.variational = dropout, variational
+        self.recurrent_dropout, self.zoneout = recurrent_dropout, zoneout
+        self.residual, self.batch_first, self.backend = residual, batch_first, backend
+
+        self.cells = nn.ModuleList()
+        width = input_size
+        for _ in range(num_layers):
+            for _ in range(self.directions):
+                made = cell if isinstance(cell, nn.Module) else cell(width, hidden_size)
+                if orthogonal:
+                    orthogonal_(made)
+                if forget_bias is not None:
+                    set_forget_bias_(made, forget_bias)
+                self.cells.append(made)
+            width = self._output_size(self.cells[-1]) * self.directions
+        self.output_size = width
+        if recurrent_dropout > 0:
+            RecurrentDropout(self.cells[0])  # raises where the cell cannot have it
+        self.first_states = nn.ParameterList()
+        if learn_initial_state:
+            for made in self.cells:
+                for tensor in _tensors(initial_state(made, 1)):
+                    self.first_states.append(nn.Parameter(tensor.squeeze(0)))
+
+    def forward(
+        self,
+        inputs: Tensor,
+        state: Stack | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor, Stack]:
+        """Run the stack over sequences.
+
+        Args:
+            inputs: [T, B, I], or [B, T, I] with `batch_first`.
+            state: what a former call returned, to go on from there; None: the initial state.
+            lengths, resets: as in `scan`; resets are [B, T] with `batch_first`.
+        Returns: outputs [T, B, N · directions] ([B, T, ...] with `batch_first`), and `state[layer][direction]`.
+        """
+        x = inputs.transpose(0, 1) if self.batch_first else inputs
+        if resets is not None and self.batch_first:
+            resets = resets.transpose(0, 1)
+        initial = self.initial_state(x.shape[1])
+        state = initial if state is None else state
+        last = []
+        for layer in range(self.num_layers):
+            if layer:
+                x = self._drop(x)
+            ends, outputs = [], []
+            for direction in range(self.directions):
+                cell = self.cells[layer * self.directions + direction]
+                first = state[layer][direction]
+                step, noisy = self._with_noise(cell, x, first)
+                output, end, _ = scan(
+                    step,
+                    noisy,
+                    first,
+                    initial=initial[layer][direction],
+                    lengths=lengths,
+                    resets=resets,
+                    reverse=direction == 1,
+                    backend=self.backend,
+                )
+                outputs.append(output)
+                ends.append(end)
+            output = outputs[0] if self.directions == 1 else torch.cat(outputs, -1)
+            x = output + x if self.residual and output.shape == x.shape else output
+            last.append(tuple(ends))
+        return x.transpose(0, 1) if self.batch_first else x, tuple(last)
+
+    def initial_state(self, batch: int) -> Stack:
+        """The state before the first step: the learned one, or zeros."""
+        learned = iter(self.first_states)
+
+        def one(cell: nn.Module) -> State:
+            zeros = initial_state(cell, batch)
+            if not len(self.first_states):
+                return zeros
+            grown = tuple(next(learned).expand(batch, -1) for _ in _tensors(zeros))
+            return grown if isinstance(zeros, tuple) else grown[0]
+
+        n = self.directions
+        return tuple(tuple(one(c) for c in self.cells[i * n : (i + 1) * n]) for i in range(self.num_layers))  # type: ignore[union-attr]
+
+    def _with_noise(self, cell: nn.Module, x: Tensor, first: State) -> tuple[nn.Module, Inputs]:
+        """The cell inside the wrappers whose noise is on, and its inputs with that noise beside them."""
+        step, inputs = cell, x
+        steps = x.shape[0]
+        if self.recurrent_dropout > 0 and self.training:
+            step = RecurrentDropout(step)
+            mask = _mask(_tensors(first)[0], self.recurrent_dropout)
+            inputs = (inputs, mask.expand(steps, *mask.shape))  # type: ignore[assignment]
+        if self.zoneout > 0:
+            step = Zoneout(step)
+            keep = []
+            for s in _tensors(first):
+                if self.training:
+                    keep.append((torch.rand(steps, *s.shape, device=s.device) < self.zoneout).to(s.dtype))
+                else:
+                    keep.append(torch.full_like(s, self.zoneout).expand(steps, *s.shape))
+            inputs = (inputs, tuple(keep) if isinstance(first, tuple) else keep[0])  # type: ignore[assignment]
+        return step, inputs
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if self.dropout == 0 or not self.training:
+            return x
+        return x * _mask(x[0], self.dropout) if self.variational else torch.dropout(x, self.dropout, True)
+
+    def _output_size(self, cell: nn.Module) -> int:
+        """The width of a cell's output: said by the cell, or that of its first state tensor."""
+        size = getattr(cell, "output_size", None)
+        return int(size) if size is not None else int(_tensors(initial_state(cell, 1))[0].shape[-1])
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"]
+        for name in ("dropout", "variational", "recurrent_dropout", "zoneout", "residual", "batch_first"):
+            if getattr(self, name):
+                parts.append(f"{name}={getattr(self, name)}")
+        return ", ".join(parts + ["bidirectional=True"] * (self.directions == 2))
+
+
+def _mask(like: Tensor, rate: float) -> Tensor:
+    """0 with probability `rate`, else 1/(1-rate)."""
+    return (torch.rand_like(like) >= rate).to(like.dtype) / (1 - rate)
+
+
+def _tensors(state: State) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)

@@ -1,0 +1,84 @@
+"""A step through time: `scan`, the one door. (The package is not called `scan`, or it would hide the function of that name.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from throughtime.cells import State
+from throughtime.scanning.backends import Explanation, choose, explain_call
+from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
+
+__all__ = ["Explanation", "Inputs", "Scanned", "explain", "initial_state", "scan"]
+
+
+def scan(
+    cell: nn.Module,
+    inputs: Inputs,
+    state: State | None = None,
+    *,
+    initial: State | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    reverse: bool = False,
+    resets: Tensor | None = None,
+    record: tuple[str, ...] = (),
+    backend: str = "auto",
+) -> Scanned:
+    """Run one step of a recurrent network through time.
+
+        s_t, y_t = cell(x_t, s_{t-1})        for t = 0 … T-1, or T-1 … 0
+
+    >>> import torch, throughtime as tt
+    >>> cell = tt.cells.GRU(3, 5)
+    >>> outputs, state, _ = tt.scan(cell, torch.randn(7, 2, 3), lengths=[7, 4])
+    >>> outputs.shape, state.shape
+    (torch.Size([7, 2, 5]), torch.Size([2, 5]))
+    >>> bool((outputs[4:, 1] == 0).all())
+    True
+
+    Args:
+        cell: any module with `forward(x, state) -> state` or `-> (output, state)`: ours, torch.nn's, one's own.
+        inputs: [T, B, I], or a tuple (of tuples) of such tensors where a step takes several.
+        state: what the first step starts from: [B, N] or a tuple of such; None: `initial`.
+        initial: what `resets` put back; None: the cell's `initial_state`, else zeros.
+        lengths: [B] whole numbers from 0 to T: how much of each sequence is real. Past its length a sequence's state
+            stands still, its outputs and records are zero, and what stands in its inputs has no effect.
+        reverse: run from the last step to the first (of each sequence's real part).
+        resets: bool [T, B]: put the initial state back before this step.
+        record: names of inner values the cell watches, to return for every step.
+        backend: "auto" takes the best that can run this; a name ("torch", "reference") takes that one or raises.
+
+    Returns: `Scanned(outputs [T, B, N], state, records)`; records maps each name to [T, B, ...].
+    Raises: ValueError or TypeError where shapes, lengths or names do not fit; RuntimeError where a named backend cannot run
+        the call, saying why.
+    """
+    call = make_call(
+        cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
+    )
+    return choose(call, backend).run(call)
+
+
+def explain(
+    cell: nn.Module,
+    inputs: Inputs,
+    state: State | None = None,
+    *,
+    initial: State | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    reverse: bool = False,
+    resets: Tensor | None = None,
+    record: tuple[str, ...] = (),
+    backend: str = "auto",
+) -> Explanation:
+    """Which backend `scan` would run this call on, and why each of the others does not. Takes what `scan` takes.
+
+    >>> import torch, throughtime as tt
+    >>> print(tt.explain(tt.cells.GRU(3, 5), torch.randn(7, 2, 3), record=("update",)))
+    runs on 'reference'
+    not on 'torch': the kernel does not show inner values (update)
+    """
+    call = make_call(
+        cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
+    )
+    return explain_call(call, backend)

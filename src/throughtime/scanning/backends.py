@@ -1,0 +1,66 @@
+"""Who can run what, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from throughtime.errors import unknown
+from throughtime.scanning import native, reference
+from throughtime.scanning.call import Call, Scanned
+
+
+class Backend(Protocol):
+    """A way to run a scan."""
+
+    name: str
+
+    def why_not(self, call: Call) -> str | None:
+        """Why it cannot run this call, in a sentence; None where it can."""
+
+    def run(self, call: Call) -> Scanned:
+        """Run it."""
+
+
+BACKENDS: tuple[Backend, ...] = (native, reference)  # type: ignore[assignment]  # modules; the best first
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend runs a call, and why each of the others does not.
+
+    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot.
+    """
+
+    chosen: str
+    reasons: dict[str, str | None]
+
+    def __str__(self) -> str:
+        lines = [f"runs on {self.chosen!r}"]
+        for backend, reason in self.reasons.items():
+            if reason is not None:
+                lines.append(f"not on {backend!r}: {reason}")
+            elif backend != self.chosen:
+                lines.append(f"{backend!r} could run it too")
+        return "\n".join(lines)
+
+
+def choose(call: Call, backend: str) -> Backend:
+    """The backend called `backend`, or for "auto" the first that can.
+
+    Raises: ValueError where the name is unknown; RuntimeError where the named backend cannot run the call, with its reason.
+    """
+    if backend == "auto":
+        return next(b for b in BACKENDS if b.why_not(call) is None)
+    for candidate in BACKENDS:
+        if candidate.name == backend:
+            reason = candidate.why_not(call)
+            if reason is not None:
+                raise RuntimeError(f"backend {backend!r} cannot run this: {reason}; use backend='auto'")
+            return candidate
+    raise ValueError(unknown("backend", backend, ["auto", *(b.name for b in BACKENDS)]))
+
+
+def explain_call(call: Call, backend: str) -> Explanation:
+    """`explain` for a checked call."""
+    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS})

@@ -1,0 +1,166 @@
+"""What is asked of a scan, checked, in one value that every backend takes.
+
+Shapes: T time, B batch, I input, N hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.cells import State
+
+Inputs = Tensor | tuple[Any, ...]  # [T, B, I], or a tuple (of tuples) of them: what one step is given
+
+
+class Scanned(NamedTuple):
+    """What a scan gives: outputs [T, B, N]; the state after each sequence's last step; records, name -> [T, B, ...]."""
+
+    outputs: Tensor
+    state: State
+    records: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A checked call of `scan`: all that a backend needs to know."""
+
+    cell: nn.Module
+    inputs: Inputs
+    state: State
+    initial: State
+    lengths: Tensor | None
+    reverse: bool
+    resets: Tensor | None
+    record: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        return int(first_leaf(self.inputs).shape[0])
+
+    @property
+    def batch(self) -> int:
+        return int(first_leaf(self.inputs).shape[1])
+
+    def forwards(self) -> tuple[Call, Callable[[Tensor], Tensor]]:
+        """The same call with time turned so that it runs forwards, and what turns a [T, B, ...] result back."""
+        if not self.reverse:
+            return self, lambda value: value
+        if self.lengths is None:
+
+            def turn(value: Tensor) -> Tensor:
+                return value.flip(0)
+        else:
+            t_T1 = torch.arange(self.steps, device=self.lengths.device).unsqueeze(1)
+            index_TB = torch.where(t_T1 < self.lengths, self.lengths - 1 - t_T1, t_T1)
+
+            def turn(value: Tensor) -> Tensor:
+                index = index_TB.reshape(index_TB.shape + (1,) * (value.dim() - 2))
+                return value.gather(0, index.expand_as(value))
+
+        resets = None if self.resets is None else turn(self.resets)
+        return replace(self, inputs=map_leaves(turn, self.inputs), resets=resets, reverse=False), turn
+
+
+def first_leaf(inputs: Inputs) -> Tensor:
+    """The first tensor of a tensor or nested tuple."""
+    while not isinstance(inputs, Tensor):
+        inputs = inputs[0]
+    return inputs
+
+
+def leaves(inputs: Inputs) -> list[Tensor]:
+    """All tensors of a tensor or nested tuple, in order."""
+    return [inputs] if isinstance(inputs, Tensor) else [leaf for part in inputs for leaf in leaves(part)]
+
+
+def map_leaves(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """`function` of every tensor, in the same structure."""
+    if isinstance(inputs, Tensor):
+        return function(inputs)
+    return tuple(map_leaves(function, part) for part in inputs)
+
+
+def map_states(function: Callable[..., Tensor], *states: State) -> State:
+    """`function` of the corresponding tensors of states, in their structure."""
+    if isinstance(states[0], Tensor):
+        return function(*states)
+    return tuple(function(*tensors) for tensors in zip(*states, strict=True))
+
+
+def where_rows(rows_B: Tensor, state: State, other: State) -> State:
+    """`state` in the rows that are true, `other` in the rest."""
+    return map_states(lambda s, o: torch.where(rows_B.unsqueeze(-1), s, o), state, other)
+
+
+def make_call(
+    cell: nn.Module,
+    inputs: Inputs,
+    state: State | None,
+    *,
+    initial: State | None,
+    lengths: Tensor | list[int] | None,
+    reverse: bool,
+    resets: Tensor | None,
+    record: tuple[str, ...],
+) -> Call:
+    """Check what `scan` was given. Raises: ValueError, TypeError, whose message says what to do."""
+    tensors = leaves(inputs)
+    for tensor in tensors:
+        if tensor.dim() < 2:
+            raise ValueError(f"inputs must be [T, B, ...], got {list(tensor.shape)}; unsqueeze the missing dimension")
+        if tensor.shape[:2] != tensors[0].shape[:2]:
+            raise ValueError(f"inputs differ in T, B: {list(tensors[0].shape[:2])} and {list(tensor.shape[:2])}")
+    steps, batch = (int(n) for n in tensors[0].shape[:2])
+    device = tensors[0].device
+    if initial is None:
+        initial = initial_state(cell, batch, device=device, like=state)
+    if state is None:
+        state = initial
+    for tensor in state if isinstance(state, tuple) else (state,):
+        if tensor.dim() < 1 or tensor.shape[0] != batch:
+            raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
+    if lengths is not None:
+        lengths = torch.as_tensor(lengths, device=device)
+        if lengths.shape != (batch,) or lengths.dtype.is_floating_point:
+            raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
+        lengths = lengths.long()
+        if batch and not (0 <= int(lengths.min()) and int(lengths.max()) <= steps):
+            raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
+    if resets is not None and (resets.shape != (steps, batch) or resets.dtype != torch.bool):
+        raise ValueError(
+            f"resets must be bool [T, B] = {[steps, batch]}, got {resets.dtype} {list(resets.shape)}; use resets.bool()"
+        )
+    if resets is not None and lengths is not None:  # past its length a state stands still
+        resets = resets & (torch.arange(steps, device=device).unsqueeze(1) < lengths)
+    if isinstance(record, str):
+        raise TypeError(f"record is a tuple of names, got the string {record!r}; write ({record!r},)")
+    return Call(cell, inputs, state, initial, lengths, reverse, resets, tuple(record))
+
+
+def initial_state(
+    cell: nn.Module, batch: int, *, device: torch.device | None = None, like: State | None = None
+) -> State:
+    """What a cell starts from: its own `initial_state`; for torch.nn's cells, and otherwise in the shape of `like`, zeros.
+
+    Raises: TypeError where nothing says what shape the state has.
+    """
+    inner = cell
+    while not hasattr(inner, "initial_state") and isinstance(getattr(inner, "cell", None), nn.Module):
+        inner = inner.cell  # type: ignore[assignment]  # a wrapper: its state is that of the cell inside
+    if hasattr(inner, "initial_state"):
+        made: State = inner.initial_state(batch, device=device)  # type: ignore[operator]
+        return made
+    if isinstance(inner, nn.RNNCellBase):
+        zeros = inner.weight_hh.new_zeros(batch, inner.hidden_size, device=device)  # type: ignore[operator]
+        return (zeros, zeros) if isinstance(inner, nn.LSTMCell) else zeros
+    if like is not None:
+        return map_states(torch.zeros_like, like)
+    raise TypeError(
+        f"{type(cell).__name__} does not say what it starts from: pass state=, "
+        f"or give it a method initial_state(batch, *, device=None)"
+    )

@@ -1,0 +1,76 @@
+"""Imports point one way, as the design says: a room knows only the rooms below it."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent / "src" / "throughtime"
+
+# room -> the rooms it may import from, beside itself; errors and config are below everything
+BELOW = {
+    "errors": set(),
+    "config": {"errors"},
+    "cells": {"errors"},
+    "scanning": {"cells", "errors"},
+    "layers": {"scanning", "cells", "errors"},
+    "models": {"layers", "scanning", "cells", "errors"},
+    "decode": {"errors"},
+    "runs": {"config", "errors"},
+    "tasks": {"models", "decode", "runs", "config", "errors"},
+    "training": {"tasks", "runs", "config", "errors"},
+}
+ROOT = {"__init__"}  # what users import
+TOP = {"cli", "__main__"}  # may import everything
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms():
+    for path in sorted(SOURCE.rglob("*.py")):
+        yield path, path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_every_room_is_in_the_plan():
+    unknown = {room for _, room in rooms()} - set(BELOW) - ROOT - TOP
+    assert not unknown, f"rooms without a place in the import rule: {unknown}"
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for path, room in rooms():
+        if room in TOP | ROOT:
+            continue
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] != "throughtime" or len(parts) < 2:
+                continue
+            if parts[1] != room and parts[1] not in BELOW[room]:
+                wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_cells_know_only_torch():
+    allowed = {"torch", "throughtime", "math", "typing", "collections", "contextlib", "contextvars", "inspect"}
+    for path, room in rooms():
+        if room == "cells":
+            found = {name.split(".")[0] for name in imports(path)} - allowed - {"__future__"}
+            assert not found, f"{path.name} imports {found}"
+
+
+def test_only_the_reference_loops_over_time():
+    """No other file of cells, scanning, layers or models steps through time in Python."""
+    for path, room in rooms():
+        if room not in {"cells", "scanning", "layers", "models"} or path.name == "reference.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.For, ast.comprehension)):
+                source = ast.unparse(node.iter)
+                assert "range(steps" not in source and "call.steps" not in source.replace(
+                    "zip([0, *cuts], [*cuts, call.steps]", ""
+                ), f"{path.name}: loops over {source}"
