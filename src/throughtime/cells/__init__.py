@@ -6,4 +6,17 @@ from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
 from throughtime.cells.noise import RecurrentDropout, Zoneout
 
-__all__ = ["GRU", "LSTM", "Cell", "Elman", "RecurrentDropout", "State", "Zoneout", "orthogonal_", "set_forget_bias_"]
+NAMED: dict[str, type[Cell]] = {"elman": Elman, "gru": GRU, "lstm": LSTM}  # as in settings and on the command line
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "NAMED",
+    "Cell",
+    "Elman",
+    "RecurrentDropout",
+    "State",
+    "Zoneout",
+    "orthogonal_",
+    "set_forget_bias_",
+]

@@ -129,7 +129,7 @@ def make_call(
         if lengths.shape != (batch,) or lengths.dtype.is_floating_point:
             raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
         lengths = lengths.long()
-        if batch and not (0 <= int(lengths.min()) and int(lengths.max()) <= steps):
+        if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
             raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
     if resets is not None and (resets.shape != (steps, batch) or resets.dtype != torch.bool):
         raise ValueError(

@@ -1,0 +1,107 @@
+"""The command line: a file a verb. stdout is data; words and progress go to stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import ValidationError as CycloptsValidationError
+from pydantic import ValidationError
+
+import throughtime
+from throughtime.errors import UserError, unknown
+from throughtime.tasks.base import TASKS
+
+VERBS = {
+    "evaluate": "Score a model on files.",
+    "generate": "Let a model write.",
+    "predict": "What a model makes of each line.",
+    "info": "What a run is, trained on what, for how long, with what scores.",
+    "demo": "Train a small model on the text every Python carries, and let it write.",
+    "bench": "Speed, side by side with torch.nn.",
+}
+
+
+def build_app() -> App:
+    """All verbs; the module of each is imported when it is called."""
+    app = App(
+        name="throughtime",
+        help="Recurrent neural networks, from a file to a trained network that answers.",
+        version=throughtime.__version__,
+        help_format="plaintext",
+    )
+    train = App(name="train", help="Train a network on files, into a run folder.")
+    for task, (_, words) in TASKS.items():
+        train.command(f"throughtime.cli.train:{task}", name=task, help=words)
+    app.command(train)
+    for verb, words in VERBS.items():
+        app.command(f"throughtime.cli.{verb}:{verb}", name=verb, help=words)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    warnings.showwarning = _show_warning
+    app = build_app()
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except UserError as error:
+        return _fail(str(error), debug)
+    except UnknownOptionError as error:
+        return _fail(_unknown_option(error), debug)
+    except CycloptsValidationError as error:
+        return _fail(_validation(error), debug)
+    except CycloptsError as error:
+        return _fail(str(error), debug)
+    except KeyboardInterrupt as error:
+        print(f"throughtime: {str(error) or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (this is a fault of throughtime; --debug shows where)", debug, 1)
+
+
+def _fail(message: str, debug: bool, code: int = 2) -> int:
+    if debug:
+        traceback.print_exc()
+    print("throughtime: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    name = error.token.keyword or error.token.value
+    names = [n for argument in error.argument_collection or () for n in argument.names]
+    return unknown("option", name, names) + " (--help lists them)" if names else str(error)
+
+
+def _validation(error: CycloptsValidationError) -> str:
+    """One line for a value out of range: the option, the value, what is allowed."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__
+    if cause is None:
+        return str(error)
+    first = cause.errors()[0]
+    owner = error.argument.name if error.argument is not None else ""
+    key = ".".join([owner.rstrip("."), *(str(part) for part in first["loc"])]).strip(".").replace("_", "-")
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    return f"{key}: got {first['input']!r}; {message[:1].lower() + message[1:]}"
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    print(f"throughtime: {message}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""generate: let a model write."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from throughtime.cli.output import Json, Run, opened
+from throughtime.errors import UserError
+
+
+def generate(
+    run: Run,
+    /,
+    *,
+    prompt: Annotated[str, Parameter(help="What the text begins with; - reads it from standard input.")] = "",
+    length: Annotated[int, Parameter(help="Tokens to write.")] = 400,
+    temperature: Annotated[float, Parameter(help="Under 1 is safer, over 1 wilder; 0 takes the likeliest.")] = 0.8,
+    top_k: Annotated[int | None, Parameter(help="Draw from the K likeliest tokens alone.")] = None,
+    top_p: Annotated[float | None, Parameter(help="Draw from the likeliest tokens that make up P alone.")] = None,
+    samples: Annotated[int, Parameter(help="How many texts to write.")] = 1,
+    seed: Annotated[int | None, Parameter(help="The same seed writes the same.")] = None,
+    json: Json = False,
+) -> None:
+    """Write text, piece by piece as it comes."""
+    if samples < 1:
+        raise UserError(f"--samples: got {samples}; at least 1")
+    if prompt == "-":
+        prompt = sys.stdin.read().removesuffix("\n")
+    model = opened(run)
+    texts = []
+    for number in range(samples):
+        pieces = model.stream(
+            prompt,
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=None if seed is None else seed + number,
+        )
+        if json:
+            texts.append("".join(pieces))
+            continue
+        if samples > 1:
+            print(f"sample {number + 1} of {samples}:", file=sys.stderr, flush=True)
+        sys.stdout.write(prompt)
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+    if json:
+        print(json_module.dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False))

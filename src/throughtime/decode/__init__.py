@@ -1,0 +1,1 @@
+"""Decoding: writing with a network, over any step function."""

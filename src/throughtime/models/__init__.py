@@ -1,0 +1,1 @@
+"""Models: a network for a task each, layers plus a head."""

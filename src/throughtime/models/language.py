@@ -1,0 +1,112 @@
+"""A recurrent language model: what comes next, given all that came before.
+
+Shapes: T time, B batch, E embedding, N hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.cells import NAMED
+from throughtime.layers import Recurrent
+from throughtime.layers.recurrent import Stack
+
+START = 1  # begins a document: read, never predicted; before it the state is the initial one
+
+
+class LanguageModel(nn.Module):
+    """Embedding, a stack of recurrent cells, and a distribution over the next token.
+
+    Reading START puts the initial state back, so that no document leaks into the next.
+
+    Args:
+        vocabulary: V. cell: a name in `throughtime.cells.NAMED`. hidden_size: N. embedding_size: E. layers: of the stack.
+        dropout: on what goes into and out of every layer. recurrent_dropout, zoneout: as in `Recurrent`.
+        tied: the output weights are the embedding (Press, Wolf 2017; Inan et al. 2017).
+        cutoffs: where given, the output is an adaptive softmax (Grave et al. 2017) over entries sorted by frequency, with
+            these borders between its parts: the same exact distribution for a large V, much sooner. It is not tied.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        cell: str,
+        hidden_size: int,
+        embedding_size: int,
+        layers: int = 1,
+        *,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        tied: bool = True,
+        cutoffs: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.embedding_size = embedding_size
+        self.embedding = nn.Embedding(vocabulary, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        made = NAMED[cell]
+        self.stack = Recurrent(
+            made,
+            embedding_size,
+            hidden_size,
+            layers,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            residual=layers > 1,
+            orthogonal=True,
+            forget_bias=1.0 if made.forget_gate is not None else None,
+        )
+        self.dropout = nn.Dropout(dropout)
+        width = self.stack.output_size
+        self.project: nn.Module = nn.Identity()
+        if tied and not cutoffs and width != embedding_size:
+            self.project = nn.Linear(width, embedding_size, bias=False)
+            width = embedding_size
+        self.output: nn.Linear | nn.AdaptiveLogSoftmaxWithLoss
+        if cutoffs:
+            self.output = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, list(cutoffs))
+        else:
+            self.output = nn.Linear(width, vocabulary)
+            nn.init.zeros_(self.output.bias)
+            if tied:
+                self.output.weight = self.embedding.weight
+
+    def forward(self, batch: tuple[Tensor, Tensor], state: Stack | None) -> tuple[Tensor, Tensor, Stack]:
+        """Score a batch: (inputs, targets), each [T, B].
+
+        Returns: nats summed over the targets that count (all but START); how many they are; the state to go on from.
+        """
+        nats, state = self.nats(*batch, state)
+        return nats.sum(), (batch[1] != START).sum(), state
+
+    def nats(self, inputs: Tensor, targets: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
+        """-log p(target | all before), [T, B]; 0 where the target is START. And the state to go on from."""
+        hidden, state = self._hidden(inputs, state)
+        counts = targets != START
+        if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
+            safe = torch.where(counts, targets, torch.zeros_like(targets))
+            nats = -self.output(hidden.flatten(0, 1), safe.flatten()).output
+        else:
+            logits = self.output(hidden).flatten(0, 1)
+            nats = F.cross_entropy(logits, targets.flatten(), reduction="none")
+        return torch.where(counts, nats.view_as(targets), 0.0), state
+
+    def read(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
+        """Read tokens [T, B]; returns log p of what comes next in every stream, [B, V], and the state to go on from."""
+        hidden, state = self._hidden(tokens, state)
+        if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
+            return self.output.log_prob(hidden[-1]), state
+        return self.output(hidden[-1]).log_softmax(-1), state
+
+    def _hidden(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
+        starts = tokens == START
+        # the embedding, drawn small for the output that shares it, comes in at unit scale (Vaswani et al. 2017, 3.4)
+        embedded = self.dropout(self.embedding(tokens) * math.sqrt(self.embedding_size))
+        output, state = self.stack(embedded, state, resets=starts if bool(starts.any()) else None)
+        return self.project(self.dropout(output)), state

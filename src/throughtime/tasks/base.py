@@ -1,0 +1,120 @@
+"""What a task is to the rest of the house: settings, prepared data, a network, batches, a score, and a trained model."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
+
+from throughtime.config import Config, RunConfig
+from throughtime.errors import UserError, unknown
+from throughtime.runs import Run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# name -> (module and class, what it is in a sentence); a task's module is imported when it is asked for, and imports torch only in its functions
+TASKS = {"text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes.")}
+
+Advance = Callable[[int], None]
+
+
+def ignore(amount: int) -> None:
+    """A progress bar that nobody watches."""
+
+
+class Stream(Protocol):
+    """Endless batches whose place can be saved."""
+
+    per_epoch: int
+    batch_tokens: int  # about what a batch of all processes holds
+
+    def next(self, device: torch.device) -> tuple[Any, bool]:
+        """A batch for the network, and whether the state begins anew with it."""
+
+    def state(self) -> dict[str, int]:
+        """The place, as JSON can hold it."""
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a place."""
+
+
+class Task(ABC, Generic[Config]):
+    """A kind of problem. It holds nothing: what it knows is in the settings and the run folder.
+
+    The network it builds is called as `network(batch, state) -> (nats summed, how many they are, state)`, whichever the task, so
+    that one training loop serves all.
+    """
+
+    name: ClassVar[str]
+    config_type: type[Config]
+    quick: ClassVar[int] = 100_000  # held-out tokens scored at a time while training, at most
+    files: ClassVar[tuple[str, ...]] = ()  # what `prepare` writes that the trained model needs
+
+    @abstractmethod
+    def prepare(self, config: Config, files: list[Path], valid: Path | None, folder: Path, advance: Advance) -> Config:
+        """Read and check the user's files once, write what training needs into `folder`, choose every setting left open.
+
+        Raises: UserError for input that cannot be trained on.
+        """
+
+    @abstractmethod
+    def network(self, config: Config, run: Run) -> nn.Module:
+        """A fresh network."""
+
+    @abstractmethod
+    def stream(self, config: Config, data: Path, rows: slice) -> Stream:
+        """The batches that training walks through; `rows` are this process's share of each batch."""
+
+    @abstractmethod
+    def score(self, network: nn.Module, config: Config, data: Path, *, quick: bool) -> dict[str, float]:
+        """Held-out scores. `loss` is the one that decides, the lower the better. quick: on a bounded part, while training."""
+
+    @abstractmethod
+    def open(self, run: Run) -> Trained:
+        """The trained model of a run."""
+
+
+class Trained(ABC):
+    """A trained model: what `load` returns. Every task adds its own verbs."""
+
+    def __init__(self, run: Run, config: Any, network: nn.Module) -> None:
+        self.run, self.config, self.network = run, config, network.eval()
+
+    @abstractmethod
+    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
+        """Scores on the user's files."""
+
+    def info(self) -> dict[str, Any]:
+        """What it is, trained on what, for how long, with what scores."""
+        config: RunConfig = self.config
+        return {
+            "task": config.task,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "files": config.files,
+            "valid": config.valid,
+            **self.run.scores(),
+            "settings": config.model_dump(exclude={"format", "task", "files", "valid"}),
+        }
+
+
+def find_task(name: str) -> Task[Any]:
+    """The task called `name`. Raises: UserError that names the nearest."""
+    if name not in TASKS:
+        raise UserError(unknown("task", name, TASKS))
+    module, _, attribute = TASKS[name][0].partition(":")
+    task: Task[Any] = getattr(importlib.import_module(module), attribute)()
+    return task
+
+
+def load(folder: str | Path) -> Any:
+    """The trained model in a run folder.
+
+    Returns: for the task `text` a `throughtime.tasks.text.TextModel`, with `generate`, `stream`, `predict` and `evaluate`.
+    Raises: UserError where the folder is no run, damaged, or from a newer version.
+    """
+    run = Run.open(Path(folder))
+    return find_task(run.task_name()).open(run)

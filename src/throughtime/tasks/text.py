@@ -1,0 +1,403 @@
+"""Text: a language model of any text file, that scores and writes."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from throughtime.config import Positive, Rate, RunConfig, Strict
+from throughtime.errors import UserError, unknown
+from throughtime.runs import Run
+from throughtime.tasks.base import Advance, Task, Trained, ignore
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from throughtime.models.language import LanguageModel
+    from throughtime.models.language import Stack as State
+    from throughtime.tasks.corpus import Corpus, Lanes
+    from throughtime.tasks.tokens import Tokens
+
+TOO_SHORT = 200  # characters of training text without which nothing can be learned
+WARM = 256  # tokens a lane reads before its first target, while training
+
+
+class TextNetwork(Strict):
+    """The network."""
+
+    tokens: Literal["auto", "characters", "bytes", "words", "bpe"] = "auto"
+    """What the text is cut into. auto: characters for a short text, byte-pair pieces from 50 KB on."""
+    vocabulary: Annotated[int, Field(ge=4)] | None = None
+    """Entries at most, for words, bpe and characters. [default: to fit the text]"""
+    cell: str = "gru"
+    """The recurrent cell: elman, gru or lstm."""
+    hidden_size: Positive | None = None
+    """Units in a layer. [default: to fit the text and the budget]"""
+    layers: Positive = 1
+    """Layers above each other, with residual connections between them."""
+    embedding_size: Positive | None = None
+    """Width of the embedding. [default: to fit the network]"""
+    dropout: Rate | None = None
+    """Dropout on what goes into and out of every layer. [default: to fit the budget]"""
+    recurrent_dropout: Rate = 0.0
+    """Dropout on the state in the recurrent product, one mask a chunk (Gal, Ghahramani 2016). Slower."""
+    zoneout: Rate = 0.0
+    """How often a unit keeps its old value (Krueger et al. 2017). Slower."""
+    tied: bool = True
+    """The output weights are the embedding."""
+    output: Literal["auto", "softmax", "adaptive"] = "auto"
+    """adaptive: the softmax of Grave et al. (2017), not tied; auto takes it from 10,000 entries on."""
+
+
+class TextData(Strict):
+    """The text."""
+
+    documents: Literal["file", "line", "paragraph"] = "file"
+    """What stands by itself: memory does not pass from one document to the next."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The share of each file, at its end, that is held out where no --valid is given."""
+
+
+class TextConfig(RunConfig):
+    """All settings of a language model."""
+
+    task: str = "text"
+    model: TextNetwork = TextNetwork()
+    data: TextData = TextData()
+
+
+class TextTask(Task[TextConfig]):
+    """Language modelling."""
+
+    name: ClassVar[str] = "text"
+    config_type = TextConfig
+    files: ClassVar[tuple[str, ...]] = ("vocabulary.json",)
+
+    def prepare(
+        self, config: TextConfig, files: list[Path], valid: Path | None, folder: Path, advance: Advance
+    ) -> TextConfig:
+        from throughtime.cells import NAMED
+        from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
+        from throughtime.tasks.tokens import learn
+
+        if config.model.cell not in NAMED:
+            raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+        train = open_files(files)
+        if valid is not None:
+            held = open_files([valid])
+        else:
+            train, held = hold_out(train, config.data.held_out)
+        size = sum(span.size for span in train)
+        if size < TOO_SHORT or not held:
+            raise UserError(
+                f"{files[0]}: too short: {size} bytes of text to train on, {sum(s.size for s in held)} held out; "
+                f"at least {TOO_SHORT} and 1 are needed"
+            )
+        kind = config.model.tokens
+        if kind == "auto":
+            kind = "characters" if size < 50_000 else "bpe"
+
+        def blocks() -> Iterator[str]:
+            for span in train:
+                for block in read_blocks(span, raw=kind == "bytes"):
+                    yield block
+
+        # twice the characters' kinds where there are many (Chinese, say): pieces need room beside them
+        vocabulary = config.model.vocabulary or _vocabulary(kind, size, blocks)
+        tokens = learn(kind, blocks, vocabulary)
+        if len(tokens) < 3:
+            raise UserError(f"model.vocabulary: {vocabulary} leaves no entry for this text; raise it")
+        tokens.save(folder)
+        unit = config.data.documents
+        corpus = write_corpus(folder / "train.bin", train, tokens, unit, advance)
+        held_corpus = write_corpus(folder / "valid.bin", held, tokens, unit, advance)
+        if corpus.real < 100 or held_corpus.real < 2:
+            raise UserError(
+                f"{files[0]}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
+                f"are needed"
+            )
+        return self._choose(config, kind, len(tokens), corpus)
+
+    def _choose(self, config: TextConfig, kind: str, entries: int, corpus: Corpus) -> TextConfig:
+        """Every setting left open, from the size of the text and the budget. Chosen by experiments on held-out text."""
+        model, training = config.model, config.training
+        n = corpus.real
+        batch = training.batch_size or max(1, min(16, n // 64))
+        if batch > n // 2:
+            raise UserError(f"training.batch_size: {batch} lanes need at least {2 * batch} tokens, the text has {n}")
+        chunk = min(training.chunk or (70 if kind == "words" else 100), n // batch)
+        if config.minutes:
+            minutes = config.minutes
+        else:  # about what a laptop does in a minute
+            epochs = config.epochs or (config.steps or 1) * batch * chunk / n
+            minutes = epochs * n / 1e6
+        hidden = model.hidden_size or _at(minutes, [(0.3, 256), (3, 384), (7, 512)], 640)
+        if model.hidden_size is None and n < 50_000:
+            hidden = min(hidden, 256)
+        dropout = model.dropout
+        if dropout is None:
+            passes = minutes * 1e6 / n
+            dropout = _at(passes, [(1, 0.0), (3, 0.1), (6, 0.2)], 0.4)
+        adaptive = model.output == "adaptive" or (model.output == "auto" and entries >= 10_000)
+        chosen = model.model_copy(
+            update={
+                "tokens": kind,
+                "vocabulary": entries,
+                "hidden_size": hidden,
+                "embedding_size": model.embedding_size or max(16, hidden // 2 if adaptive else min(256, hidden // 2)),
+                "dropout": dropout,
+                "output": "adaptive" if adaptive else "softmax",
+            }
+        )
+        rate = training.learning_rate or 3e-3
+        trained = training.model_copy(update={"batch_size": batch, "chunk": chunk, "learning_rate": rate})
+        return config.model_copy(update={"model": chosen, "training": trained})
+
+    def network(self, config: TextConfig, run: Run) -> nn.Module:
+        from throughtime.models.language import LanguageModel
+
+        m = config.model
+        assert m.vocabulary is not None and m.hidden_size is not None
+        assert m.embedding_size is not None and m.dropout is not None
+        cutoffs: tuple[int, ...] = ()
+        if m.output == "adaptive":
+            # a fifth of the entries make up most of a text, half nearly all (Grave et al. 2017, figure 2)
+            cutoffs = tuple(sorted({max(m.vocabulary // 16, 1), max(m.vocabulary // 4, 2)}))
+        return LanguageModel(
+            m.vocabulary,
+            m.cell,
+            m.hidden_size,
+            m.embedding_size,
+            m.layers,
+            dropout=m.dropout,
+            recurrent_dropout=m.recurrent_dropout,
+            zoneout=m.zoneout,
+            tied=m.tied,
+            cutoffs=cutoffs,
+        )
+
+    def stream(self, config: TextConfig, data: Path, rows: slice) -> Lanes:
+        from throughtime.tasks.corpus import Lanes, open_corpus
+
+        training = config.training
+        assert training.batch_size is not None and training.chunk is not None
+        return Lanes(open_corpus(data / "train.bin"), training.batch_size, training.chunk, config.seed, rows)
+
+    def score(self, network: nn.Module, config: TextConfig, data: Path, *, quick: bool) -> dict[str, float]:
+        from throughtime.tasks.corpus import open_corpus
+
+        corpus = open_corpus(data / "valid.bin")
+        part = corpus.first(self.quick) if quick else corpus
+        total, count = _total_nats(network, part, lanes=16, warm=WARM)
+        per_token = total / count
+        # a part has about as many characters a token as the whole
+        per_character = total / (corpus.characters * count / corpus.real)
+        return {"loss": per_token, "nats_per_token": per_token, "nats_per_character": per_character, "tokens": count}
+
+    def open(self, run: Run) -> TextModel:
+        from throughtime.tasks.tokens import FILE, Tokens
+
+        config = run.read_config(TextConfig)
+        tokens = Tokens.load(run.folder, run.read_json(FILE))
+        network = self.network(config, run)
+        run.load_weights(network)
+        return TextModel(run, config, network, tokens)
+
+
+def _vocabulary(kind: str, size: int, blocks: Any) -> int:
+    """How many entries suit a text of `size` bytes."""
+    if kind == "words":
+        return 50_000
+    if kind != "bpe":
+        return 20_000
+    kinds = len(set().union(*(set(block) for block in blocks())))
+    return max(int(math.sqrt(size) / 2), 64 + kinds, min(2 * kinds, kinds + 2000))
+
+
+def _at(value: float, steps: list[tuple[float, Any]], beyond: Any) -> Any:
+    """The entry of the first step that `value` does not pass."""
+    return next((chosen for limit, chosen in steps if value <= limit), beyond)
+
+
+def _total_nats(
+    network: nn.Module, corpus: Corpus, lanes: int, warm: int, advance: Advance = ignore
+) -> tuple[float, int]:
+    """-log p of a corpus, and how many tokens that is; the state carried along every lane."""
+    import torch
+
+    from throughtime.tasks.corpus import walk
+
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    total, count, state = 0.0, 0, None
+    with torch.inference_mode():
+        for inputs, targets in walk(corpus, lanes, 2048 // lanes, warm):
+            nats, n, state = network((inputs.to(device), targets.to(device)), state)
+            total, count = total + float(nats), count + int(n)
+            advance(int(n))
+    network.train(training)
+    return total, count
+
+
+class TextModel(Trained):
+    """A trained language model."""
+
+    network: LanguageModel
+
+    def __init__(self, run: Run, config: TextConfig, network: nn.Module, tokens: Tokens) -> None:
+        super().__init__(run, config, network)
+        self.tokens = tokens
+
+    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
+        """Walk the files once from beginning to end, the state carried.
+
+        Returns: task, tokens, characters, unknown (tokens the vocabulary does not know, scored as such), and nats, bits and
+            perplexity, per token and per character.
+        Raises: UserError where a file is missing, empty, or not UTF-8 text.
+        """
+        from throughtime.tasks.corpus import open_files, write_corpus
+
+        spans = open_files(Path(f) for f in files)
+        with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
+            corpus = write_corpus(Path(folder) / "text.bin", spans, self.tokens, self.config.data.documents)
+            total, count = _total_nats(self.network, corpus, 1, 0, advance)
+        per_token, per_character = total / max(count, 1), total / max(corpus.characters, 1)
+        return {
+            "task": "text",
+            "tokens": count,
+            "characters": corpus.characters,
+            "unknown": corpus.unknown,
+            "nats_per_token": per_token,
+            "bits_per_token": per_token / math.log(2),
+            "perplexity": math.exp(per_token),
+            "nats_per_character": per_character,
+            "bits_per_character": per_character / math.log(2),
+            "perplexity_per_character": math.exp(per_character),
+        }
+
+    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
+        """The log-probability of each line by itself, as a document begins; its end of line is not part of it.
+
+        Yields: line, log_probability (nats), tokens, unknown, in the order given.
+        """
+        import itertools
+
+        source = iter(lines)
+        while group := list(itertools.islice(source, batch)):
+            yield from self._predict([line.rstrip("\r\n") for line in group])
+
+    def _predict(self, lines: list[str]) -> Iterator[dict[str, Any]]:
+        import torch
+
+        from throughtime.tasks.tokens import START, UNKNOWN
+
+        encoded = [self.tokens.encode(line) for line in lines]
+        longest = max(len(ids) for ids in encoded)
+        block = torch.full((longest + 1, len(lines)), START, dtype=torch.long)
+        for i, ids in enumerate(encoded):
+            block[1 : len(ids) + 1, i] = torch.from_numpy(ids.astype("int64"))
+        with torch.inference_mode():
+            nats = self.network.nats(block[:-1], block[1:], None)[0].double().sum(0).tolist()
+        for line, ids, n in zip(lines, encoded, nats, strict=True):
+            unseen = int((ids == UNKNOWN).sum())
+            yield {"line": line, "log_probability": -n, "tokens": len(ids), "unknown": unseen}
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """The prompt and what the model writes after it. Arguments as in `stream`."""
+        written = self.stream(prompt, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        return prompt + "".join(written)
+
+    def stream(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Write after the prompt, piece by piece as it comes.
+
+        Args:
+            prompt: what the text begins with; characters the model never saw are passed over, with a warning.
+            length: tokens to write. temperature: under 1 is safer, over 1 wilder, 0 takes the likeliest.
+            top_k, top_p: draw from the k likeliest, or from those that make up p. seed: the same seed writes the same.
+        Raises: UserError for a value out of range.
+        """
+        import torch
+
+        from throughtime.decode.sampling import sample
+        from throughtime.tasks.tokens import START, UNKNOWN
+
+        for name, value, good in (
+            ("length", length, length >= 0),
+            ("temperature", temperature, 0 <= temperature < math.inf),
+            ("top_k", top_k, top_k is None or top_k >= 1),
+            ("top_p", top_p, top_p is None or 0 < top_p <= 1),
+        ):
+            if not good:
+                raise UserError(f"{name}: got {value}; it is out of range")
+        unseen = self.tokens.unknown_in(prompt)
+        if unseen:
+            what = "words" if self.tokens.kind == "words" else "characters"
+            warnings.warn(f"the model never saw these {what} of the prompt: {' '.join(unseen)}", stacklevel=2)
+        ids = self.tokens.encode(prompt)
+        if self.tokens.kind != "words":
+            ids = ids[ids != UNKNOWN]
+        ids, begun = self._reopen(ids, prompt)
+        generator = torch.Generator().manual_seed(seed) if seed is not None else None
+        with torch.inference_mode():
+            log_p, state = self.network.read(torch.tensor([[START], *([int(i)] for i in ids)]), None)
+
+            def masked(log_p: torch.Tensor) -> torch.Tensor:
+                log_p[:, [UNKNOWN, START]] = -math.inf  # never written
+                return log_p
+
+            def step(tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+                log_p, state = self.network.read(tokens.unsqueeze(0), state)
+                return masked(log_p), state
+
+            log_p = masked(log_p)
+            if begun:
+                fits = torch.tensor([entry.startswith(begun) for entry in self.tokens.entries])
+                log_p = log_p.masked_fill(~fits, -math.inf)
+            drawn = sample(step, log_p, state, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
+            decode = self.tokens.decoder()
+            if self.tokens.spaced:  # so that it knows whether the prompt ended a line
+                for i in ids:
+                    decode(int(i))
+            for _, tokens in zip(range(length), drawn, strict=False):
+                text = decode(int(tokens))
+                yield text[len(begun) :]
+                begun = ""
+
+    def _reopen(self, ids: np.ndarray[Any, Any], prompt: str) -> tuple[np.ndarray[Any, Any], str]:
+        """Take back the last piece of a prompt that may be half a word: the first piece written has to begin with it.
+
+        Without this a prompt that ends in a space, or in the middle of a word, is a text the model has never seen.
+        """
+        if self.tokens.kind not in ("bpe", "words") or self.tokens.spaced or not len(ids):
+            return ids, ""
+        last = self.tokens.entries[int(ids[-1])]
+        if not prompt.endswith(last) or last == "\n":
+            return ids, ""
+        return ids[:-1], last

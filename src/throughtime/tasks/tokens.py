@@ -1,0 +1,170 @@
+"""Text as numbers and back: characters, bytes, words or byte-pair pieces.
+
+Entry 0 is what the vocabulary does not know, entry 1 the start of a document; neither is ever written.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from throughtime.errors import UserError
+from throughtime.runs import write_text
+
+UNKNOWN, START = 0, 1
+_SPECIAL = ["<unk>", "<s>"]
+# a word with the space before it, a run of other signs likewise, or white space alone: set end to end they are the text
+_PIECES = r" ?[^\W_]+(?:['’][^\W_]+)*| ?[^\w\s]+| ?_+|\n|[^\S\n]"
+# words of a text whose words and signs already stand apart: what is between spaces, and the end of a line
+_SPACED = r"[^ \n]+|\n"
+
+FILE = "vocabulary.json"
+
+
+class Tokens:
+    """A vocabulary and the rule that cuts a text into its entries.
+
+    kind: "characters", "bytes", "words" or "bpe". spaced: words are what stands between spaces (a text already
+    tokenised); otherwise the entries set end to end are the text again.
+    """
+
+    def __init__(self, kind: str, entries: list[str], *, spaced: bool = False, merges: Any = None) -> None:
+        self.kind, self.entries, self.spaced, self.merges = kind, entries, spaced, merges
+        self.index = {entry: i for i, entry in enumerate(entries)}
+        if kind == "characters":
+            points = np.array([ord(c) for c in entries[2:]], dtype=np.uint32)
+            self._order = np.argsort(points)
+            self._points = points[self._order]
+        elif kind == "bpe":
+            self._bpe = _bpe(self.index, merges)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """The smallest integers that hold every entry."""
+        return np.uint8 if len(self) <= 256 else np.uint16 if len(self) <= 65536 else np.uint32
+
+    def encode(self, text: str) -> np.ndarray[Any, Any]:
+        """The entries of a text, [n] of `dtype`; what the vocabulary does not know is 0."""
+        if self.kind == "bytes":
+            return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(self.dtype) + 2
+        if self.kind == "characters":
+            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            place = np.searchsorted(self._points, points).clip(max=max(len(self._points) - 1, 0))
+            known = self._points[place] == points
+            return np.where(known, self._order[place] + 2, UNKNOWN).astype(self.dtype)
+        if self.kind == "words":
+            get = self.index.get
+            pattern = _SPACED if self.spaced else _PIECES
+            return np.fromiter((get(word, UNKNOWN) for word in re.findall(pattern, text)), self.dtype)
+        return np.asarray(self._bpe.encode(text).ids, dtype=self.dtype)
+
+    def unknown_in(self, text: str) -> list[str]:
+        """What of a text the vocabulary does not know, each once, in order."""
+        if self.kind == "bytes":
+            return []
+        if self.kind == "words":
+            pieces: Iterable[str] = re.findall(_SPACED if self.spaced else _PIECES, text)
+        else:
+            pieces = text
+        return [piece.strip() or piece for piece in dict.fromkeys(pieces) if piece not in self.index]
+
+    def decoder(self) -> Callable[[int], str]:
+        """A function that takes entries one by one and gives the text each adds, for writing as it comes."""
+        if self.kind == "bytes":
+            decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+            return lambda token: decode(bytes([token - 2])) if token >= 2 else ""
+        if not self.spaced:
+            return lambda token: self.entries[token] if token >= 2 else ""
+        at_start = True
+
+        def spaced(token: int) -> str:
+            nonlocal at_start
+            entry = self.entries[token] if token != START else ""
+            text = entry if at_start or entry == "\n" or not entry else " " + entry
+            at_start = entry == "\n" or (at_start and not entry)
+            return text
+
+        return spaced
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of some entries."""
+        write = self.decoder()
+        return "".join(write(int(token)) for token in tokens)
+
+    def save(self, folder: Path) -> None:
+        """Write `vocabulary.json`."""
+        values = {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
+        write_text(folder / FILE, json.dumps(values, ensure_ascii=False, indent=0))
+
+    @classmethod
+    def load(cls, folder: Path, values: Any) -> Tokens:
+        """The vocabulary that `save` wrote. Raises: UserError where it is damaged."""
+        try:
+            return cls(values["kind"], values["entries"], spaced=values["spaced"], merges=values["merges"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / FILE}: the run is damaged: no vocabulary in it ({error!r})") from error
+
+
+def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
+    """A vocabulary of at most `size` entries from a text given in blocks.
+
+    Args: kind: as in `Tokens`. blocks: gives the text from its beginning, in pieces; may be called more than once.
+    Returns: characters sorted by code point; words by frequency; byte-pair pieces in the order they were merged.
+    """
+    if kind == "bytes":
+        return Tokens("bytes", _SPECIAL + [f"<{b:02x}>" for b in range(256)])
+    if kind == "characters":
+        seen: Counter[str] = Counter()
+        for block in blocks():
+            seen.update(block)
+        kept = [c for c, _ in seen.most_common(size - 2)]
+        return Tokens("characters", _SPECIAL + sorted(kept))
+    if kind == "words":
+        spaced = looks_tokenised(next(blocks(), ""))
+        pattern = _SPACED if spaced else _PIECES
+        counts: Counter[str] = Counter()
+        for block in blocks():
+            counts.update(re.findall(pattern, block))
+        counts.pop("<unk>", None)  # a text that marks its unknown words means ours
+        return Tokens("words", _SPECIAL + [word for word, _ in counts.most_common(size - 2)], spaced=spaced)
+    return _learn_bpe(blocks, size)
+
+
+def looks_tokenised(text: str) -> bool:
+    """Whether the words and signs of a text already stand apart, as in WikiText: nearly every comma after a space."""
+    spaced, all_signs = len(re.findall(r" [,.](?=\s)", text)), len(re.findall(r"[,.](?=\s)", text))
+    return all_signs >= 20 and spaced > 0.9 * all_signs
+
+
+def _bpe(index: dict[str, int], merges: Any) -> Any:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    model = models.BPE(vocab=index, merges=[tuple(pair) for pair in merges], unk_token=_SPECIAL[UNKNOWN])
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    return tokenizer
+
+
+def _learn_bpe(blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
+    """Byte-pair pieces (Sennrich et al. 2016) over characters. The rarest of very many kinds of characters stay unknown."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL[UNKNOWN]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=_SPECIAL, limit_alphabet=max(size // 2, 1), show_progress=False
+    )
+    tokenizer.train_from_iterator(blocks(), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    entries = [entry for entry, _ in sorted(model["vocab"].items(), key=lambda pair: pair[1])]
+    return Tokens("bpe", entries, merges=model["merges"])

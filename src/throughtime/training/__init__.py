@@ -1,0 +1,216 @@
+"""Training: from files to a run folder that is the model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from throughtime.config import RunConfig, build_config, merge, read_config, to_yaml
+from throughtime.errors import UserError
+from throughtime.runs import Run, write_text
+from throughtime.tasks import Task, find_task, load
+from throughtime.training.progress import Reporter
+
+__all__ = ["Reporter", "prepare_config", "train"]
+
+
+def train(
+    task: str,
+    files: Iterable[str | Path] = (),
+    *,
+    out: str | Path,
+    valid: str | Path | None = None,
+    config: str | Path | None = None,
+    minutes: float | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    model: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Any:
+    """Train a network on files and leave it in a run folder.
+
+    Args:
+        task: "text". files: what to train on; "-" is standard input. out: the run folder to make.
+        valid: a held-out file; None holds out the end of each file.
+        config: a YAML file of settings; the arguments below go before it.
+        minutes, epochs, steps: the budget, one of them; none: 5 minutes. seed: of everything that is drawn.
+        model, data, training: settings by name, as under `--model.…`, `--data.…`, `--training.…` on the command line.
+        resume: go on with a training that was cut off, exactly where its last checkpoint stands.
+        overwrite: replace a run that `out` holds. progress: say on standard error how it goes.
+    Returns: the trained model, as `load` gives it: the weights that scored best on the held-out data.
+    Raises: UserError for input or settings that cannot work; NotFinite (a UserError) where a loss or gradient is not a number;
+        KeyboardInterrupt where it was interrupted, after saving.
+    """
+    chosen = find_task(task)
+    over = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed, "model": model, "data": data}
+    over = {name: value for name, value in {**over, "training": training}.items() if value is not None}
+    paths, folder = [Path(f) for f in files], Path(out)
+    report = Reporter(progress)
+    if resume:
+        return _resume(chosen, paths, folder, over, report)
+    settings = prepare_config(chosen, over, Path(config) if config else None)
+    return _start(chosen, settings, paths, Path(valid) if valid else None, folder, overwrite, report)
+
+
+def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None) -> RunConfig:
+    """Settings from a file with `over` laid on top, checked. Raises: UserError for what is unknown or out of range."""
+    values = read_config(config) if config else {}
+    if values.get("task", task.name) != task.name:
+        raise UserError(f"{config}: is for the task {values['task']!r}, not {task.name!r}")
+    if config:
+        build_config(task.config_type, values, config)  # what is wrong in the file is said with its line
+    if any(name in over for name in ("minutes", "epochs", "steps")):
+        values = {k: v for k, v in values.items() if k not in ("minutes", "epochs", "steps")}
+    built: RunConfig = build_config(task.config_type, merge(values, over)).with_budget()
+    return built
+
+
+def _start(
+    task: Task[Any],
+    config: RunConfig,
+    files: list[Path],
+    valid: Path | None,
+    folder: Path,
+    overwrite: bool,
+    report: Reporter,
+) -> Any:
+    files = files or [Path(f) for f in config.files]
+    valid = valid or (Path(config.valid) if config.valid else None)
+    if not files:
+        raise UserError("no file to train on: name one or more, or - for standard input")
+    accelerator = _accelerator()
+
+    def prepare() -> None:
+        Run.check_free(folder, overwrite=overwrite)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+            data = Path(staging)
+            real = [_from_stdin(data) if str(f) == "-" else f for f in files]
+            size = sum(f.stat().st_size for f in [*real, *([valid] if valid else [])] if f.is_file())
+            with report.counting("reading", size, "bytes") as advance:
+                full = task.prepare(config, real, valid, data, advance)
+            named = full.model_copy(update={"files": [str(f) for f in files], "valid": str(valid) if valid else None})
+            run = Run.create(folder, overwrite=overwrite)
+            for name in task.files:
+                shutil.copy(data / name, folder / name)
+            shutil.rmtree(run.corpus)
+            shutil.copytree(data, run.corpus)
+            write_text(run.config, to_yaml(named))
+
+    _on_first(accelerator, prepare)
+    run = Run.open(folder)
+    return _train(task, run, accelerator, report)
+
+
+def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter) -> Any:
+    run = Run.open(folder)
+    if run.task_name() != task.name:
+        raise UserError(f"{folder}: is a run of the task {run.task_name()!r}, not {task.name!r}")
+    config = run.read_config(task.config_type)
+    if files and [str(f) for f in files] != config.files:
+        raise UserError(
+            f"{folder}: was trained on {', '.join(config.files)}; --resume goes on with those: leave out the files"
+        )
+    for key, value in _flat(over):
+        recorded: Any = config
+        for part in key.split("."):
+            recorded = getattr(recorded, part, None)
+        if recorded != value:
+            raise UserError(
+                f"{key}: this run has {recorded}, not {value}; --resume keeps a run's settings: leave it out"
+            )
+    if not run.corpus.exists():
+        raise UserError(f"{folder}: this training has ended; there is nothing to resume")
+    return _train(task, run, _accelerator(), report)
+
+
+def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any:
+    from throughtime.training.loop import Trainer
+    from throughtime.training.report import draw_curve, write_card, write_summary
+
+    if accelerator.process_index:
+        report = Reporter(False)
+    config = run.read_config(task.config_type)
+    trainer = Trainer(task, config, run, accelerator, report)
+    parameters = sum(p.numel() for p in trainer._bare().parameters())
+    if trainer.step == 0:
+        report.say(f"{_describe(config)}, {parameters:,} parameters, on {accelerator.device}")
+    trainer.train()
+    if accelerator.process_index == 0:
+        network = task.network(config, run)
+        run.load_weights(network)
+        scores = task.score(network, config, run.corpus, quick=False)
+        assert trainer.best is not None
+        summary = {
+            "minutes": trainer._elapsed() / 60,
+            "steps": trainer.step,
+            "epochs": trainer.step / trainer.stream.per_epoch,
+            "tokens_seen": trainer.tokens,
+            "best_step": trainer.best["step"],
+            "ended": time.strftime("%Y-%m-%d %H:%M"),
+            "scores": scores,
+        }
+        write_summary(run, summary)
+        if why := draw_curve(run):
+            report.say(why)
+        write_card(run, config, parameters, summary)
+        shutil.rmtree(run.checkpoints)
+        words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items() if "nats" in name)
+        report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
+    accelerator.wait_for_everyone()
+    return load(run.folder)
+
+
+def _accelerator() -> Any:
+    from accelerate import Accelerator
+
+    return Accelerator()
+
+
+def _on_first(accelerator: Any, work: Any) -> None:
+    """Do work in the first process only; where it fails, fail in all of them with the same words."""
+    from accelerate.utils import broadcast_object_list
+
+    failure: list[Any] = [None]
+    if accelerator.process_index == 0:
+        try:
+            work()
+        except UserError as error:
+            if accelerator.num_processes == 1:
+                raise
+            failure = [str(error)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(failure)
+        if failure[0] is not None:
+            raise UserError(failure[0])
+
+
+def _from_stdin(folder: Path) -> Path:
+    from throughtime.tasks.corpus import spool, stdin_bytes
+
+    return spool(stdin_bytes(), folder / "stdin")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _describe(config: RunConfig) -> str:
+    """The network in a few words, for whoever watches."""
+    m = getattr(config, "model", None)
+    if m is None:
+        return config.task
+    return f"{m.cell} {m.layers} × {m.hidden_size}, {m.vocabulary:,} {m.tokens}, dropout {m.dropout:g}"

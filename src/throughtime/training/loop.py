@@ -1,0 +1,341 @@
+"""The training loop: one for every task, one process or many."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from throughtime.config import RunConfig
+from throughtime.errors import UserError
+from throughtime.runs import Run, write_text
+from throughtime.tasks import Task
+from throughtime.training import checkpoint
+from throughtime.training.budget import Plan, plan_seconds, plan_steps
+from throughtime.training.health import check_finite
+from throughtime.training.progress import Reporter
+
+REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
+SAVE_EVERY_S = 15.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """The training was asked to stop and has saved; `step` is where."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+
+
+class Trainer:
+    """Trains the network of a run, from its beginning or from its checkpoint.
+
+    Every process walks its share of each batch; the loss is a mean over the tokens of all of them, so that the number of
+    processes does not change what is learned.
+    """
+
+    def __init__(
+        self, task: Task[Any], config: RunConfig, run: Run, accelerator: Accelerator, report: Reporter
+    ) -> None:
+        self.task, self.config, self.run, self.accelerator, self.report = task, config, run, accelerator, report
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        batch = config.training.batch_size
+        assert batch is not None
+        if batch % self.world:
+            raise UserError(f"training.batch_size: {batch} cannot be shared by {self.world} processes; use a multiple")
+        share = batch // self.world
+        self.stream = task.stream(config, run.corpus, slice(self.rank * share, (self.rank + 1) * share))
+        torch.manual_seed(config.seed)
+        network = task.network(config, run)
+        if self.rank:  # the same weights everywhere, other noise
+            torch.manual_seed(config.seed + 1_000_003 * self.rank)
+        self.began = time.monotonic()
+        self.step = self.tokens = 0
+        self.carry: Any = None
+        self.best: dict[str, Any] | None = None
+        self.stale = 0
+        self.norms: deque[float] = deque(maxlen=20)
+        self.step_s = self.evaluation_s = 0.0
+        optimizer = self._optimizer(network)
+        resuming = run.checkpoint.exists()
+        if resuming:
+            rng = self._restore(network, optimizer)
+        else:
+            self.plan = self._make_plan(network)
+        self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        if resuming:  # building everything has drawn from it
+            self._set_rng(rng)
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """AdamW (Loshchilov, Hutter 2019), the decay on matrices only."""
+        t = self.config.training
+        parameters = list(network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": t.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=t.learning_rate or 0.0, betas=(0.9, 0.99), fused=True)
+
+    # -- the budget
+
+    def _make_plan(self, network: nn.Module) -> Plan:
+        """The length of the training; for minutes, from the speed of a rehearsal. The first process decides for all."""
+        training = self.config.training
+        if self.config.minutes is None:
+            steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
+            plan = plan_steps(steps, self.stream.batch_tokens, self.task.quick, training)
+        else:
+            if self.rank == 0:
+                self._rehearse(copy.deepcopy(network).to(self.accelerator.device))
+            seconds = self.config.minutes * 60
+            plan = plan_seconds(
+                seconds, time.monotonic() - self.began, max(self.step_s, 1e-6), self.evaluation_s, training
+            )
+        plan = Plan.from_json(self._from_first(plan.as_json()), training)
+        self._record(plan)
+        return plan
+
+    def _rehearse(self, network: nn.Module) -> None:
+        """Time a step and an evaluation on a copy; leaves the place in the data and the random state as they were."""
+        place, rng = self.stream.state(), self._rng()
+        optimizer, carry, times = self._optimizer(network), None, []
+        for _ in range(REHEARSED):
+            start = time.monotonic()
+            batch, _ = self.stream.next(self.accelerator.device)
+            total, count, carry = network(batch, carry)
+            carry = _detached(carry)
+            (total / count.clamp(min=1)).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            times.append(time.monotonic() - start)
+        self.step_s = sorted(times[2:])[len(times[2:]) // 2]
+        start = time.monotonic()
+        self.task.score(network, self.config, self.run.corpus, quick=True)
+        self.evaluation_s = time.monotonic() - start
+        self.stream.restore(place)
+        self._set_rng(rng)
+
+    def _record(self, plan: Plan) -> None:
+        if self.rank == 0:
+            write_text(self.run.schedule, json.dumps(plan.as_json()))
+
+    # -- the loop
+
+    def train(self) -> None:
+        """Train to the end of the budget, or until nothing gets better. Raises: NotFinite; Interrupted, after saving."""
+        self.network.train()
+        metrics = self.run.metrics.open("a", encoding="utf-8") if self.rank == 0 else None
+        last_save, save_every = time.monotonic(), self._save_every()
+        try:
+            with _stop_signals() as stop, self.report:
+                while self.step < self.plan.total and not self._stale():
+                    line = self._one_step(stop)
+                    if metrics:
+                        metrics.write(json.dumps(line) + "\n")
+                        metrics.flush()
+                    scored = self.plan.evaluates_at(self.step)
+                    if scored:
+                        scores = self._evaluate()
+                        if metrics:
+                            metrics.write(json.dumps({"step": self.step, "valid": scores}) + "\n")
+                            metrics.flush()
+                        self._hold_to_budget()
+                    stopped = bool(line.pop("stopped", False))
+                    if stopped or self.step % save_every == 0 or (scored and time.monotonic() - last_save > 2):
+                        self._save()
+                        last_save = time.monotonic()
+                    if stopped and self.step < self.plan.total:
+                        if self.best is None and self.rank == 0:
+                            self.run.save_weights(self._bare(), {"step": self.step})
+                        raise Interrupted(self.step)
+        finally:
+            if metrics:
+                metrics.close()
+
+    def _one_step(self, stop: threading.Event) -> dict[str, Any]:
+        start = time.monotonic()
+        batch, fresh = self.stream.next(self.accelerator.device)
+        rate = self.plan.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total, count, carry = self.network(batch, None if fresh else self.carry)
+        self.carry = _detached(carry)
+        sums = torch.stack([total.detach().double(), count.double(), torch.tensor(float(stop.is_set())).to(total)])
+        if self.world > 1:
+            sums = self.accelerator.reduce(sums, "sum")
+        loss_sum, counted, stopped = sums.tolist()
+        # the mean over the tokens of all processes: gradients are averaged over processes, hence the factor
+        self.accelerator.backward(total * (self.world / max(counted, 1.0)))
+        clip = self.config.training.clip
+        parameters = list(self.network.parameters())
+        norm = float(nn.utils.clip_grad_norm_(parameters, clip if clip is not None else math.inf))
+        loss = loss_sum / max(counted, 1.0)
+        self.step += 1
+        check_finite(self.step, loss, norm, self._bare(), self.norms, rate, clip)
+        self.norms.append(norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.tokens += int(counted)
+        took = time.monotonic() - start
+        self.step_s = took if self.step_s == 0 else 0.95 * self.step_s + 0.05 * took
+        left = (self.plan.total - self.step) * self.step_s
+        left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
+        valid = self.best["scores"]["loss"] if self.best else None
+        self.report.step(self.plan.progress(self.step), loss, counted / max(took, 1e-9), left, valid)
+        return {
+            "step": self.step,
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens": self.tokens,
+            "seconds": round(self._elapsed(), 3),
+            "stopped": stopped > 0,
+        }
+
+    def _evaluate(self) -> dict[str, float]:
+        start = time.monotonic()
+        rng = self._rng()
+        scores = self.task.score(self._bare(), self.config, self.run.corpus, quick=True) if self.rank == 0 else {}
+        scores = self._from_first(scores)
+        self._set_rng(rng)
+        if not math.isfinite(scores["loss"]):
+            raise UserError(f"step {self.step}: the held-out loss is {scores['loss']}; the weights have gone astray")
+        if self.best is None or scores["loss"] < self.best["scores"]["loss"]:
+            self.best, self.stale = {"step": self.step, "scores": scores}, 0
+            if self.rank == 0:
+                self.run.save_weights(self._bare(), self.best)
+        else:
+            self.stale += 1
+        self.evaluation_s = time.monotonic() - start
+        return scores
+
+    def _stale(self) -> bool:
+        patience = self.config.training.patience
+        return patience is not None and self.stale >= patience
+
+    def _hold_to_budget(self) -> None:
+        """Fit what is left to what is left of the minutes, and record it where it changed."""
+        changed = self.rank == 0 and self.plan.replan(self.step, self._elapsed(), self.step_s, self.evaluation_s)
+        if self.world > 1:
+            self.plan = Plan.from_json(self._from_first(self.plan.as_json()), self.config.training)
+        if changed:
+            self._record(self.plan)
+
+    # -- saving and going on
+
+    def _save_every(self) -> int:
+        """Steps between checkpoints: the same for all processes, so never by each one's own clock."""
+        if self.step_s == 0:
+            return 100
+        return int(self._from_first(max(1, int(SAVE_EVERY_S / self.step_s))))
+
+    def _save(self) -> None:
+        carry, rng = self.carry, [self._rng()]
+        if self.world > 1:
+            carry = _mapped(carry, self.accelerator.gather)
+            rng = gather_object(rng)
+        if self.rank == 0:
+            about = {
+                "step": self.step,
+                "tokens": self.tokens,
+                "place": self.stream.state(),
+                "best": self.best,
+                "stale": self.stale,
+                "norms": list(self.norms),
+                "elapsed": self._elapsed(),
+                "timing": [self.step_s, self.evaluation_s],
+            }
+            checkpoint.save(self.run.checkpoint, self._bare(), self.optimizer, carry, rng, about)
+        self.accelerator.wait_for_everyone()
+
+    def _restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        carry, rng, about = checkpoint.restore(self.run.checkpoint, network, optimizer)
+        self.step, self.tokens, self.best, self.stale = about["step"], about["tokens"], about["best"], about["stale"]
+        self.norms.extend(about["norms"])
+        self.began -= about["elapsed"]
+        self.step_s, self.evaluation_s = about["timing"]
+        self.stream.restore(about["place"])
+        self.carry = _mapped(carry, self._share)
+        if len(rng) != self.world or about["threads"] != torch.get_num_threads():
+            self.report.say(
+                f"saved by {len(rng)} processes of {about['threads']} threads, going on with {self.world} of "
+                f"{torch.get_num_threads()}: the losses will differ in their last digits"
+            )
+        values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
+        self.plan = Plan.from_json(values, self.config.training)
+        if self.rank == 0:
+            kept = [line for line in self.run.read_metrics() if line["step"] <= self.step]
+            write_text(self.run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        self.report.say(f"goes on after step {self.step} of {self.plan.total}")
+        return rng[self.rank % len(rng)]
+
+    def _share(self, tensor: Tensor) -> Tensor:
+        share = tensor.shape[0] // self.world
+        return tensor[self.rank * share : (self.rank + 1) * share].clone().to(self.accelerator.device)
+
+    def _rng(self) -> Tensor:
+        state = torch.get_rng_state()
+        return torch.cat([state, torch.cuda.get_rng_state()]) if self.accelerator.device.type == "cuda" else state
+
+    def _set_rng(self, state: Tensor) -> None:
+        n = len(torch.get_rng_state())
+        torch.set_rng_state(state[:n])
+        if len(state) > n and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(state[n:])
+
+    # -- small things
+
+    def _bare(self) -> nn.Module:
+        network: nn.Module = self.accelerator.unwrap_model(self.network)
+        return network
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    def _from_first(self, value: Any) -> Any:
+        """What the first process says, in all of them."""
+        return broadcast_object_list([value])[0] if self.world > 1 else value
+
+
+def _detached(carry: Any) -> Any:
+    return _mapped(carry, Tensor.detach)
+
+
+def _mapped(carry: Any, function: Any) -> Any:
+    if carry is None:
+        return None
+    return function(carry) if isinstance(carry, Tensor) else tuple(_mapped(part, function) for part in carry)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a polite kill sets, so that the step at hand ends and is saved. A second one stops at once."""
+    stop, old = threading.Event(), {}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,79 @@
+"""What a person sees while a network trains: a bar on a terminal, lines elsewhere, nothing where nobody asked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, s = divmod(int(max(seconds, 0)), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+class Reporter:
+    """Words and bars, on standard error. `show=False` is silence."""
+
+    def __init__(self, show: bool = True) -> None:
+        self.show = show
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live = show and sys.stderr.isatty()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        """A line of words."""
+        if self.show:
+            (self._bar.console if self._bar else self.console).print(text, markup=False)
+
+    @contextmanager
+    def counting(self, what: str, total: float, unit: str) -> Iterator[Any]:
+        """A bar for work that is counted; yields what to tell of each piece done."""
+        if not self.live:
+            yield lambda amount: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
+            task = bar.add_task(what, total=max(total, 1))
+            yield lambda amount: bar.advance(task, amount)
+
+    def __enter__(self) -> Reporter:
+        if self.live:
+            columns = (
+                BarColumn(bar_width=28),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.description}"),
+            )
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1.0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def step(self, share: float, loss: float, tokens_s: float, left_s: float, valid: float | None) -> None:
+        """Where the training stands."""
+        if not self.show:
+            return
+        words = f"loss {loss:.3f}" + (f"  held out {valid:.3f}" if valid is not None else "")
+        words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=share, description=words)
+        elif time.monotonic() - self._last_line > 15:
+            self._last_line = time.monotonic()
+            self.say(f"{share:4.0%}  {words}")

@@ -1,0 +1,108 @@
+"""What is left of a training for a person to read: the model card and the learning curve."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from typing import Any
+
+from throughtime.config import RunConfig, to_yaml
+from throughtime.runs import Run, replacing, write_text
+
+
+def write_summary(run: Run, values: dict[str, Any]) -> None:
+    """The scores and the cost of a training, as `info` shows them."""
+    write_text(run.summary, json.dumps(values, indent=2))
+
+
+def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
+    """The model card: what it is, what it learned from, how well it does, how to use it."""
+    scores = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in summary["scores"].items())
+    name = run.folder.resolve().name
+    picture = f"\n![learning curve]({run.curve.name})\n" if run.curve.exists() else ""
+    text = f"""---
+library_name: throughtime
+tags: [{config.task}, recurrent-neural-network]
+---
+# {name}
+
+A recurrent network for the task `{config.task}`, {parameters:,} parameters, trained with throughtime on
+{time.strftime("%d %B %Y")} for {summary["minutes"]:.1f} minutes: {summary["steps"]:,} steps, {summary["epochs"]:.1f} times
+through the data ({", ".join(f"`{f}`" for f in config.files)}).
+
+## Held-out scores
+{"Of `" + config.valid + "`." if config.valid else "Of the part of each file that training did not see."}
+
+| | |
+|---|---|
+{scores}
+{picture}
+## Use
+
+    throughtime info {name}
+    throughtime evaluate {name} FILE
+
+    import throughtime as tt
+    model = tt.load("{name}")
+
+## Settings
+
+```yaml
+{to_yaml(config).rstrip()}
+```
+"""
+    write_text(run.card, text)
+
+
+def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | None:
+    """A picture of the learning curve. Returns why there is none, or None where there is.
+
+    Args: baselines: name -> nats a token, drawn as lines to compare with.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return "no picture of the learning curve: matplotlib is not installed (pip install 'throughtime[plot]')"
+    lines = run.read_metrics()
+    steps = [line for line in lines if "loss" in line]
+    valid = [line for line in lines if "valid" in line]
+    if len(steps) < 2:
+        return "no picture of the learning curve: too few steps"
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    # each point the mean of a hundredth of the training, so that the line can be read
+    size = max(len(steps) // 100, 1)
+    groups = [steps[i : i + size] for i in range(0, len(steps), size)]
+    axes.plot(
+        [g[-1]["step"] for g in groups],
+        [sum(line["loss"] for line in g) / len(g) for g in groups],
+        color="#8fa8c8",
+        linewidth=1.5,
+        label="training",
+    )
+    if valid:
+        points = [line["valid"]["loss"] for line in valid]
+        axes.plot([line["step"] for line in valid], points, "o-", color="#c0392b", markersize=4, label="held out")
+        best = min(points)
+        axes.annotate(
+            f"{best:.3f}",
+            (valid[points.index(best)]["step"], best),
+            textcoords="offset points",
+            xytext=(0, -14),
+            ha="center",
+            color="#c0392b",
+        )
+    for style, (name, nats) in zip(("--", ":", "-."), (baselines or {}).items(), strict=False):
+        axes.axhline(nats, color="#555555", linestyle=style, linewidth=1, label=f"{name} {nats:.3f}")
+    axes.set(xlabel="step", ylabel="nats a token", title=run.folder.resolve().name)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    with replacing(run.curve) as temporary:
+        figure.savefig(temporary, dpi=144, format="png")
+    pyplot.close(figure)
+    return None
