@@ -138,12 +138,13 @@ def set_forget_bias_(cell: nn.Module, value: float) -> None:
     Raises: ValueError where the cell has no forget gate or no bias.
     """
     gate = getattr(cell, "forget_gate", None)
-    if gate is None or getattr(cell, "bias_ih", None) is None:
+    bias_ih, bias_hh = getattr(cell, "bias_ih", None), getattr(cell, "bias_hh", None)
+    if gate is None or bias_ih is None or bias_hh is None:
         raise ValueError(f"{type(cell).__name__} has no forget-gate bias")
     rows = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)  # type: ignore[operator]
     with torch.no_grad():
-        cell.bias_ih[rows] = value  # type: ignore[index]
-        cell.bias_hh[rows] = 0.0  # type: ignore[index]
+        bias_ih[rows] = value
+        bias_hh[rows] = 0.0
 
 
 def orthogonal_(cell: nn.Module) -> None:

@@ -35,6 +35,7 @@ def build_app() -> App:
         help="Recurrent neural networks, from a file to a trained network that answers.",
         version=throughtime.__version__,
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
     train = App(name="train", help="Train a network on files, into a run folder.")
     for task, (_, words) in TASKS.items():

@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -67,7 +67,7 @@ def bench(
             print("\t".join(str(round(v, 3) if isinstance(v, float) else v) for v in row.values()))
 
 
-def _job(layer: Callable[..., object], x: object, backward: bool) -> Callable[[], None]:
+def _job(layer: Callable[..., Any], x: object, backward: bool) -> Callable[[], None]:
     import torch
 
     def forward() -> None:
@@ -75,7 +75,7 @@ def _job(layer: Callable[..., object], x: object, backward: bool) -> Callable[[]
             layer(x)
 
     def both() -> None:
-        output, _ = layer(x)  # type: ignore[misc]
+        output, _ = layer(x)
         output.sum().backward()
 
     return both if backward else forward

@@ -48,7 +48,7 @@ def text(
 ) -> None:
     """Train a language model on text files: it learns to score text and to write."""
     given = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, group in (("model", model), ("data", data), ("training", training)):
         if values := _given(group):
             settings[name] = values

@@ -99,9 +99,9 @@ class _Layers(nn.RNNBase):
         """A cell over the weights of one layer in one direction."""
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
         names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
-        weights = {name: getattr(self, name + suffix, None) for name in names}
+        weights: dict[str, Any] = {name: getattr(self, name + suffix, None) for name in names}
         n = self.hidden_size
-        sizes = {"input_size": weights["weight_ih"].shape[1], "hidden_size": n}  # type: ignore[union-attr]
+        sizes = {"input_size": weights["weight_ih"].shape[1], "hidden_size": n}
         if self.mode == "LSTM":
             return LSTMCell.over(**sizes, state_sizes=(self.proj_size or n, n), **weights)
         del weights["weight_hr"]

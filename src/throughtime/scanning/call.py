@@ -5,7 +5,7 @@ Shapes: T time, B batch, I input, N hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -103,7 +103,7 @@ def make_call(
     state: State | None,
     *,
     initial: State | None,
-    lengths: Tensor | list[int] | None,
+    lengths: Tensor | Sequence[int] | None,
     reverse: bool,
     resets: Tensor | None,
     record: tuple[str, ...],

@@ -7,6 +7,7 @@ lengths go in as a packed sequence.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def _kernel(cell: nn.Module, inputs: Tensor, batch_sizes: Tensor | None, state: 
     weights: Sequence[Tensor] = [w for n in names if (w := getattr(cell, n, None)) is not None]
     has_bias = cell.bias_ih is not None
     kind = _KINDS[type(cell)]
-    function = {"gru": torch.gru, "lstm": torch.lstm}.get(kind)
+    function: Any = {"gru": torch.gru, "lstm": torch.lstm}.get(kind)
     if function is None:
         function = torch.rnn_tanh if cell.nonlinearity == "tanh" else torch.rnn_relu
     hidden = [s.unsqueeze(0).contiguous() for s in (state if isinstance(state, tuple) else (state,))]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# name -> (module and class, what it is in a sentence); a task's module is imported when it is asked for, and imports torch only in its functions
+# name -> (module and class, what it is in a sentence);
+# a task's module is imported when it is asked for, and imports torch only in its functions
 TASKS = {"text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes.")}
 
 Advance = Callable[[int], None]
@@ -51,7 +52,6 @@ class Task(ABC, Generic[Config]):
 
     name: ClassVar[str]
     config_type: type[Config]
-    quick: ClassVar[int] = 100_000  # held-out tokens scored at a time while training, at most
     files: ClassVar[tuple[str, ...]] = ()  # what `prepare` writes that the trained model needs
 
     @abstractmethod
@@ -68,6 +68,10 @@ class Task(ABC, Generic[Config]):
     @abstractmethod
     def stream(self, config: Config, data: Path, rows: slice) -> Stream:
         """The batches that training walks through; `rows` are this process's share of each batch."""
+
+    @abstractmethod
+    def quick_tokens(self, config: Config, data: Path) -> int:
+        """About how many tokens a quick `score` reads."""
 
     @abstractmethod
     def score(self, network: nn.Module, config: Config, data: Path, *, quick: bool) -> dict[str, float]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.tokens import Tokens
 
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
+QUICK = 100_000  # held-out tokens scored at a time while training, at most
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
@@ -107,8 +108,7 @@ class TextTask(Task[TextConfig]):
 
         def blocks() -> Iterator[str]:
             for span in train:
-                for block in read_blocks(span, raw=kind == "bytes"):
-                    yield block
+                yield from read_blocks(span, raw=kind == "bytes")
 
         # twice the characters' kinds where there are many (Chinese, say): pieces need room beside them
         vocabulary = config.model.vocabulary or _vocabulary(kind, size, blocks)
@@ -191,11 +191,16 @@ class TextTask(Task[TextConfig]):
         assert training.batch_size is not None and training.chunk is not None
         return Lanes(open_corpus(data / "train.bin"), training.batch_size, training.chunk, config.seed, rows)
 
+    def quick_tokens(self, config: TextConfig, data: Path) -> int:
+        from throughtime.tasks.corpus import open_corpus
+
+        return min(open_corpus(data / "valid.bin").real, QUICK)
+
     def score(self, network: nn.Module, config: TextConfig, data: Path, *, quick: bool) -> dict[str, float]:
         from throughtime.tasks.corpus import open_corpus
 
         corpus = open_corpus(data / "valid.bin")
-        part = corpus.first(self.quick) if quick else corpus
+        part = corpus.first(QUICK) if quick else corpus
         total, count = _total_nats(network, part, lanes=16, warm=WARM)
         per_token = total / count
         # a part has about as many characters a token as the whole

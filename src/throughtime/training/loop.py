@@ -35,8 +35,10 @@ SAVE_EVERY_S = 15.0
 class Interrupted(KeyboardInterrupt):
     """The training was asked to stop and has saved; `step` is where."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"interrupted after step {step}")
+    def __init__(self, step: int, task: str, run: Run) -> None:
+        super().__init__(
+            f"interrupted after step {step} and saved; go on: throughtime train {task} --out {run.folder} --resume"
+        )
         self.step = step
 
 
@@ -96,7 +98,8 @@ class Trainer:
         training = self.config.training
         if self.config.minutes is None:
             steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
-            plan = plan_steps(steps, self.stream.batch_tokens, self.task.quick, training)
+            scored = self.task.quick_tokens(self.config, self.run.corpus)
+            plan = plan_steps(steps, self.stream.batch_tokens, scored, training)
         else:
             if self.rank == 0:
                 self._rehearse(copy.deepcopy(network).to(self.accelerator.device))
@@ -161,7 +164,7 @@ class Trainer:
                     if stopped and self.step < self.plan.total:
                         if self.best is None and self.rank == 0:
                             self.run.save_weights(self._bare(), {"step": self.step})
-                        raise Interrupted(self.step)
+                        raise Interrupted(self.step, self.task.name, self.run)
         finally:
             if metrics:
                 metrics.close()
@@ -195,7 +198,7 @@ class Trainer:
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         valid = self.best["scores"]["loss"] if self.best else None
-        self.report.step(self.plan.progress(self.step), loss, counted / max(took, 1e-9), left, valid)
+        self.report.step(self.plan.progress(self.step), loss, counted / max(self.step_s, 1e-9), left, valid)
         return {
             "step": self.step,
             "loss": loss,
@@ -209,7 +212,9 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         start = time.monotonic()
         rng = self._rng()
-        scores = self.task.score(self._bare(), self.config, self.run.corpus, quick=True) if self.rank == 0 else {}
+        scores: dict[str, float] = {}
+        if self.rank == 0:
+            scores = self.task.score(self._bare(), self.config, self.run.corpus, quick=True)
         scores = self._from_first(scores)
         self._set_rng(rng)
         if not math.isfinite(scores["loss"]):
@@ -281,7 +286,8 @@ class Trainer:
             kept = [line for line in self.run.read_metrics() if line["step"] <= self.step]
             write_text(self.run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         self.report.say(f"goes on after step {self.step} of {self.plan.total}")
-        return rng[self.rank % len(rng)]
+        mine: Tensor = rng[self.rank % len(rng)]
+        return mine
 
     def _share(self, tensor: Tensor) -> Tensor:
         share = tensor.shape[0] // self.world

@@ -1,0 +1,403 @@
+"""Training: what it must not lose, and what it must say."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pydoc_data.topics import topics
+from safetensors.torch import load_file
+
+import throughtime as tt
+from throughtime.config import Training
+from throughtime.runs import Run, replacing
+from throughtime.training.budget import Plan, plan_seconds, plan_steps
+from throughtime.training.health import NotFinite, check_finite
+
+SMALL = {"cell": "gru", "hidden_size": 24, "embedding_size": 12, "tokens": "characters"}
+OPTIONS = [f"--model.{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + [
+    "--training.batch-size=4",
+    "--training.chunk=20",
+]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "topics.txt"
+    path.write_text("\n\n".join(topics[name] for name in sorted(topics))[:40_000], encoding="utf-8")
+    return path
+
+
+def run_cli(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "throughtime", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def losses(folder):
+    return {line["step"]: line["loss"] for line in Run(Path(folder)).read_metrics() if "loss" in line}
+
+
+def train(text, out, **settings):
+    settings.setdefault("model", SMALL)
+    settings.setdefault("training", {"batch_size": 4, "chunk": 20})
+    return tt.train("text", [text], out=out, progress=False, **settings)
+
+
+# -- resuming
+
+
+def kill_after(arguments, folder, steps, number=signal.SIGKILL):
+    """Start a training and kill it once its metrics show `steps` steps; returns its exit code and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "throughtime", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = folder / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (
+            metrics.exists()
+            and metrics.read_bytes().count(b'"loss": ') >= steps
+            and (folder / "checkpoints/last.safetensors").exists()
+        ):
+            process.send_signal(number)
+            break
+        time.sleep(0.005)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
+    """Dropout, several epochs, three kills at different places: every loss is that of a run never killed."""
+    common = [
+        "train",
+        "text",
+        text,
+        "--steps=400",
+        *OPTIONS,
+        "--model.dropout=0.2",
+        "--model.layers=2",
+        "--training.patience=99",
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run_cli(*common, "--out", whole, "--quiet")
+    assert done.returncode == 0, done.stderr
+    code, _ = kill_after([*common, "--out", killed, "--quiet"], killed, 110)
+    assert code == -signal.SIGKILL
+    seen = losses(killed)
+    assert 110 <= len(seen) < 400
+    for steps in (180, 290):
+        code, _ = kill_after(["train", "text", "--out", killed, "--resume", "--quiet"], killed, steps)
+        assert code == -signal.SIGKILL
+        assert not (killed / "summary.json").exists()
+    rest = run_cli("train", "text", "--out", killed, "--resume", "--quiet")
+    assert rest.returncode == 0, rest.stderr
+    a, b = losses(whole), losses(killed)
+    assert sorted(a) == list(range(1, 401))
+    assert a == b  # floats, compared as they are
+    assert all(b[step] == loss for step, loss in seen.items())
+    kept, again = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    assert Run(whole).scores()["scores"] == Run(killed).scores()["scores"]
+    assert not (killed / "checkpoints").exists()
+
+
+def test_a_killed_run_of_minutes_keeps_the_schedule_that_was_recorded(text, tmp_path):
+    out = tmp_path / "run"
+    code, _ = kill_after(["train", "text", text, "--minutes=0.4", *OPTIONS, "--out", out, "--quiet"], out, 60)
+    assert code == -signal.SIGKILL
+    before, schedule = losses(out), json.loads((out / "checkpoints/schedule.json").read_text())
+    rates = {line["step"]: line["learning_rate"] for line in Run(out).read_metrics() if "loss" in line}
+    rest = run_cli("train", "text", "--out", out, "--resume", "--quiet")
+    assert rest.returncode == 0, rest.stderr
+    after = losses(out)
+    again = {line["step"]: line["learning_rate"] for line in Run(out).read_metrics() if "loss" in line}
+    assert len(after) > len(before)
+    assert all(after[step] == loss for step, loss in before.items())
+    assert all(again[step] == rate for step, rate in rates.items())
+    assert schedule["segments"][0][1] > 0
+
+
+def test_interrupting_saves_and_says_how_to_go_on(text, tmp_path):
+    out = tmp_path / "run"
+    common = ["train", "text", text, "--steps=100000", *OPTIONS, "--out", out]
+    code, said = kill_after(common, out, 30, signal.SIGINT)
+    assert code == 130
+    assert "--resume" in said
+    step = max(losses(out))
+    model = tt.load(out)  # it can already write
+    assert len(model.generate("The ", 5)) > 4
+    code, said = kill_after(["train", "text", "--out", out, "--resume"], out, step + 30, signal.SIGTERM)
+    assert code == 130
+    assert f"after step {step}" in said
+    assert sorted(losses(out)) == list(range(1, max(losses(out)) + 1))
+
+
+def test_resume_refuses_what_would_change_the_run(text, tmp_path):
+    out = tmp_path / "run"
+    code, _ = kill_after(["train", "text", text, "--steps=100000", *OPTIONS, "--out", out, "--quiet"], out, 20)
+    assert code == -signal.SIGKILL
+    for arguments, message in (
+        (["--model.hidden-size=25"], "model.hidden_size: this run has 24, not 25"),
+        (["--seed=3"], "seed: this run has 0, not 3"),
+        (["--minutes=1"], "minutes"),
+    ):
+        refused = run_cli("train", "text", "--out", out, "--resume", *arguments)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+    assert run_cli("train", "text", __file__, "--out", out, "--resume").returncode == 2
+    damaged = out / "checkpoints/last.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    refused = run_cli("train", "text", "--out", out, "--resume")
+    assert refused.returncode == 2
+    assert "last.safetensors: the checkpoint is damaged" in refused.stderr
+
+
+def test_a_finished_run_has_nothing_to_resume(text, tmp_path):
+    train(text, tmp_path / "run", steps=5)
+    with pytest.raises(tt.UserError, match="has ended"):
+        tt.train("text", out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(text, tmp_path):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        train(text, tmp_path / name, steps=12, seed=seed)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+# -- several processes
+
+
+def test_two_processes_land_where_one_lands(text, tmp_path):
+    """The same global batch shared by two: the same losses, step by step, to the order of summation."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    common = ["train", "text", text, "--steps=60", *OPTIONS, "--model.dropout=0", "--quiet"]
+    done = run_cli(*common, "--out", one)
+    assert done.returncode == 0, done.stderr
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes=2",
+        "--num_machines=1",
+        "--mixed_precision=no",
+    ]
+    done = subprocess.run(
+        [sys.executable, *launch, "--dynamo_backend=no", "-m", "throughtime", *map(str, common), "--out", str(two)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    a, b = losses(one), losses(two)
+    assert sorted(b) == list(range(1, 61))
+    torch.testing.assert_close(torch.tensor(list(b.values())), torch.tensor(list(a.values())), rtol=2e-4, atol=1e-5)
+    ours, theirs = (Run(folder).scores() for folder in (one, two))
+    assert ours["tokens_seen"] == theirs["tokens_seen"]
+    assert ours["scores"]["loss"] == pytest.approx(theirs["scores"]["loss"], rel=2e-3)
+
+
+# -- what must be said
+
+
+def test_a_gradient_that_explodes_is_said_with_where_and_what_to_try(text, tmp_path):
+    with pytest.raises(NotFinite) as caught:
+        train(
+            text,
+            tmp_path / "run",
+            steps=200,
+            model={**SMALL, "cell": "elman"},
+            training={"batch_size": 4, "chunk": 20, "learning_rate": 1e30, "clip": None, "warmup": 0, "patience": None},
+        )
+    message = str(caught.value)
+    assert f"step {caught.value.step}:" in message
+    assert caught.value.parameter in message
+    assert "gradient norms before" in message
+    assert "--training.learning-rate" in message and "--training.clip" in message
+    assert (
+        max(losses(tmp_path / "run"), default=0) == caught.value.step - 1
+    )  # the bad step was not written as a good one
+
+
+def test_the_first_parameter_that_is_not_finite_is_named():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    for p in network.parameters():
+        p.grad = torch.zeros_like(p)
+    network[1].weight.grad[0, 0] = math.nan
+    network[1].bias.grad[0] = math.inf
+    with pytest.raises(NotFinite, match=r"step 7: the gradient norm is nan.*gradient of 1\.weight.*before: 1, 2.5;"):
+        check_finite(7, 1.5, math.nan, network, [1.0, 2.5], 0.1, 1.0)
+    with pytest.raises(NotFinite, match="the loss is inf"):
+        check_finite(7, math.inf, 1.0, network, [], 0.1, None)
+    with torch.no_grad():
+        network[0].bias[1] = math.inf
+    with pytest.raises(NotFinite, match=r"weights of 0\.bias"):
+        check_finite(7, 1.5, math.inf, network, [], 0.1, 1.0)
+    check_finite(7, 1.5, 3.0, network, [], 0.1, 1.0)  # a finite norm: nothing to say
+
+
+# -- the budget
+
+
+def test_progress_and_rate_rise_fall_and_end_at_zero():
+    plan = plan_steps(200, 100, 100_000, Training(learning_rate=0.1, warmup=10))
+    progress = [plan.progress(step) for step in range(201)]
+    assert progress[0] == 0 and progress[-1] == 1
+    assert progress == sorted(progress)
+    rates = [plan.rate(step) for step in range(200)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.05)
+    assert rates[-1] < 1e-4
+    assert plan_steps(200, 1, 1, Training(learning_rate=0.1, warmup=0, final_rate=0.25)).rate(199) == pytest.approx(
+        0.025, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 200])
+@pytest.mark.parametrize("evaluations", [1, 3, 20])
+def test_evaluations_are_as_many_as_planned_and_one_at_the_end(steps, evaluations):
+    plan = Plan([(0, steps)], evaluations, None, Training(learning_rate=1.0))
+    at = [step for step in range(1, steps + 1) if plan.evaluates_at(step)]
+    assert at[-1] == steps
+    assert len(at) == min(evaluations, steps)
+
+
+def test_a_plan_of_seconds_spends_them():
+    plan = plan_seconds(100.0, 4.0, 0.5, 1.0, Training(evaluations=20))
+    cost = 4.0 + plan.total * 0.5 + plan.evaluations * 1.0
+    assert 98 <= cost <= 100
+    assert plan.evaluations == 8  # a twelfth of the budget
+
+
+def test_a_slower_machine_shortens_the_plan_without_a_jump():
+    plan = plan_seconds(100.0, 0.0, 0.1, 0.001, Training(learning_rate=1.0, warmup=0))
+    before, rate = plan.progress(300), plan.rate(300)
+    assert not plan.replan(300, 30.5, 0.1, 0.001)  # within a twentieth: left alone
+    assert plan.replan(300, 60.0, 0.2, 0.001)  # each step took twice as long
+    assert plan.total == pytest.approx(300 + 200, abs=2)
+    assert plan.progress(300) == before
+    assert plan.rate(300) == rate
+    assert plan.progress(plan.total) == pytest.approx(1)
+    steps = [plan.progress(step) for step in range(plan.total + 1)]
+    assert steps == sorted(steps)
+    again = Plan.from_json(json.loads(json.dumps(plan.as_json())), plan.training)
+    assert [again.rate(s) for s in range(plan.total)] == [plan.rate(s) for s in range(plan.total)]
+
+
+def test_minutes_are_kept_roughly_and_the_schedule_ends_with_them(text, tmp_path):
+    train(text, tmp_path / "run", minutes=0.1)
+    lines = [line for line in Run(tmp_path / "run").read_metrics() if "loss" in line]
+    assert lines[-1]["learning_rate"] < 0.05 * max(line["learning_rate"] for line in lines)
+    assert Run(tmp_path / "run").scores()["steps"] == lines[-1]["step"] > 3
+
+
+def test_training_stops_early_where_nothing_gets_better(text, tmp_path):
+    train(
+        text,
+        tmp_path / "run",
+        steps=400,
+        training={"batch_size": 4, "chunk": 20, "learning_rate": 1e-12, "patience": 2, "evaluations": 400},
+    )
+    scored = [line for line in Run(tmp_path / "run").read_metrics() if "valid" in line]
+    summary = Run(tmp_path / "run").scores()
+    assert summary["steps"] < 400
+    assert len(scored) >= 3
+    values = [line["valid"]["loss"] for line in scored]
+    assert summary["best_step"] == scored[values.index(min(values))]["step"]
+    assert values.index(min(values)) == len(values) - 3
+
+
+def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):
+    """Trained far too hot, a network gets worse again: the one kept scores as the best evaluation did."""
+    train(
+        text,
+        tmp_path / "run",
+        steps=300,
+        training={
+            "batch_size": 4,
+            "chunk": 20,
+            "learning_rate": 0.3,
+            "patience": None,
+            "evaluations": 40,
+            "final_rate": 1.0,
+        },
+    )
+    values = [line["valid"]["loss"] for line in Run(tmp_path / "run").read_metrics() if "valid" in line]
+    assert min(values) < values[-1]
+    assert Run(tmp_path / "run").scores()["scores"]["loss"] == pytest.approx(min(values), rel=1e-5)
+
+
+def test_clipping_bounds_the_update_and_the_norm_written_is_the_one_before(text, tmp_path):
+    for name, clip in (("held", 1e-6), ("free", None)):
+        train(
+            text, tmp_path / name, steps=3, training={"batch_size": 4, "chunk": 20, "clip": clip, "weight_decay": 0.0}
+        )
+    norms = [
+        [line["gradient_norm"] for line in Run(tmp_path / n).read_metrics() if "loss" in line] for n in ("held", "free")
+    ]
+    assert norms[0][0] == norms[1][0] > 0.01
+    assert losses(tmp_path / "held")[1] == losses(tmp_path / "free")[1]
+
+
+# -- files
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_out_is_never_overwritten_unasked(text, tmp_path):
+    out = tmp_path / "run"
+    train(text, out, steps=3)
+    weights = (out / "model.safetensors").read_bytes()
+    with pytest.raises(tt.UserError, match="holds a run"):
+        train(text, out, steps=3, seed=9)
+    with pytest.raises(tt.UserError, match="cannot read"):
+        train(tmp_path / "missing.txt", out, steps=3, seed=9, overwrite=True)
+    assert (out / "model.safetensors").read_bytes() == weights
+    (out / "mine.txt").write_text("kept")
+    train(text, out, steps=3, seed=9, overwrite=True)
+    assert (out / "model.safetensors").read_bytes() != weights
+    assert (out / "mine.txt").read_text() == "kept"
+    (tmp_path / "other").mkdir()
+    shutil.copy(text, tmp_path / "other")
+    with pytest.raises(tt.UserError, match="not a run"):
+        train(text, tmp_path / "other", steps=3)
+
+
+def test_metrics_hold_every_step_and_the_curve_is_a_picture(text, tmp_path):
+    train(text, tmp_path / "run", steps=30)
+    lines = Run(tmp_path / "run").read_metrics()
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 31))
+    assert steps[-1]["tokens"] == 30 * 4 * 20
+    assert all(line["gradient_norm"] > 0 for line in steps)
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "run/learning_curve.png").read_bytes().startswith(b"\x89PNG")
