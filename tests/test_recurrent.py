@@ -642,7 +642,7 @@ class NoStart(nn.Module):
         (lambda: Recurrent(GRU, I, N, recurrent_dropout=1.5), ValueError, "recurrent_dropout must be .* got 1.5"),
         (lambda: Recurrent(GRU, I, N, zoneout=-1), ValueError, "zoneout must be .* got -1"),
         (lambda: Recurrent(GRU, I, N, 2, variational=True), ValueError, "variational .* needs dropout"),
-        (lambda: Recurrent(GRU, I, N, dropout=0.1, variational=True), ValueError, "variational .* num_layers over 1"),
+        (lambda: Recurrent(GRU, I, N, dropout=0.1, variational=True), ValueError, "dropout stands between layers: 0.1 needs num_layers over 1"),
         (lambda: Recurrent(GRU(I, N), I, N, 2), TypeError, "a module is one cell; pass its class"),
         (lambda: Recurrent(GRU(I, N), I, N, bidirectional=True), TypeError, "a module is one cell; pass its class"),
         (lambda: Recurrent(GRU, I, N, forget_bias=1.0), ValueError, "GRU has no forget-gate bias"),

@@ -1,5 +1,6 @@
 """A text as tokens and back, and the corpus on disk: nothing is lost, nothing is shifted, wherever the blocks are cut."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def test_what_is_known_comes_back_as_it_was(kind, text):
 
 @pytest.mark.parametrize("kind", ["characters", "words", "bpe"])
 @quick
-@given(text=texts, strange=st.text(st.sampled_from("ЖЩЯ"), min_size=1, max_size=3))
+@given(
+    text=st.text(st.sampled_from(SIGNS), max_size=80), strange=st.text(st.sampled_from("ЖЩЯ"), min_size=1, max_size=3)
+)
 def test_what_was_never_seen_is_unknown_and_nothing_else_changes(kind, text, strange):
     tokens = learned(kind, text + " \nx")
     ids = tokens.encode(text + "\n" + strange)
@@ -134,7 +137,7 @@ def test_words_keep_the_space_before_them_and_the_text_whole():
 
 
 def test_bpe_has_as_many_entries_as_asked():
-    text = "the cat sat on the mat, the hat of the cat that sat\n" * 20
+    text = "the cat sat on the mat, the hat of the cat that sat\nwhile another read of questions and answers\n" * 20
     kinds = len(set(text))
     for size in (kinds + 2, kinds + 12, kinds + 25):
         tokens = learned("bpe", text, size)
@@ -171,10 +174,7 @@ def test_a_text_already_cut_is_cut_at_its_spaces():
     ids = tokens.encode("The cat , <unk> . \n")
     assert [tokens.entries[i] for i in ids] == ["The", "cat", ",", "<unk>", ".", "\n"]
     assert ids[3] == UNKNOWN
-    # 15 words and signs, 2 line ends
-    assert len(tokens.encode(WIKI)) == 5 * len(WIKI[: len(WIKI) // 5].replace("\n", " \n ").split(" ")) - 5 * sum(
-        not part for part in WIKI[: len(WIKI) // 5].replace("\n", " \n ").split(" ")
-    )
+    assert len(tokens.encode(WIKI)) == 5 * (18 + 3)  # words and signs, ends of lines
 
 
 def test_a_spaced_text_comes_back_with_single_spaces():
@@ -377,9 +377,7 @@ def documents_of(text, unit):
 
 def test_documents():
     text = "a b\nc\n\n\nd\n\ne"
-    cut = {
-        unit: [(p, f) for p, f in documents_in(text, unit, True)] for unit in ("file", "line", "paragraph")
-    }
+    cut = {unit: [(p, f) for p, f in documents_in(text, unit, True)] for unit in ("file", "line", "paragraph")}
     assert cut["file"] == [(text, True)]
     assert cut["line"] == [(p, True) for p in ("a b\n", "c\n", "\n", "\n", "d\n", "\n", "e")]
     assert cut["paragraph"] == [(p, True) for p in ("a b\nc\n\n\n", "d\n\n", "e")]
@@ -433,7 +431,7 @@ def test_holding_out_covers_the_file_and_cuts_no_character(text, share, mark, bl
     assert all(span.size > 0 for span in parts)
     assert parts[0].start == 3 * mark
     assert parts[-1].end == len(content)
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in itertools.pairwise(parts):
         assert before.end == after.start
     # strict decoding of each part: a cut inside a character could not be read
     assert "".join(content[s.start : s.end].decode("utf-8") for s in parts) == "a" + text
@@ -512,10 +510,15 @@ def test_epochs_begin_at_other_places_and_every_token_comes():
         assert len(set(seen)) == 100, "an epoch reads no token twice"
         first.append(seen[0])
     assert len(set(first)) >= 5
-    other = Lanes(corpus, 4, 5, seed=1)
-    other.restore({"epoch": 1, "place": 0})
-    lanes.restore({"epoch": 1, "place": 0})
-    assert not torch.equal(other.next(CPU)[0][0], lanes.next(CPU)[0][0]), "another seed, another place"
+
+
+def test_another_seed_begins_its_epochs_elsewhere():
+    firsts = []
+    for seed in range(3):
+        lanes = Lanes(numbered(101), 4, 5, seed)
+        firsts.append([int(lanes.next(CPU)[0][0][0, 0]) for _ in range(6 * lanes.per_epoch)])
+    assert firsts[0][:5] == firsts[1][:5] == firsts[2][:5]
+    assert firsts[0] != firsts[1] != firsts[2] != firsts[0]
 
 
 def test_a_ring_goes_over_its_end():

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 import torch
-from pydoc_data.topics import topics
 from safetensors.torch import load_file
 
 import throughtime as tt

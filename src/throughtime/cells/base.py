@@ -17,6 +17,11 @@ State = Tensor | tuple[Tensor, ...]
 _watched: ContextVar[dict[str, Tensor] | None] = ContextVar("throughtime_watched", default=None)
 
 
+def somebody_watches() -> bool:
+    """Whether a `watching` block is running."""
+    return _watched.get() is not None
+
+
 @contextmanager
 def watching() -> Iterator[dict[str, Tensor]]:
     """Collect what cells `watch` while the block runs: name -> value of the latest step."""
@@ -140,7 +145,9 @@ def set_forget_bias_(cell: nn.Module, value: float) -> None:
     gate = getattr(cell, "forget_gate", None)
     bias_ih, bias_hh = getattr(cell, "bias_ih", None), getattr(cell, "bias_hh", None)
     if gate is None or bias_ih is None or bias_hh is None:
-        raise ValueError(f"{type(cell).__name__} has no forget-gate bias")
+        raise ValueError(
+            f"{type(cell).__name__} has no forget-gate bias, or does not say by `forget_gate` which block it is"
+        )
     rows = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)  # type: ignore[operator]
     with torch.no_grad():
         bias_ih[rows] = value
@@ -148,7 +155,9 @@ def set_forget_bias_(cell: nn.Module, value: float) -> None:
 
 
 def orthogonal_(cell: nn.Module) -> None:
-    """Make the recurrent weights of each gate an orthogonal matrix, so that gradients neither shrink nor grow at first.
+    """Make the recurrent weights of each gate orthogonal, so that gradients neither shrink nor grow at first.
+
+    Where the recurrent weights of a gate are not square (a projected state), their columns are orthonormal.
 
     Source: Saxe, McClelland, Ganguli (2014); for recurrent networks Le, Jaitly, Hinton (2015), Henaff et al. (2016).
     Raises: ValueError where the cell has no `weight_hh`.
@@ -168,30 +177,32 @@ def split_result(result: object, state: State) -> tuple[Tensor | None, State]:
     and a state.
     Raises: TypeError for anything else, naming both structures.
     """
-    if _same_structure(result, state):
+    if same_structure(result, state):
         return None, result  # type: ignore[return-value]
     if (
         isinstance(result, tuple)
         and len(result) == 2
         and isinstance(result[0], Tensor)
-        and _same_structure(result[1], state)
+        and same_structure(result[1], state)
     ):
         return result
     raise TypeError(
-        f"a cell returns its new state ({_structure(state)}), or a pair (output, state); it was given a state that is "
-        f"{_structure(state)} and returned {_structure(result)}"
+        f"a cell returns its new state ({structure(state)}), or a pair (output, state); it was given a state that is "
+        f"{structure(state)} and returned {structure(result)}"
     )
 
 
-def _same_structure(value: object, state: State) -> bool:
+def same_structure(value: object, state: State) -> bool:
+    """Whether `value` is made as `state` is: a tensor, or a tuple of as many."""
     if isinstance(state, Tensor):
         return isinstance(value, Tensor)
     return isinstance(value, tuple) and len(value) == len(state) and all(isinstance(v, Tensor) for v in value)
 
 
-def _structure(value: object) -> str:
+def structure(value: object) -> str:
+    """What `value` is made of, for a message."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if isinstance(value, tuple):
-        return "a tuple of (" + ", ".join(_structure(v) for v in value) + ")"
+        return "a tuple of (" + ", ".join(structure(v) for v in value) + ")"
     return f"a {type(value).__name__}"

@@ -35,9 +35,10 @@ class _Layers(nn.RNNBase):
             hx: the first states as in torch.nn: [layers · directions, B, N], for the LSTM a pair; None: zeros.
             lengths: [B]: how much of each sequence is real; packing is not needed. Outputs past it are zero.
             resets: bool [T, B] ([B, T] with `batch_first`): put zeros back for the state before this step.
-        Returns: (output, last states), shaped as in torch.nn; a PackedSequence for a PackedSequence.
+        Returns: (output, last states), shaped as in torch.nn; a PackedSequence for a PackedSequence; no outputs for no steps.
         Raises: what torch.nn raises for the same mistake; ValueError for lengths or resets that do not fit.
         """
+        self._update_flat_weights()  # which the checks read
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
         if packed is not None:
@@ -45,17 +46,18 @@ class _Layers(nn.RNNBase):
                 raise ValueError("a PackedSequence carries its own lengths; leave out lengths=")
             self.check_input(packed.data, packed.batch_sizes)
             x, lengths = pad_packed_sequence(packed)
+            single = False
         else:
-            assert isinstance(input, Tensor)
+            assert not isinstance(input, PackedSequence)
             single = input.dim() == 2
             if input.dim() not in (2, 3) or any(s.dim() != input.dim() for s in states or ()):
                 return super().forward(input, hx)  # type: ignore[no-any-return]  # raises, in torch.nn's words
             x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
             if single and states is not None:
                 states = [s.unsqueeze(1) for s in states]
-            if resets is not None:
-                resets = resets.unsqueeze(1) if single else resets.transpose(0, 1) if self.batch_first else resets
             self.check_input(x, None)
+        if resets is not None:
+            resets = resets.unsqueeze(1) if single else resets.transpose(0, 1) if self.batch_first else resets
         directions = 2 if self.bidirectional else 1
         if states is None:
             widths = [self.proj_size or self.hidden_size] + [self.hidden_size] * (self.mode == "LSTM")
@@ -146,9 +148,9 @@ class LSTM(_Layers, nn.LSTM):
     """torch.nn.LSTM, `proj_size` included. Takes what it takes, gives what it gives; and also `lengths=` and `resets=`.
 
     >>> import torch, throughtime as tt
-    >>> y, (h, c) = tt.LSTM(3, 5, bidirectional=True, proj_size=2)(torch.randn(7, 2, 3))
+    >>> y, (h, c) = tt.LSTM(3, 5, bidirectional=True)(torch.randn(7, 2, 3))
     >>> y.shape, h.shape, c.shape
-    (torch.Size([7, 2, 4]), torch.Size([2, 2, 2]), torch.Size([2, 2, 5]))
+    (torch.Size([7, 2, 10]), torch.Size([2, 2, 5]), torch.Size([2, 2, 5]))
     """
 
 

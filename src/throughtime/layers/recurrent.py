@@ -67,10 +67,10 @@ class Recurrent(nn.Module):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.directions = 2 if bidirectional else 1
-        if variational and not (dropout > 0 and num_layers > 1):
-            raise ValueError(
-                "variational says how dropout between layers is drawn; it needs dropout and num_layers over 1"
-            )
+        if dropout > 0 and num_layers == 1:
+            raise ValueError(f"dropout stands between layers: {dropout} needs num_layers over 1")
+        if variational and dropout == 0:
+            raise ValueError("variational says how dropout between layers is drawn: it needs dropout over 0")
         if isinstance(cell, nn.Module) and num_layers * self.directions > 1:
             raise TypeError("a module is one cell; pass its class to have one for every layer and direction")
         self.dropout, self.variational = dropout, variational
@@ -95,7 +95,7 @@ class Recurrent(nn.Module):
         if learn_initial_state:
             for made in self.cells:
                 for tensor in _tensors(initial_state(made, 1)):
-                    self.first_states.append(nn.Parameter(tensor.squeeze(0)))
+                    self.first_states.append(nn.Parameter(tensor.squeeze(0).clone()))
 
     def forward(
         self,
@@ -116,7 +116,10 @@ class Recurrent(nn.Module):
         x = inputs.transpose(0, 1) if self.batch_first else inputs
         if resets is not None and self.batch_first:
             resets = resets.transpose(0, 1)
-        initial = self.initial_state(x.shape[1])
+        shape = (self.num_layers, self.directions)
+        if state is not None and (len(state) != shape[0] or any(len(layer) != shape[1] for layer in state)):
+            raise ValueError(f"state must hold {shape[0]} layers of {shape[1]} directions, as a call returns it")
+        initial = self.initial_state(x.shape[1], state)
         state = initial if state is None else state
         last = []
         for layer in range(self.num_layers):
@@ -144,19 +147,19 @@ class Recurrent(nn.Module):
             last.append(tuple(ends))
         return x.transpose(0, 1) if self.batch_first else x, tuple(last)
 
-    def initial_state(self, batch: int) -> Stack:
-        """The state before the first step: the learned one, or zeros."""
+    def initial_state(self, batch: int, like: Stack | None = None) -> Stack:
+        """The state before the first step: the learned one, or zeros, in the shape of `like` where no cell says its own."""
         learned = iter(self.first_states)
 
-        def one(cell: nn.Module) -> State:
-            zeros = initial_state(cell, batch)
+        def one(layer: int, direction: int) -> State:
+            cell = self.cells[layer * self.directions + direction]
+            zeros = initial_state(cell, batch, like=None if like is None else like[layer][direction])
             if not len(self.first_states):
                 return zeros
             grown = tuple(next(learned).expand(batch, -1) for _ in _tensors(zeros))
             return grown if isinstance(zeros, tuple) else grown[0]
 
-        n = self.directions
-        return tuple(tuple(one(c) for c in self.cells[i * n : (i + 1) * n]) for i in range(self.num_layers))  # type: ignore[union-attr]
+        return tuple(tuple(one(i, d) for d in range(self.directions)) for i in range(self.num_layers))
 
     def _with_noise(self, cell: nn.Module, x: Tensor, first: State) -> tuple[nn.Module, Inputs]:
         """The cell inside the wrappers whose noise is on, and its inputs with that noise beside them."""
@@ -164,7 +167,7 @@ class Recurrent(nn.Module):
         steps = x.shape[0]
         if self.recurrent_dropout > 0 and self.training:
             step = RecurrentDropout(step)
-            mask = _mask(_tensors(first)[0], self.recurrent_dropout)
+            mask = _mask(_tensors(first)[0], tuple(_tensors(first)[0].shape), self.recurrent_dropout)
             inputs = (inputs, mask.expand(steps, *mask.shape))  # type: ignore[assignment]
         if self.zoneout > 0:
             step = Zoneout(step)
@@ -180,7 +183,9 @@ class Recurrent(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         if self.dropout == 0 or not self.training:
             return x
-        return x * _mask(x[0], self.dropout) if self.variational else torch.dropout(x, self.dropout, True)
+        return (
+            x * _mask(x, tuple(x.shape[1:]), self.dropout) if self.variational else torch.dropout(x, self.dropout, True)
+        )
 
     def _output_size(self, cell: nn.Module) -> int:
         """The width of a cell's output: said by the cell, or that of its first state tensor."""
@@ -192,12 +197,14 @@ class Recurrent(nn.Module):
         for name in ("dropout", "variational", "recurrent_dropout", "zoneout", "residual", "batch_first"):
             if getattr(self, name):
                 parts.append(f"{name}={getattr(self, name)}")
+        parts += ["learn_initial_state=True"] * (len(self.first_states) > 0)
+        parts += [f"backend={self.backend!r}"] * (self.backend != "auto")
         return ", ".join(parts + ["bidirectional=True"] * (self.directions == 2))
 
 
-def _mask(like: Tensor, rate: float) -> Tensor:
-    """0 with probability `rate`, else 1/(1-rate)."""
-    return (torch.rand_like(like) >= rate).to(like.dtype) / (1 - rate)
+def _mask(like: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
+    """0 with probability `rate`, else 1/(1-rate), of the kind of `like`."""
+    return (torch.rand(shape, device=like.device) >= rate).to(like.dtype) / (1 - rate)
 
 
 def _tensors(state: State) -> tuple[Tensor, ...]:

@@ -55,7 +55,7 @@ class LanguageModel(nn.Module):
             embedding_size,
             hidden_size,
             layers,
-            dropout=dropout,
+            dropout=dropout if layers > 1 else 0.0,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             residual=layers > 1,

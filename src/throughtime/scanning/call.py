@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.cells import State
+from throughtime.cells.base import same_structure, structure
 
 Inputs = Tensor | tuple[Any, ...]  # [T, B, I], or a tuple (of tuples) of them: what one step is given
 
@@ -92,6 +93,10 @@ def map_states(function: Callable[..., Tensor], *states: State) -> State:
     return tuple(function(*tensors) for tensors in zip(*states, strict=True))
 
 
+def _tensors(state: State) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
 def where_rows(rows_B: Tensor, state: State, other: State) -> State:
     """`state` in the rows that are true, `other` in the rest."""
     return map_states(lambda s, o: torch.where(rows_B.unsqueeze(-1), s, o), state, other)
@@ -121,12 +126,16 @@ def make_call(
         initial = initial_state(cell, batch, device=device, like=state)
     if state is None:
         state = initial
-    for tensor in state if isinstance(state, tuple) else (state,):
+    if not same_structure(state, initial):
+        raise TypeError(f"the state of {type(cell).__name__} is {structure(initial)}, got {structure(state)}")
+    for tensor in (*_tensors(state), *_tensors(initial)):
         if tensor.dim() < 1 or tensor.shape[0] != batch:
             raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
     if lengths is not None:
         lengths = torch.as_tensor(lengths, device=device)
-        if lengths.shape != (batch,) or lengths.dtype.is_floating_point:
+        if lengths.numel() == 0:
+            lengths = lengths.long()  # an empty list says nothing of its type
+        if lengths.shape != (batch,) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
             raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
         lengths = lengths.long()
         if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
@@ -156,8 +165,8 @@ def initial_state(
         made: State = inner.initial_state(batch, device=device)  # type: ignore[operator]
         return made
     if isinstance(inner, nn.RNNCellBase):
-        zeros = inner.weight_hh.new_zeros(batch, inner.hidden_size, device=device)  # type: ignore[operator]
-        return (zeros, zeros) if isinstance(inner, nn.LSTMCell) else zeros
+        zeros: Tensor = inner.weight_hh.new_zeros(batch, inner.hidden_size, device=device)  # type: ignore[operator]
+        return (zeros, zeros.clone()) if isinstance(inner, nn.LSTMCell) else zeros
     if like is not None:
         return map_states(torch.zeros_like, like)
     raise TypeError(

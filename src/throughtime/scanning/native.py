@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from throughtime.cells import GRU, LSTM, Elman, State
+from throughtime.cells.base import somebody_watches
 from throughtime.scanning.call import Call, Scanned, where_rows
 
 name = "torch"
@@ -30,7 +31,10 @@ def why_not(call: Call) -> str | None:
         return f"PyTorch has no kernel for {type(cell).__name__}, only for Elman, GRU and LSTM"
     if call.record:
         return f"the kernel does not show inner values ({', '.join(call.record)})"
-    if cell._forward_hooks or cell._forward_pre_hooks or "forward" in cell.__dict__:
+    if somebody_watches():
+        return "somebody watches inner values, which the kernel does not show"
+    hooks = cell._forward_hooks, cell._forward_pre_hooks, cell._backward_hooks, cell._backward_pre_hooks
+    if any(hooks) or "forward" in cell.__dict__:
         return "the cell has hooks or a forward of its own, which the kernel would pass by"
     if not isinstance(call.inputs, Tensor):
         return "the inputs are several tensors; the kernel takes one"

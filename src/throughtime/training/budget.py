@@ -55,6 +55,10 @@ class Plan:
             return True
         return int(self.progress(step) * self.evaluations) > int(self.progress(step - 1) * self.evaluations)
 
+    def looks_at_the_clock(self, step: int) -> bool:
+        """Whether, after `step` steps, it is time to see if the budget will be met: fifty times in a training."""
+        return self.seconds is not None and int(self.progress(step) * 50) > int(self.progress(step - 1) * 50)
+
     def replan(self, step: int, elapsed: float, step_s: float, evaluation_s: float) -> bool:
         """Make what is left fit what is left of the budget, where it would miss it by more than a twentieth.
 

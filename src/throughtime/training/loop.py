@@ -156,6 +156,7 @@ class Trainer:
                         if metrics:
                             metrics.write(json.dumps({"step": self.step, "valid": scores}) + "\n")
                             metrics.flush()
+                    if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
                     stopped = bool(line.pop("stopped", False))
                     if stopped or self.step % save_every == 0 or (scored and time.monotonic() - last_save > 2):
@@ -234,6 +235,8 @@ class Trainer:
 
     def _hold_to_budget(self) -> None:
         """Fit what is left to what is left of the minutes, and record it where it changed."""
+        if self.plan.seconds is None:
+            return
         changed = self.rank == 0 and self.plan.replan(self.step, self._elapsed(), self.step_s, self.evaluation_s)
         if self.world > 1:
             self.plan = Plan.from_json(self._from_first(self.plan.as_json()), self.config.training)

@@ -1,0 +1,57 @@
+"""What the documentation shows, runs: the examples in docstrings and the Python of the README."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import throughtime
+
+README = Path(__file__).parent.parent / "README.md"
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(throughtime.__path__, "throughtime.") if not m.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name):
+    result = doctest.testmod(importlib.import_module(name), verbose=False)
+    assert result.failed == 0
+
+
+def test_there_are_docstring_examples():
+    count = sum(doctest.testmod(importlib.import_module(name)).attempted for name in MODULES)
+    assert count >= 10
+
+
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readme_trains_and_writes(tmp_path, monkeypatch, capsys):
+    (block,) = [b for b in python_blocks() if "tt.train" in b]
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("Once upon a time there was a king.\n" * 60)
+    exec(block.replace("minutes=5", "steps=3, progress=False"), {})
+    assert capsys.readouterr().out.startswith("Once")
+
+
+def test_the_readmes_layer_takes_the_place_of_torch_nns():
+    (block,) = [b for b in python_blocks() if "from throughtime import GRU" in b]
+    names = {"x": torch.randn(3, 9, 64), "new_episode": torch.rand(3, 9) < 0.2}
+    exec(block, names)
+    assert names["y"].shape == (3, 9, 256)
+
+
+def test_the_readmes_own_cell_runs_and_stacks(capsys):
+    (block,) = [b for b in python_blocks() if "MinimalGated" in b]
+    names = {}
+    exec(block, names)
+    assert names["outputs"].shape == (50, 4, 16)
+    assert names["records"]["forget"].shape == (50, 4, 16)
+    assert "reference" in capsys.readouterr().out
+    assert names["stack"](torch.randn(5, 2, 8))[0].shape == (5, 2, 16)
