@@ -15,6 +15,7 @@ from cyclopts import ValidationError as CycloptsValidationError
 from pydantic import ValidationError
 
 import throughtime
+from throughtime.cli.output import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.tasks.base import TASKS
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    arguments = [STDIN if a == "-" else a for a in arguments if a != "--debug"]
     warnings.showwarning = _show_warning
     app = build_app()
     try:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, opened
+from throughtime.cli.output import STDIN, Json, Run, opened
 from throughtime.errors import UserError
 
 
@@ -28,7 +28,7 @@ def generate(
     """Write text, piece by piece as it comes."""
     if samples < 1:
         raise UserError(f"--samples: got {samples}; at least 1")
-    if prompt == "-":
+    if prompt == STDIN:
         prompt = sys.stdin.read().removesuffix("\n")
     model = opened(run)
     texts = []

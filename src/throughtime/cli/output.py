@@ -14,6 +14,8 @@ from cyclopts import Parameter
 
 from throughtime.errors import UserError
 
+STDIN = "<stdin>"  # what `-` becomes before the options are read, as it would be taken for one
+
 Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
 Run = Annotated[Path, Parameter(help="A run folder.")]
 
@@ -31,20 +33,20 @@ def opened(run: Path) -> Any:
 @contextmanager
 def spooled(files: list[Path]) -> Iterator[list[Path]]:
     """The files, with standard input for `-` copied to one."""
-    if not any(str(f) == "-" for f in files):
+    if not any(str(f) == STDIN for f in files):
         yield files
         return
     from throughtime.tasks.corpus import spool, stdin_bytes
 
     with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
         standard_input = spool(stdin_bytes(), Path(folder) / "stdin")
-        yield [standard_input if str(f) == "-" else f for f in files]
+        yield [standard_input if str(f) == STDIN else f for f in files]
 
 
 def lines_of(file: Path) -> Iterator[str]:
     """The lines of a file or of standard input, as they come. Raises: UserError where it cannot be read or is not UTF-8."""
     try:
-        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+        source = sys.stdin.buffer if str(file) == STDIN else file.open("rb")
     except OSError as error:
         raise UserError(f"{file}: cannot read it: {error.strerror}") from error
     with source:

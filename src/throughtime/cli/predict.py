@@ -8,11 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.cli.output import STDIN, Json, Run, lines_of, opened
 
 
 def predict(
-    run: Run, file: Annotated[Path, Parameter(help="Lines; - is standard input.")] = Path("-"), /, *, json: Json = False
+    run: Run,
+    file: Annotated[Path, Parameter(help="Lines; - is standard input.")] = Path(STDIN),
+    /,
+    *,
+    json: Json = False,
 ) -> None:
     """The log-probability (in nats) of each line by itself: a number, a tab and the line, or with --json an object a line."""
     model = opened(run)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import BaseModel
 
+from throughtime.cli.output import STDIN
 from throughtime.config import Training, to_yaml
 from throughtime.errors import UserError
 from throughtime.tasks.text import TextData, TextNetwork
@@ -52,7 +53,18 @@ def text(
     for name, group in (("model", model), ("data", data), ("training", training)):
         if values := _given(group):
             settings[name] = values
-    _train("text", files or [], out, valid, config, settings, resume, overwrite, print_config, quiet)
+    _train(
+        "text",
+        [Path("-") if str(f) == STDIN else f for f in files or []],
+        out,
+        valid,
+        config,
+        settings,
+        resume,
+        overwrite,
+        print_config,
+        quiet,
+    )
 
 
 def _given(group: BaseModel) -> dict[str, Any]:

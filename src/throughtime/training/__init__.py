@@ -15,6 +15,8 @@ from throughtime.runs import Run, write_text
 from throughtime.tasks import Task, find_task, load
 from throughtime.training.progress import Reporter
 
+STDIN = "stdin"  # the copy of standard input, while it is prepared
+
 __all__ = ["Reporter", "prepare_config", "train"]
 
 
@@ -92,7 +94,9 @@ def _start(
     def prepare() -> None:
         Run.check_free(folder, overwrite=overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+        with tempfile.TemporaryDirectory(
+            dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
+        ) as staging:
             data = Path(staging)
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
             size = sum(f.stat().st_size for f in [*real, *([valid] if valid else [])] if f.is_file())
@@ -102,8 +106,9 @@ def _start(
             run = Run.create(folder, overwrite=overwrite)
             for name in task.files:
                 shutil.copy(data / name, folder / name)
-            shutil.rmtree(run.corpus)
-            shutil.copytree(data, run.corpus)
+            (data / STDIN).unlink(missing_ok=True)
+            run.corpus.rmdir()
+            data.rename(run.corpus)
             write_text(run.config, to_yaml(named))
 
     _on_first(accelerator, prepare)
@@ -197,7 +202,7 @@ def _on_first(accelerator: Any, work: Any) -> None:
 def _from_stdin(folder: Path) -> Path:
     from throughtime.tasks.corpus import spool, stdin_bytes
 
-    return spool(stdin_bytes(), folder / "stdin")
+    return spool(stdin_bytes(), folder / STDIN)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
