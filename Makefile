@@ -26,8 +26,9 @@ install-dev: $(VENV)/.dev
 demo: $(VENV)/.base
 	$(BIN)/throughtime demo
 
+# one thread a worker: two workers of two threads each would wait for one another
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests

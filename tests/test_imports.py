@@ -15,7 +15,7 @@ BELOW = {
     "models": {"layers", "scanning", "cells", "errors"},
     "decode": {"errors"},
     "runs": {"config", "errors"},
-    "tasks": {"models", "decode", "runs", "config", "errors"},
+    "tasks": {"models", "decode", "cells", "runs", "config", "errors"},
     "training": {"tasks", "runs", "config", "errors"},
 }
 ROOT = {"__init__"}  # what users import

@@ -172,13 +172,42 @@ def test_the_weights_are_the_best_of_the_training(model):
     assert about["scores"]["loss"] == scores[best]
 
 
+def test_the_state_is_carried_from_chunk_to_chunk_while_training(book, tmp_path):
+    """With a learning rate next to nothing every loss is that of one network, walking its lanes with the state carried."""
+    model = tt.train(
+        "text",
+        [written(tmp_path, TEXT[:3_000])],
+        out=tmp_path / "run",
+        steps=60,
+        model={"tokens": "characters", "hidden_size": 32, "dropout": 0.0},
+        training={"batch_size": 3, "chunk": 20, "learning_rate": 1e-12, "patience": None},
+        progress=False,
+    )
+    (span,), _ = hold_out(open_files([tmp_path / "some.txt"]), 0.1)
+    ids = [START, *model.tokens.encode("".join(read_blocks(span))).tolist()]
+    lanes = torch.tensor(ids[: len(ids) // 3 * 3]).view(3, -1).T  # [T, 3], as in the first epoch
+    steps = (len(lanes) - 1) // 20
+    assert 30 < steps < 60
+    state, carried, forgotten = None, [], []
+    with torch.no_grad():
+        for place in range(0, 20 * steps, 20):
+            batch = lanes[place : place + 20], lanes[place + 1 : place + 21]
+            total_nats, count, state = model.network(batch, state)
+            carried.append(float(total_nats / count))
+            forgotten.append(float(model.network(batch, None)[0] / count))
+    losses = [line["loss"] for line in model.run.read_metrics() if "loss" in line][:steps]
+    assert losses == pytest.approx(carried, rel=1e-5)
+    assert max(abs(a - b) for a, b in zip(carried, forgotten, strict=True)) > 1e-3
+
+
 # -- evaluate
 
 
 def test_evaluation_is_token_by_token(model, tmp_path):
-    text = TEXT[2000:3500]
+    text = TEXT[2000:6500]
     scores = model.evaluate([written(tmp_path, text)])
     nats, n = nats_of(model, text)
+    assert n > 2500, "longer than what is read at a time"
     assert scores["tokens"] == n
     assert scores["characters"] == len(text)
     assert total(scores) == pytest.approx(nats, rel=1e-5)

@@ -42,7 +42,7 @@ texts = st.text(st.sampled_from(SIGNS), max_size=80) | st.text(
 short_words = st.lists(
     st.sampled_from(["a", "the", "cat", "it's", "dog,", ".", "end.", "_x", "12"]), min_size=1, max_size=40
 )
-separators = st.sampled_from([" ", "\n", "  ", "\n\n", " \n", "\n\n\n"])
+separators = st.sampled_from([" ", "\n", "  ", "\n\n", " \n", "\n\n\n", "\n\n "])
 
 
 def blocks_of(text):

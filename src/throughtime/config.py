@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from throughtime.errors import UserError, nearest, unknown
 
+STDIN = "<stdin>"  # how standard input is named where a file would be
 FORMAT = 1  # of a run folder; a folder with a higher one is from a newer version
 DEFAULT_MINUTES = 5.0
+BUDGETS = ("minutes", "epochs", "steps")
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +66,7 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        given = [name for name in ("minutes", "epochs", "steps") if getattr(self, name) is not None]
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two budgets; give one")
         return self
@@ -83,8 +85,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """A YAML file of settings as nested dicts. Raises: UserError where it is missing or not YAML."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the config: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the config: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot read the config: byte {error.start} is not UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -93,6 +97,11 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: a config is keys and values, got {type(values).__name__}")
+    version = values.get("format", FORMAT)
+    if isinstance(version, int) and version > FORMAT:
+        raise UserError(
+            f"{path}: format {version} is from a newer throughtime; this one reads up to {FORMAT}: upgrade it"
+        )
     return values
 
 
@@ -116,8 +125,8 @@ def build_config(kind: type[Config], values: Mapping[str, Any], source: Path | N
     except ValidationError as error:
         first = error.errors()[0]
         path = tuple(str(part) for part in first["loc"])
-        place = f"{source}:{_line(source, path)}: " if source and _line(source, path) else ""
-        raise UserError(place + _explain(kind, path, first)) from error
+        keys = path or tuple(name for name in BUDGETS if name in values)[-1:]  # what is wrong as a whole is two budgets
+        raise UserError(place_in(source, keys) + _explain(kind, path, first)) from error
 
 
 def _explain(kind: type[BaseModel], path: tuple[str, ...], error: Any) -> str:
@@ -136,6 +145,12 @@ def _explain(kind: type[BaseModel], path: tuple[str, ...], error: Any) -> str:
         return str(message)
     given = error["input"]
     return f"{key}: got {given!r}; {message[0].lower() + message[1:]}"
+
+
+def place_in(source: Path | None, path: tuple[str, ...]) -> str:
+    """`file:line: ` of the key `path` in a config file, or nothing where it does not stand there."""
+    line = _line(source, path) if source else None
+    return f"{source}:{line}: " if line else ""
 
 
 def _line(source: Path, path: tuple[str, ...]) -> int | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from throughtime.config import FORMAT, Config, build_config, read_config
+from throughtime.config import Config, build_config, read_config
 from throughtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,10 +112,6 @@ class Run:
         version = values.get("format")
         if not isinstance(version, int):
             raise UserError(f"{run.config}: is damaged: it does not say its format")
-        if version > FORMAT:
-            raise UserError(
-                f"{run.config}: format {version} is from a newer throughtime; this one reads up to {FORMAT}: upgrade it"
-            )
         return run
 
     def task_name(self) -> str:

@@ -15,7 +15,7 @@ from cyclopts import ValidationError as CycloptsValidationError
 from pydantic import ValidationError
 
 import throughtime
-from throughtime.cli.output import STDIN
+from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.tasks.base import TASKS
 
@@ -33,7 +33,8 @@ def build_app() -> App:
     """All verbs; the module of each is imported when it is called."""
     app = App(
         name="throughtime",
-        help="Recurrent neural networks, from a file to a trained network that answers.",
+        help="Recurrent neural networks, from a file to a trained network that answers. "
+        "Every command takes --debug, which shows where an error arose.",
         version=throughtime.__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
@@ -51,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [STDIN if a == "-" else a for a in arguments if a != "--debug"]
+    arguments = [
+        STDIN if a == "-" else a  # which would be taken for an option
+        for a in arguments
+        if a != "--debug"
+    ]
     warnings.showwarning = _show_warning
     app = build_app()
     try:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.output import Json
+from throughtime.errors import UserError
 
 # T·B·I·H: a text model, three of growing width, pixels one by one, one long stream, a word model
 SHAPES = (
@@ -29,6 +30,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time RNN, GRU and LSTM, forward and with all gradients, beside torch.nn's in the same process, in turn."""
+    if runs < 1:
+        raise UserError(f"--runs: got {runs}; at least 1")
     import json as json_module
 
     import torch

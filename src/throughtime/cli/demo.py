@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.errors import UserError
+
 PROMPT = "The statement "
 
 
@@ -19,6 +21,8 @@ def demo(
     minutes: Annotated[float, Parameter(help="How long to train.")] = 1.0,
 ) -> None:
     """Train a small model on Python's own language reference, compare it with counting, and let it write."""
+    if not 0 < minutes < float("inf"):
+        raise UserError(f"--minutes: got {minutes}; it must be over 0")
     folder = _free(out)
     text = folder.with_name(folder.name + ".txt")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import STDIN, Json, Run, opened
+from throughtime.cli.output import Json, Run, opened
+from throughtime.config import STDIN
 from throughtime.errors import UserError
 
 
@@ -29,7 +30,10 @@ def generate(
     if samples < 1:
         raise UserError(f"--samples: got {samples}; at least 1")
     if prompt == STDIN:
-        prompt = sys.stdin.read().removesuffix("\n")
+        try:
+            prompt = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{STDIN}: byte {error.start} is not UTF-8") from error
     model = opened(run)
     texts = []
     for number in range(samples):

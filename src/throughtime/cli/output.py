@@ -12,11 +12,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.config import STDIN
 from throughtime.errors import UserError
 
-STDIN = "<stdin>"  # what `-` becomes before the options are read, as it would be taken for one
-
 Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
+
+
+def whole(type_: Any, tokens: Any) -> int:
+    """A whole number, where rounding 1.5 would be to guess."""
+    return int(tokens[0].value)
+
+
 Run = Annotated[Path, Parameter(help="A run folder.")]
 
 
@@ -39,7 +45,7 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
     from throughtime.tasks.corpus import spool, stdin_bytes
 
     with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
-        standard_input = spool(stdin_bytes(), Path(folder) / "stdin")
+        standard_input = spool(stdin_bytes(), Path(folder))
         yield [standard_input if str(f) == STDIN else f for f in files]
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import STDIN, Json, Run, lines_of, opened
+from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.config import STDIN
 
 
 def predict(

@@ -9,18 +9,18 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import BaseModel
 
-from throughtime.cli.output import STDIN
-from throughtime.config import Training, to_yaml
+from throughtime.cli.output import whole
+from throughtime.config import STDIN, Training, to_yaml
 from throughtime.errors import UserError
 from throughtime.tasks.text import TextData, TextNetwork
 
 Files = Annotated[list[Path] | None, Parameter(help="What to train on; - is standard input.")]
 Out = Annotated[Path | None, Parameter(help="The run folder to make.")]
 Valid = Annotated[Path | None, Parameter(help="A held-out file. [default: the end of each file is held out]")]
-ConfigFile = Annotated[Path | None, Parameter(help="A YAML file of settings; options go before it.")]
+ConfigFile = Annotated[Path | None, Parameter(help="A YAML file of settings; where both say something, options win.")]
 Minutes = Annotated[float | None, Parameter(help="The budget in minutes. [default: 5]")]
 Epochs = Annotated[float | None, Parameter(help="The budget in passes through the data.")]
-Steps = Annotated[int | None, Parameter(help="The budget in steps.")]
+Steps = Annotated[int | None, Parameter(help="The budget in steps.", converter=whole)]
 Seed = Annotated[int | None, Parameter(help="Of everything that is drawn. [default: 0]")]
 Resume = Annotated[bool, Parameter(help="Go on with a training that was cut off.", negative="")]
 Overwrite = Annotated[bool, Parameter(help="Replace a run that --out holds.", negative="")]

@@ -27,8 +27,8 @@ def draw(
     Args:
         log_p: [B, V], log-probabilities or logits; -inf is never drawn.
         temperature: log_p is divided by it; 0 takes the likeliest.
-        top_k: draw from the k likeliest alone (Fan et al. 2018).
-        top_p: draw from the smallest set whose probability reaches p alone (Holtzman et al. 2020).
+        top_k: draw from the k likeliest alone, and those as likely as the last of them (Fan et al. 2018).
+        top_p: draw from the smallest set whose probability reaches p alone, of what top_k left (Holtzman et al. 2020).
         generator: the source of chance; None: torch's.
     Returns: [B].
     """

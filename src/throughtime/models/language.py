@@ -70,7 +70,9 @@ class LanguageModel(nn.Module):
             width = embedding_size
         self.output: nn.Linear | nn.AdaptiveLogSoftmaxWithLoss
         if cutoffs:
-            self.output = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, list(cutoffs))
+            # each part a fourth as wide as the one before, as in the paper, but never narrower than 16
+            divide = max(1.0, min(4.0, (width / 16) ** (1 / len(cutoffs))))
+            self.output = nn.AdaptiveLogSoftmaxWithLoss(width, vocabulary, list(cutoffs), div_value=divide)
         else:
             self.output = nn.Linear(width, vocabulary)
             nn.init.zeros_(self.output.bias)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
-from throughtime.config import Config, RunConfig
+from throughtime.config import Config, RunConfig, place_in
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run
 
@@ -54,6 +54,9 @@ class Task(ABC, Generic[Config]):
     config_type: type[Config]
     files: ClassVar[tuple[str, ...]] = ()  # what `prepare` writes that the trained model needs
 
+    def check(self, config: Config) -> None:
+        """What the settings' own types cannot say. Raises: UserError that begins with the key."""
+
     @abstractmethod
     def prepare(self, config: Config, files: list[Path], valid: Path | None, folder: Path, advance: Advance) -> Config:
         """Read and check the user's files once, write what training needs into `folder`, choose every setting left open.
@@ -78,7 +81,7 @@ class Task(ABC, Generic[Config]):
         """Held-out scores. `loss` is the one that decides, the lower the better. quick: on a bounded part, while training."""
 
     @abstractmethod
-    def open(self, run: Run) -> Trained:
+    def open(self, run: Run, config: Config) -> Trained:
         """The trained model of a run."""
 
 
@@ -121,4 +124,13 @@ def load(folder: str | Path) -> Any:
     Raises: UserError where the folder is no run, damaged, or from a newer version.
     """
     run = Run.open(Path(folder))
-    return find_task(run.task_name()).open(run)
+    try:
+        task = find_task(run.task_name())
+    except UserError as error:
+        raise UserError(f"{run.config}: {error}") from error
+    config = run.read_config(task.config_type)
+    try:
+        task.check(config)
+    except UserError as error:
+        raise UserError(place_in(run.config, tuple(str(error).partition(":")[0].split("."))) + str(error)) from error
+    return task.open(run, config)

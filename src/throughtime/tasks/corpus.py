@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.runs import replacing, write_text
 from throughtime.tasks.tokens import START, Tokens
@@ -36,6 +37,11 @@ class Span:
     def size(self) -> int:
         return self.end - self.start
 
+    @property
+    def name(self) -> str:
+        """What the user calls it: standard input has been copied to a file of that name."""
+        return STDIN if self.path.name == STDIN else str(self.path)
+
 
 def open_files(paths: Iterable[Path]) -> list[Span]:
     """Whole files, checked. Raises: UserError where one is missing, a folder, empty or not readable."""
@@ -50,7 +56,7 @@ def open_files(paths: Iterable[Path]) -> list[Span]:
         except OSError as error:
             raise UserError(f"{path}: cannot read it: {error.strerror}") from error
         if size <= start:
-            raise UserError(f"{path}: is empty")
+            raise UserError(f"{Span(path, 0, 0).name}: is empty")
         spans.append(Span(path, start, size))
     return spans
 
@@ -67,14 +73,14 @@ def hold_out(spans: list[Span], share: float) -> tuple[list[Span], list[Span]]:
         if newline >= 0 and newline + 1 <= max(span.size // 100, 200):
             cut += newline + 1
         else:
-            cut += next((i for i, byte in enumerate(near) if byte & 0xC0 != 0x80), 0)
+            cut += next((i for i, byte in enumerate(near) if byte & 0xC0 != 0x80), len(near))
         train.append(Span(span.path, span.start, cut))
         held.append(Span(span.path, cut, span.end))
     return [s for s in train if s.size], [s for s in held if s.size]
 
 
 def read_blocks(span: Span, *, raw: bool = False) -> Iterator[str]:
-    """The text of a span in pieces that end where no word does. Line ends become \\n.
+    """The text of a span in pieces, each ended before white space where it has any. Line ends become \\n.
 
     Args: raw: keep bytes that are not UTF-8 (as surrogates, which `Tokens` of bytes writes back).
     Raises: UserError where it is binary or not UTF-8, with line and byte.
@@ -92,7 +98,7 @@ def read_blocks(span: Span, *, raw: bool = False) -> Iterator[str]:
             if not raw and b"\0" in block:
                 at = block.index(b"\0")
                 raise UserError(
-                    f"{span.path}:{line + block.count(10, 0, at)}: byte {place + at} is NUL: this is a binary file, not "
+                    f"{span.name}:{line + block.count(10, 0, at)}: byte {place + at} is NUL: this is a binary file, not "
                     f"text; --model.tokens bytes takes any file"
                 )
             held = len(decoder.getstate()[0])
@@ -101,7 +107,7 @@ def read_blocks(span: Span, *, raw: bool = False) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 at = error.start - held
                 raise UserError(
-                    f"{span.path}:{line + block.count(10, 0, max(at, 0))}: byte {place + at} (0x{error.object[error.start]:02x}) "
+                    f"{span.name}:{line + block.count(10, 0, max(at, 0))}: byte {place + at} (0x{error.object[error.start]:02x}) "
                     f"is not UTF-8; save the file as UTF-8, or use --model.tokens bytes"
                 ) from error
             line += block.count(b"\n")
@@ -270,13 +276,16 @@ def walk(corpus: Corpus, lanes: int, chunk: int, warm: int) -> Iterator[tuple[Te
         steps = min(chunk, warm + length - place)
         where = first[None, :] + place + np.arange(steps + 1)[:, None]
         own = (where[1:] > first + warm) & (where[1:] <= np.minimum(first + warm + length, n))
-        block = tokens[where.clip(0, n)].astype(np.int64)
+        block = tokens[np.where(where < 0, where + n + 1, where.clip(max=n))].astype(
+            np.int64
+        )  # the first reads the end
         targets = np.where(own, block[1:], START)
         yield torch.from_numpy(block[:-1]), torch.from_numpy(targets)
 
 
-def spool(stream: Any, path: Path) -> Path:
-    """Copy standard input to a file, so that it can be read twice."""
+def spool(stream: Any, folder: Path) -> Path:
+    """Copy standard input to a file in `folder`, so that it can be read twice."""
+    path = folder / STDIN
     with replacing(path) as temporary, temporary.open("wb") as file:
         while block := stream.read(BLOCK):
             file.write(block)

@@ -82,16 +82,20 @@ class TextTask(Task[TextConfig]):
     config_type = TextConfig
     files: ClassVar[tuple[str, ...]] = ("vocabulary.json",)
 
-    def prepare(
-        self, config: TextConfig, files: list[Path], valid: Path | None, folder: Path, advance: Advance
-    ) -> TextConfig:
+    def check(self, config: TextConfig) -> None:
         from throughtime.cells import NAMED
-        from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
-        from throughtime.tasks.tokens import learn
 
         if config.model.cell not in NAMED:
             raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+
+    def prepare(
+        self, config: TextConfig, files: list[Path], valid: Path | None, folder: Path, advance: Advance
+    ) -> TextConfig:
+        from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
+        from throughtime.tasks.tokens import learn
+
         train = open_files(files)
+        name = train[0].name
         if valid is not None:
             held = open_files([valid])
         else:
@@ -99,7 +103,7 @@ class TextTask(Task[TextConfig]):
         size = sum(span.size for span in train)
         if size < TOO_SHORT or not held:
             raise UserError(
-                f"{files[0]}: too short: {size} bytes of text to train on, {sum(s.size for s in held)} held out; "
+                f"{name}: too short: {size} bytes of text to train on, {sum(s.size for s in held)} held out; "
                 f"at least {TOO_SHORT} and 1 are needed"
             )
         kind = config.model.tokens
@@ -121,7 +125,7 @@ class TextTask(Task[TextConfig]):
         held_corpus = write_corpus(folder / "valid.bin", held, tokens, unit, advance)
         if corpus.real < 100 or held_corpus.real < 2:
             raise UserError(
-                f"{files[0]}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
+                f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
                 f"are needed"
             )
         return self._choose(config, kind, len(tokens), corpus)
@@ -134,19 +138,18 @@ class TextTask(Task[TextConfig]):
         if batch > n // 2:
             raise UserError(f"training.batch_size: {batch} lanes need at least {2 * batch} tokens, the text has {n}")
         chunk = min(training.chunk or (70 if kind == "words" else 100), n // batch)
+        adaptive = model.output == "adaptive" or (model.output == "auto" and entries >= 10_000)
+        speed = 0.4e6 if adaptive else 1e6  # tokens a minute, about what a laptop learns from
         if config.minutes:
-            minutes = config.minutes
-        else:  # about what a laptop does in a minute
-            epochs = config.epochs or (config.steps or 1) * batch * chunk / n
-            minutes = epochs * n / 1e6
-        hidden = model.hidden_size or _at(minutes, [(0.3, 256), (3, 384), (7, 512)], 640)
+            passes = config.minutes * speed / n
+        else:
+            passes = config.epochs or (config.steps or 1) * batch * chunk / n
+        hidden = model.hidden_size or _at(passes * n / 1e6, [(0.3, 256), (2.5, 384), (8, 512)], 640)
         if model.hidden_size is None and n < 50_000:
             hidden = min(hidden, 256)
         dropout = model.dropout
         if dropout is None:
-            passes = minutes * 1e6 / n
-            dropout = _at(passes, [(1, 0.0), (3, 0.1), (6, 0.2)], 0.4)
-        adaptive = model.output == "adaptive" or (model.output == "auto" and entries >= 10_000)
+            dropout = _at(passes, [(2, 0.0), (3.5, 0.1), (10, 0.25)], 0.4)
         chosen = model.model_copy(
             update={
                 "tokens": kind,
@@ -165,8 +168,10 @@ class TextTask(Task[TextConfig]):
         from throughtime.models.language import LanguageModel
 
         m = config.model
-        assert m.vocabulary is not None and m.hidden_size is not None
-        assert m.embedding_size is not None and m.dropout is not None
+        if m.vocabulary is None or m.hidden_size is None or m.embedding_size is None or m.dropout is None:
+            sizes = ("vocabulary", "hidden_size", "embedding_size", "dropout")
+            missing = [f"model.{name}" for name in sizes if getattr(m, name) is None]
+            raise UserError(f"{run.config}: the run is damaged: {', '.join(missing)} missing")
         cutoffs: tuple[int, ...] = ()
         if m.output == "adaptive":
             # a fifth of the entries make up most of a text, half nearly all (Grave et al. 2017, figure 2)
@@ -207,11 +212,14 @@ class TextTask(Task[TextConfig]):
         per_character = total / (corpus.characters * count / corpus.real)
         return {"loss": per_token, "nats_per_token": per_token, "nats_per_character": per_character, "tokens": count}
 
-    def open(self, run: Run) -> TextModel:
+    def open(self, run: Run, config: TextConfig) -> TextModel:
         from throughtime.tasks.tokens import FILE, Tokens
 
-        config = run.read_config(TextConfig)
         tokens = Tokens.load(run.folder, run.read_json(FILE))
+        if len(tokens) != config.model.vocabulary:
+            raise UserError(
+                f"{run.folder / FILE}: the run is damaged: {len(tokens)} entries, the network has {config.model.vocabulary}"
+            )
         network = self.network(config, run)
         run.load_weights(network)
         return TextModel(run, config, network, tokens)
@@ -314,7 +322,7 @@ class TextModel(Trained):
             nats = self.network.nats(block[:-1], block[1:], None)[0].double().sum(0).tolist()
         for line, ids, n in zip(lines, encoded, nats, strict=True):
             unseen = int((ids == UNKNOWN).sum())
-            yield {"line": line, "log_probability": -n, "tokens": len(ids), "unknown": unseen}
+            yield {"line": line, "log_probability": 0.0 - n, "tokens": len(ids), "unknown": unseen}
 
     def generate(
         self,
@@ -348,26 +356,36 @@ class TextModel(Trained):
             top_k, top_p: draw from the k likeliest, or from those that make up p. seed: the same seed writes the same.
         Raises: UserError for a value out of range.
         """
+        for name, value, good, allowed in (
+            ("length", length, length >= 0, "at least 0"),
+            ("temperature", temperature, 0 <= temperature < math.inf, "at least 0"),
+            ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
+            ("top_p", top_p, top_p is None or 0 < top_p <= 1, "over 0 and at most 1"),
+            ("seed", seed, seed is None or 0 <= seed < 2**63, "at least 0 and under 2**63"),
+        ):
+            if not good:
+                raise UserError(f"{name}: got {value}; it must be {allowed}")
+        try:
+            prompt.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(f"prompt: character {error.start} is not UTF-8 text") from error
+        unseen = self.tokens.unknown_in(prompt)
+        if unseen:
+            what = "words" if self.tokens.kind == "words" else "characters"
+            warnings.warn(f"the model never saw these {what} of the prompt: {' '.join(unseen)}", stacklevel=2)
+        if self.tokens.kind != "words":
+            prompt = "".join(c for c in prompt if c not in unseen)
+        return self._write(prompt, length, temperature, top_k, top_p, seed)
+
+    def _write(
+        self, prompt: str, length: int, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
+    ) -> Iterator[str]:
         import torch
 
         from throughtime.decode.sampling import sample
         from throughtime.tasks.tokens import START, UNKNOWN
 
-        for name, value, good in (
-            ("length", length, length >= 0),
-            ("temperature", temperature, 0 <= temperature < math.inf),
-            ("top_k", top_k, top_k is None or top_k >= 1),
-            ("top_p", top_p, top_p is None or 0 < top_p <= 1),
-        ):
-            if not good:
-                raise UserError(f"{name}: got {value}; it is out of range")
-        unseen = self.tokens.unknown_in(prompt)
-        if unseen:
-            what = "words" if self.tokens.kind == "words" else "characters"
-            warnings.warn(f"the model never saw these {what} of the prompt: {' '.join(unseen)}", stacklevel=2)
         ids = self.tokens.encode(prompt)
-        if self.tokens.kind != "words":
-            ids = ids[ids != UNKNOWN]
         ids, begun = self._reopen(ids, prompt)
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         with torch.inference_mode():

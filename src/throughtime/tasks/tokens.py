@@ -37,13 +37,14 @@ class Tokens:
 
     def __init__(self, kind: str, entries: list[str], *, spaced: bool = False, merges: Any = None) -> None:
         self.kind, self.entries, self.spaced, self.merges = kind, entries, spaced, merges
-        self.index = {entry: i for i, entry in enumerate(entries)}
+        # a text that marks its unknown words means ours; one that holds <s> does not mean the start of a document
+        self.index = {entry: i for i, entry in enumerate(entries) if i != START}
         if kind == "characters":
             points = np.array([ord(c) for c in entries[2:]], dtype=np.uint32)
             self._order = np.argsort(points)
             self._points = points[self._order]
         elif kind == "bpe":
-            self._bpe = _bpe(self.index, merges)
+            self._bpe = _bpe({entry: i for i, entry in enumerate(entries)}, merges)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -135,7 +136,8 @@ def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
         counts: Counter[str] = Counter()
         for block in blocks():
             counts.update(re.findall(pattern, block))
-        counts.pop("<unk>", None)  # a text that marks its unknown words means ours
+        for special in _SPECIAL:
+            counts.pop(special, None)
         return Tokens("words", _SPECIAL + [word for word, _ in counts.most_common(size - 2)], spaced=spaced)
     return _learn_bpe(blocks, size)
 

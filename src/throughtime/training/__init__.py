@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from throughtime.config import RunConfig, build_config, merge, read_config, to_yaml
+from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, merge, place_in, read_config, to_yaml
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
 from throughtime.tasks import Task, find_task, load
 from throughtime.training.progress import Reporter
-
-STDIN = "stdin"  # the copy of standard input, while it is prepared
 
 __all__ = ["Reporter", "prepare_config", "train"]
 
@@ -70,9 +68,15 @@ def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None
         raise UserError(f"{config}: is for the task {values['task']!r}, not {task.name!r}")
     if config:
         build_config(task.config_type, values, config)  # what is wrong in the file is said with its line
-    if any(name in over for name in ("minutes", "epochs", "steps")):
-        values = {k: v for k, v in values.items() if k not in ("minutes", "epochs", "steps")}
+    if any(name in over for name in BUDGETS):
+        values = {k: v for k, v in values.items() if k not in BUDGETS}
     built: RunConfig = build_config(task.config_type, merge(values, over)).with_budget()
+    try:
+        task.check(built)
+    except UserError as error:
+        key = str(error).partition(":")[0]
+        said_here = any(name == key for name, _ in _flat(over))
+        raise UserError(("" if said_here else place_in(config, tuple(key.split(".")))) + str(error)) from error
     return built
 
 
@@ -93,7 +97,10 @@ def _start(
 
     def prepare() -> None:
         Run.check_free(folder, overwrite=overwrite)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot make the run folder: {error.strerror}") from error
         with tempfile.TemporaryDirectory(
             dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
         ) as staging:
@@ -202,7 +209,7 @@ def _on_first(accelerator: Any, work: Any) -> None:
 def _from_stdin(folder: Path) -> Path:
     from throughtime.tasks.corpus import spool, stdin_bytes
 
-    return spool(stdin_bytes(), folder / STDIN)
+    return spool(stdin_bytes(), folder)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
