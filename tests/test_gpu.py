@@ -1,8 +1,9 @@
 """The same on a GPU. Skipped, visibly, where there is none."""
 
+from pydoc_data.topics import topics
+
 import pytest
 import torch
-from pydoc_data.topics import topics
 
 import throughtime as tt
 

@@ -642,7 +642,11 @@ class NoStart(nn.Module):
         (lambda: Recurrent(GRU, I, N, recurrent_dropout=1.5), ValueError, "recurrent_dropout must be .* got 1.5"),
         (lambda: Recurrent(GRU, I, N, zoneout=-1), ValueError, "zoneout must be .* got -1"),
         (lambda: Recurrent(GRU, I, N, 2, variational=True), ValueError, "variational .* needs dropout"),
-        (lambda: Recurrent(GRU, I, N, dropout=0.1, variational=True), ValueError, "dropout stands between layers: 0.1 needs num_layers over 1"),
+        (
+            lambda: Recurrent(GRU, I, N, dropout=0.1, variational=True),
+            ValueError,
+            "dropout stands between .* num_layers over 1",
+        ),
         (lambda: Recurrent(GRU(I, N), I, N, 2), TypeError, "a module is one cell; pass its class"),
         (lambda: Recurrent(GRU(I, N), I, N, bidirectional=True), TypeError, "a module is one cell; pass its class"),
         (lambda: Recurrent(GRU, I, N, forget_bias=1.0), ValueError, "GRU has no forget-gate bias"),
@@ -690,3 +694,47 @@ def test_a_call_that_does_not_fit_is_refused(more, message):
 def test_the_representation_says_what_is_not_usual():
     said = repr(make(GRU, num_layers=2, bidirectional=True, dropout=0.1, zoneout=0.2))
     assert "3, 5, num_layers=2, dropout=0.1, zoneout=0.2, bidirectional=True" in said
+
+
+# -- dropout on the recurrent weights
+
+
+@pytest.mark.parametrize("cell", [Elman, GRU, LSTM, nn.GRUCell, nn.LSTMCell])
+def test_weight_dropout_is_the_cell_with_a_dropped_matrix(cell):
+    """The same seed, the matrix dropped by hand, a plain scan: the same outputs and gradients, and PyTorch's kernel still."""
+    torch.manual_seed(0)
+    stack = Recurrent(cell, I, N, weight_dropout=0.5).double()
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(3)
+    outputs, _ = stack(x)
+    plain = stack.cells[0]
+    torch.manual_seed(3)
+    dropped = torch.dropout(plain.weight_hh, 0.5, True)
+    assert 0.3 < (dropped == 0).double().mean() < 0.7
+    got = torch.autograd.grad(outputs.sin().sum(), [x, plain.weight_hh, plain.weight_ih])
+
+    twin = cell(I, N).double()
+    twin.load_state_dict({**plain.state_dict(), "weight_hh": dropped.detach()})
+    expected = tt.scan(twin, x, backend="reference").outputs
+    wanted = torch.autograd.grad(expected.sin().sum(), [x, twin.weight_hh, twin.weight_ih])
+    torch.testing.assert_close(outputs, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(got[0], wanted[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(got[1], wanted[1] * (dropped != 0) / 0.5, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(got[2], wanted[2], rtol=1e-10, atol=1e-10)
+    assert list(stack.state_dict()) == list(Recurrent(cell, I, N).state_dict())
+    stack.backend = "torch"  # raises if the kernel could not run it
+    stack(x)
+
+
+def test_weight_dropout_is_off_in_evaluation_and_drawn_anew_in_training():
+    stack = Recurrent(GRU, I, N, weight_dropout=0.5)
+    x = torch.randn(T, B, I)
+    assert not torch.equal(stack(x)[0], stack(x)[0])
+    stack.eval()
+    plain = tt.scan(stack.cells[0], x).outputs
+    assert torch.equal(stack(x)[0], plain)
+
+
+def test_weight_dropout_needs_a_recurrent_matrix():
+    with pytest.raises(TypeError, match="Echo has none"):
+        Recurrent(Echo, I, N, weight_dropout=0.1)

@@ -58,7 +58,7 @@ def train(text, out, **settings):
 # -- resuming
 
 
-def kill_after(arguments, folder, steps, number=signal.SIGKILL):
+def kill_after(arguments, folder, steps, number=signal.SIGKILL, saved=True):
     """Start a training and kill it once its metrics show `steps` steps; returns its exit code and what it said."""
     process = subprocess.Popen(
         [sys.executable, "-m", "throughtime", *map(str, arguments)],
@@ -72,7 +72,7 @@ def kill_after(arguments, folder, steps, number=signal.SIGKILL):
         if (
             metrics.exists()
             and metrics.read_bytes().count(b'"loss": ') >= steps
-            and (folder / "checkpoints/last.safetensors").exists()
+            and (not saved or (folder / "checkpoints/last.safetensors").exists())
         ):
             process.send_signal(number)
             break
@@ -114,6 +114,20 @@ def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
     assert all(torch.equal(kept[name], again[name]) for name in kept)
     assert Run(whole).scores()["scores"] == Run(killed).scores()["scores"]
     assert not (killed / "checkpoints").exists()
+
+
+def test_a_run_killed_before_it_was_saved_begins_again(text, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    common = ["train", "text", text, "--steps=90", *OPTIONS, "--quiet"]
+    code, _ = kill_after([*common, "--out", killed], killed, 5, saved=False)
+    assert code == -signal.SIGKILL
+    assert not (killed / "checkpoints/last.safetensors").exists()
+    for arguments in (["train", "text", "--out", killed, "--resume", "--quiet"], [*common, "--out", whole]):
+        done = run_cli(*arguments)
+        assert done.returncode == 0, done.stderr
+    lines = [line["step"] for line in Run(killed).read_metrics() if "loss" in line]
+    assert lines == list(range(1, 91))
+    assert losses(whole) == losses(killed)
 
 
 def test_a_killed_run_of_minutes_keeps_the_schedule_that_was_recorded(text, tmp_path):

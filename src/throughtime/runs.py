@@ -79,7 +79,7 @@ class Run:
         if cls(folder).config.exists():
             if not overwrite:
                 raise UserError(f"{folder}: holds a run; go on with it by --resume, or start over by --overwrite")
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and any(folder.iterdir()) and not cls(folder).corpus.is_dir():  # a start cut off is free
             raise UserError(f"{folder}: is not empty and not a run; name a new folder for --out")
 
     @classmethod

@@ -4,7 +4,7 @@ from throughtime.cells.base import Cell, State, orthogonal_, set_forget_bias_
 from throughtime.cells.elman import Elman
 from throughtime.cells.gru import GRU
 from throughtime.cells.lstm import LSTM
-from throughtime.cells.noise import RecurrentDropout, Zoneout
+from throughtime.cells.noise import RecurrentDropout, Zoneout, drop_weights
 
 NAMED: dict[str, type[Cell]] = {"elman": Elman, "gru": GRU, "lstm": LSTM}  # as in settings and on the command line
 
@@ -17,6 +17,7 @@ __all__ = [
     "RecurrentDropout",
     "State",
     "Zoneout",
+    "drop_weights",
     "orthogonal_",
     "set_forget_bias_",
 ]

@@ -5,6 +5,7 @@ The noise comes in with the input, as a pair (x, noise), so that a step stays a 
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import torch
@@ -37,6 +38,24 @@ class RecurrentDropout(nn.Module):
         x, mask = x_and_mask
         result: State | tuple[Tensor, State] = self.cell(x, state, mask=mask)
         return result
+
+
+def drop_weights(cell: nn.Module, rate: float) -> nn.Module:
+    """A cell over the same parameters, but with recurrent weights dropped: W_hh becomes D ⊙ W_hh, D holding 0 or 1/(1-p).
+
+    The step itself is the cell's own, so that a backend that knows the cell can run it. Gradients reach `weight_hh`.
+    Raises: TypeError where the cell has no `weight_hh`.
+    Source: DropConnect (Wan et al. 2013) on recurrent weights, Merity, Keskar, Socher (2018), section 2.
+    """
+    weight = getattr(cell, "weight_hh", None)
+    if weight is None:
+        raise TypeError(
+            f"weight dropout needs a cell whose recurrent weights are called weight_hh; {type(cell).__name__} has none"
+        )
+    twin = copy.copy(cell)
+    twin.__dict__["_parameters"] = {name: p for name, p in cell._parameters.items() if name != "weight_hh"}
+    twin.__dict__["weight_hh"] = torch.dropout(weight, rate, True)
+    return twin
 
 
 class Zoneout(nn.Module):

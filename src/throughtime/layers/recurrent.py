@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from throughtime.cells import RecurrentDropout, State, Zoneout, orthogonal_, set_forget_bias_
+from throughtime.cells import RecurrentDropout, State, Zoneout, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.scanning import Inputs, initial_state, scan
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
@@ -30,6 +30,7 @@ class Recurrent(nn.Module):
         dropout: on the inputs of every layer but the first.
         variational: draw one mask of `dropout` for all steps of a sequence (Gal, Ghahramani 2016) in place of one a step.
         recurrent_dropout: on what the recurrent products see of the state, one mask for all steps (same, section 4).
+        weight_dropout: on the recurrent weights, drawn anew for every call (Merity et al. 2018, section 2).
         zoneout: at each step each unit of the state keeps its old value with this probability (Krueger et al. 2017).
         residual: add a layer's input to its output wherever their sizes agree.
         learn_initial_state: the first state is a parameter, zeros at first.
@@ -51,6 +52,7 @@ class Recurrent(nn.Module):
         dropout: float = 0.0,
         variational: bool = False,
         recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         zoneout: float = 0.0,
         residual: bool = False,
         learn_initial_state: bool = False,
@@ -60,7 +62,13 @@ class Recurrent(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
+        rates = {
+            "dropout": dropout,
+            "recurrent_dropout": recurrent_dropout,
+            "weight_dropout": weight_dropout,
+            "zoneout": zoneout,
+        }
+        for name, rate in rates.items():
             if not 0 <= rate < 1:
                 raise ValueError(f"{name} must be at least 0 and under 1, got {rate}")
         if num_layers < 1:
@@ -74,7 +82,7 @@ class Recurrent(nn.Module):
         if isinstance(cell, nn.Module) and num_layers * self.directions > 1:
             raise TypeError("a module is one cell; pass its class to have one for every layer and direction")
         self.dropout, self.variational = dropout, variational
-        self.recurrent_dropout, self.zoneout = recurrent_dropout, zoneout
+        self.recurrent_dropout, self.weight_dropout, self.zoneout = recurrent_dropout, weight_dropout, zoneout
         self.residual, self.batch_first, self.backend = residual, batch_first, backend
 
         self.cells = nn.ModuleList()
@@ -91,6 +99,8 @@ class Recurrent(nn.Module):
         self.output_size = width
         if recurrent_dropout > 0:
             RecurrentDropout(self.cells[0])  # raises where the cell cannot have it
+        if weight_dropout > 0:
+            drop_weights(self.cells[0], weight_dropout)  # likewise
         self.first_states = nn.ParameterList()
         if learn_initial_state:
             for made in self.cells:
@@ -165,6 +175,8 @@ class Recurrent(nn.Module):
         """The cell inside the wrappers whose noise is on, and its inputs with that noise beside them."""
         step, inputs = cell, x
         steps = x.shape[0]
+        if self.weight_dropout > 0 and self.training:
+            step = drop_weights(step, self.weight_dropout)
         if self.recurrent_dropout > 0 and self.training:
             step = RecurrentDropout(step)
             mask = _mask(_tensors(first)[0], tuple(_tensors(first)[0].shape), self.recurrent_dropout)
@@ -194,7 +206,15 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"]
-        for name in ("dropout", "variational", "recurrent_dropout", "zoneout", "residual", "batch_first"):
+        for name in (
+            "dropout",
+            "variational",
+            "recurrent_dropout",
+            "weight_dropout",
+            "zoneout",
+            "residual",
+            "batch_first",
+        ):
             if getattr(self, name):
                 parts.append(f"{name}={getattr(self, name)}")
         parts += ["learn_initial_state=True"] * (len(self.first_states) > 0)

@@ -25,7 +25,7 @@ class LanguageModel(nn.Module):
 
     Args:
         vocabulary: V. cell: a name in `throughtime.cells.NAMED`. hidden_size: N. embedding_size: E. layers: of the stack.
-        dropout: on what goes into and out of every layer. recurrent_dropout, zoneout: as in `Recurrent`.
+        dropout: on what goes into and out of every layer. recurrent_dropout, weight_dropout, zoneout: as in `Recurrent`.
         tied: the output weights are the embedding (Press, Wolf 2017; Inan et al. 2017).
         cutoffs: where given, the output is an adaptive softmax (Grave et al. 2017) over entries sorted by frequency, with
             these borders between its parts: the same exact distribution for a large V, much sooner. It is not tied.
@@ -41,6 +41,7 @@ class LanguageModel(nn.Module):
         *,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         zoneout: float = 0.0,
         tied: bool = True,
         cutoffs: tuple[int, ...] = (),
@@ -57,6 +58,7 @@ class LanguageModel(nn.Module):
             layers,
             dropout=dropout if layers > 1 else 0.0,
             recurrent_dropout=recurrent_dropout,
+            weight_dropout=weight_dropout,
             zoneout=zoneout,
             residual=layers > 1,
             orthogonal=True,

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
 QUICK = 100_000  # held-out tokens scored at a time while training, at most
+OPEN = (
+    "vocabulary",
+    "hidden_size",
+    "embedding_size",
+    "dropout",
+    "weight_dropout",
+)  # chosen for the user where left open
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
@@ -50,6 +57,8 @@ class TextNetwork(Strict):
     """Dropout on what goes into and out of every layer. [default: to fit the budget]"""
     recurrent_dropout: Rate = 0.0
     """Dropout on the state in the recurrent product, one mask a chunk (Gal, Ghahramani 2016). Slower."""
+    weight_dropout: Rate | None = None
+    """Dropout on the recurrent weights (Merity et al. 2018). [default: to fit the budget]"""
     zoneout: Rate = 0.0
     """How often a unit keeps its old value (Krueger et al. 2017). Slower."""
     tied: bool = True
@@ -168,21 +177,17 @@ class TextTask(Task[TextConfig]):
         from throughtime.models.language import LanguageModel
 
         m = config.model
-        if m.vocabulary is None or m.hidden_size is None or m.embedding_size is None or m.dropout is None:
-            sizes = ("vocabulary", "hidden_size", "embedding_size", "dropout")
-            missing = [f"model.{name}" for name in sizes if getattr(m, name) is None]
+        sizes: dict[str, Any] = {name: getattr(m, name) for name in OPEN}
+        if missing := [f"model.{name}" for name, value in sizes.items() if value is None]:
             raise UserError(f"{run.config}: the run is damaged: {', '.join(missing)} missing")
         cutoffs: tuple[int, ...] = ()
         if m.output == "adaptive":
             # a fifth of the entries make up most of a text, half nearly all (Grave et al. 2017, figure 2)
-            cutoffs = tuple(sorted({max(m.vocabulary // 16, 1), max(m.vocabulary // 4, 2)}))
+            cutoffs = tuple(sorted({max(sizes["vocabulary"] // 16, 1), max(sizes["vocabulary"] // 4, 2)}))
         return LanguageModel(
-            m.vocabulary,
-            m.cell,
-            m.hidden_size,
-            m.embedding_size,
-            m.layers,
-            dropout=m.dropout,
+            **sizes,
+            cell=m.cell,
+            layers=m.layers,
             recurrent_dropout=m.recurrent_dropout,
             zoneout=m.zoneout,
             tied=m.tied,

@@ -76,7 +76,9 @@ class Trainer:
         if resuming:
             rng = self._restore(network, optimizer)
         else:
-            self.plan = self._make_plan(network)
+            self.plan = self._recorded_plan() or self._make_plan(network)
+            if self.rank == 0:
+                run.metrics.unlink(missing_ok=True)  # of a start that was killed before it was saved
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         if resuming:  # building everything has drawn from it
             self._set_rng(rng)
@@ -131,6 +133,13 @@ class Trainer:
         self.evaluation_s = time.monotonic() - start
         self.stream.restore(place)
         self._set_rng(rng)
+
+    def _recorded_plan(self) -> Plan | None:
+        """The plan of a training that was cut off: it goes on as it was, whatever the speed of the machine now."""
+        if not self.run.schedule.exists():
+            return None
+        values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
+        return Plan.from_json(values, self.config.training)
 
     def _record(self, plan: Plan) -> None:
         if self.rank == 0:
@@ -283,8 +292,10 @@ class Trainer:
                 f"saved by {len(rng)} processes of {about['threads']} threads, going on with {self.world} of "
                 f"{torch.get_num_threads()}: the losses will differ in their last digits"
             )
-        values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
-        self.plan = Plan.from_json(values, self.config.training)
+        plan = self._recorded_plan()
+        if plan is None:
+            raise UserError(f"{self.run.schedule}: the checkpoint is damaged: the file is missing")
+        self.plan = plan
         if self.rank == 0:
             kept = [line for line in self.run.read_metrics() if line["step"] <= self.step]
             write_text(self.run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
