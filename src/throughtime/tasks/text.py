@@ -45,7 +45,7 @@ class TextNetwork(Strict):
     """What the text is cut into. auto: characters for a short text, byte-pair pieces from 50 KB on."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most, for words, bpe and characters. [default: to fit the text]"""
-    cell: str = "gru"
+    cell: str = "lstm"
     """The recurrent cell: elman, gru or lstm."""
     hidden_size: Positive | None = None
     """Units in a layer. [default: to fit the text and the budget]"""
@@ -166,10 +166,13 @@ class TextTask(Task[TextConfig]):
                 "hidden_size": hidden,
                 "embedding_size": model.embedding_size or max(16, hidden // 2 if adaptive else min(256, hidden // 2)),
                 "dropout": dropout,
+                "weight_dropout": _at(passes, [(10, 0.0)], 0.4)
+                if model.weight_dropout is None
+                else model.weight_dropout,
                 "output": "adaptive" if adaptive else "softmax",
             }
         )
-        rate = training.learning_rate or 3e-3
+        rate = training.learning_rate or _at(hidden, [(512, 5e-3)], 4e-3)
         trained = training.model_copy(update={"batch_size": batch, "chunk": chunk, "learning_rate": rate})
         return config.model_copy(update={"model": chosen, "training": trained})
 
