@@ -57,8 +57,8 @@ class TextNetwork(Strict):
     """Dropout on what goes into and out of every layer. [default: to fit the budget]"""
     recurrent_dropout: Rate = 0.0
     """Dropout on the state in the recurrent product, one mask a chunk (Gal, Ghahramani 2016). Slower."""
-    weight_dropout: Rate | None = None
-    """Dropout on the recurrent weights (Merity et al. 2018). [default: to fit the budget]"""
+    weight_dropout: Rate = 0.0
+    """Dropout on the recurrent weights (Merity et al. 2018)."""
     zoneout: Rate = 0.0
     """How often a unit keeps its old value (Krueger et al. 2017). Slower."""
     tied: bool = True
@@ -143,22 +143,24 @@ class TextTask(Task[TextConfig]):
         """Every setting left open, from the size of the text and the budget. Chosen by experiments on held-out text."""
         model, training = config.model, config.training
         n = corpus.real
-        batch = training.batch_size or max(1, min(16, n // 64))
-        if batch > n // 2:
-            raise UserError(f"training.batch_size: {batch} lanes need at least {2 * batch} tokens, the text has {n}")
-        chunk = min(training.chunk or (70 if kind == "words" else 100), n // batch)
         adaptive = model.output == "adaptive" or (model.output == "auto" and entries >= 10_000)
         speed = 0.4e6 if adaptive else 1e6  # tokens a minute, about what a laptop learns from
         if config.minutes:
             passes = config.minutes * speed / n
         else:
-            passes = config.epochs or (config.steps or 1) * batch * chunk / n
-        hidden = model.hidden_size or _at(passes * n / 1e6, [(0.3, 256), (2.5, 384), (8, 512)], 640)
+            passes = config.epochs or (config.steps or 1) * 2000 / n
+        # a short training wants many hot steps, a long one quieter gradients
+        short = passes < 8
+        batch = training.batch_size or max(1, min(16 if short else 32, n // 64))
+        if batch > n // 2:
+            raise UserError(f"training.batch_size: {batch} lanes need at least {2 * batch} tokens, the text has {n}")
+        chunk = min(training.chunk or (70 if kind == "words" else 100), n // batch)
+        hidden = model.hidden_size or _at(passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024)
         if model.hidden_size is None and n < 50_000:
             hidden = min(hidden, 256)
         dropout = model.dropout
         if dropout is None:
-            dropout = _at(passes, [(2, 0.0), (3.5, 0.1), (10, 0.25)], 0.4)
+            dropout = _at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.4)
         chosen = model.model_copy(
             update={
                 "tokens": kind,
@@ -166,13 +168,10 @@ class TextTask(Task[TextConfig]):
                 "hidden_size": hidden,
                 "embedding_size": model.embedding_size or max(16, hidden // 2 if adaptive else min(256, hidden // 2)),
                 "dropout": dropout,
-                "weight_dropout": _at(passes, [(10, 0.0)], 0.4)
-                if model.weight_dropout is None
-                else model.weight_dropout,
                 "output": "adaptive" if adaptive else "softmax",
             }
         )
-        rate = training.learning_rate or _at(hidden, [(512, 5e-3)], 4e-3)
+        rate = training.learning_rate or (5e-3 if short else 3e-3)
         trained = training.model_copy(update={"batch_size": batch, "chunk": chunk, "learning_rate": rate})
         return config.model_copy(update={"model": chosen, "training": trained})
 
@@ -192,6 +191,7 @@ class TextTask(Task[TextConfig]):
             cell=m.cell,
             layers=m.layers,
             recurrent_dropout=m.recurrent_dropout,
+            weight_dropout=m.weight_dropout,
             zoneout=m.zoneout,
             tied=m.tied,
             cutoffs=cutoffs,
