@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
 QUICK = 100_000  # held-out tokens scored at a time while training, at most
-OPEN = (
-    "vocabulary",
-    "hidden_size",
-    "embedding_size",
-    "dropout",
-    "weight_dropout",
-)  # chosen for the user where left open
+OPEN = ("vocabulary", "hidden_size", "embedding_size", "dropout")  # chosen for the user where left open
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
