@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from throughtime.errors import UserError
 
-PROMPT = "The statement "
+PROMPT = "When a class is defined, "
 
 
 def demo(
@@ -45,7 +45,7 @@ def demo(
     for name, nats in table.items():
         print(f"{name:26}{nats['nats_per_character']:18.3f}{nats['nats_per_token']:16.3f}")
     print(f"\nIt writes:\n\n{PROMPT}", end="")
-    for piece in model.stream(PROMPT, 250, temperature=0.7, seed=1):
+    for piece in model.stream(PROMPT, 250, temperature=0.6, seed=1):
         print(piece, end="", flush=True)
     print()
     report.say(f"\nThe run: {folder}    its learning curve: {model.run.curve}")
