@@ -320,7 +320,7 @@ def test_info(call, run, model):
     assert (code, err) == (0, "")
     values = dict(line.split(None, 1) for line in out.splitlines())
     assert values["parameters"] == str(model.info()["parameters"])
-    assert values["settings.model.cell"] == "gru"
+    assert values["settings.model.cell"] == "lstm"
     assert values["steps"] == "12"
 
 
@@ -339,6 +339,7 @@ def test_bench(call, monkeypatch):
 def test_demo(call, tmp_path, monkeypatch):
     """The main job from end to end, on a short text and a short budget; where its folder is taken, it takes another."""
     monkeypatch.setattr(demo, "language_reference", lambda: TEXT)
+    monkeypatch.setattr(demo, "PROMPT", "The dog ")
     written(tmp_path, "not to be touched", "demo.txt")
     code, out, err = call("demo", "--out", tmp_path / "demo", "--minutes", 0.03)
     assert code == 0
@@ -350,7 +351,7 @@ def test_demo(call, tmp_path, monkeypatch):
     for name in ("unigram of characters", "5-gram of characters", "6-gram of characters"):
         assert 0 < float(rows[name][0]) < 4
     assert float(rows["6-gram of characters"][0]) < float(rows["unigram of characters"][0])
-    assert "It writes:\n\nThe statement " in out
+    assert "It writes:\n\n" + demo.PROMPT in out
     assert str(tmp_path / "demo-2") in err
 
 
@@ -368,7 +369,7 @@ def test_a_demo_that_cannot_be_leaves_nothing(call, tmp_path, minutes):
 def test_train_says_its_words_on_stderr_and_quiet_says_none(call, book, tmp_path):
     code, out, err = call("train", "text", book, "--out", tmp_path / "a", "--steps", 2, *SMALL)
     assert (code, out) == (0, "")
-    assert "gru 1 × 8" in err
+    assert "lstm 1 × 8" in err
     assert "held out: nats per token" in err
     assert call("train", "text", book, "--out", tmp_path / "b", "--steps", 2, *SMALL, "--quiet") == (0, "", "")
     assert set(contents(tmp_path / "a")) == set(contents(tmp_path / "b"))

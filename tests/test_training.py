@@ -96,10 +96,10 @@ def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_cli(*common, "--out", whole, "--quiet")
     assert done.returncode == 0, done.stderr
-    code, _ = kill_after([*common, "--out", killed, "--quiet"], killed, 110)
+    code, _ = kill_after([*common, "--out", killed, "--quiet"], killed, 115)
     assert code == -signal.SIGKILL
     seen = losses(killed)
-    assert 110 <= len(seen) < 400
+    assert 100 <= len(seen) < 400
     for steps in (180, 290):
         code, _ = kill_after(["train", "text", "--out", killed, "--resume", "--quiet"], killed, steps)
         assert code == -signal.SIGKILL
@@ -340,23 +340,15 @@ def test_training_stops_early_where_nothing_gets_better(text, tmp_path):
 
 
 def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):
-    """Trained far too hot, a network gets worse again: the one kept scores as the best evaluation did."""
-    train(
-        text,
-        tmp_path / "run",
-        steps=300,
-        training={
-            "batch_size": 4,
-            "chunk": 20,
-            "learning_rate": 0.3,
-            "patience": None,
-            "evaluations": 40,
-            "final_rate": 1.0,
-        },
-    )
-    values = [line["valid"]["loss"] for line in Run(tmp_path / "run").read_metrics() if "valid" in line]
-    assert min(values) < values[-1]
-    assert Run(tmp_path / "run").scores()["scores"]["loss"] == pytest.approx(min(values), rel=1e-5)
+    """Trained far too hot, a network gets worse now and then: the one kept is that of the best evaluation, not the last."""
+    hot = {"batch_size": 4, "chunk": 20, "learning_rate": 0.1, "patience": None, "evaluations": 40, "final_rate": 1.0}
+    for seed in range(4):  # a seed whose last evaluation is its best shows nothing
+        train(text, tmp_path / str(seed), steps=500, seed=seed, training=hot)
+        values = [line["valid"]["loss"] for line in Run(tmp_path / str(seed)).read_metrics() if "valid" in line]
+        assert Run(tmp_path / str(seed)).scores()["scores"]["loss"] == pytest.approx(min(values), rel=1e-5)
+        if min(values) < values[-1] - 1e-3:
+            return
+    raise AssertionError("no training got worse again")
 
 
 def test_clipping_bounds_the_update_and_the_norm_written_is_the_one_before(text, tmp_path):
