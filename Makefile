@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# torch first and by its exact version: an open range takes the newest build, with gigabytes that a CPU never uses
-TORCH := torch==2.13.0
+# torch first and by its exact version, so that nothing else chooses a newer build
+TORCH ?= torch==2.13.0
 
 .PHONY: demo test check bench install install-dev clean
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import throughtime as tt
 from throughtime.config import Training
 from throughtime.runs import Run, replacing
+from throughtime.tasks.text import TextTask
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import NotFinite, check_finite
 
@@ -227,7 +228,60 @@ def test_two_processes_land_where_one_lands(text, tmp_path):
     assert ours["scores"]["loss"] == pytest.approx(theirs["scores"]["loss"], rel=2e-3)
 
 
+def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path):
+    """Only the first times its steps; they must agree on the plan, the checkpoints and the end."""
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes=2",
+        "--num_machines=1",
+        "--mixed_precision=no",
+    ]
+    done = subprocess.run(
+        [
+            sys.executable,
+            *launch,
+            "--dynamo_backend=no",
+            "-m",
+            "throughtime",
+            "train",
+            "text",
+            str(text),
+            "--minutes=0.15",
+            *OPTIONS,
+            "--out",
+            str(tmp_path / "run"),
+            "--quiet",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    steps = losses(tmp_path / "run")
+    assert sorted(steps) == list(range(1, len(steps) + 1))
+    assert Run(tmp_path / "run").scores()["steps"] == len(steps) > 3
+
+
 # -- what must be said
+
+
+def test_a_gradient_that_is_not_a_number_is_traced_to_its_parameter(text, tmp_path, monkeypatch):
+    """Clipping by a norm that is NaN makes every gradient NaN: the one that was first must be found before."""
+    build = TextTask.network
+
+    def poisoned(self, config, run):
+        network = build(self, config, run)
+        network.stack.cells[0].bias_ih.register_hook(lambda gradient: gradient * math.nan)
+        return network
+
+    monkeypatch.setattr(TextTask, "network", poisoned)
+    with pytest.raises(
+        NotFinite, match=r"step 1: the gradient norm is nan.*first in the gradient of stack\.cells\.0\.bias_ih;"
+    ):
+        train(text, tmp_path / "run", steps=5)
 
 
 def test_a_gradient_that_explodes_is_said_with_where_and_what_to_try(text, tmp_path):

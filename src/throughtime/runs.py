@@ -136,6 +136,13 @@ class Run:
         """What the training wrote down of itself at its end, or so far; empty before the first evaluation."""
         return self.read_json(self.summary.name) if self.summary.exists() else {}
 
+    def finish(self) -> None:
+        """Remove what only a training needs, in one step first, so that a kill leaves no half of it."""
+        done = self.folder / ".checkpoints-done"
+        shutil.rmtree(done, ignore_errors=True)
+        self.checkpoints.rename(done)
+        shutil.rmtree(done)
+
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl. A last line cut short by a kill is left out."""
         lines = []

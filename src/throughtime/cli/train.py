@@ -97,10 +97,6 @@ def _train(
         return
     if out is None:
         raise UserError("where to? name a run folder: --out RUN")
-    if resume and overwrite:
-        raise UserError("--resume goes on with a run and --overwrite replaces it: give one")
-    if resume and (config or valid):
-        raise UserError("--resume keeps a run's settings: leave out --config and --valid")
 
     from throughtime.training import train
 

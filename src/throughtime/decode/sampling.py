@@ -34,7 +34,7 @@ def draw(
     """
     if temperature == 0:
         return log_p.argmax(-1)
-    log_p = log_p / temperature
+    log_p = (log_p - log_p.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < log_p.shape[-1]:
         least = log_p.topk(top_k).values[:, -1:]
         log_p = log_p.masked_fill(log_p < least, -torch.inf)

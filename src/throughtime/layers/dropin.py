@@ -38,6 +38,9 @@ class _Layers(nn.RNNBase):
         Returns: (output, last states), shaped as in torch.nn; a PackedSequence for a PackedSequence; no outputs for no steps.
         Raises: what torch.nn raises for the same mistake; ValueError for lengths or resets that do not fit.
         """
+        plain = lengths is None and resets is None and self.backend in ("auto", "torch")
+        if plain and self._flat_weights[0] is not None and self._flat_weights[0].is_cuda:
+            return super().forward(input, hx)  # type: ignore[no-any-return]  # cuDNN takes the whole stack in one call
         self._update_flat_weights()  # which the checks read
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]

@@ -144,6 +144,8 @@ def make_call(
         raise ValueError(
             f"resets must be bool [T, B] = {[steps, batch]}, got {resets.dtype} {list(resets.shape)}; use resets.bool()"
         )
+    if resets is not None:
+        resets = resets.to(device)
     if resets is not None and lengths is not None:  # past its length a state stands still
         resets = resets & (torch.arange(steps, device=device).unsqueeze(1) < lengths)
     if isinstance(record, str):

@@ -6,6 +6,7 @@ lengths go in as a packed sequence.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,9 @@ def _kernel(cell: nn.Module, inputs: Tensor, batch_sizes: Tensor | None, state: 
     given = hidden if kind == "lstm" else hidden[0]
     # num_layers, dropout, train (which is whether a backward may follow) and bidirectional
     train = torch.is_grad_enabled()
+    if inputs.is_cuda:
+        # cuDNN wants a layer's weights in one piece, and copies them together at every call where they are not
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
     if batch_sizes is None:
         result = function(inputs, given, weights, has_bias, 1, 0.0, train, False, False)
     else:

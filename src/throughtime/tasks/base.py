@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 # a task's module is imported when it is asked for, and imports torch only in its functions
 TASKS = {"text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes.")}
 
-Advance = Callable[[int], None]
+Advance = Callable[[float], None]
 
 
-def ignore(amount: int) -> None:
+def ignore(amount: float) -> None:
     """A progress bar that nobody watches."""
 
 

@@ -192,7 +192,7 @@ def write_corpus(
     spans: list[Span],
     tokens: Tokens,
     unit: str,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
 ) -> Corpus:
     """Tokenise files once into `path`, a piece at a time.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
 QUICK = 100_000  # held-out tokens scored at a time while training, at most
 OPEN = ("vocabulary", "hidden_size", "embedding_size", "dropout")  # chosen for the user where left open
+WALKED = 2_000_000  # held-out tokens walked in one lane at the end of a training; more of them in 16
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
@@ -58,7 +59,7 @@ class TextNetwork(Strict):
     tied: bool = True
     """The output weights are the embedding."""
     output: Literal["auto", "softmax", "adaptive"] = "auto"
-    """adaptive: the softmax of Grave et al. (2017), not tied; auto takes it from 10,000 entries on."""
+    """adaptive: the softmax of Grave et al. (2017), not tied; auto takes it for 10,000 words and more."""
 
 
 class TextData(Strict):
@@ -137,7 +138,13 @@ class TextTask(Task[TextConfig]):
         """Every setting left open, from the size of the text and the budget. Chosen by experiments on held-out text."""
         model, training = config.model, config.training
         n = corpus.real
-        adaptive = model.output == "adaptive" or (model.output == "auto" and entries >= 10_000)
+        adaptive = model.output == "adaptive" or (model.output == "auto" and kind == "words" and entries >= 10_000)
+        if adaptive and kind != "words":
+            raise UserError(f"model.output: adaptive needs entries sorted by frequency: words, not {kind}")
+        if adaptive and model.tied and "tied" in model.model_fields_set:
+            raise UserError("model.tied: the adaptive output is not tied; use --model.output softmax")
+        if kind == "bytes" and model.vocabulary not in (None, entries):
+            raise UserError(f"model.vocabulary: bytes have {entries} entries, not {model.vocabulary}")
         speed = 0.4e6 if adaptive else 1e6  # tokens a minute, about what a laptop learns from
         if config.minutes:
             passes = config.minutes * speed / n
@@ -148,7 +155,11 @@ class TextTask(Task[TextConfig]):
         batch = training.batch_size or max(1, min(16 if short else 32, n // 64))
         if batch > n // 2:
             raise UserError(f"training.batch_size: {batch} lanes need at least {2 * batch} tokens, the text has {n}")
-        chunk = min(training.chunk or (70 if kind == "words" else 100), n // batch)
+        if training.chunk and training.chunk > n // batch:
+            raise UserError(
+                f"training.chunk: {training.chunk} steps of {batch} lanes need {training.chunk * batch} tokens, the text has {n}"
+            )
+        chunk = training.chunk or min(70 if kind == "words" else 100, n // batch)
         hidden = model.hidden_size or _at(passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024)
         if model.hidden_size is None and n < 50_000:
             hidden = min(hidden, 256)
@@ -162,6 +173,7 @@ class TextTask(Task[TextConfig]):
                 "hidden_size": hidden,
                 "embedding_size": model.embedding_size or max(16, hidden // 2 if adaptive else min(256, hidden // 2)),
                 "dropout": dropout,
+                "tied": model.tied and not adaptive,
                 "output": "adaptive" if adaptive else "softmax",
             }
         )
@@ -208,7 +220,7 @@ class TextTask(Task[TextConfig]):
 
         corpus = open_corpus(data / "valid.bin")
         part = corpus.first(QUICK) if quick else corpus
-        total, count = _total_nats(network, part, lanes=16, warm=WARM)
+        total, count = _total_nats(network, part, lanes=16 if quick or corpus.real > WALKED else 1, warm=WARM)
         per_token = total / count
         # a part has about as many characters a token as the whole
         per_character = total / (corpus.characters * count / corpus.real)
@@ -233,7 +245,10 @@ def _vocabulary(kind: str, size: int, blocks: Any) -> int:
         return 50_000
     if kind != "bpe":
         return 20_000
-    kinds = len(set().union(*(set(block) for block in blocks())))
+    seen: set[str] = set()
+    for block in blocks():
+        seen.update(block)
+    kinds = len(seen)
     return max(int(math.sqrt(size) / 2), 64 + kinds, min(2 * kinds, kinds + 2000))
 
 
@@ -284,7 +299,8 @@ class TextModel(Trained):
         spans = open_files(Path(f) for f in files)
         with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
             corpus = write_corpus(Path(folder) / "text.bin", spans, self.tokens, self.config.data.documents)
-            total, count = _total_nats(self.network, corpus, 1, 0, advance)
+            scale = sum(span.size for span in spans) / max(corpus.real, 1)  # the bar counts bytes
+            total, count = _total_nats(self.network, corpus, 1, 0, lambda n: advance(n * scale))
         per_token, per_character = total / max(count, 1), total / max(corpus.characters, 1)
         return {
             "task": "text",
@@ -315,13 +331,23 @@ class TextModel(Trained):
 
         from throughtime.tasks.tokens import START, UNKNOWN
 
+        device = next(self.network.parameters()).device
         encoded = [self.tokens.encode(line) for line in lines]
         longest = max(len(ids) for ids in encoded)
-        block = torch.full((longest + 1, len(lines)), START, dtype=torch.long)
+        # past a line's end the inputs do not matter, and targets of START are not counted
+        inputs = torch.full((longest + 1, len(lines)), UNKNOWN, dtype=torch.long)
+        targets = torch.full((longest + 1, len(lines)), START, dtype=torch.long)
+        inputs[0] = START
         for i, ids in enumerate(encoded):
-            block[1 : len(ids) + 1, i] = torch.from_numpy(ids.astype("int64"))
+            targets[: len(ids), i] = torch.from_numpy(ids.astype("int64"))
+            inputs[1 : len(ids) + 1, i] = targets[: len(ids), i]
+        total, state, chunk = torch.zeros(len(lines), dtype=torch.float64), None, max(2048 // len(lines), 1)
         with torch.inference_mode():
-            nats = self.network.nats(block[:-1], block[1:], None)[0].double().sum(0).tolist()
+            for place in range(0, longest, chunk):
+                part = slice(place, place + chunk)
+                scored, state = self.network.nats(inputs[part].to(device), targets[part].to(device), state)
+                total += scored.double().sum(0).cpu()
+        nats = total.tolist()
         for line, ids, n in zip(lines, encoded, nats, strict=True):
             unseen = int((ids == UNKNOWN).sum())
             yield {"line": line, "log_probability": 0.0 - n, "tokens": len(ids), "unknown": unseen}
@@ -389,31 +415,37 @@ class TextModel(Trained):
 
         ids = self.tokens.encode(prompt)
         ids, begun = self._reopen(ids, prompt)
+        device = next(self.network.parameters()).device
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
-        with torch.inference_mode():
-            log_p, state = self.network.read(torch.tensor([[START], *([int(i)] for i in ids)]), None)
 
-            def masked(log_p: torch.Tensor) -> torch.Tensor:
-                log_p[:, [UNKNOWN, START]] = -math.inf  # never written
-                return log_p
+        @torch.inference_mode()
+        def read(tokens: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+            log_p, state = self.network.read(tokens.to(device), state)
+            log_p = log_p.cpu()
+            log_p[:, [UNKNOWN, START]] = -math.inf  # never written
+            return log_p, state
 
-            def step(tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-                log_p, state = self.network.read(tokens.unsqueeze(0), state)
-                return masked(log_p), state
-
-            log_p = masked(log_p)
-            if begun:
-                fits = torch.tensor([entry.startswith(begun) for entry in self.tokens.entries])
-                log_p = log_p.masked_fill(~fits, -math.inf)
-            drawn = sample(step, log_p, state, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
-            decode = self.tokens.decoder()
-            if self.tokens.spaced:  # so that it knows whether the prompt ended a line
-                for i in ids:
-                    decode(int(i))
-            for _, tokens in zip(range(length), drawn, strict=False):
-                text = decode(int(tokens))
-                yield text[len(begun) :]
-                begun = ""
+        log_p, state = read(torch.tensor([[START], *([int(i)] for i in ids)]), None)
+        if begun:
+            fits = torch.tensor([entry.startswith(begun) for entry in self.tokens.entries])
+            log_p = log_p.masked_fill(~fits, -math.inf)
+        drawn = sample(
+            lambda tokens, state: read(tokens.unsqueeze(0), state),
+            log_p,
+            state,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=generator,
+        )
+        decode = self.tokens.decoder()
+        if self.tokens.spaced:  # so that it knows whether the prompt ended a line
+            for i in ids:
+                decode(int(i))
+        for _, tokens in zip(range(length), drawn, strict=False):
+            text = decode(int(tokens))
+            yield text[len(begun) :]
+            begun = ""
 
     def _reopen(self, ids: np.ndarray[Any, Any], prompt: str) -> tuple[np.ndarray[Any, Any], str]:
         """Take back the last piece of a prompt that may be half a word: the first piece written has to begin with it.

@@ -55,6 +55,10 @@ def train(
     over = {name: value for name, value in {**over, "training": training}.items() if value is not None}
     paths, folder = [Path(f) for f in files], Path(out)
     report = Reporter(progress)
+    if resume and (config or valid):
+        raise UserError("--resume keeps a run's settings: leave out --config and --valid")
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run and --overwrite replaces it: give one")
     if resume:
         return _resume(chosen, paths, folder, over, report)
     settings = prepare_config(chosen, over, Path(config) if config else None)
@@ -101,8 +105,9 @@ def _start(
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: cannot make the run folder: {error.strerror}") from error
+        # beside the run, so that it takes its place in one step and an old run stays whole until then
         with tempfile.TemporaryDirectory(
-            dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True
+            dir=folder.resolve().parent, prefix=f".{folder.resolve().name}-", ignore_cleanup_errors=True
         ) as staging:
             data = Path(staging)
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
@@ -110,15 +115,19 @@ def _start(
             with report.counting("reading", size, "bytes") as advance:
                 full = task.prepare(config, real, valid, data, advance)
             named = full.model_copy(update={"files": [str(f) for f in files], "valid": str(valid) if valid else None})
+            named = _shareable(named, config, accelerator.num_processes)
             run = Run.create(folder, overwrite=overwrite)
             for name in task.files:
                 shutil.copy(data / name, folder / name)
             (data / STDIN).unlink(missing_ok=True)
             run.corpus.rmdir()
-            data.rename(run.corpus)
+            shutil.move(data, run.corpus)
             write_text(run.config, to_yaml(named))
 
-    _on_first(accelerator, prepare)
+    try:
+        _on_first(accelerator, prepare)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot write the run: {error.strerror}") from error
     run = Run.open(folder)
     return _train(task, run, accelerator, report)
 
@@ -140,7 +149,7 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
             raise UserError(
                 f"{key}: this run has {recorded}, not {value}; --resume keeps a run's settings: leave it out"
             )
-    if not run.corpus.exists():
+    if run.summary.exists() or not run.corpus.exists():
         raise UserError(f"{folder}: this training has ended; there is nothing to resume")
     return _train(task, run, _accelerator(), report)
 
@@ -158,7 +167,8 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
         report.say(f"{_describe(config)}, {parameters:,} parameters, on {accelerator.device}")
     trainer.train()
     if accelerator.process_index == 0:
-        network = task.network(config, run)
+        report.say("scoring the held-out data …")
+        network = task.network(config, run).to(accelerator.device)
         run.load_weights(network)
         scores = task.score(network, config, run.corpus, quick=False)
         assert trainer.best is not None
@@ -175,7 +185,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
         if why := draw_curve(run):
             report.say(why)
         write_card(run, config, parameters, summary)
-        shutil.rmtree(run.checkpoints)
+        run.finish()
         words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items() if "nats" in name)
         report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
     accelerator.wait_for_everyone()
@@ -183,9 +193,31 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
 
 
 def _accelerator() -> Any:
-    from accelerate import Accelerator
+    """CUDA where there is one, else the CPU, in full precision."""
+    from datetime import timedelta
 
-    return Accelerator()
+    import torch
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    handlers = [
+        # the first process may read a large file, or score one, while the others wait
+        InitProcessGroupKwargs(timeout=timedelta(days=7)),
+        # a process's share of a batch may hold none of the entries that a part of the network is for
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+    ]
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=handlers)
+
+
+def _shareable(config: RunConfig, asked: RunConfig, processes: int) -> RunConfig:
+    """The settings with a batch that the processes can share. Raises: UserError where one was asked for that they cannot."""
+    batch = config.training.batch_size
+    assert batch is not None
+    if batch % processes == 0:
+        return config
+    if asked.training.batch_size is not None:
+        raise UserError(f"training.batch_size: {batch} cannot be shared by {processes} processes; use a multiple")
+    fitting = max(batch // processes, 1) * processes
+    return config.model_copy(update={"training": config.training.model_copy(update={"batch_size": fitting})})
 
 
 def _on_first(accelerator: Any, work: Any) -> None:

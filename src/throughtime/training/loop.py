@@ -56,8 +56,6 @@ class Trainer:
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         batch = config.training.batch_size
         assert batch is not None
-        if batch % self.world:
-            raise UserError(f"training.batch_size: {batch} cannot be shared by {self.world} processes; use a multiple")
         share = batch // self.world
         self.stream = task.stream(config, run.corpus, slice(self.rank * share, (self.rank + 1) * share))
         torch.manual_seed(config.seed)
@@ -76,7 +74,7 @@ class Trainer:
         if resuming:
             rng = self._restore(network, optimizer)
         else:
-            self.plan = self._recorded_plan() or self._make_plan(network)
+            self.plan = self._make_plan(network)
             if self.rank == 0:
                 run.metrics.unlink(missing_ok=True)  # of a start that was killed before it was saved
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
@@ -98,6 +96,9 @@ class Trainer:
     def _make_plan(self, network: nn.Module) -> Plan:
         """The length of the training; for minutes, from the speed of a rehearsal. The first process decides for all."""
         training = self.config.training
+        recorded = self._recorded_plan()
+        if recorded is not None:
+            return recorded
         if self.config.minutes is None:
             steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
             scored = self.task.quick_tokens(self.config, self.run.corpus)
@@ -136,10 +137,11 @@ class Trainer:
 
     def _recorded_plan(self) -> Plan | None:
         """The plan of a training that was cut off: it goes on as it was, whatever the speed of the machine now."""
-        if not self.run.schedule.exists():
-            return None
-        values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
-        return Plan.from_json(values, self.config.training)
+        values = None
+        if self.rank == 0 and self.run.schedule.exists():
+            values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
+        values = self._from_first(values)
+        return None if values is None else Plan.from_json(values, self.config.training)
 
     def _record(self, plan: Plan) -> None:
         if self.rank == 0:
@@ -151,11 +153,12 @@ class Trainer:
         """Train to the end of the budget, or until nothing gets better. Raises: NotFinite; Interrupted, after saving."""
         self.network.train()
         metrics = self.run.metrics.open("a", encoding="utf-8") if self.rank == 0 else None
-        last_save, save_every = time.monotonic(), self._save_every()
+        saved_at, save_every = self.step, self._save_every()
         try:
             with _stop_signals() as stop, self.report:
                 while self.step < self.plan.total and not self._stale():
                     line = self._one_step(stop)
+                    stopped = line.pop("stopped")
                     if metrics:
                         metrics.write(json.dumps(line) + "\n")
                         metrics.flush()
@@ -167,10 +170,10 @@ class Trainer:
                             metrics.flush()
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
-                    stopped = bool(line.pop("stopped", False))
-                    if stopped or self.step % save_every == 0 or (scored and time.monotonic() - last_save > 2):
+                    # counted in steps: every process must decide alike
+                    if stopped or self.step - saved_at >= (save_every // 4 if scored else save_every):
                         self._save()
-                        last_save = time.monotonic()
+                        saved_at = self.step
                     if stopped and self.step < self.plan.total:
                         if self.best is None and self.rank == 0:
                             self.run.save_weights(self._bare(), {"step": self.step})
@@ -195,16 +198,18 @@ class Trainer:
         self.accelerator.backward(total * (self.world / max(counted, 1.0)))
         clip = self.config.training.clip
         parameters = list(self.network.parameters())
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip if clip is not None else math.inf))
+        norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         loss = loss_sum / max(counted, 1.0)
         self.step += 1
         check_finite(self.step, loss, norm, self._bare(), self.norms, rate, clip)
+        if clip is not None:  # after the check: a clipped NaN is in every gradient, and no longer says where it began
+            nn.utils.clip_grads_with_norm_(parameters, clip, torch.tensor(norm))
         self.norms.append(norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.tokens += int(counted)
         took = time.monotonic() - start
-        self.step_s = took if self.step_s == 0 else 0.95 * self.step_s + 0.05 * took
+        self.step_s = took if self.step_s == 0 else 0.98 * self.step_s + 0.02 * took
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         valid = self.best["scores"]["loss"] if self.best else None
@@ -256,9 +261,7 @@ class Trainer:
 
     def _save_every(self) -> int:
         """Steps between checkpoints: the same for all processes, so never by each one's own clock."""
-        if self.step_s == 0:
-            return 100
-        return int(self._from_first(max(1, int(SAVE_EVERY_S / self.step_s))))
+        return int(self._from_first(max(1, int(SAVE_EVERY_S / self.step_s)) if self.step_s else 100))
 
     def _save(self) -> None:
         carry, rng = self.carry, [self._rng()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import time
 from typing import Any
@@ -96,7 +97,8 @@ def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | Non
             ha="center",
             color="#c0392b",
         )
-    for style, (name, nats) in zip(("--", ":", "-."), (baselines or {}).items(), strict=False):
+    styles = itertools.cycle(["--", ":", "-.", (0, (1, 4)), (0, (6, 3))])
+    for style, (name, nats) in zip(styles, (baselines or {}).items(), strict=False):
         axes.axhline(nats, color="#555555", linestyle=style, linewidth=1, label=f"{name} {nats:.3f}")
     axes.set(xlabel="step", ylabel="nats a token", title=run.folder.resolve().name)
     axes.spines[["top", "right"]].set_visible(False)
