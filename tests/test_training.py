@@ -398,9 +398,14 @@ def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):
     hot = {"batch_size": 4, "chunk": 20, "learning_rate": 0.1, "patience": None, "evaluations": 40, "final_rate": 1.0}
     for seed in range(4):  # a seed whose last evaluation is its best shows nothing
         train(text, tmp_path / str(seed), steps=500, seed=seed, training=hot)
-        values = [line["valid"]["loss"] for line in Run(tmp_path / str(seed)).read_metrics() if "valid" in line]
-        assert Run(tmp_path / str(seed)).scores()["scores"]["loss"] == pytest.approx(min(values), rel=1e-5)
-        if min(values) < values[-1] - 1e-3:
+        scored = [line for line in Run(tmp_path / str(seed)).read_metrics() if "valid" in line]
+        best = min(scored, key=lambda line: line["valid"]["loss"])
+        summary, last = Run(tmp_path / str(seed)).scores(), scored[-1]["valid"]["loss"]
+        assert summary["best_step"] == best["step"]
+        if best["valid"]["loss"] < last - 0.03:
+            # the whole text walked once, where the evaluations took it in lanes: a little off, nearer the best than the last
+            found = summary["scores"]["loss"]
+            assert abs(found - best["valid"]["loss"]) < abs(found - last)
             return
     raise AssertionError("no training got worse again")
 
