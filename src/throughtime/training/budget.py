@@ -72,7 +72,8 @@ class Plan:
         needed = (self.total - step) * step_s
         if abs(needed - time_left) <= 0.05 * max(time_left, step_s):
             return False
-        steps = max(int(time_left / step_s), 1)
+        # even out of time a training lands: the last twentieth lets the learning rate fall
+        steps = max(int(time_left / step_s), step // 20, 1)
         if steps == self.total - step:
             return False
         self.segments.append((step, step + steps))
