@@ -703,3 +703,21 @@ def test_damaged_metrics_are_said_to_be_damaged_but_for_a_last_line_cut_short(da
     run.metrics.write_text(text.replace("\n", "\n{oh\n", 1))
     with pytest.raises(UserError, match=r"metrics\.jsonl:2: is damaged"):
         run.read_metrics()
+
+
+def test_a_line_that_is_written_begins_without_memory_of_the_one_before(tmp_path):
+    """Where lines stand by themselves, the likeliest line is the likeliest every time."""
+    text = tmp_path / "lines.txt"
+    text.write_text("one two three\nfour five six\nseven eight nine\nten\n" * 40)
+    model = tt.train(
+        "text",
+        [text],
+        out=tmp_path / "run",
+        steps=150,
+        model={"hidden_size": 32, "tokens": "characters"},
+        data={"documents": "line"},
+        progress=False,
+    )
+    lines = model.generate("", 80, temperature=0).split("\n")[:-1]
+    assert len(lines) >= 4
+    assert set(lines) == {lines[0]}

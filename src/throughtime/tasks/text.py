@@ -429,8 +429,18 @@ class TextModel(Trained):
         if begun:
             fits = torch.tensor([entry.startswith(begun) for entry in self.tokens.entries])
             log_p = log_p.masked_fill(~fits, -math.inf)
+        ends = {"line": "\n", "paragraph": "\n\n"}.get(self.config.data.documents)
+        text_of, tail = self.tokens.decoder(), ""
+
+        def step(tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+            nonlocal tail
+            tail += text_of(int(tokens))
+            if ends and tail.endswith(ends):  # the document is written: the next begins without a memory of it
+                tokens, tail = torch.full_like(tokens, START), ""
+            return read(tokens.unsqueeze(0), state)
+
         drawn = sample(
-            lambda tokens, state: read(tokens.unsqueeze(0), state),
+            step,
             log_p,
             state,
             temperature=temperature,
