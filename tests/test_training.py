@@ -198,27 +198,26 @@ def test_the_same_seed_gives_the_same_run_and_another_another(text, tmp_path):
 # -- several processes
 
 
+def run_two_processes(*arguments):
+    launcher = (
+        "accelerate.commands.launch --cpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", *launcher.split(), "-m", "throughtime", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
 def test_two_processes_land_where_one_lands(text, tmp_path):
     """The same global batch shared by two: the same losses, step by step, to the order of summation."""
     one, two = tmp_path / "one", tmp_path / "two"
     common = ["train", "text", text, "--steps=60", *OPTIONS, "--model.dropout=0", "--quiet"]
     done = run_cli(*common, "--out", one)
     assert done.returncode == 0, done.stderr
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes=2",
-        "--num_machines=1",
-        "--mixed_precision=no",
-    ]
-    done = subprocess.run(
-        [sys.executable, *launch, "--dynamo_backend=no", "-m", "throughtime", *map(str, common), "--out", str(two)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = run_two_processes(*common, "--out", two)
     assert done.returncode == 0, done.stderr
     a, b = losses(one), losses(two)
     assert sorted(b) == list(range(1, 61))
@@ -230,35 +229,8 @@ def test_two_processes_land_where_one_lands(text, tmp_path):
 
 def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path):
     """Only the first times its steps; they must agree on the plan, the checkpoints and the end."""
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes=2",
-        "--num_machines=1",
-        "--mixed_precision=no",
-    ]
-    done = subprocess.run(
-        [
-            sys.executable,
-            *launch,
-            "--dynamo_backend=no",
-            "-m",
-            "throughtime",
-            "train",
-            "text",
-            str(text),
-            "--minutes=0.15",
-            *OPTIONS,
-            "--out",
-            str(tmp_path / "run"),
-            "--quiet",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    out = tmp_path / "run"
+    done = run_two_processes("train", "text", text, "--minutes=0.15", *OPTIONS, "--out", out, "--quiet")
     assert done.returncode == 0, done.stderr
     steps = losses(tmp_path / "run")
     assert sorted(steps) == list(range(1, len(steps) + 1))
