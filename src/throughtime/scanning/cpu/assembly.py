@@ -1,0 +1,227 @@
+"""LLVM assembly, written a line at a time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Assembly:
+    """The body of one function.
+
+    Values are names (`%5`) or literals, as strings; the caller knows their types. Variables that change live in stack slots, which LLVM turns
+    into registers.
+    """
+
+    def __init__(self, module: Module, dtype: str, lanes: int) -> None:
+        self.module, self.dtype, self.lanes = module, dtype, lanes
+        self.vector = f"<{lanes} x {dtype}>"
+        self.bytes = 4 if dtype == "float" else 8
+        self.lines: list[str] = []
+        self.slots: list[str] = []
+        self._next = 0
+
+    def name(self) -> str:
+        self._next += 1
+        return f"%v{self._next}"
+
+    def label(self) -> str:
+        self._next += 1
+        return f"L{self._next}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def let(self, text: str) -> str:
+        """A value."""
+        name = self.name()
+        self.line(f"{name} = {text}")
+        return name
+
+    def place(self, label: str) -> None:
+        """Go on at a label."""
+        self.line(f"br label %{label}")
+        self.lines.append(f"{label}:")
+
+    def slot(self, type_: str) -> str:
+        name = self.name()
+        self.slots.append(f"  {name} = alloca {type_}")
+        return name
+
+    # whole numbers
+
+    def add(self, a: str, b: str | int) -> str:
+        return a if b in (0, "0") else str(b) if a == "0" else self.let(f"add i64 {a}, {b}")
+
+    def sub(self, a: str, b: str | int) -> str:
+        return self.let(f"sub i64 {a}, {b}")
+
+    def mul(self, a: str | int, b: str | int) -> str:
+        return self.let(f"mul i64 {a}, {b}")
+
+    def less(self, a: str | int, b: str | int) -> str:
+        return self.let(f"icmp slt i64 {a}, {b}")
+
+    def choose(self, condition: str, a: str, b: str, type_: str = "i64") -> str:
+        return self.let(f"select i1 {condition}, {type_} {a}, {type_} {b}")
+
+    def least(self, a: str, b: str | int) -> str:
+        return self.choose(self.less(a, b), a, str(b))
+
+    # memory
+
+    def load(self, type_: str, pointer: str, align: int = 0) -> str:
+        return self.let(f"load {type_}, ptr {pointer}, align {align or (8 if type_ in ('i64', 'ptr') else self.bytes)}")
+
+    def store(self, type_: str, value: str, pointer: str, align: int = 0) -> None:
+        self.line(f"store {type_} {value}, ptr {pointer}, align {align or (8 if type_ in ('i64', 'ptr') else self.bytes)}")
+
+    def at(self, pointer: str, index: str | int, type_: str = "") -> str:
+        """The address of entry `index`, of numbers unless another type is named."""
+        if index in (0, "0"):
+            return pointer
+        return self.let(f"getelementptr inbounds {type_ or self.dtype}, ptr {pointer}, i64 {index}")
+
+    # control
+
+    @contextmanager
+    def loop(self, count: str | int, start: str | int = 0, step: str | int = 1) -> Iterator[str]:
+        """A loop from start to count, exclusive."""
+        counter = self.slot("i64")
+        self.store("i64", str(start), counter)
+        head, body, done = self.label(), self.label(), self.label()
+        self.place(head)
+        index = self.load("i64", counter)
+        self.line(f"br i1 {self.less(index, count)}, label %{body}, label %{done}")
+        self.lines.append(f"{body}:")
+        yield index
+        self.store("i64", self.add(index, step), counter)
+        self.line(f"br label %{head}")
+        self.lines.append(f"{done}:")
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        yes, done = self.label(), self.label()
+        self.line(f"br i1 {condition}, label %{yes}, label %{done}")
+        self.lines.append(f"{yes}:")
+        yield
+        self.place(done)
+
+    # vectors
+
+    def splat(self, value: str) -> str:
+        """A number in every lane."""
+        one = self.let(f"insertelement {self.vector} poison, {self.dtype} {value}, i64 0")
+        return self.let(f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer")
+
+    def literal(self, value: float) -> str:
+        """A constant in every lane."""
+        return "<" + ", ".join([f"{self.dtype} {number(value, self.dtype)}"] * self.lanes) + ">"
+
+    def call(self, type_: str, name: str, *args: str, flags: str = "") -> str:
+        """A call; args are `type value`. The function is declared."""
+        types = ", ".join(a.rsplit(" ", 1)[0] if not a.endswith(">") else a[: a.index(">") + 1] for a in args)
+        self.module.declare(f"declare {type_} @{name}({types})")
+        return self.let(f"call {flags}{type_} @{name}({', '.join(args)})")
+
+    def intrinsic(self, name: str, *args: str) -> str:
+        """A function of vectors that LLVM knows."""
+        suffix = f"v{self.lanes}f{self.bytes * 8}"
+        types = ", ".join([self.vector] * len(args))
+        self.module.declare(f"declare {self.vector} @llvm.{name}.{suffix}({types})")
+        return self.let(f"call {self.vector} @llvm.{name}.{suffix}({', '.join(f'{self.vector} {a}' for a in args)})")
+
+    def mask(self, count: int) -> str:
+        """The first `count` lanes."""
+        return "<" + ", ".join(f"i1 {'true' if i < count else 'false'}" for i in range(self.lanes)) + ">"
+
+    def load_vector(self, pointer: str, count: int | None = None) -> str:
+        if count is None or count == self.lanes:
+            return self.load(self.vector, pointer)
+        suffix = f"v{self.lanes}f{self.bytes * 8}.p0"
+        mask = f"<{self.lanes} x i1>"
+        self.module.declare(f"declare {self.vector} @llvm.masked.load.{suffix}(ptr, i32, {mask}, {self.vector})")
+        return self.let(
+            f"call {self.vector} @llvm.masked.load.{suffix}(ptr {pointer}, i32 {self.bytes}, {mask} {self.mask(count)}, "
+            f"{self.vector} zeroinitializer)"
+        )
+
+    def store_vector(self, value: str, pointer: str, count: int | None = None, mask: str | None = None) -> None:
+        if mask is None and (count is None or count == self.lanes):
+            self.store(self.vector, value, pointer)
+            return
+        suffix = f"v{self.lanes}f{self.bytes * 8}.p0"
+        kind = f"<{self.lanes} x i1>"
+        self.module.declare(f"declare void @llvm.masked.store.{suffix}({self.vector}, ptr, i32, {kind})")
+        self.line(
+            f"call void @llvm.masked.store.{suffix}({self.vector} {value}, ptr {pointer}, i32 {self.bytes}, "
+            f"{kind} {mask or self.mask(count or 0)})"
+        )
+
+    def binary(self, op: str, a: str, b: str) -> str:
+        """fadd, fsub, fmul, fdiv; a product may be fused with a sum."""
+        return self.let(f"{op} contract {self.vector} {a}, {b}")
+
+    def fma(self, a: str, b: str, c: str) -> str:
+        return self.intrinsic("fma", a, b, c)
+
+    def compare(self, how: str, a: str, b: str) -> str:
+        return self.let(f"fcmp {how} {self.vector} {a}, {b}")
+
+    def select(self, mask: str, a: str, b: str) -> str:
+        return self.let(f"select <{self.lanes} x i1> {mask}, {self.vector} {a}, {self.vector} {b}")
+
+
+class Module:
+    """Functions and what they declare."""
+
+    def __init__(self) -> None:
+        self.declarations: dict[str, None] = {}
+        self.functions: dict[str, str] = {}
+
+    def declare(self, text: str) -> None:
+        self.declarations.setdefault(text)
+
+    def define(
+        self,
+        name: str,
+        signature: str,
+        dtype: str,
+        lanes: int,
+        body: Callable[[Assembly], None],
+        *,
+        returns: str = "void",
+        kind: str = "",
+        attributes: str = "nounwind",
+    ) -> None:
+        """A function; `body` writes it. One that returns nothing is closed here."""
+        if name in self.functions:
+            return
+        self.functions[name] = ""  # its place
+        code = Assembly(self, dtype, lanes)
+        body(code)
+        if returns == "void":
+            code.line("ret void")
+        self.functions[name] = "\n".join(
+            [f"define {kind}{returns} @{name}({signature}) {attributes} {{", "entry:", *code.slots, *code.lines, "}"]
+        )
+
+    def text(self) -> str:
+        defined = {f"@{name}(" for name in self.functions}
+        wanted = [d for d in self.declarations if not any(n in d for n in defined)]
+        return "\n".join([*wanted, *self.functions.values()]) + "\n"
+
+
+def number(value: float, dtype: str) -> str:
+    """A literal, exact to the bit."""
+    if dtype == "float":
+        value = _as_float(value)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")

@@ -1,0 +1,143 @@
+"""exp, tanh, sigmoid and the rest, on vectors.
+
+For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by lane. Each is right at
+0, at infinities and for NaN. How far they are from the truth is measured in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+
+from throughtime.scanning.cpu.assembly import Assembly
+
+
+def exp(code: Assembly, x: str) -> str:
+    """e^x.
+
+        x = n ln 2 + r,   |r| <= ln 2 / 2,   e^x = 2^n e^r
+
+    e^r by a polynomial of degree 6 (Taylor, its last terms fitted by the bound of the rest: under 1 ulp with the rounding of the sums).
+    Source: range reduction in two parts after Cody, Waite (1980), chapter 6.
+    """
+    if code.dtype == "double":
+        return by_lane(code, "exp", x)
+    log2e, high, low = 1.4426950408889634, 0.693145751953125, 1.4286068203094172e-06
+    # beyond these the result is infinite or zero; NaN passes both comparisons by
+    x = code.select(code.compare("ogt", x, code.literal(89.0)), code.literal(89.0), x)
+    x = code.select(code.compare("olt", x, code.literal(-104.0)), code.literal(-104.0), x)
+    n = code.intrinsic("roundeven", code.binary("fmul", x, code.literal(log2e)))
+    r = code.fma(n, code.literal(-high), x)
+    r = code.fma(n, code.literal(-low), r)
+    terms = [1.0, 1.0, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720]
+    p = code.literal(terms[-1])
+    for t in reversed(terms[:-1]):
+        p = code.fma(p, r, code.literal(t))
+    return _scaled(code, p, n)
+
+
+def _scaled(code: Assembly, p: str, n: str) -> str:
+    """p · 2^n for -151 <= n <= 129, in two steps so that neither factor leaves the range of float32."""
+    ints = f"<{code.lanes} x i32>"
+    safe = code.select(code.compare("uno", n, n), code.literal(0.0), n)
+    whole = code.let(f"fptosi {code.vector} {safe} to {ints}")
+
+    def splat(v: int) -> str:
+        return "<" + ", ".join([f"i32 {v}"] * code.lanes) + ">"
+
+    half = code.let(f"ashr {ints} {whole}, {splat(1)}")
+    rest = code.let(f"sub {ints} {whole}, {half}")
+    for part in (half, rest):
+        bits = code.let(f"shl {ints} {code.let(f'add {ints} {part}, {splat(127)}')}, {splat(23)}")
+        p = code.let(f"fmul {code.vector} {p}, {code.let(f'bitcast {ints} {bits} to {code.vector}')}")
+    return p
+
+
+def sigmoid(code: Assembly, x: str) -> str:
+    """1 / (1 + e^-x)."""
+    e = exp(code, code.let(f"fneg {code.vector} {x}"))
+    return code.binary("fdiv", code.literal(1.0), code.binary("fadd", code.literal(1.0), e))
+
+
+def tanh(code: Assembly, x: str) -> str:
+    """tanh x.
+
+    An odd polynomial of degree 13 over an even one of degree 6, up to 9.02, where float32 has reached 1.
+    Source: the coefficients are those of Eigen's vectorised tanh (MathFunctionsImpl.h), a minimax fit.
+    """
+    if code.dtype == "double":
+        return by_lane(code, "tanh", x)
+    odd = [4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08,
+           -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16]  # fmt: skip
+    even = [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06]
+    limit = 7.90531110763549805
+    size = code.intrinsic("fabs", x)
+    small = code.select(code.compare("ogt", size, code.literal(limit)), code.literal(0.0), x)
+    square = code.binary("fmul", small, small)
+    p = code.literal(odd[-1])
+    for c in reversed(odd[:-1]):
+        p = code.fma(p, square, code.literal(c))
+    q = code.literal(even[-1])
+    for c in reversed(even[:-1]):
+        q = code.fma(q, square, code.literal(c))
+    inner = code.binary("fdiv", code.binary("fmul", small, p), q)
+    outer = code.intrinsic("copysign", code.literal(1.0), x)
+    tiny = code.compare("olt", size, code.literal(4e-4))
+    inner = code.select(tiny, x, inner)
+    return code.select(code.compare("ogt", size, code.literal(limit)), outer, inner)
+
+
+def by_lane(code: Assembly, name: str, *args: str) -> str:
+    """A function of the C library, called for each lane."""
+    scalar = name + ("f" if code.dtype == "float" else "")
+    helper = f"each_{scalar}_{code.lanes}"
+    vector, dtype = code.vector, code.dtype
+
+    def body(inner: Assembly) -> None:
+        inner.module.declare(f"declare {dtype} @{scalar}({', '.join([dtype] * len(args))}) nounwind")
+        result = "poison"
+        for i in range(inner.lanes):
+            parts = [inner.let(f"extractelement {vector} %a{j}, i64 {i}") for j in range(len(args))]
+            value = inner.let(f"call {dtype} @{scalar}({', '.join(f'{dtype} {p}' for p in parts)})")
+            result = inner.let(f"insertelement {vector} {result}, {dtype} {value}, i64 {i}")
+        inner.line(f"ret {vector} {result}")
+
+    signature = ", ".join(f"{vector} %a{j}" for j in range(len(args)))
+    code.module.define(helper, signature, dtype, code.lanes, body, returns=vector, kind="internal ", attributes="noinline nounwind")
+    return code.let(f"call {vector} @{helper}({', '.join(f'{vector} {a}' for a in args)})")
+
+
+def pointwise(code: Assembly, op: str, args: list[str]) -> str:
+    """One op of the graph, on vectors; truth values are vectors of bits."""
+    v = code.vector
+    bits = f"<{code.lanes} x i1>"
+    if op in ("add", "sub", "mul", "div"):
+        return code.binary("f" + op, *args)
+    if op in _COMPARE:
+        return code.compare(_COMPARE[op], *args)
+    if op in ("and", "or"):
+        return code.let(f"{op} {bits} {args[0]}, {args[1]}")
+    if op == "not":
+        return code.let(f"xor {bits} {args[0]}, {code.mask(code.lanes)}")
+    if op == "select":
+        return code.select(*args)
+    if op == "neg":
+        return code.let(f"fneg {v} {args[0]}")
+    if op == "abs":
+        return code.intrinsic("fabs", args[0])
+    if op in ("minimum", "maximum", "sqrt", "floor"):
+        return code.intrinsic(op, *args)
+    if op == "rsqrt":
+        return code.binary("fdiv", code.literal(1.0), code.intrinsic("sqrt", args[0]))
+    if op == "sign":
+        below = code.select(code.compare("olt", args[0], code.literal(0.0)), code.literal(-1.0), code.literal(0.0))
+        return code.select(code.compare("ogt", args[0], code.literal(0.0)), code.literal(1.0), below)
+    if op in ("detach", "expand"):
+        return args[0]
+    if op in _OWN:
+        return _OWN[op](code, args[0])
+    return by_lane(code, op, *args)
+
+
+_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
+_OWN = {"exp": exp, "sigmoid": sigmoid, "tanh": tanh}
+NOTHING = -math.inf  # what a maximum begins with

@@ -1,0 +1,285 @@
+"""The compiled loop as one operation of PyTorch's: with a gradient, and with shapes that PyTorch can ask for without running it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.scanning import reference
+from throughtime.scanning.call import Call
+from throughtime.scanning.cpu.engine import Compiled, Given, Wanted
+from throughtime.scanning.evaluate import evaluate, side_by_side
+from throughtime.scanning.nodes import Node
+from throughtime.scanning.program import Program
+
+# programs and what is wanted of them have numbers, since an operation takes tensors and plain values
+_compiled: list[Compiled] = []
+_wanted: list[Wanted] = []
+_wanted_numbers: dict[Wanted, int] = {}
+
+
+def register(compiled: Compiled) -> int:
+    """The number of a compiled program."""
+    _compiled.append(compiled)
+    return len(_compiled) - 1
+
+
+def number_of(wanted: Wanted) -> int:
+    """The number of a set of gradients."""
+    if wanted not in _wanted_numbers:
+        _wanted.append(wanted)
+        _wanted_numbers[wanted] = len(_wanted) - 1
+    return _wanted_numbers[wanted]
+
+
+@torch.library.custom_op("throughtime::scan", mutates_args=(), device_types="cpu")
+def scan_op(
+    program: int,
+    wanted: int,
+    steps: int,
+    step: int,
+    every: int,
+    arrays: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    state: Sequence[Tensor],
+    initial: Sequence[Tensor],
+    resets: Tensor | None,
+    lengths: Tensor | None,
+) -> list[Tensor]:
+    """The loop over time: states [T, B, n], extras [T, B, n], final states [B, n], and what is kept.
+
+    program, wanted: numbers of the registry; wanted -1 keeps nothing. every: 0, or after how many steps a state is kept.
+    """
+    compiled = _compiled[program]
+    given = Given(steps, arrays, vectors, matrices, state, initial, resets, lengths, step)
+    outputs, extras = _results(compiled.program, given, state)
+    keep = wanted >= 0 and every == 0
+    kept = _kept(compiled, _wanted[wanted], given, state) if keep else []
+    batch = state[0].shape[0]
+    if steps and batch:
+        loop = compiled.backward(_wanted[wanted])[1] if keep else compiled.program.forward
+        compiled.run_forward(given, loop, kept, outputs, extras)
+    finals = [_final(given, k, out) for k, out in enumerate(outputs)]
+    return [*outputs, *extras, *finals, *kept]
+
+
+def _final(given: Given, k: int, out: Tensor) -> Tensor:
+    """The state after each sequence's last step."""
+    first = given.state[k]
+    if given.steps == 0 or first.shape[0] == 0:
+        return first.clone()
+    if given.lengths is None:
+        return out[-1 if given.step > 0 else 0].clone()
+    last = out.gather(0, (given.lengths - 1).clamp(min=0).view(1, -1, 1).expand(1, *first.shape))[0]
+    return torch.where(given.lengths.view(-1, 1) > 0, last, first)
+
+
+def _results(program: Program, given: Given, state: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    make = torch.zeros if given.lengths is not None else torch.empty
+    batch = state[0].shape[0]
+    options: dict[str, Any] = {"dtype": state[0].dtype, "device": state[0].device}
+    outputs = [make(given.steps, batch, n, **options) for n in program.state_widths]
+    return outputs, [make(given.steps, batch, n, **options) for n in program.extra_widths]
+
+
+def _kept(compiled: Compiled, wanted: Wanted, given: Given, state: Sequence[Tensor]) -> list[Tensor]:
+    make = torch.zeros if given.lengths is not None else torch.empty
+    options: dict[str, Any] = {"dtype": state[0].dtype, "device": state[0].device}
+    return [make(given.steps, state[0].shape[0], n, **options) for n in compiled.kept_widths(wanted)]
+
+
+@scan_op.register_fake
+def _(
+    program: int, wanted: int, steps: int, step: int, every: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
+    resets: Any, lengths: Any,
+) -> list[Tensor]:  # fmt: skip
+    compiled = _compiled[program]
+    given = Given(steps, arrays, vectors, matrices, state, initial, resets, lengths, step)
+    outputs, extras = _results(compiled.program, given, state)
+    kept = _kept(compiled, _wanted[wanted], given, state) if wanted >= 0 and every == 0 else []
+    return [*outputs, *extras, *(torch.empty_like(s) for s in state), *kept]
+
+
+@torch.library.custom_op("throughtime::scan_backward", mutates_args=(), device_types="cpu")
+def scan_backward_op(
+    program: int,
+    wanted: int,
+    steps: int,
+    step: int,
+    every: int,
+    arrays: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    state: Sequence[Tensor],
+    initial: Sequence[Tensor],
+    resets: Tensor | None,
+    lengths: Tensor | None,
+    outputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    present: Sequence[bool],
+) -> list[Tensor]:
+    """The gradients of arrays, vectors, matrices, state and initial, in this order; empty where not wanted.
+
+    gradients: those of states, extras and final states that are present.
+    """
+    compiled = _compiled[program]
+    given = Given(steps, arrays, vectors, matrices, state, initial, resets, lengths, step)
+    left = iter(gradients)
+    all_of = [next(left) if p else None for p in present]
+    finals = all_of[len(all_of) - len(state) :]
+    rest = all_of[: len(all_of) - len(state)]
+    if steps == 0 or state[0].shape[0] == 0:
+        found: dict[tuple[str, int], Tensor] = {("s", k): g for k, g in enumerate(finals) if g is not None}
+    elif every:
+        found = compiled.run_backward_in_parts(given, _wanted[wanted], every, outputs, rest, finals)
+    else:
+        found = compiled.run_backward(given, _wanted[wanted], outputs, kept, rest, finals)
+    result = []
+    for kind, tensors in (("a", arrays), ("v", vectors), ("w", matrices), ("s", state), ("i", initial)):
+        for i, tensor in enumerate(tensors):
+            asked = kind == "s" or (kind, i) in _wanted[wanted]
+            g = found.get((kind, i))
+            if g is not None and g.shape != tensor.shape:  # a constant row of which the loop reads only the beginning
+                g = torch.cat([g, g.new_zeros(tensor.shape[-1] - g.shape[-1])])
+            if not asked:
+                g = tensor.new_empty(0)
+            elif g is None:
+                g = torch.zeros_like(tensor, memory_format=torch.contiguous_format)
+            result.append(_own(g, result))
+    return result
+
+
+def _own(g: Tensor, others: list[Tensor]) -> Tensor:
+    """A gradient in memory of its own, whole: operations may not return the same memory twice."""
+    shares = any(o.numel() and o.untyped_storage().data_ptr() == g.untyped_storage().data_ptr() for o in others if g.numel())
+    return g.clone(memory_format=torch.contiguous_format) if shares or not g.is_contiguous() else g
+
+
+@scan_backward_op.register_fake
+def _(
+    program: int, wanted: int, steps: int, step: int, every: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
+    resets: Any, lengths: Any, outputs: Any, kept: Any, gradients: Any, present: Any,
+) -> list[Tensor]:  # fmt: skip
+    result = []
+    for kind, tensors in (("a", arrays), ("v", vectors), ("w", matrices), ("s", state), ("i", initial)):
+        for i, tensor in enumerate(tensors):
+            asked = kind == "s" or (kind, i) in _wanted[wanted]
+            result.append(tensor.new_empty(tensor.shape if asked else 0))
+    return result
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    program, wanted, steps, step, every, arrays, vectors, matrices, state, initial, resets, lengths = inputs
+    ctx.numbers = (program, wanted, steps, step, every)
+    counts = [len(arrays), len(vectors), len(matrices), len(state), len(initial)]
+    loop = _compiled[program].program
+    given_back = len(loop.state_widths) + len(loop.extra_widths)
+    ctx.counts, ctx.given_back = counts, given_back
+    optional = [t for t in (resets, lengths) if t is not None]
+    ctx.optional = (resets is not None, lengths is not None)
+    outputs, kept = output[: len(state)], output[given_back + len(state) :]
+    ctx.kept_count = len(kept)
+    ctx.save_for_backward(*arrays, *vectors, *matrices, *state, *initial, *optional, *outputs, *kept)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradients: Any) -> Any:
+    saved = list(ctx.saved_tensors)
+    groups = []
+    for count in ctx.counts:
+        groups.append(saved[:count])
+        saved = saved[count:]
+    resets = saved.pop(0) if ctx.optional[0] else None
+    lengths = saved.pop(0) if ctx.optional[1] else None
+    states = len(groups[3])
+    outputs, kept = saved[:states], saved[states:]
+    program, wanted, steps, step, every = ctx.numbers
+    asked = gradients[: ctx.given_back + states]
+    inputs = [t for g in groups for t in g]
+    nothing = (None,) * 5, (None, None)
+    if torch.is_grad_enabled():
+        found = _again(program, steps, step, groups, resets, lengths, asked)
+    elif wanted < 0:
+        found = [None] * len(inputs)
+    else:
+        present = [g is not None for g in asked]
+        found = scan_backward_op(
+            program, wanted, steps, step, every, *groups, resets, lengths, outputs, kept, [g for g in asked if g is not None], present
+        )
+        found = [f if f.shape == t.shape else None for f, t in zip(found, inputs, strict=True)]
+    parts = []
+    for count in ctx.counts:
+        parts.append(found[:count])
+        found = found[count:]
+    return (*nothing[0], *parts, *nothing[1])
+
+
+torch.library.register_autograd("throughtime::scan", _backward, setup_context=_setup)
+
+
+class _Step(nn.Module):
+    """The program's own step, worked out by PyTorch: as a cell for the reference."""
+
+    def __init__(self, program: Program, vectors: Sequence[Tensor], matrices: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.program = program
+        self.tensors = (vectors, matrices)  # not registered: they are used as they are
+
+    def forward(self, x: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        vectors, weights = self.tensors
+        program = self.program
+        kinds: dict[str, Callable[[int], Tensor]] = {"a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: vectors[i]}
+        rows = [*program.states, *((n,) for n in program.extras)]
+        nodes: list[Node] = [n for row in rows for n in row]
+        values = evaluate(nodes, lambda kind, i: kinds[kind](i), weights, state[0])
+        whole = []
+        for row in rows:
+            part = side_by_side(row, values[: len(row)])
+            whole.append(part.expand(state[0].shape[0], part.shape[-1]))
+            values = values[len(row) :]
+        count = len(program.states)
+        return torch.cat(whole, -1), tuple(whole[:count])
+
+
+def _again(program: int, steps: int, step: int, groups: Any, resets: Any, lengths: Any, asked: Any) -> list[Tensor | None]:
+    """Gradients with a graph of their own, by the reference: for derivatives of derivatives."""
+    warnings.warn(
+        "throughtime: a derivative of a derivative is asked for; the compiled loop has first derivatives, so this one runs on the reference",
+        stacklevel=2,
+    )
+    compiled = _compiled[program]
+    arrays, vectors, matrices, state, initial = groups
+    plain = _without_resets(compiled.program)
+    cell = _Step(plain, vectors, matrices)
+    call = Call(
+        cell, (arrays_or_nothing(steps, state), *arrays), tuple(state), tuple(initial or state), lengths, step < 0,
+        None if resets is None else resets > 0, (),
+    )  # fmt: skip
+    scanned = reference.run(call)
+    widths = [*plain.state_widths, *plain.extra_widths]
+    outs = [*scanned.outputs.split(widths, -1), *scanned.state]
+    inputs = [t for g in groups for t in g]
+    wanted = [t for t in inputs if t.requires_grad]
+    pairs = [(o, g) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]
+    if not pairs:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True)
+    )
+    return [next(found) if t.requires_grad else None for t in inputs]
+
+
+def arrays_or_nothing(steps: int, state: Sequence[Tensor]) -> Tensor:
+    """[T, B, 0], so that a step has an input even where no array was made before the loop."""
+    return state[0].new_empty(steps, state[0].shape[0], 0)
+
+
+def _without_resets(program: Program) -> Program:
+    """The same step where the reference, not the step, puts the initial state back."""
+    return Program(program.captured, resets=False) if program.resets else program

@@ -1,0 +1,299 @@
+"""The matrix product: a tile of sums held in registers, weights packed into panels, and whole products over many rows.
+
+    tile      C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]     r < rows, v < vectors of one panel
+    pack      B[K, N] -> panels of `vectors` vectors of columns, each [K, width], zeros beyond N
+    multiply  C = A @ B (+ bias), B packed: tasks are stretches of rows
+    outer     C = A.T @ B, the gradient of weights: tasks are panels of columns
+
+Every sum runs over k in order, whatever the tile, so a row's bits do not depend on how rows are dealt out to threads.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.target import Library, Target, host, library
+
+DEPTH = 512  # steps of k between two visits of a sum to memory
+STRETCH = 96  # rows of a task of `multiply`
+OUTER_DEPTH = 256
+
+
+def panel(target: Target, dtype: str) -> int:
+    """Columns of a whole panel."""
+    return target.vectors * target.lanes(dtype)
+
+
+def packed_size(rows: int, columns: int, target: Target, dtype: str) -> int:
+    """Numbers that a packed matrix takes."""
+    lanes = target.lanes(dtype)
+    return rows * (-(-columns // lanes) * lanes)
+
+
+def _tile(module: Module, target: Target, dtype: str, rows: int, vectors: int) -> None:
+    lanes = target.lanes(dtype)
+
+    def body(code: Assembly) -> None:
+        v = code.vector
+        index = f"<{lanes} x i64>"
+        # columns beyond the last: only the last vector may have any
+        count = code.let(f"insertelement {index} poison, i64 {code.sub('%columns', (vectors - 1) * lanes)}, i64 0")
+        count = code.let(f"shufflevector {index} {count}, {index} poison, <{lanes} x i32> zeroinitializer")
+        lane = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        mask = code.let(f"icmp slt {index} {lane}, {count}")
+        sums = [[code.slot(v) for _ in range(vectors)] for _ in range(rows)]
+        begin = code.let("icmp ne ptr %start, null")
+        whole = code.let(f"icmp sge i64 %columns, {vectors * lanes}")
+        for r in range(rows):
+            for c in range(vectors):
+                code.store(v, "zeroinitializer", sums[r][c])
+        with code.when(begin):
+            for r in range(rows):
+                row = code.at("%start", code.mul("%lds", r))
+                for c in range(vectors):
+                    where = code.at(row, c * lanes)
+                    if c < vectors - 1:
+                        code.store(v, code.load_vector(where), sums[r][c])
+                    else:
+                        suffix = f"v{lanes}f{code.bytes * 8}.p0"
+                        kind = f"<{lanes} x i1>"
+                        module.declare(f"declare {v} @llvm.masked.load.{suffix}(ptr, i32, {kind}, {v})")
+                        got = code.let(
+                            f"call {v} @llvm.masked.load.{suffix}(ptr {where}, i32 {code.bytes}, {kind} {mask}, {v} zeroinitializer)"
+                        )
+                        code.store(v, got, sums[r][c])
+        pointers = [code.at("%a", code.mul("%rs", r)) for r in range(rows)]
+        with code.loop("%k") as k:
+            b = code.at("%b", code.mul(k, "%ldb"))
+            columns = [code.load_vector(code.at(b, c * lanes)) for c in range(vectors)]
+            step = code.mul(k, "%cs")
+            for r in range(rows):
+                a = code.splat(code.load(dtype, code.at(pointers[r], step)))
+                for c in range(vectors):
+                    code.store(v, code.fma(a, columns[c], code.load(v, sums[r][c])), sums[r][c])
+        full, part, done = code.label(), code.label(), code.label()
+        code.line(f"br i1 {whole}, label %{full}, label %{part}")
+        for label in (full, part):
+            code.lines.append(f"{label}:")
+            for r in range(rows):
+                row = code.at("%c", code.mul("%ldc", r))
+                for c in range(vectors):
+                    masked = mask if label == part and c == vectors - 1 else None
+                    code.store_vector(code.load(v, sums[r][c]), code.at(row, c * lanes), mask=masked)
+            code.line(f"br label %{done}")
+        code.lines.append(f"{done}:")
+
+    module.define(
+        f"tile_{rows}_{vectors}",
+        "ptr %a, i64 %rs, i64 %cs, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %start, i64 %lds, i64 %k, i64 %columns",
+        dtype,
+        lanes,
+        body,
+    )
+
+
+TILE = "void (ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, i64, i64)"
+
+
+def tiles(
+    code: Assembly,
+    target: Target,
+    rows: str,
+    table: str,
+    vectors: str,
+    a: str,
+    rs: str,
+    cs: str,
+    b: str,
+    ldb: str,
+    c: str,
+    ldc: str,
+    start: str,
+    lds: str,
+    k: str,
+    columns: str,
+) -> None:
+    """One panel over all rows, in tiles as equal as can be."""
+    most = target.rows
+    count = code.let(f"sdiv i64 {code.add(rows, most - 1)}, {most}")
+    some = code.let(f"icmp sgt i64 {rows}, 0")
+    with code.when(some):
+        base = code.let(f"sdiv i64 {rows}, {count}")
+        larger = code.let(f"srem i64 {rows}, {count}")
+        first = code.slot("i64")
+        code.store("i64", "0", first)
+        given = code.let(f"icmp ne ptr {start}, null")
+        with code.loop(count) as i:
+            row = code.load("i64", first)
+            extra = code.let(f"zext i1 {code.less(i, larger)} to i64")
+            size = code.add(base, extra)
+            entry = code.add(code.mul(code.sub(size, 1), target.vectors), code.sub(vectors, 1))
+            function = code.load("ptr", code.at(table, entry, "ptr"))
+            begin = code.choose(given, code.at(start, code.mul(row, lds)), "null", "ptr")
+            code.line(
+                f"call void {function}(ptr {code.at(a, code.mul(row, rs))}, i64 {rs}, i64 {cs}, ptr {b}, i64 {ldb}, "
+                f"ptr {code.at(c, code.mul(row, ldc))}, i64 {ldc}, ptr {begin}, i64 {lds}, i64 {k}, i64 {columns})"
+            )
+            code.store("i64", code.add(row, size), first)
+
+
+def _table(module: Module, target: Target) -> None:
+    names = [f"ptr @tile_{r}_{c}" for r in range(1, target.rows + 1) for c in range(1, target.vectors + 1)]
+    module.functions["tiles"] = f"@tiles = constant [{len(names)} x ptr] [{', '.join(names)}]"
+
+
+def task_loop(code: Assembly, args: str) -> str:
+    """The next task of those that threads share: `args[0]` counts, `args[1]` is how many. Returns the label to go back to."""
+    again, go, done = code.label(), code.label(), code.label()
+    code.place(again)
+    task = code.let(f"atomicrmw add ptr {args}, i64 1 monotonic")
+    total = code.load("i64", code.at(args, 1, "i64"))
+    code.line(f"br i1 {code.less(task, total)}, label %{go}, label %{done}")
+    code.lines.append(f"{go}:")
+    code.task, code.again, code.done = task, again, done  # type: ignore[attr-defined]
+    return task
+
+
+def end_tasks(code: Assembly) -> None:
+    code.line(f"br label %{code.again}")  # type: ignore[attr-defined]
+    code.lines.append(f"{code.done}:")  # type: ignore[attr-defined]
+
+
+def fields(code: Assembly, args: str, *names: str, first: int = 2) -> list[str]:
+    """Entries of the argument block; a name with a star is a pointer."""
+    return [
+        code.load("ptr" if n.endswith("*") else "i64", code.at(args, first + i, "i64")) for i, n in enumerate(names)
+    ]
+
+
+def _pack(module: Module, target: Target, dtype: str) -> None:
+    lanes = target.lanes(dtype)
+    wide = panel(target, dtype)
+
+    def body(code: Assembly) -> None:
+        number = task_loop(code, "%args")
+        source, rs, cs, rows, columns, out = fields(code, "%args", "source*", "rs", "cs", "rows", "columns", "out*")
+        _pack_panel(code, lanes, wide, number, source, rs, cs, rows, columns, code.at(out, code.mul(code.mul(number, wide), rows)))
+        end_tasks(code)
+
+    module.define("pack", "ptr %args", dtype, lanes, body)
+
+
+def _pack_panel(
+    code: Assembly, lanes: int, wide: int, number: str, source: str, rs: str, cs: str, rows: str, columns: str, out: str
+) -> None:
+    """Columns number·wide … of a [rows, columns] matrix, as [rows, width] without gaps."""
+    first = code.mul(number, wide)
+    left = code.least(code.sub(columns, first), wide)
+    width = code.mul(code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}"), lanes)
+    begin = code.at(source, code.mul(first, cs))
+    straight = code.let(f"icmp eq i64 {cs}, 1")
+    whole = code.let(f"icmp eq i64 {left}, {width}")
+    copy, gather, done = code.label(), code.label(), code.label()
+    code.line(f"br i1 {code.let(f'and i1 {straight}, {whole}')}, label %{copy}, label %{gather}")
+    code.lines.append(f"{copy}:")
+    with code.loop(rows) as k:
+        row, into = code.at(begin, code.mul(k, rs)), code.at(out, code.mul(k, width))
+        with code.loop(width, step=lanes) as j:
+            code.store_vector(code.load_vector(code.at(row, j)), code.at(into, j))
+    code.line(f"br label %{done}")
+    code.lines.append(f"{gather}:")
+    with code.loop(width) as j:
+        inside = code.less(j, left)
+        column = code.at(begin, code.mul(code.choose(inside, j, "0"), cs))
+        with code.loop(rows) as k:
+            value = code.load(code.dtype, code.at(column, code.mul(k, rs)))
+            value = code.choose(inside, value, "0.0", code.dtype)
+            code.store(code.dtype, value, code.at(out, code.add(code.mul(k, width), j)))
+    code.line(f"br label %{done}")
+    code.lines.append(f"{done}:")
+
+
+def _multiply(module: Module, target: Target, dtype: str) -> None:
+    lanes, wide = target.lanes(dtype), panel(target, dtype)
+
+    def body(code: Assembly) -> None:
+        task = task_loop(code, "%args")
+        a, rs, cs, b, c, ldc, start, lds, m, n, k = fields(
+            code, "%args", "a*", "rs", "cs", "b*", "c*", "ldc", "start*", "lds", "m", "n", "k"
+        )
+        low = code.mul(task, STRETCH)
+        rows = code.least(code.sub(m, low), STRETCH)
+        panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
+        given = code.let(f"icmp ne ptr {start}, null")
+        with code.loop(k, step=DEPTH) as k0:
+            depth = code.least(code.sub(k, k0), DEPTH)
+            fresh = code.let(f"icmp eq i64 {k0}, 0")
+            with code.loop(panels) as p:
+                column = code.mul(p, wide)
+                left = code.least(code.sub(n, column), wide)
+                vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
+                width = code.mul(vectors, lanes)
+                into = code.at(code.at(c, code.mul(low, ldc)), column)
+                first = code.choose(
+                    given, code.at(code.at(start, code.mul(low, lds)), column), "null", "ptr"
+                )
+                begin = code.choose(fresh, first, into, "ptr")
+                tiles(
+                    code, target, rows, "@tiles", vectors,
+                    code.at(code.at(a, code.mul(low, rs)), code.mul(k0, cs)), rs, cs,
+                    code.at(code.at(b, code.mul(column, k)), code.mul(k0, width)), width,
+                    into, ldc, begin, code.choose(fresh, lds, ldc), depth, left,
+                )  # fmt: skip
+        end_tasks(code)
+
+    module.define("multiply", "ptr %args", dtype, lanes, body)
+
+
+def _outer(module: Module, target: Target, dtype: str) -> None:
+    """C[M, N] = start + sum over R rows of A[r, m] B[r, n]. A task is a panel of N and a stretch of M."""
+    lanes, wide = target.lanes(dtype), panel(target, dtype)
+
+    def body(code: Assembly) -> None:
+        task = task_loop(code, "%args")
+        a, lda, b, ldb, c, ldc, m, n, r, stretch, scratch, more = fields(
+            code, "%args", "a*", "lda", "b*", "ldb", "c*", "ldc", "m", "n", "r", "stretch", "scratch*", "more"
+        )
+        panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
+        p = code.let(f"srem i64 {task}, {panels}")
+        low = code.mul(code.let(f"sdiv i64 {task}, {panels}"), stretch)
+        rows = code.least(code.sub(m, low), stretch)
+        column = code.mul(p, wide)
+        left = code.least(code.sub(n, column), wide)
+        vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
+        width = code.mul(vectors, lanes)
+        space = code.at(scratch, code.mul(task, OUTER_DEPTH * wide))
+        into = code.at(code.at(c, code.mul(low, ldc)), column)
+        with code.loop(r, step=OUTER_DEPTH) as r0:
+            depth = code.least(code.sub(r, r0), OUTER_DEPTH)
+            _pack_panel(code, lanes, wide, p, code.at(b, code.mul(r0, ldb)), ldb, "1", depth, n, space)
+            fresh = code.let(f"and i1 {code.let(f'icmp eq i64 {r0}, 0')}, {code.let(f'icmp eq i64 {more}, 0')}")
+            tiles(
+                code, target, rows, "@tiles", vectors,
+                code.at(code.at(a, code.mul(r0, lda)), low), "1", lda, space, width,
+                into, ldc, code.choose(fresh, "null", into, "ptr"), ldc, depth, left,
+            )  # fmt: skip
+        end_tasks(code)
+
+    module.define("outer", "ptr %args", dtype, lanes, body)
+
+
+def text(target: Target, dtype: str) -> str:
+    """The whole of it for one type of number."""
+    module = Module()
+    for rows in range(1, target.rows + 1):
+        for vectors in range(1, target.vectors + 1):
+            _tile(module, target, dtype, rows, vectors)
+    _table(module, target)
+    _pack(module, target, dtype)
+    _multiply(module, target, dtype)
+    _outer(module, target, dtype)
+    return module.text()
+
+
+@functools.cache
+def products(dtype: str) -> Library:
+    """The compiled functions for `float` or `double`."""
+    target = host()
+    return library(f"products {dtype} {DEPTH} {STRETCH} {OUTER_DEPTH}", lambda: text(target, dtype))

@@ -1,0 +1,204 @@
+"""What is compiled for: a processor, its vectors and registers. And the compiler, with its cache on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+FORMAT = "1"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor. bits: of a vector. registers: how many vectors it holds; rows × vectors of sums must fit beside operands."""
+
+    triple: str
+    cpu: str
+    features: str
+    bits: int
+    rows: int  # of a tile of the product
+    vectors: int  # of a tile of the product
+
+    def lanes(self, dtype: str) -> int:
+        """Numbers in a vector of `float` or `double`."""
+        return self.bits // (32 if dtype == "float" else 64)
+
+    @property
+    def key(self) -> str:
+        return f"{self.triple} {self.cpu} {self.features} {self.bits} {self.rows} {self.vectors}"
+
+
+AVX512 = {"bits": 512, "rows": 6, "vectors": 4}
+AVX2 = {"bits": 256, "rows": 6, "vectors": 2}
+NEON = {"bits": 128, "rows": 6, "vectors": 4}
+PLAIN = {"bits": 128, "rows": 3, "vectors": 2}  # SSE2, and whatever else LLVM knows
+
+_ready = threading.Lock()
+
+
+def _initialise() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@functools.cache
+def host() -> Target:
+    """This machine. THROUGHTIME_VECTOR (avx512, avx2, plain) asks for a narrower kind."""
+    with _ready:
+        _initialise()
+    features = llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    names = {"avx512": AVX512, "avx2": AVX2, "neon": NEON, "plain": PLAIN}
+    if triple.startswith(("aarch64", "arm64")):
+        best = "neon"
+    elif features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):
+        best = "avx512"
+    elif features.get("avx2") and features.get("fma"):
+        best = "avx2"
+    else:
+        best = "plain"
+    kind = os.environ.get("THROUGHTIME_VECTOR", best)
+    if kind not in names:
+        raise ValueError(f"THROUGHTIME_VECTOR={kind!r}: it is one of {', '.join(names)}, or not set")
+    flat = ",".join(sorted(f for f in features.flatten().split(",") if f))
+    if kind == "avx512":
+        flat += ",-prefer-256-bit"
+    elif kind == "avx2" and best == "avx512":
+        flat = ",".join(f for f in flat.split(",") if "avx512" not in f and "avx10" not in f) + ",-avx512f"
+    return Target(triple, llvm.get_host_cpu_name(), flat, **names[kind])
+
+
+def cache_folder() -> Path | None:
+    """Where compiled code is kept: THROUGHTIME_CACHE, else the user's cache folder. An empty THROUGHTIME_CACHE keeps none."""
+    named = os.environ.get("THROUGHTIME_CACHE")
+    if named is not None:
+        return Path(named) if named else None
+    base = os.environ.get("XDG_CACHE_HOME")
+    if sys.platform == "darwin" and not base:
+        return Path.home() / "Library" / "Caches" / "throughtime"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "throughtime" / "cache"
+    return Path(base or Path.home() / ".cache") / "throughtime"
+
+
+def machine(target: Target) -> Any:
+    """LLVM's code generator for a target."""
+    with _ready:
+        _initialise()
+        if target.triple != llvm.get_process_triple():
+            llvm.initialize_all_targets()
+            llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="jitdefault"
+    )
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """LLVM assembly as an object file."""
+    generator = machine(target)
+    with _ready:
+        module = llvm.parse_assembly(text)
+        module.triple = target.triple
+        module.data_layout = str(generator.target_data)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_unrolling = False
+        options.loop_vectorization = False
+        options.slp_vectorization = False
+        builder = llvm.create_pass_builder(generator, options)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(generator.emit_object(module))
+
+
+class Library:
+    """Compiled functions, alive in this process."""
+
+    def __init__(self, code: bytes) -> None:
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        found = int(self._engine.get_function_address(name))
+        if not found:
+            raise RuntimeError(f"the compiled code has no function {name!r}")
+        return found
+
+    def function(self, name: str) -> Callable[[int], None]:
+        """A function of one pointer. While it runs, other Python threads run too."""
+        made: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address(name))
+        return made
+
+    def quick(self, name: str) -> Callable[[int], None]:
+        """The same without letting other threads run: for what takes microseconds."""
+        made: Callable[[int], None] = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self.address(name))
+        return made
+
+
+_libraries: dict[str, Library] = {}
+_compiling = threading.RLock()
+compiled = 0  # programs compiled in this process, not found in a cache; for tests
+
+
+def library(key: str, text: Callable[[], str]) -> Library:
+    """The functions of a program: from this process, the cache on disk, or the compiler.
+
+    key: all that the code depends on beside the processor. text: makes its LLVM assembly.
+    """
+    global compiled
+    target = host()
+    name = hashlib.sha256("\n".join([FORMAT, llvmlite.__version__, target.key, key]).encode()).hexdigest()[:40]
+    with _compiling:
+        found = _libraries.get(name)
+        if found is None:
+            code = _read(name)
+            if code is None:
+                code = compile_object(text(), target)
+                compiled += 1
+                _write(name, code)
+            found = _libraries[name] = Library(code)
+        return found
+
+
+def _read(name: str) -> bytes | None:
+    """Code from the cache; None where there is none, or where it is damaged."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        data = (folder / f"{name}.o").read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:32], data[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(name: str, code: bytes) -> None:
+    """Keep code: written whole beside its place, then moved there, so that no reader sees a part."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(path, folder / f"{name}.o")
+        except BaseException:
+            os.unlink(path)
+            raise
+    except OSError:
+        pass  # a cache that cannot be written to is only slower

@@ -1,0 +1,72 @@
+"""Who runs the compiled code: PyTorch's own threads, by the OpenMP that PyTorch brings, so that the two never compete.
+
+A compiled function takes tasks from a shared counter until there are none. So it is right whoever comes, and however many.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+_forked = False
+_elsewhere: ThreadPoolExecutor | None = None
+
+
+def _after_fork() -> None:
+    """OpenMP's threads do not survive a fork, and its next call in the thread that forked would wait for them for ever."""
+    global _forked, _elsewhere
+    _forked, _elsewhere = True, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def _openmp() -> Callable[[int, int, int, int], None] | None:
+    """GOMP_parallel, of the library that PyTorch has loaded; None where there is none."""
+    folder = Path(torch.__file__).parent
+    found = [*folder.glob("lib/libgomp*"), *folder.glob("../torch.libs/libgomp*"), *folder.glob("lib/libomp*")]
+    for path in [*map(str, found), "libgomp.so.1"]:
+        try:
+            function = ctypes.CDLL(path).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        function.restype = None
+        made: Callable[[int, int, int, int], None] = function
+        return made
+    return None
+
+
+def run(function: Callable[[int], None], address: int, block: int, threads: int) -> None:
+    """Run a compiled function on an argument block, on so many threads; returns when all tasks are done.
+
+    function, address: the same function, to call here and to hand to OpenMP.
+    """
+    if threads <= 1:
+        function(block)
+        return
+    if _forked and threading.current_thread() is threading.main_thread():
+        global _elsewhere
+        if _elsewhere is None:  # a thread of the child's own has OpenMP threads of its own
+            _elsewhere = ThreadPoolExecutor(1, "throughtime")
+        _elsewhere.submit(run, function, address, block, threads).result()
+        return
+    openmp = _openmp()
+    if openmp is not None:
+        openmp(address, block, threads, 0)
+        return
+    helpers = [threading.Thread(target=function, args=(block,)) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    function(block)
+    for helper in helpers:
+        helper.join()

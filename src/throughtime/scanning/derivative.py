@@ -1,0 +1,178 @@
+"""The gradient of a step, as more nodes of the same graph.
+
+Formulas are those of PyTorch's own backward, its choices at ties and borders included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from throughtime.scanning.nodes import Graph, Node, Row, ordered, width_of
+
+Pieces = list[tuple[int, Node]]  # (offset, gradient there)
+
+
+class Gradients:
+    """Gradients of what a step gives, with respect to its leaves.
+
+    leaves: (kind, index) -> gradient as pieces. products: for each product of the step, its left row, the gradient of what it gave, and
+    its weights: the gradient of the weights is the product of the two over all rows of all steps.
+    """
+
+    def __init__(self, graph: Graph, outputs: Sequence[tuple[Row, Row]]) -> None:
+        self.graph = graph
+        self.leaves: dict[tuple[str, int], Pieces] = defaultdict(list)
+        self.products: list[tuple[Row, Row, tuple[int, ...]]] = []
+        self._sums: dict[int, Node] = {}
+        self._pieces: dict[int, Pieces] = defaultdict(list)
+        for row, gradient in outputs:
+            start = 0
+            for node in row:
+                for piece in graph.piece(gradient, start, node.width):
+                    if piece.width != node.width:
+                        raise AssertionError("a gradient in other pieces than its output")
+                    self._add(node, piece)
+                start += node.width
+        for node in reversed(ordered([n for row, _ in outputs for n in row])):
+            self._visit(node)
+
+    def row(self, kind: str, index: int, width: int) -> Row:
+        """The gradient of a leaf, as one row."""
+        return assemble(self.graph, self.leaves.get((kind, index), []), width)
+
+    def _add(self, node: Node, gradient: Node) -> None:
+        if node.boolean or node.op == "number":
+            return
+        graph = self.graph
+        if gradient.width > node.width:
+            gradient = graph.total("sum", (gradient,))
+        elif gradient.width < node.width:
+            gradient = graph.expand(gradient, node.width)
+        known = self._sums.get(id(node))
+        self._sums[id(node)] = gradient if known is None else graph.apply("add", known, gradient)
+
+    def _visit(self, node: Node) -> None:
+        graph = self.graph
+        if node.op in ("product", "affine"):
+            pieces = self._pieces.pop(id(node), [])
+            whole = self._sums.get(id(node))
+            if whole is not None:
+                pieces.append((0, whole))
+            if not pieces:
+                return
+            gradient = assemble(graph, pieces, node.width)
+            row = node.args
+            assert node.op == "product", "an affine is hoisted before the derivative is taken"
+            self.products.append((row, gradient, node.attribute))
+            back = graph.product(gradient, tuple(-1 - w for w in node.attribute), width_of(row))
+            start = 0
+            for arg in row:
+                self._add(arg, graph.slice(back, start, arg.width))
+                start += arg.width
+            return
+        g = self._sums.get(id(node))
+        if g is None:
+            return
+        if node.op == "slice":
+            self._pieces[id(node.args[0])].append((node.attribute, g))
+        elif node.op == "leaf":
+            kind, index, offset = node.attribute
+            self.leaves[kind, index].append((offset, g))
+        elif node.op == "sum":
+            for arg in node.args:
+                self._add(arg, g)
+        elif node.op == "max":
+            ones = [graph.apply("select", graph.apply("eq", a, node), graph.number(1), graph.number(0)) for a in node.args]
+            share = graph.apply("div", g, graph.total("sum", tuple(ones)))
+            for arg, one in zip(node.args, ones, strict=True):
+                self._add(arg, graph.apply("mul", one, share))
+        elif node.op in _RULES:
+            for arg, gradient in zip(node.args, _RULES[node.op](graph, g, node, *node.args), strict=True):
+                if gradient is not None:
+                    self._add(arg, gradient)
+
+
+def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
+    """Pieces at their offsets as one row: overlapping ones added, zeros where there is none."""
+    cuts = sorted({0, width, *(o for o, _ in pieces), *(o + n.width for o, n in pieces)})
+    row = []
+    for low, high in zip(cuts, cuts[1:], strict=False):
+        total = None
+        for offset, node in pieces:
+            if offset <= low and high <= offset + node.width:
+                part = graph.slice(node, low - offset, high - low)
+                total = part if total is None else graph.apply("add", total, part)
+        row.append(graph.expand(graph.number(0.0), high - low) if total is None else total)
+    return tuple(row)
+
+
+_Rule = Callable[..., tuple[Node | None, ...]]
+
+
+def _rules() -> dict[str, _Rule]:
+    def n(graph: Graph, value: float) -> Node:
+        return graph.number(value)
+
+    def mul(graph: Graph, *factors: Node) -> Node:
+        total = factors[0]
+        for f in factors[1:]:
+            total = graph.apply("mul", total, f)
+        return total
+
+    def pow_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+        zero = n(G, 0)
+        lower = G.apply("pow", a, G.apply("sub", b, n(G, 1)))
+        first = G.apply("select", G.apply("eq", b, zero), zero, mul(G, g, mul(G, b, lower)))
+        if b.op == "number":
+            return first, None
+        at_zero = G.apply("and", G.apply("eq", a, zero), G.apply("ge", b, zero))
+        safe = G.apply("select", at_zero, n(G, 1), a)
+        return first, G.apply("select", at_zero, zero, mul(G, g, mul(G, y, G.apply("log", safe))))
+
+    def extremum(before: str) -> _Rule:
+        def extremum_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+            zero, half = n(G, 0), G.apply("mul", g, n(G, 0.5))
+            tie = G.apply("select", G.apply("eq", a, b), half, g)
+            after = {"lt": "gt", "gt": "lt"}[before]
+            return (
+                G.apply("select", G.apply(before, a, b), zero, tie),
+                G.apply("select", G.apply(after, a, b), zero, tie),
+            )
+
+        return extremum_
+
+    return {
+        "expand": lambda G, g, y, a: (g,),
+        "add": lambda G, g, y, a, b: (g, g),
+        "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
+        "mul": lambda G, g, y, a, b: (mul(G, g, b), mul(G, g, a)),
+        "div": lambda G, g, y, a, b: (G.apply("div", g, b), G.apply("neg", mul(G, g, G.apply("div", y, b)))),
+        "neg": lambda G, g, y, a: (G.apply("neg", g),),
+        "abs": lambda G, g, y, a: (mul(G, g, G.apply("sign", a)),),
+        "select": lambda G, g, y, p, a, b: (
+            None,
+            G.apply("select", p, g, n(G, 0)),
+            G.apply("select", p, n(G, 0), g),
+        ),
+        "minimum": extremum("gt"),
+        "maximum": extremum("lt"),
+        "exp": lambda G, g, y, a: (mul(G, g, y),),
+        "expm1": lambda G, g, y, a: (mul(G, g, G.apply("add", y, n(G, 1))),),
+        "log": lambda G, g, y, a: (G.apply("div", g, a),),
+        "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, n(G, 1))),),
+        "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, n(G, 2))),),
+        "rsqrt": lambda G, g, y, a: (mul(G, mul(G, n(G, -0.5), g), mul(G, y, mul(G, y, y))),),
+        "sin": lambda G, g, y, a: (mul(G, g, G.apply("cos", a)),),
+        "cos": lambda G, g, y, a: (G.apply("neg", mul(G, g, G.apply("sin", a))),),
+        "erf": lambda G, g, y, a: (
+            mul(G, mul(G, n(G, 2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", mul(G, a, a)))), g),
+        ),
+        "tanh": lambda G, g, y, a: (mul(G, g, G.apply("sub", n(G, 1), mul(G, y, y))),),
+        "sigmoid": lambda G, g, y, a: (mul(G, g, mul(G, G.apply("sub", n(G, 1), y), y)),),
+        "pow": pow_,
+    }
+
+
+_RULES = _rules()
