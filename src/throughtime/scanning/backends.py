@@ -8,6 +8,7 @@ from typing import Protocol
 from throughtime.errors import unknown
 from throughtime.scanning import native, reference
 from throughtime.scanning.call import Call, Scanned
+from throughtime.scanning.cpu import backend as cpu
 
 
 class Backend(Protocol):
@@ -22,7 +23,7 @@ class Backend(Protocol):
         """Run it."""
 
 
-BACKENDS: tuple[Backend, ...] = (native, reference)  # type: ignore[assignment]  # modules; the best first
+BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignment]  # modules; the best first
 
 
 @dataclass(frozen=True)

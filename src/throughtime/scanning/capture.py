@@ -110,6 +110,10 @@ def own_tensors(cell: nn.Module) -> dict[str, Tensor]:
 class _Recorder(TorchDispatchMode):
     """Lowers each operation as it happens."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or PyTorch would import its compiler for us
+
     def __init__(self, low: Lowering, constants: Constants, known: dict[int, Any], keep: list[Tensor]) -> None:
         super().__init__()
         self.low, self.constants, self.known, self.keep = low, constants, known, keep
@@ -127,6 +131,8 @@ class _Recorder(TorchDispatchMode):
             self.record(full, name, func, args, kwargs, result)
         except Unsupported as error:
             raise Unsupported(f"aten.{full} at {_line_of_cell()}: {error}") from None
+        except Exception as error:  # a form of the operation that its rule does not know: the reference does
+            raise Unsupported(f"aten.{full} at {_line_of_cell()}: its rule fails ({error!r})") from error
         return result
 
     def record(self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
@@ -357,7 +363,12 @@ def capture(call: Call) -> Captured:
 
     recorder = _Recorder(low, constants, known, keep)
     recorder.dtype = dtype
-    output, new, seen = _run(cell, x, state, recorder, bool(call.record))
+    try:
+        output, new, seen = _run(cell, x, state, recorder, bool(call.record))
+    except Unsupported:
+        raise
+    except Exception as error:  # the reference will meet it too, on the user's own tensors
+        raise Unsupported(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
     new_states = new if isinstance(new, tuple) else (new,)
     for old, tensor in zip(states, new_states, strict=True):
         if tensor.shape[1:] != old.shape[1:] or tensor.shape[0] != batch:

@@ -217,7 +217,12 @@ def _pow_tensor(low: Lowering, a: Any, b: Any) -> Symbol:
 
 @rule("lerp.Scalar", "lerp.Tensor")
 def _lerp(low: Lowering, a: Any, b: Any, weight: Any) -> Symbol:
-    return low.op("add", a, low.op("mul", weight, low.op("sub", b, a)))
+    gap = low.op("sub", b, a)
+    near_a = low.op("add", a, low.op("mul", weight, gap))
+    near_b = low.op("sub", b, low.op("mul", gap, low.op("sub", 1.0, weight)))
+    if isinstance(weight, int | float):
+        return near_a if abs(weight) < 0.5 else near_b
+    return low.op("select", low.op("lt", low.op("abs", weight), 0.5), near_a, near_b)  # exact at both ends
 
 
 @rule("addcmul")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -173,7 +173,8 @@ def run(call: Call) -> Scanned:
     steps, batch = call.steps, call.batch
     constants = program.captured.constants
     vectors, weights = constants.evaluate(list(own_tensors(call.cell).values()))
-    inputs = [leaf.reshape(steps, batch, -1) if leaf.dim() != 3 else leaf for leaf in leaves(call.inputs)]
+    widths = program.captured.input_widths
+    inputs = [leaf.reshape(steps, batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)]
     state = [_rows(s) for s in _tensors(call.state)]
     initial = [_rows(s) for s in _tensors(call.initial)] if program.resets else []
     resets, lengths, back = call.resets, call.lengths, None
@@ -188,7 +189,7 @@ def run(call: Call) -> Scanned:
     like = state[0]
 
     def flat(index: int) -> Tensor:
-        return inputs[index].reshape(steps * batch, -1)
+        return inputs[index].reshape(steps * batch, widths[index])
 
     def before(kind: str, index: int) -> Tensor:
         return flat(index) if kind == "x" else vectors[index]
@@ -199,7 +200,7 @@ def run(call: Call) -> Scanned:
     made = [next(values).expand(steps * batch, n.width).view(steps, batch, n.width) if a is None else a
             for n, a in zip(program.arrays, arrays, strict=True)]  # fmt: skip
     made = [a if a.stride(-1) == 1 or a.shape[-1] == 1 else a.contiguous() for a in made]
-    loop_weights, loop_vectors = [w.detach() if False else w for w in weights], [v.contiguous() for v in vectors]
+    loop_weights, loop_vectors = weights, [v.contiguous() for v in vectors]
 
     wanted = -1
     if torch.is_grad_enabled():
@@ -209,7 +210,7 @@ def run(call: Call) -> Scanned:
             wanted = operator.number_of(needs)
     flags = None if resets is None else resets.to(like.dtype)
     result = operator.scan_op(
-        number, wanted, steps, -1 if call.reverse else 1, 0, made, loop_vectors, loop_weights, state, initial, flags, lengths
+        number, wanted, steps, -1 if call.reverse else 1, made, loop_vectors, loop_weights, state, initial, flags, lengths
     )
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]
@@ -219,8 +220,8 @@ def run(call: Call) -> Scanned:
             return vectors[index]
         if kind == "x":
             return flat(index)
-        source = {"n": states, "o": extras, "a": made}[kind][index]
-        return source.reshape(steps * batch, -1)
+        source: Tensor = {"n": states, "o": extras, "a": made}[kind][index]
+        return source.reshape(steps * batch, source.shape[-1])
 
     outs = []
     for out, shape in zip(program.outputs, program.captured.shapes, strict=True):
@@ -229,7 +230,8 @@ def run(call: Call) -> Scanned:
         else:
             nodes: list[Node] = [n for n in out if isinstance(n, Node)]
             parts = evaluate(nodes, after, weights, like, linear)
-            value = side_by_side(tuple(nodes), parts).expand(steps * batch, -1).reshape(steps, batch, -1)
+            value = side_by_side(tuple(nodes), parts)
+            value = value.expand(steps * batch, value.shape[-1]).reshape(steps, batch, value.shape[-1])
             if lengths is not None:
                 value = _zero_past(value, lengths)
         if back is not None:
@@ -245,7 +247,7 @@ def run(call: Call) -> Scanned:
 
 def _rows(state: Tensor) -> Tensor:
     """A state as dense rows [B, n]."""
-    flat = state.reshape(state.shape[0], -1)
+    flat = state.reshape(state.shape[0], math.prod(state.shape[1:]))
     return flat if flat.stride(-1) == 1 or flat.shape[-1] == 1 else flat.contiguous()
 
 
@@ -259,4 +261,3 @@ def _tensors(state: State) -> Sequence[Tensor]:
     return state if isinstance(state, tuple) else (state,)
 
 
-__all__ = ["functools", "name", "program_of", "run", "why_not"]

@@ -1,8 +1,7 @@
 """A program at work: its loops compiled when they are first needed, and run on tensors.
 
 What is kept for the backward: the states, [T, B, N] for each tensor of the state, and `Compiled.kept` numbers a step and sequence beside them
-(0 where nothing needs a gradient). With `checkpoint_every` = k only the states of every k-th step are kept, and the rest is worked out again,
-k steps at a time.
+(0 where nothing needs a gradient).
 """
 
 from __future__ import annotations

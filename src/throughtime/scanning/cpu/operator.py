@@ -36,13 +36,21 @@ def number_of(wanted: Wanted) -> int:
     return _wanted_numbers[wanted]
 
 
-@torch.library.custom_op("throughtime::scan", mutates_args=(), device_types="cpu")
-def scan_op(
+# defined by the plain Library, not by `custom_op`, whose first call imports all of torch.compile
+_library = torch.library.Library("throughtime", "DEF")
+_GIVEN = (
+    "int program, int wanted, SymInt steps, int step, Tensor[] arrays, Tensor[] vectors, Tensor[] matrices, Tensor[] state, "
+    "Tensor[] initial, Tensor? resets, Tensor? lengths"
+)
+_library.define(f"scan({_GIVEN}) -> Tensor[]")
+_library.define(f"scan_backward({_GIVEN}, Tensor[] outputs, Tensor[] kept, Tensor[] gradients, bool[] present) -> Tensor[]")
+
+
+def _scan(
     program: int,
     wanted: int,
     steps: int,
     step: int,
-    every: int,
     arrays: Sequence[Tensor],
     vectors: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -53,12 +61,12 @@ def scan_op(
 ) -> list[Tensor]:
     """The loop over time: states [T, B, n], extras [T, B, n], final states [B, n], and what is kept.
 
-    program, wanted: numbers of the registry; wanted -1 keeps nothing. every: 0, or after how many steps a state is kept.
+    program, wanted: numbers of the registry; wanted -1 keeps nothing.
     """
     compiled = _compiled[program]
     given = Given(steps, arrays, vectors, matrices, state, initial, resets, lengths, step)
     outputs, extras = _results(compiled.program, given, state)
-    keep = wanted >= 0 and every == 0
+    keep = wanted >= 0
     kept = _kept(compiled, _wanted[wanted], given, state) if keep else []
     batch = state[0].shape[0]
     if steps and batch:
@@ -93,25 +101,22 @@ def _kept(compiled: Compiled, wanted: Wanted, given: Given, state: Sequence[Tens
     return [make(given.steps, state[0].shape[0], n, **options) for n in compiled.kept_widths(wanted)]
 
 
-@scan_op.register_fake
-def _(
-    program: int, wanted: int, steps: int, step: int, every: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
+def _scan_fake(
+    program: int, wanted: int, steps: int, step: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
     resets: Any, lengths: Any,
 ) -> list[Tensor]:  # fmt: skip
     compiled = _compiled[program]
     given = Given(steps, arrays, vectors, matrices, state, initial, resets, lengths, step)
     outputs, extras = _results(compiled.program, given, state)
-    kept = _kept(compiled, _wanted[wanted], given, state) if wanted >= 0 and every == 0 else []
+    kept = _kept(compiled, _wanted[wanted], given, state) if wanted >= 0 else []
     return [*outputs, *extras, *(torch.empty_like(s) for s in state), *kept]
 
 
-@torch.library.custom_op("throughtime::scan_backward", mutates_args=(), device_types="cpu")
-def scan_backward_op(
+def _scan_backward(
     program: int,
     wanted: int,
     steps: int,
     step: int,
-    every: int,
     arrays: Sequence[Tensor],
     vectors: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -136,8 +141,6 @@ def scan_backward_op(
     rest = all_of[: len(all_of) - len(state)]
     if steps == 0 or state[0].shape[0] == 0:
         found: dict[tuple[str, int], Tensor] = {("s", k): g for k, g in enumerate(finals) if g is not None}
-    elif every:
-        found = compiled.run_backward_in_parts(given, _wanted[wanted], every, outputs, rest, finals)
     else:
         found = compiled.run_backward(given, _wanted[wanted], outputs, kept, rest, finals)
     result = []
@@ -161,9 +164,8 @@ def _own(g: Tensor, others: list[Tensor]) -> Tensor:
     return g.clone(memory_format=torch.contiguous_format) if shares or not g.is_contiguous() else g
 
 
-@scan_backward_op.register_fake
-def _(
-    program: int, wanted: int, steps: int, step: int, every: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
+def _scan_backward_fake(
+    program: int, wanted: int, steps: int, step: int, arrays: Any, vectors: Any, matrices: Any, state: Any, initial: Any,
     resets: Any, lengths: Any, outputs: Any, kept: Any, gradients: Any, present: Any,
 ) -> list[Tensor]:  # fmt: skip
     result = []
@@ -175,8 +177,8 @@ def _(
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    program, wanted, steps, step, every, arrays, vectors, matrices, state, initial, resets, lengths = inputs
-    ctx.numbers = (program, wanted, steps, step, every)
+    program, wanted, steps, step, arrays, vectors, matrices, state, initial, resets, lengths = inputs
+    ctx.numbers = (program, wanted, steps, step)
     counts = [len(arrays), len(vectors), len(matrices), len(state), len(initial)]
     loop = _compiled[program].program
     given_back = len(loop.state_widths) + len(loop.extra_widths)
@@ -199,10 +201,10 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     lengths = saved.pop(0) if ctx.optional[1] else None
     states = len(groups[3])
     outputs, kept = saved[:states], saved[states:]
-    program, wanted, steps, step, every = ctx.numbers
+    program, wanted, steps, step = ctx.numbers
     asked = gradients[: ctx.given_back + states]
     inputs = [t for g in groups for t in g]
-    nothing = (None,) * 5, (None, None)
+    nothing = (None,) * 4, (None, None)
     if torch.is_grad_enabled():
         found = _again(program, steps, step, groups, resets, lengths, asked)
     elif wanted < 0:
@@ -210,7 +212,7 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     else:
         present = [g is not None for g in asked]
         found = scan_backward_op(
-            program, wanted, steps, step, every, *groups, resets, lengths, outputs, kept, [g for g in asked if g is not None], present
+            program, wanted, steps, step, *groups, resets, lengths, outputs, kept, [g for g in asked if g is not None], present
         )
         found = [f if f.shape == t.shape else None for f, t in zip(found, inputs, strict=True)]
     parts = []
@@ -220,7 +222,13 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     return (*nothing[0], *parts, *nothing[1])
 
 
-torch.library.register_autograd("throughtime::scan", _backward, setup_context=_setup)
+_library.impl("scan", _scan, "CPU")
+_library.impl("scan_backward", _scan_backward, "CPU")
+torch.library.register_fake("throughtime::scan", _scan_fake, lib=_library)
+torch.library.register_fake("throughtime::scan_backward", _scan_backward_fake, lib=_library)
+torch.library.register_autograd("throughtime::scan", _backward, setup_context=_setup, lib=_library)
+scan_op = torch.ops.throughtime.scan.default
+scan_backward_op = torch.ops.throughtime.scan_backward.default
 
 
 class _Step(nn.Module):

@@ -11,11 +11,9 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import llvmlite
-import llvmlite.binding as llvm
 
 FORMAT = "1"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
@@ -48,16 +46,21 @@ PLAIN = {"bits": 128, "rows": 3, "vectors": 2}  # SSE2, and whatever else LLVM k
 _ready = threading.Lock()
 
 
-def _initialise() -> None:
+@functools.cache
+def _llvm() -> Any:
+    """llvmlite's binding, which takes some time to load: when it is first needed."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    return llvm
 
 
 @functools.cache
 def host() -> Target:
     """This machine. THROUGHTIME_VECTOR (avx512, avx2, plain) asks for a narrower kind."""
     with _ready:
-        _initialise()
+        llvm = _llvm()
     features = llvm.get_host_cpu_features()
     triple = llvm.get_process_triple()
     names = {"avx512": AVX512, "avx2": AVX2, "neon": NEON, "plain": PLAIN}
@@ -96,7 +99,7 @@ def cache_folder() -> Path | None:
 def machine(target: Target) -> Any:
     """LLVM's code generator for a target."""
     with _ready:
-        _initialise()
+        llvm = _llvm()
         if target.triple != llvm.get_process_triple():
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
@@ -109,6 +112,7 @@ def compile_object(text: str, target: Target) -> bytes:
     """LLVM assembly as an object file."""
     generator = machine(target)
     with _ready:
+        llvm = _llvm()
         module = llvm.parse_assembly(text)
         module.triple = target.triple
         module.data_layout = str(generator.target_data)
@@ -126,6 +130,7 @@ class Library:
     """Compiled functions, alive in this process."""
 
     def __init__(self, code: bytes) -> None:
+        llvm = _llvm()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
@@ -159,7 +164,7 @@ def library(key: str, text: Callable[[], str]) -> Library:
     """
     global compiled
     target = host()
-    name = hashlib.sha256("\n".join([FORMAT, llvmlite.__version__, target.key, key]).encode()).hexdigest()[:40]
+    name = hashlib.sha256("\n".join([FORMAT, version("llvmlite"), target.key, key]).encode()).hexdigest()[:40]
     with _compiling:
         found = _libraries.get(name)
         if found is None:
