@@ -55,6 +55,7 @@ class Cell(nn.Module):
 
     gates: int = 1
     forget_gate: int | None = None  # which block of rows is the forget gate, where there is one
+    has_recurrent_weights: bool = True  # a matrix `weight_hh`, which can be made orthogonal or dropped
     state_sizes: int | tuple[int, ...]
 
     def __init__(

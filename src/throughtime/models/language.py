@@ -61,7 +61,7 @@ class LanguageModel(nn.Module):
             weight_dropout=weight_dropout,
             zoneout=zoneout,
             residual=layers > 1,
-            orthogonal=True,
+            orthogonal=made.has_recurrent_weights,
             forget_bias=1.0 if made.forget_gate is not None else None,
         )
         self.dropout = nn.Dropout(dropout)
