@@ -3,6 +3,7 @@
 Leaves of the loop, by kind:
 
     a  an array made before the loop, [T, B, n]     v  a constant row [n]             s  the state before the step
+    u  a product of such an array, made for a stretch of time just before the loop runs through it
     i  the initial state, r  whether to put it back (with resets)
     n  the state after the step   k  a value kept by the forward loop    g  the gradient of an output    c  that of the state, carried
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from throughtime.scanning.capture import Captured
 from throughtime.scanning.derivative import Gradients
@@ -44,6 +46,16 @@ class Product:
     width: int
 
 
+@dataclass(frozen=True)
+class Hoisted:
+    """A product that leaves the loop: array `a` number `array` times matrices, plus a constant row; leaf `u`."""
+
+    array: int
+    weights: tuple[int, ...]
+    bias: int | None
+    width: int
+
+
 @dataclass(eq=False)
 class Loop:
     """One loop over time: rows of nodes to work out and where they go, by (kind, index)."""
@@ -61,8 +73,8 @@ class Backward:
     """The backward loop and what it needs of the forward one.
 
     kept: nodes of the forward loop to keep, as leaves `k`. lefts: for each product, what stands on its left: ("s", k) a whole state,
-    ("a", i) a whole array, ("k", j) kept. The arrays it writes: "A", "V", "I" for the gradients of those leaves, "d" for
-    those of products. shared: an array that equals another one, which is written instead.
+    ("a", i) a whole array, ("k", j) kept. The arrays it writes: "A", "U", "V", "I" for the gradients of those leaves,
+    "d" for those of products. shared: an array that equals another one, which is written instead.
     """
 
     loop: Loop
@@ -119,6 +131,7 @@ class Program:
 
         inside = [*[n for row in states for n in row], *self.extras]
         self.arrays: list[Node] = []  # made before the loop: leaves "a"
+        self.hoisted: list[Hoisted] = []  # leaves "u"
         inside = substituted(graph, inside, self._hoisted(inside))
         count = sum(len(row) for row in states)
         self.states: list[Row] = self._regroup(inside[:count], states)
@@ -206,7 +219,7 @@ class Program:
         wanted = [n for n in ordered(roots, stop=lambda n: id(n) not in late) if n.flags == INPUT]
         new = {}
         for node in wanted:
-            new[node] = self._array(node)
+            new[node] = self._array(node, late=True)
         return new
 
     def _hoisted(self, roots: Sequence[Node]) -> dict[Node, Node]:
@@ -227,7 +240,8 @@ class Program:
                 new[node] = self._array(node)
         return new
 
-    def _array(self, node: Node) -> Node:
+    def _array(self, node: Node, late: bool = False) -> Node:
+        """A leaf for what is made before the loop; a product of an array is made a stretch at a time, unless it is wanted after the loop."""
         graph = self.graph
         if node.op == "slice":
             base, offset = node.args[0], node.attribute
@@ -238,6 +252,17 @@ class Program:
             base, offset = graph.apply("select", node, graph.number(1), graph.number(0)), 0
         else:
             base, offset = node, 0
+        if self.hoist and not late and base.op in ("affine", "product"):
+            row = base.args[: len(base.args) - (base.op == "affine")]
+            if len(row) == 1:
+                left = self._array(row[0])
+                index, start = left.attribute[1:]
+                if start == 0 and left.width == self.arrays[index].width:
+                    bias = base.args[-1].attribute[1] if base.op == "affine" else None
+                    product = Hoisted(index, base.attribute, bias, base.width)
+                    if product not in self.hoisted:
+                        self.hoisted.append(product)
+                    return graph.leaf("u", self.hoisted.index(product), node.width, offset, INPUT)
         if base not in self.arrays:
             self.arrays.append(base)
         leaf = graph.leaf("a", self.arrays.index(base), node.width, offset, INPUT)
@@ -258,7 +283,10 @@ class Program:
         return self._forward_loop(backward.kept_rows)
 
     def backward(self, wanted: frozenset[tuple[str, int]]) -> Backward:
-        """The backward loop that gives the gradients `wanted`: ("a", i), ("v", i), ("i", k), ("w", matrix); those of the state always."""
+        """The backward loop that gives the gradients `wanted`: ("a", i), ("v", i), ("i", k), ("w", matrix); those of the state always.
+
+        Those of arrays, constant rows and matrices that only hoisted products read follow from the products' own, "U".
+        """
         graph = self.graph
         outputs: list[tuple[Row, Row]] = []
         for k, row in enumerate(self.states):
@@ -274,10 +302,10 @@ class Program:
             rows["c", k] = found.row("s", k, width)
             if self.resets and ("i", k) in wanted:
                 rows["I", k] = found.row("i", k, width)
-        sizes = {"a": self.array_widths, "v": self._vector_widths()}
-        for kind in ("a", "v"):
+        sizes: dict[str, Any] = {"a": self.array_widths, "v": self._vector_widths(), "u": [h.width for h in self.hoisted]}
+        for kind in ("a", "v", "u"):
             for (leaf_kind, index), _ in list(found.leaves.items()):
-                if leaf_kind == kind and (kind, index) in wanted:
+                if leaf_kind == kind and ((kind, index) in wanted or (kind == "u" and self._wants(index, wanted))):
                     rows[kind.upper(), index] = found.row(kind, index, sizes[kind][index])
         products = [p for p in found.products if any(("w", w) in wanted for w in p[2])]
         for p, (_, gradient, _) in enumerate(products):
@@ -287,7 +315,7 @@ class Program:
         # an array that equals another is written once; what a product reads is best written out
         shared: dict[tuple[str, int], tuple[str, int]] = {}
         first: dict[tuple[int, ...], tuple[str, int]] = {}
-        for key in sorted(rows, key=lambda key: "dVAI".find(key[0])):
+        for key in sorted(rows, key=lambda key: "dUVAI".find(key[0])):
             ids = tuple(map(id, rows[key]))
             if key[0] != "c":
                 if ids in first:
@@ -312,6 +340,11 @@ class Program:
         return Backward(
             loop, kept, kept_rows, lefts, [p[2] for p in products], shared, {key: width_of(row) for key, row in rows.items()}
         )
+
+    def _wants(self, index: int, wanted: frozenset[tuple[str, int]]) -> bool:
+        """Whether the gradient of a hoisted product goes anywhere."""
+        h = self.hoisted[index]
+        return ("a", h.array) in wanted or ("v", h.bias) in wanted or any(("w", w) in wanted for w in h.weights)
 
     def _vector_widths(self) -> dict[int, int]:
         """The whole width of every constant row that the loop reads."""
@@ -387,6 +420,9 @@ class Program:
             lines.append(f"    #{len(self.captured.constants.names) + i} = {text}")
         for i, node in enumerate(self.arrays):
             lines.append(f"    a{i} [T, B, {node.width}] = {_phrase(node)}")
+        for i, h in enumerate(self.hoisted):
+            weights = ", ".join(f"W{w}" for w in h.weights)
+            lines.append(f"    u{i} [T, B, {h.width}] = a{h.array} @ [{weights}]" + ("" if h.bias is None else f" + v{h.bias}"))
         lines.append("in the loop:")
         lines += ["    " + line for line in describe(self.forward.targets)]
         lines.append("after the loop:")

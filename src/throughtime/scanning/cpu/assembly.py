@@ -81,7 +81,7 @@ class Assembly:
         """The address of entry `index`, of numbers unless another type is named."""
         if index in (0, "0"):
             return pointer
-        return self.let(f"getelementptr inbounds {type_ or self.dtype}, ptr {pointer}, i64 {index}")
+        return self.let(f"getelementptr {type_ or self.dtype}, ptr {pointer}, i64 {index}")
 
     # control
 

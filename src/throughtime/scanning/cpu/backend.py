@@ -152,7 +152,7 @@ class _Linear(torch.autograd.Function):
             dw = x.t() @ g if need_weight else None
         else:
             dx = matrices.multiply(g, weight.t()) if need_x else None
-            dw = matrices.outer([(x, g)]) if need_weight else None
+            dw = matrices.outer(x, g) if need_weight else None
         return dx, dw, g.sum(0) if need_bias and ctx.bias else None
 
 
@@ -199,18 +199,19 @@ def run(call: Call) -> Scanned:
     values = iter(evaluate(missing, before, weights, like, linear))
     made = [next(values).expand(steps * batch, n.width).view(steps, batch, n.width) if a is None else a
             for n, a in zip(program.arrays, arrays, strict=True)]  # fmt: skip
-    made = [a if a.stride(-1) == 1 or a.shape[-1] == 1 else a.contiguous() for a in made]
-    loop_weights, loop_vectors = weights, [v.contiguous() for v in vectors]
+    products = {h.array for h in program.hoisted}  # whose steps and rows must lie evenly
+    made = [a.contiguous() if i in products or (a.stride(-1) != 1 and a.shape[-1] != 1) else a for i, a in enumerate(made)]
+    loop_vectors = [v.contiguous() for v in vectors]
 
     wanted = -1
     if torch.is_grad_enabled():
-        groups = (("a", made), ("v", loop_vectors), ("w", loop_weights), ("i", initial))
+        groups = (("a", made), ("v", loop_vectors), ("w", weights), ("i", initial))
         needs = frozenset((kind, i) for kind, tensors in groups for i, t in enumerate(tensors) if t.requires_grad)
         if needs or any(s.requires_grad for s in state):
             wanted = operator.number_of(needs)
     flags = None if resets is None else resets.to(like.dtype)
     result = operator.scan_op(
-        number, wanted, steps, -1 if call.reverse else 1, made, loop_vectors, loop_weights, state, initial, flags, lengths
+        number, wanted, steps, -1 if call.reverse else 1, made, loop_vectors, weights, state, initial, flags, lengths
     )
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]

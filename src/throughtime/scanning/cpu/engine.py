@@ -1,13 +1,18 @@
-"""A program at work: its loops compiled when they are first needed, and run on tensors.
+"""A program at work: its loops compiled when they are first needed, and run on tensors, a stretch of time at a time.
+
+A stretch is as many steps as keep what lies between its parts (hoisted products, gradients that wait for the product with what they meet) in
+cache: those arrays are used again for the next stretch, never made whole.
 
 What is kept for the backward: the states, [T, B, N] for each tensor of the state, and `Compiled.kept` numbers a step and sequence beside them
-(0 where nothing needs a gradient).
+(none where nothing needs a gradient). The rest is a few megabytes whatever T is.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +24,12 @@ from throughtime.scanning.cpu import matrices, product, threads
 from throughtime.scanning.cpu.loop import Array, LoopCode
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.target import Library, host, library
+from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Backward, Loop, Program
 
 Wanted = frozenset[tuple[str, int]]
-SMALL = 20_000  # multiplications in all, under which one thread is sooner done
+STRETCH_BYTES = 4 << 20  # of the arrays of a stretch
+LEAST_ROWS = 256  # of a stretch, so that its products are worth their start
 
 
 @dataclass
@@ -40,6 +47,10 @@ class Given:
     lengths: Tensor | None
     step: int
 
+    @property
+    def batch(self) -> int:
+        return int(self.state[0].shape[0])
+
 
 class Compiled:
     """A program for one type of number."""
@@ -48,76 +59,54 @@ class Compiled:
         self.program, self.dtype = program, dtype
         self._loops: dict[int, tuple[LoopCode, Library]] = {}
         self._backward: dict[Wanted, tuple[Backward, Loop]] = {}
+        self._lock = threading.RLock()
 
     def backward(self, wanted: Wanted) -> tuple[Backward, Loop]:
         """The backward loop that gives the gradients wanted, and the forward loop that keeps what it needs."""
-        found = self._backward.get(wanted)
-        if found is None:
-            made = self.program.backward(wanted)
-            found = self._backward[wanted] = (made, self.program.forward_keeping(made))
-        return found
+        with self._lock:
+            found = self._backward.get(wanted)
+            if found is None:
+                made = self.program.backward(wanted)
+                found = self._backward[wanted] = (made, self.program.forward_keeping(made))
+            return found
 
     def kept_widths(self, wanted: Wanted) -> list[int]:
-        return [sum(n.width for n in row) for row in self.backward(wanted)[0].kept_rows]
+        return [width_of(row) for row in self.backward(wanted)[0].kept_rows]
+
+    def kept(self, wanted: Wanted) -> int:
+        """Numbers kept for each step of each sequence, beside the states."""
+        return sum(self.kept_widths(wanted))
 
     def loop(self, loop: Loop, backward: bool) -> tuple[LoopCode, Library]:
         found = self._loops.get(id(loop))
         if found is None:
-            code = LoopCode(self.program, loop, host(), NAMES[self.dtype], backward)
-            found = self._loops[id(loop)] = (code, library(code.key(), code.text))
+            with self._lock:
+                code = LoopCode(self.program, loop, host(), NAMES[self.dtype], backward)
+                found = self._loops[id(loop)] = (code, library(code.key(), code.text))
         return found
 
     # ---------------------------------------------------------------------------------------------- running
 
-    def run_forward(self, given: Given, loop: Loop, kept: Sequence[Tensor], outputs: Sequence[Tensor], extras: Sequence[Tensor]) -> None:
+    def run_forward(
+        self, given: Given, loop: Loop, kept: Sequence[Tensor], outputs: Sequence[Tensor], extras: Sequence[Tensor]
+    ) -> None:
         """All steps, forwards: fills outputs, extras and what is kept."""
-        places: dict[Array, list[int]] = {}
-        for k, out in enumerate(outputs):
-            places["n", k] = _steps(out)
-            places["s", k] = [*_steps(out), given.state[k].data_ptr(), given.state[k].stride(0)]
+        run = _Run(self, loop, False, given, outputs)
         for j, out in enumerate(extras):
-            places["o", j] = _steps(out)
+            run.places["o", j] = _steps(out)
         for j, out in enumerate(kept):
-            places["k", j] = _steps(out)
-        self._inputs(given, places)
-        self._run(loop, False, given, places, 0, given.steps)
-
-    def _inputs(self, given: Given, places: dict[Array, list[int]]) -> None:
-        for i, array in enumerate(given.arrays):
-            places["a", i] = _steps(array)
-        for i, vector in enumerate(given.vectors):
-            places["v", i] = [vector.data_ptr(), 0, 0]
-        for k, tensor in enumerate(given.initial):
-            places["i", k] = [tensor.data_ptr(), 0, tensor.stride(0)]
-        if given.resets is not None:
-            places["r", 0] = [given.resets.data_ptr(), *given.resets.stride()]
-
-    def _run(self, loop: Loop, backward: bool, given: Given, places: dict[Array, list[int]], start: int, count: int) -> None:
-        code, compiled = self.loop(loop, backward)
-        batch = given.state[0].shape[0]
-        block = np.zeros(code.layout.size, dtype=np.int64)
-        alive: list[Any] = []  # what the block points to
-        work = 0
-        for p, at in zip(loop.products, code.layout.packed, strict=True):
-            packed = _packed(given.matrices, p.weights)
-            alive.append(packed)
-            block[at] = packed.data_ptr()
-            work += packed.numel()
-        work += sum(sum(n.width for n in row) * 20 for _, row in loop.targets)
-        count_threads = min(torch.get_num_threads(), batch) if work * batch * count > SMALL else 1
-        bounds, active = _shares(batch, count_threads, given, start)
-        for array, at in code.layout.words.items():
-            words = places[array]
-            block[at : at + len(words)] = words
-        rows = int(np.max(np.diff(bounds)))
-        stride = code.scratch_width * rows + 64
-        scratch = torch.empty(stride * (len(bounds) - 1), dtype=self.dtype)
-        first = start if given.step > 0 else given.steps - 1 - start
-        block[1 : 10] = [
-            len(bounds) - 1, count, first, given.step, product.products(NAMES[self.dtype]).address("tiles"), scratch.data_ptr(), stride,
-            0 if active is None else active.ctypes.data, bounds.ctypes.data,
-        ]  # fmt: skip
-        threads.run(compiled.function("loop"), compiled.address("loop"), block.ctypes.data, count_threads)
+            run.places["k", j] = _steps(out)
+        program = self.program
+        packed = [_packed(given.matrices, h.weights) for h in program.hoisted]
+        length = _stretch(given, sum(h.width for h in program.hoisted), self.dtype)
+        spaces = [torch.empty(length * given.batch, h.width, dtype=self.dtype) for h in program.hoisted]
+        for low, count, first in _stretches(given, length):
+            for u, (h, space) in enumerate(zip(program.hoisted, spaces, strict=True)):
+                left = given.arrays[h.array][low : low + count].flatten(0, 1)
+                bias = None if h.bias is None else given.vectors[h.bias]
+                matrices.multiply_into(space[: left.shape[0]], left, packed[u], bias)
+                run.places["u", u] = _from(space, low, given.batch)
+            run.go(first, count)
 
     def run_backward(
         self,
@@ -134,74 +123,234 @@ class Compiled:
         Returns: the gradients wanted, and those of the first state as ("s", k).
         """
         plan, _ = self.backward(wanted)
-        program = self.program
-        batch = given.state[0].shape[0]
+        program, batch = self.program, given.batch
+        run = _Run(self, plan.loop, True, given, outputs)
         zero = torch.zeros(max([1, *program.state_widths, *program.extra_widths]), dtype=self.dtype)
-        places: dict[Array, list[int]] = {}
         alive: list[Tensor] = []
-        for k, out in enumerate(outputs):
-            places["n", k] = _steps(out)
-            places["s", k] = [*_steps(out), given.state[k].data_ptr(), given.state[k].stride(0)]
         for j, out in enumerate(kept):
-            places["k", j] = _steps(out)
+            run.places["k", j] = _steps(out)
         for k, g in enumerate(gradients):
-            if g is None:
-                places["g", k] = [zero.data_ptr(), 0, 0]
-            else:
-                g = g if g.stride(-1) == 1 else g.contiguous()
-                alive.append(g)
-                places["g", k] = _steps(g)
+            if g is not None:
+                alive.append(g if g.stride(-1) == 1 else g.contiguous())
+            run.places["g", k] = [zero.data_ptr(), 0, 0] if g is None else _steps(alive[-1])
         carried = []
         for k, width in enumerate(program.state_widths):
             two = torch.zeros(2, batch, width, dtype=self.dtype)
-            final = finals[k]
-            if final is not None:
+            if (final := finals[k]) is not None:
                 two.copy_(final)
             carried.append(two)
-            places["c", k] = places["C", k] = [two[0].data_ptr(), 0, width, two[1].data_ptr()]
-        self._inputs(given, places)
-        made: dict[Array, Tensor] = {}
-        fresh = torch.zeros if given.lengths is not None else torch.empty
-        for key, _ in plan.loop.targets:
-            if key[0] != "c":
-                made[key] = fresh(given.steps, batch, plan.widths[key], dtype=self.dtype)
-                places[key] = _steps(made[key])
-        self._run(plan.loop, True, given, places, 0, given.steps)
-        for key, other in plan.shared.items():
-            made[key] = made[other]
-        result: dict[Array, Tensor] = {("s", k): two[0] for k, two in enumerate(carried)}
-        for key, value in made.items():
-            if key[0] == "A":
-                result["a", key[1]] = value
-            elif key[0] == "V":
-                result["v", key[1]] = value.reshape(-1, value.shape[-1]).sum(0)
-            elif key[0] == "I":
-                result["i", key[1]] = value.sum(0)
-        for p, (left, weights) in enumerate(zip(plan.lefts, plan.weights, strict=True)):
-            gradient = self._weight_gradient(given, left, made["d", p], outputs, kept)
-            start = 0
-            for w in weights:
-                width = given.matrices[w].shape[1]
-                part = gradient[:, start : start + width]
-                result["w", w] = result["w", w] + part if ("w", w) in result else part
-                start += width
+
+        keys = [key for key, _ in plan.loop.targets if key[0] != "c"]
+        passing_width = sum(plan.widths[key] for key in keys if key[0] != "A")
+        length = _stretch(given, passing_width, self.dtype)
+        whole = {key: self._fresh(given, plan.widths[key]) for key in keys if key[0] == "A"}
+        passing = {key: torch.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"}
+        for key, value in whole.items():
+            run.places[key] = _steps(value)
+        sums = _Sums(self, given, wanted, plan, outputs, kept, passing)
+        current = 0  # which of the two buffers holds the gradient of the state
+        for low, count, first in reversed(list(_stretches(given, length))):
+            for key, space in passing.items():
+                run.places[key] = _from(space, low, batch)
+                if given.lengths is not None:
+                    space[: count * batch].zero_()
+            even = current if count % 2 == 0 else 1 - current  # the loop reads number `count` % 2 first and ends in number 0
+            for k, two in enumerate(carried):
+                run.places["c", k] = run.places["C", k] = [two[even].data_ptr(), 0, two.shape[2], two[1 - even].data_ptr()]
+            run.go(first, count)
+            current = even
+            sums.take(low, count)
+        result = sums.finish()
+        result.update({("s", k): two[current] for k, two in enumerate(carried)})
+        for (_, index), value in whole.items():
+            other = ("a", index)
+            result[other] = result[other] + value if other in result else value
         return result
 
-    def _weight_gradient(self, given: Given, left: Array, d: Tensor, outputs: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
-        kind, index = left
-        flat = d.reshape(-1, d.shape[-1])
+    def _fresh(self, given: Given, width: int) -> Tensor:
+        """[T, B, width]; with lengths, zeros where the loop does not come."""
+        make = torch.zeros if given.lengths is not None else torch.empty
+        return make(given.steps, given.batch, width, dtype=self.dtype)
+
+
+class _Run:
+    """One loop over one set of tensors, run a stretch at a time."""
+
+    def __init__(self, compiled: Compiled, loop: Loop, backward: bool, given: Given, outputs: Sequence[Tensor]) -> None:
+        self.given, self.outputs = given, outputs
+        self.code, self.library = compiled.loop(loop, backward)
+        batch = given.batch
+        self.block = (ctypes.c_int64 * self.code.layout.size)()
+        self.packed = [_packed(given.matrices, p.weights) for p in loop.products]
+        for packed, at in zip(self.packed, self.code.layout.packed, strict=True):
+            self.block[at] = packed.data_ptr()
+        work = sum(p.numel() for p in self.packed) + sum(20 * width_of(row) for _, row in loop.targets)
+        self.threads = min(torch.get_num_threads(), batch) if work * batch * given.steps > matrices.ALONE else 1
+        self.bounds, self.active = _shares(given, self.threads)
+        tasks = len(self.bounds) - 1
+        rows = int(np.max(np.diff(self.bounds)))
+        stride = self.code.scratch_width * rows + 64
+        self.scratch = torch.empty(stride * tasks, dtype=compiled.dtype)
+        tiles = product.products(NAMES[compiled.dtype]).address("tiles")
+        self.block[1] = tasks
+        self.block[4:10] = [
+            given.step, tiles, self.scratch.data_ptr(), stride,
+            0 if self.active is None else self.active.ctypes.data, self.bounds.ctypes.data,
+        ]  # fmt: skip
+        self.places: dict[Array, list[int]] = {}
+        for k, out in enumerate(outputs):
+            self.places["n", k] = _steps(out)
+        for i, array in enumerate(given.arrays):
+            self.places["a", i] = _steps(array)
+        for i, vector in enumerate(given.vectors):
+            self.places["v", i] = [vector.data_ptr(), 0, 0]
+        for k, tensor in enumerate(given.initial):
+            self.places["i", k] = [tensor.data_ptr(), 0, tensor.stride(0)]
+        if given.resets is not None:
+            self.places["r", 0] = [given.resets.data_ptr(), *given.resets.stride()]
+        self.function, self.address = self.library.function("loop"), self.library.address("loop")
+
+    def go(self, first: int, count: int) -> None:
+        """Run `count` steps, the earliest of which is number `first` in the order of the loop."""
+        given, block = self.given, self.block
+        t = first if given.step > 0 else given.steps - 1 - first
+        for k, out in enumerate(self.outputs):
+            state = given.state[k] if first == 0 else out[t - given.step]
+            self.places["s", k] = [*self.places["n", k], state.data_ptr(), state.stride(0)]
+        block[0], block[2], block[3] = 0, count, t
+        for array, at in self.code.layout.words.items():
+            words = self.places[array]
+            block[at : at + len(words)] = words
+        threads.run(self.function, self.address, ctypes.addressof(block), self.threads)
+
+
+class _Sums:
+    """The gradients that are sums over all steps, gathered from stretch to stretch: of matrices, constant rows and initial states. And those of
+    the arrays that hoisted products were made of."""
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        given: Given,
+        wanted: Wanted,
+        plan: Backward,
+        outputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        passing: dict[Array, Tensor],
+    ) -> None:
+        self.compiled, self.given, self.wanted, self.plan = compiled, given, wanted, plan
+        self.outputs, self.kept, self.passing = outputs, kept, passing
+        self.totals: dict[Array, Tensor] = {}
+        self.result: dict[Array, Tensor] = {}
+        hoisted = enumerate(compiled.program.hoisted)
+        self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
+        self.back = {u: _packed(given.matrices, tuple(-1 - w for w in h.weights)) for u, h in self.hoisted if ("a", h.array) in wanted}
+
+    def part(self, key: Array, rows: int) -> Tensor:
+        """What the loop has written of an array in this stretch: [rows, n]."""
+        return self.passing[self.plan.shared.get(key, key)][:rows]
+
+    def add(self, key: Array, value: Tensor) -> None:
+        self.totals[key] = self.totals[key] + value if key in self.totals else value
+
+    def meet(self, key: Array, left: Tensor, right: Tensor) -> None:
+        """Add left.T @ right to a total."""
+        known = self.totals.get(key)
+        if known is None:
+            known = self.totals[key] = torch.zeros(left.shape[1], right.shape[1], dtype=right.dtype)
+        matrices.outer_into(known, left, right, more=True)
+
+    def take(self, low: int, count: int) -> None:
+        """Gather from a stretch of the steps low … low + count."""
+        given, plan = self.given, self.plan
+        batch, rows = given.batch, count * given.batch
+        columns: dict[Array, Tensor] = {}
+
+        def column_sums(key: Array) -> Tensor:
+            own = plan.shared.get(key, key)
+            if own not in columns:
+                columns[own] = self.part(key, rows).sum(0)
+            return columns[own]
+
+        for kind, index in plan.widths:
+            if kind == "V":
+                self.add(("v", index), column_sums((kind, index)))
+            elif kind == "I":
+                self.add(("i", index), self.part((kind, index), rows).view(count, batch, -1).sum(0))
+        written: set[int] = set()  # arrays whose gradient has its first part
+        for u, h in self.hoisted:
+            left, gradient = given.arrays[h.array][low : low + count].flatten(0, 1), self.part(("U", u), rows)
+            if h.bias is not None and ("v", h.bias) in self.wanted:
+                self.add(("v", h.bias), column_sums(("U", u)))
+            if any(("w", w) in self.wanted for w in h.weights):
+                self.meet(("U", u), left, gradient)
+            if u in self.back:
+                key = ("a", h.array)
+                if key not in self.result:
+                    self.result[key] = self.compiled._fresh(given, left.shape[1])
+                into = self.result[key][low : low + count].flatten(0, 1)
+                matrices.multiply_into(into, gradient, self.back[u], more=h.array in written)
+                written.add(h.array)
+        for p, left_key in enumerate(plan.lefts):
+            d = self.part(("d", p), rows)
+            for left, right in self.lefts(left_key, d, low, count):
+                self.meet(("d", p), left, right)
+
+    def lefts(self, key: Array, d: Tensor, low: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What stood on the left of a product in a stretch, beside the gradient of what it gave."""
+        kind, index = key
+        given, batch = self.given, self.given.batch
         if kind != "s":
-            array = (kept if kind == "k" else given.arrays)[index]
-            return matrices.outer([(array.reshape(-1, array.shape[-1]), flat)])
-        out, first = outputs[index], given.state[index]
+            yield (self.kept if kind == "k" else given.arrays)[index][low : low + count].flatten(0, 1), d
+            return
+        out, first = self.outputs[index], given.state[index]
         if given.step > 0:
-            return matrices.outer([(first, d[0]), (out[:-1].flatten(0, 1), d[1:].flatten(0, 1))])
-        return matrices.outer([(first, d[-1]), (out[1:].flatten(0, 1), d[:-1].flatten(0, 1))])
+            if low == 0:
+                yield first, d[:batch]
+                yield out[: count - 1].flatten(0, 1), d[batch:]
+            else:
+                yield out[low - 1 : low + count - 1].flatten(0, 1), d
+        elif low + count == given.steps:
+            yield first, d[-batch:]
+            yield out[low + 1 : low + count].flatten(0, 1), d[:-batch]
+        else:
+            yield out[low + 1 : low + count + 1].flatten(0, 1), d
+
+    def finish(self) -> dict[Array, Tensor]:
+        """All of them: ("w", matrix), ("v", row), ("i", state), ("a", array)."""
+        split = [(key, self.compiled.program.hoisted[key[1]].weights if key[0] == "U" else self.plan.weights[key[1]])
+                 for key in self.totals if key[0] in "Ud"]  # fmt: skip
+        for key, weights in split:
+            whole, start = self.totals.pop(key), 0
+            for w in weights:
+                width = self.given.matrices[w].shape[1]
+                self.add(("w", w), whole[:, start : start + width])
+                start += width
+        return {**self.totals, **self.result}
+
+
+def _stretch(given: Given, width: int, dtype: torch.dtype) -> int:
+    """Steps of a stretch whose arrays hold `width` numbers a row."""
+    rows = max(LEAST_ROWS, STRETCH_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * given.batch
+    return max(1, min(given.steps, rows // max(1, given.batch)))
+
+
+def _stretches(given: Given, length: int) -> Iterator[tuple[int, int, int]]:
+    """(first in memory, how many, first in the loop's order) of each stretch, in the loop's order."""
+    for first in range(0, given.steps, length):
+        count = min(length, given.steps - first)
+        yield (first if given.step > 0 else given.steps - first - count), count, first
 
 
 def _steps(tensor: Tensor) -> list[int]:
     """Address, step stride, row stride."""
     return [tensor.data_ptr(), tensor.stride(0), tensor.stride(1)]
+
+
+def _from(space: Tensor, low: int, batch: int) -> list[int]:
+    """The same for rows that begin with step `low`."""
+    width = space.shape[1]
+    return [space.data_ptr() - low * batch * width * space.element_size(), batch * width, width]
 
 
 def _packed(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
@@ -213,16 +362,15 @@ def _packed(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
     return matrices.pack(whole)
 
 
-def _shares(batch: int, count: int, given: Given, start: int) -> tuple[Any, Any]:
+def _shares(given: Given, count: int) -> tuple[Any, Any]:
     """How the sequences are dealt out, and with lengths how many are still running at each step (by its place in the arrays)."""
     if given.lengths is None:
-        return _even(batch, count), None
+        return _even(given.batch, count), None
     lengths = given.lengths.numpy()
     active = np.ascontiguousarray((lengths[None, :] > np.arange(given.steps)[:, None]).sum(1), dtype=np.int64)
     done = np.cumsum(lengths)
-    total = done[-1] if len(done) else 0
-    cuts = [int(np.searchsorted(done, total * i / count)) for i in range(1, count)]
-    bounds = np.array(sorted({0, batch, *(min(max(c, 1), batch) for c in cuts)}), dtype=np.int64)
+    cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
+    bounds = np.array(sorted({0, given.batch, *(min(max(c, 1), given.batch) for c in cuts)}), dtype=np.int64)
     return bounds, active
 
 

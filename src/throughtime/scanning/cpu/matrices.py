@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,22 +12,22 @@ from throughtime.scanning.cpu import product, threads
 from throughtime.scanning.cpu.target import host
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
+ALONE = 100_000  # multiplications that one thread has done before another has come to help
 
 
 def launch(name: str, dtype: torch.dtype, tasks: int, values: Sequence[int], work: int) -> None:
-    """Run one of the product's functions over so many tasks. work: products of numbers in all, which says if threads pay."""
+    """Run one of the product's functions over so many tasks. work: multiplications in all, which say if threads pay."""
     library = product.products(NAMES[dtype])
-    block = np.array([0, tasks, *values], dtype=np.int64)
-    count = min(torch.get_num_threads(), tasks) if work > 50_000 else 1
-    threads.run(library.function(name), library.address(name), block.ctypes.data, count)
+    block = (ctypes.c_int64 * (len(values) + 2))(0, tasks, *values)
+    count = min(torch.get_num_threads(), tasks) if work > ALONE else 1
+    threads.run(library.function(name), library.address(name), ctypes.addressof(block), count)
 
 
-def pack(weight: Tensor, out: Tensor | None = None) -> Tensor:
+def pack(weight: Tensor) -> Tensor:
     """[K, N], with any strides, as panels."""
     rows, columns = weight.shape
     target, dtype = host(), NAMES[weight.dtype]
-    if out is None:
-        out = torch.empty(product.packed_size(rows, columns, target, dtype), dtype=weight.dtype)
+    out = torch.empty(product.packed_size(rows, columns, target, dtype), dtype=weight.dtype)
     tasks = -(-columns // product.panel(target, dtype))
     launch(
         "pack", weight.dtype, tasks, [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()], rows * columns * 8
@@ -35,47 +35,53 @@ def pack(weight: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
+def multiply_into(out: Tensor, a: Tensor, packed: Tensor, bias: Tensor | None = None, more: bool = False) -> None:
+    """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense."""
+    m, k = a.shape
+    n = out.shape[1]
+    if m == 0 or n == 0:
+        return
+    start, pitch = (out.data_ptr(), out.stride(0)) if more else (0 if bias is None else bias.data_ptr(), 0)
+    values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
+    launch("multiply", a.dtype, -(-m // product.STRETCH), values, m * n * k)
+
+
 def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """a [M, K] @ weight [K, N] (+ bias [N])."""
-    m, k = a.shape
-    n = weight.shape[1]
-    out = torch.empty(m, n, dtype=a.dtype)
-    if m == 0 or n == 0 or k == 0:
-        return out.copy_(bias) if bias is not None and k == 0 else out.zero_()
-    if a.stride(1) != 1:
-        a = a.contiguous()
-    packed = pack(weight)
-    if bias is not None:
-        bias = bias.contiguous()
-    launch(
-        "multiply",
-        a.dtype,
-        -(-m // product.STRETCH),
-        [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), n, 0 if bias is None else bias.data_ptr(), 0, m, n, k],
-        m * n * k,
-    )
+    out = torch.empty(a.shape[0], weight.shape[1], dtype=a.dtype)
+    if a.shape[1] == 0:
+        return out.zero_() if bias is None else out.copy_(bias)
+    multiply_into(out, dense(a), pack(weight), None if bias is None else bias.contiguous())
     return out
 
 
-def outer(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The sum of a.T @ b over pairs a [R, M], b [R, N]."""
-    m, n = pairs[0][0].shape[1], pairs[0][1].shape[1]
-    dtype = pairs[0][0].dtype
-    target = host()
-    wide = product.panel(target, NAMES[dtype])
-    panels = -(-n // wide)
-    parts = max(1, min(-(-2 * torch.get_num_threads() // panels), m // (2 * target.rows)))
-    stretch = -(-(-(-m // parts)) // target.rows) * target.rows
-    tasks = panels * -(-m // stretch)
-    out = torch.zeros(m, n, dtype=dtype)
-    scratch = torch.empty(tasks * product.OUTER_DEPTH * wide, dtype=dtype)
-    more = 0
-    for a, b in pairs:
-        if a.shape[0] == 0 or m == 0 or n == 0:
-            continue
-        a = a if a.stride(1) == 1 else a.contiguous()
-        b = b if b.stride(1) == 1 else b.contiguous()
-        values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), n, m, n, a.shape[0]]
-        launch("outer", dtype, tasks, [*values, stretch, scratch.data_ptr(), more], a.shape[0] * m * n)
-        more = 1
+def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
+    """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows."""
+    (r, m), n = a.shape, b.shape[1]
+    if r == 0 or m == 0 or n == 0:
+        if not more:
+            out.zero_()
+        return
+    target, lanes = host(), host().lanes(NAMES[a.dtype])
+    wide = product.panel(target, NAMES[a.dtype])
+    panels, count = -(-n // wide), torch.get_num_threads()
+    parts = max(1, min(-(-count // panels), m // (4 * target.rows)))  # of M, where N has too few panels
+    stretch = -(-(-(-m // parts)) // lanes) * lanes
+    group = max(1, panels // (2 * count)) if parts == 1 and count > 1 else panels if count == 1 else 1
+    tasks = -(-panels // group) * -(-m // stretch)
+    space = product.OUTER_DEPTH * (stretch + lanes + wide)
+    scratch = torch.empty(tasks * space, dtype=a.dtype)
+    values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), out.stride(0), m, n, r]
+    launch("outer", a.dtype, tasks, [*values, stretch, group, scratch.data_ptr(), space, int(more)], r * m * n)
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """a.T @ b, for a [R, M], b [R, N]."""
+    out = torch.empty(a.shape[1], b.shape[1], dtype=a.dtype)
+    outer_into(out, dense(a), dense(b))
     return out
+
+
+def dense(a: Tensor) -> Tensor:
+    """A matrix whose rows are without gaps between their numbers."""
+    return a if a.stride(-1) == 1 or a.shape[-1] == 1 else a.contiguous()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.cpu.engine import Compiled, Given, Wanted
-from throughtime.scanning.evaluate import evaluate, side_by_side
+from throughtime.scanning.evaluate import evaluate, linear, side_by_side
 from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Program
 
@@ -147,7 +147,7 @@ def _scan_backward(
     for kind, tensors in (("a", arrays), ("v", vectors), ("w", matrices), ("s", state), ("i", initial)):
         for i, tensor in enumerate(tensors):
             asked = kind == "s" or (kind, i) in _wanted[wanted]
-            g = found.get((kind, i))
+            g = found.get((kind, i)) if asked else None
             if g is not None and g.shape != tensor.shape:  # a constant row of which the loop reads only the beginning
                 g = torch.cat([g, g.new_zeros(tensor.shape[-1] - g.shape[-1])])
             if not asked:
@@ -242,7 +242,16 @@ class _Step(nn.Module):
     def forward(self, x: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         vectors, weights = self.tensors
         program = self.program
-        kinds: dict[str, Callable[[int], Tensor]] = {"a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: vectors[i]}
+
+
+        def hoisted(u: int) -> Tensor:
+            h = program.hoisted[u]
+            weight = torch.cat([weights[w] for w in h.weights], -1)
+            return linear(x[1 + h.array], weight, None if h.bias is None else vectors[h.bias])
+
+        kinds: dict[str, Callable[[int], Tensor]] = {
+            "a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: vectors[i], "u": hoisted,
+        }  # fmt: skip
         rows = [*program.states, *((n,) for n in program.extras)]
         nodes: list[Node] = [n for row in rows for n in row]
         values = evaluate(nodes, lambda kind, i: kinds[kind](i), weights, state[0])

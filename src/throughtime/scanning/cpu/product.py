@@ -247,33 +247,46 @@ def _multiply(module: Module, target: Target, dtype: str) -> None:
 
 
 def _outer(module: Module, target: Target, dtype: str) -> None:
-    """C[M, N] = start + sum over R rows of A[r, m] B[r, n]. A task is a panel of N and a stretch of M."""
+    """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a stretch of M."""
     lanes, wide = target.lanes(dtype), panel(target, dtype)
 
     def body(code: Assembly) -> None:
         task = task_loop(code, "%args")
-        a, lda, b, ldb, c, ldc, m, n, r, stretch, scratch, more = fields(
-            code, "%args", "a*", "lda", "b*", "ldb", "c*", "ldc", "m", "n", "r", "stretch", "scratch*", "more"
+        a, lda, b, ldb, c, ldc, m, n, r, stretch, group, scratch, space, more = fields(
+            code, "%args", "a*", "lda", "b*", "ldb", "c*", "ldc", "m", "n", "r", "stretch", "group", "scratch*", "space", "more"
         )
         panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
-        p = code.let(f"srem i64 {task}, {panels}")
-        low = code.mul(code.let(f"sdiv i64 {task}, {panels}"), stretch)
+        groups = code.let(f"sdiv i64 {code.sub(code.let(f'add i64 {panels}, {group}'), 1)}, {group}")
+        low = code.mul(code.let(f"sdiv i64 {task}, {groups}"), stretch)
+        first = code.mul(code.let(f"srem i64 {task}, {groups}"), group)
+        last = code.least(code.let(f"add i64 {first}, {group}"), panels)
         rows = code.least(code.sub(m, low), stretch)
-        column = code.mul(p, wide)
-        left = code.least(code.sub(n, column), wide)
-        vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
-        width = code.mul(vectors, lanes)
-        space = code.at(scratch, code.mul(task, OUTER_DEPTH * wide))
-        into = code.at(code.at(c, code.mul(low, ldc)), column)
+        # a copy of a block of A, whose rows lie at a distance that is no power of two, so that they do not fall on the same lines of the cache
+        pitch = code.add(stretch, lanes)
+        block = code.at(scratch, code.mul(task, space))
+        packed = code.at(block, code.mul(pitch, OUTER_DEPTH))
         with code.loop(r, step=OUTER_DEPTH) as r0:
             depth = code.least(code.sub(r, r0), OUTER_DEPTH)
-            _pack_panel(code, lanes, wide, p, code.at(b, code.mul(r0, ldb)), ldb, "1", depth, n, space)
+            whole = code.mul(code.let(f"sdiv i64 {rows}, {lanes}"), lanes)
+            with code.loop(depth) as i:
+                source = code.at(code.at(a, code.mul(code.let(f"add i64 {r0}, {i}"), lda)), low)
+                into = code.at(block, code.mul(i, pitch))
+                with code.loop(whole, step=lanes) as j:
+                    code.store_vector(code.load_vector(code.at(source, j)), code.at(into, j))
+                with code.loop(rows, start=whole) as j:
+                    code.store(dtype, code.load(dtype, code.at(source, j)), code.at(into, j))
             fresh = code.let(f"and i1 {code.let(f'icmp eq i64 {r0}, 0')}, {code.let(f'icmp eq i64 {more}, 0')}")
-            tiles(
-                code, target, rows, "@tiles", vectors,
-                code.at(code.at(a, code.mul(r0, lda)), low), "1", lda, space, width,
-                into, ldc, code.choose(fresh, "null", into, "ptr"), ldc, depth, left,
-            )  # fmt: skip
+            with code.loop(last, start=first) as p:
+                column = code.mul(p, wide)
+                left = code.least(code.sub(n, column), wide)
+                vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
+                width = code.mul(vectors, lanes)
+                into = code.at(code.at(c, code.mul(low, ldc)), column)
+                _pack_panel(code, lanes, wide, p, code.at(b, code.mul(r0, ldb)), ldb, "1", depth, n, packed)
+                tiles(
+                    code, target, rows, "@tiles", vectors, block, "1", pitch, packed, width,
+                    into, ldc, code.choose(fresh, "null", into, "ptr"), ldc, depth, left,
+                )  # fmt: skip
         end_tasks(code)
 
     module.define("outer", "ptr %args", dtype, lanes, body)

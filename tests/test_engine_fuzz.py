@@ -1,0 +1,707 @@
+"""The compiled engine against the plain loop: every operation on its own, then random cells in random calls.
+
+The reference runs the cell as it is written, step by step, so whatever differs is the engine's. Compared are the outputs, the last
+state and the gradient of every input, state, initial state and parameter, in float64 and in float32. Each comparison asks `explain`
+whether the cell was compiled: one that quietly ran on the reference would be equal to itself.
+Sizes: T time, B batch, I input, N hidden.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from throughtime.scanning import explain, scan
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+every_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+def random(*shape, seed, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def tensors(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+# What is compared
+
+
+def results(backend, cell, x, state, *, initial=None, leaves=None, loss=("outputs", "end"), **options):
+    """Outputs, last state and the gradients of `leaves` (names to tensors; None: all that is given), by name."""
+    outputs, end, _ = scan(cell, x, state, initial=initial, backend=backend, **options)
+    found = {"outputs": outputs} | {f"end {k}": e for k, e in enumerate(tensors(end))}
+    if leaves is None:
+        groups = {"input": tensors(x), "state": tensors(state), "initial": () if initial is None else tensors(initial)}
+        leaves = {f"{name} {k}": t for name, group in groups.items() for k, t in enumerate(group)}
+    wanted = {name: t for name, t in (leaves | dict(cell.named_parameters())).items() if t.requires_grad}
+    asked = [v for name, v in found.items() if name.split()[0] in loss and v.requires_grad]
+    gradients = ()
+    if wanted and asked:
+        weights = [random(*v.shape, seed=90 + k, dtype=v.dtype) for k, v in enumerate(asked)]
+        gradients = torch.autograd.grad(
+            asked, list(wanted.values()), weights, allow_unused=True, materialize_grads=True
+        )
+    named = zip(wanted, gradients, strict=False)
+    return {name: v.detach() for name, v in found.items()} | {f"gradient of {name}": g for name, g in named}
+
+
+def assert_same(found, expected, rtol, atol):
+    """Equal up to rtol of each entry and atol of the largest entry (of 1 where all are smaller); NaN is equal to NaN."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        finite = value[value.isfinite()].abs()
+        largest = max(1.0, float(finite.max())) if finite.numel() else 1.0
+        torch.testing.assert_close(
+            found[name], value, rtol=rtol, atol=atol * largest, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def assert_compiled(cell, x, state, **options):
+    reason = explain(cell, x, state, **options).reasons["cpu"]
+    assert reason is None, reason
+
+
+TOLERANCE = {torch.float64: {"rtol": 1e-10, "atol": 1e-12}, torch.float32: {"rtol": 0.0, "atol": 1e-5}}
+
+
+# Every operation on its own
+
+# a, b: [B, N] that hang on the state; v: a constant row [N]. What these give may be of any width.
+OPS = {
+    "add": lambda a, b, v: a + b + v + 0.5,
+    "sub": lambda a, b, v: 1.5 - a - b - v,
+    "mul": lambda a, b, v: a * b * v * 0.7,
+    "div": lambda a, b, v: a / b,
+    "div by a constant": lambda a, b, v: a / v / 3,
+    "neg": lambda a, b, v: -a,
+    "pow 2": lambda a, b, v: a**2,
+    "pow 3": lambda a, b, v: a**3,
+    "pow 4": lambda a, b, v: a**4,
+    "square": lambda a, b, v: a.square(),
+    "abs": lambda a, b, v: a.abs(),
+    "exp": lambda a, b, v: a.exp(),
+    "expm1": lambda a, b, v: a.expm1(),
+    "sigmoid": lambda a, b, v: a.sigmoid(),
+    "tanh": lambda a, b, v: a.tanh(),
+    "erf": lambda a, b, v: a.erf(),
+    "sin": lambda a, b, v: a.sin(),
+    "cos": lambda a, b, v: a.cos(),
+    "sign": lambda a, b, v: a.sign() + b,
+    "floor": lambda a, b, v: a.floor() + b,
+    "clamp min": lambda a, b, v: a.clamp(min=-0.5),
+    "clamp max": lambda a, b, v: a.clamp(max=0.5),
+    "clamp both": lambda a, b, v: a.clamp(-1.0, 0.5),
+    "clamp crossed": lambda a, b, v: a.clamp(1.0, -1.0),
+    "clamp by a tensor": lambda a, b, v: a.clamp(min=v),
+    "clamp by a value": lambda a, b, v: torch.clamp(a, max=b),
+    "minimum": lambda a, b, v: torch.minimum(a, b),
+    "maximum": lambda a, b, v: torch.maximum(a, b),
+    "maximum with a constant": lambda a, b, v: torch.maximum(v, a),
+    "where less": lambda a, b, v: torch.where(a < b, a, 2 * b),
+    "where at most": lambda a, b, v: torch.where(a <= b, 3 * a, b),
+    "where more": lambda a, b, v: torch.where(a > 0.5, a, b),
+    "where at least": lambda a, b, v: torch.where(b >= v, a, b),
+    "where equal": lambda a, b, v: torch.where(a == b, a, 2 * b),
+    "where unequal": lambda a, b, v: torch.where(a != 0, a, b),
+    "where and": lambda a, b, v: torch.where((a > 0) & (b < 1), a, 2 * b),
+    "where or not": lambda a, b, v: torch.where((a > 0) | ~(b < 1), a, 2 * b),
+    "where numbers": lambda a, b, v: torch.where(a > b, 1.0, -1.0) * b + torch.where(a < 0, a, 0.25),
+    "masked fill": lambda a, b, v: a.masked_fill(b > 0, -2.0),
+    "relu": lambda a, b, v: a.relu(),
+    "leaky relu": lambda a, b, v: F.leaky_relu(a, 0.2),
+    "elu": lambda a, b, v: F.elu(a, 1.3),
+    "gelu": lambda a, b, v: F.gelu(a),
+    "gelu tanh": lambda a, b, v: F.gelu(a, approximate="tanh"),
+    "silu": lambda a, b, v: F.silu(a),
+    "softplus": lambda a, b, v: F.softplus(a),
+    "softplus 3": lambda a, b, v: F.softplus(a, beta=3.0, threshold=6.0),
+    "hardtanh": lambda a, b, v: F.hardtanh(a),
+    "hardtanh wide": lambda a, b, v: F.hardtanh(a, -0.5, 2.0),
+    "hardsigmoid": lambda a, b, v: F.hardsigmoid(a),
+    "slice": lambda a, b, v: a[:, 1:4] * b[:, -3:],
+    "slice with a step": lambda a, b, v: a[:, ::2] - a[:, 1::3].sum(-1, keepdim=True),
+    "select": lambda a, b, v: a[:, 2].unsqueeze(-1) * b,
+    "chunk": lambda a, b, v: torch.cat([c * (k + 1) for k, c in enumerate(a.chunk(3, -1))], -1),
+    "split": lambda a, b, v: torch.cat(a.split([3, a.shape[1] - 3], -1)[::-1], -1),
+    "cat": lambda a, b, v: torch.cat([a, 2 * b, a[:, :1]], -1),
+    "flip": lambda a, b, v: a.flip(-1) * b,
+    "stack sum": lambda a, b, v: torch.stack([a, b, a * b], 1).sum(1),
+    "stack mean last": lambda a, b, v: torch.stack([a, b, a * b], -1).mean(-1),
+    "stack softmax": lambda a, b, v: torch.stack([a, b, a * b], 1).softmax(1)[:, 1],
+    "stack softmax in front": lambda a, b, v: (torch.stack([a, b]).softmax(0) * torch.stack([b, a])).sum(0),
+    "stack amax": lambda a, b, v: torch.stack([a, b, a - b], 1).amax(1),
+    "unsqueeze": lambda a, b, v: (a[:, :3].unsqueeze(2) * b.unsqueeze(1)).sum(1),
+    "heads": lambda a, b, v: (a[:, :6].unflatten(-1, (2, 3)) * b[:, :2].unsqueeze(-1)).flatten(1),
+    "broadcast": lambda a, b, v: a[:, :1] * b + v,
+    "expand": lambda a, b, v: a[:, 1:2].expand(-1, 4) * b[:, :4],
+    "constant": lambda a, b, v: a * v.sigmoid() + (v * v).sum(),
+    "softmax": lambda a, b, v: a.softmax(-1),
+    "log softmax": lambda a, b, v: a.log_softmax(-1),
+    "logsumexp": lambda a, b, v: a.logsumexp(-1, keepdim=True) * b,
+    "layer norm": lambda a, b, v: F.layer_norm(a, a.shape[1:]),
+    "layer norm weights": lambda a, b, v: F.layer_norm(a, a.shape[1:], v, v.cos(), 1e-3),
+    "layer norm of parts": lambda a, b, v: F.layer_norm(torch.cat([a, b[:, :2]], -1), (a.shape[1] + 2,)),
+    "rms norm": lambda a, b, v: F.rms_norm(a, a.shape[1:], v, 1e-3),
+    "mean": lambda a, b, v: a.mean(-1, keepdim=True) - b,
+    "mean without its dim": lambda a, b, v: (a * b).mean(1).unsqueeze(1),
+    "sum": lambda a, b, v: a.sum(-1, keepdim=True) - b,
+    "sum of parts": lambda a, b, v: torch.cat([a, b * v], 1).sum(1, keepdim=True) * a,
+    "var": lambda a, b, v: a.var(-1, keepdim=True) * b,
+    "var biased": lambda a, b, v: a.var(-1, unbiased=False).unsqueeze(-1) * b,
+    "std": lambda a, b, v: a.std(-1, keepdim=True) - b,
+    "amax": lambda a, b, v: a.amax(-1, keepdim=True) - b,
+    "amin": lambda a, b, v: a.amin(-1, keepdim=True) - b,
+    "norm": lambda a, b, v: torch.linalg.vector_norm(a, dim=-1, keepdim=True) * b,
+    "lerp": lambda a, b, v: torch.lerp(a, b, 0.3) + torch.lerp(a, b, v),
+    "addcmul": lambda a, b, v: torch.addcmul(a, b, v, value=0.5),
+    "number to a power": lambda a, b, v: 1.3**a,
+    "logsigmoid": lambda a, b, v: F.logsigmoid(a),
+    "mish": lambda a, b, v: F.mish(a),
+    "hardswish": lambda a, b, v: F.hardswish(a),
+    "product": lambda a, b, v: F.linear(a, torch.outer(v, v.cos())),
+    "product and bias": lambda a, b, v: F.linear(a, torch.outer(v, v.cos()), v),
+    "products in a row": lambda a, b, v: F.linear(F.linear(a, torch.outer(v, v.cos())).tanh() * b, torch.diag(v)[:3], v[:3]),
+    "product of parts": lambda a, b, v: F.linear(torch.cat([a, b], 1), torch.outer(v, torch.cat([v, v.cos()]))),
+}  # fmt: skip
+# of positive numbers, but where borders are looked at
+POSITIVE = {
+    "number over": lambda a, b, v: 2 / a,
+    "reciprocal": lambda a, b, v: a.reciprocal(),
+    "pow -1": lambda a, b, v: a**-1,
+    "pow -2": lambda a, b, v: a**-2,
+    "log": lambda a, b, v: a.log(),
+    "log1p": lambda a, b, v: a.log1p(),
+    "sqrt": lambda a, b, v: a.sqrt(),
+    "rsqrt": lambda a, b, v: a.rsqrt(),
+    "pow 0.5": lambda a, b, v: a**0.5,
+    "pow -0.5": lambda a, b, v: a**-0.5,
+    "pow 1.7": lambda a, b, v: a**1.7,
+    "pow tensor": lambda a, b, v: a**b,
+    "pow constant": lambda a, b, v: a**v,
+}
+every_op = pytest.mark.parametrize("op", OPS | POSITIVE)
+
+
+class Single(nn.Module):
+    """A cell around one operation: it stands between two products, and its result goes to the output and to the state."""
+
+    def __init__(self, op, sizes, dtype):
+        super().__init__()
+        input_size, hidden_size = sizes
+        self.op, self.positive = (OPS | POSITIVE)[op], op in POSITIVE
+        shape = (1, hidden_size)
+        width = self.op(torch.ones(shape), torch.ones(shape), torch.ones(hidden_size)).flatten(1).shape[1]
+        shapes = {
+            "u": (hidden_size, input_size), "w": (hidden_size, hidden_size), "p": (hidden_size, width), "v": (hidden_size,),
+        }  # fmt: skip
+        for k, (name, shape) in enumerate(shapes.items()):
+            value = 0.3 * random(*shape, seed=70 + k, dtype=dtype)
+            setattr(self, name, nn.Parameter(value if name != "v" else 0.7 + value))
+
+    def forward(self, x, h):
+        a = 1.8 * torch.tanh(F.linear(x, self.u) + F.linear(h, self.w))
+        b = 1.4 + torch.sin(a) * h.cos()
+        if self.positive:
+            a = a.abs() + 0.2
+        y = self.op(a, b, self.v)
+        return y, torch.tanh(F.linear(y, self.p) + 0.5 * h)
+
+
+@every_dtype
+@every_op
+def test_each_operation_within_a_cell(op, dtype):
+    T, B, I, N = 5, 3, 4, 21  # noqa: E741
+    cell = Single(op, (I, N), dtype)
+    x = random(T, B, I, seed=1, dtype=dtype).requires_grad_()
+    state = (0.5 * random(B, N, seed=2, dtype=dtype)).requires_grad_()
+    assert_compiled(cell, x, state)
+    expected = results("reference", cell, x, state)
+    assert_same(results("cpu", cell, x, state), expected, **TOLERANCE[dtype])
+
+
+class AtPoints(nn.Module):
+    """Two inputs as they are to one operation, by way of a state of -0, which leaves every number what it was."""
+
+    def __init__(self, op, dtype):
+        super().__init__()
+        self.op = (OPS | POSITIVE)[op]
+        self.v = nn.Parameter(torch.tensor([0.5, -1.0, 1.0, 2.0, 0.0, -0.5, 1.5], dtype=dtype))
+
+    def forward(self, x, s):
+        a, b = x
+        return self.op(a + s, b + s, self.v), s
+
+
+def points(values, dtype, seed):
+    """Two tensors [T, B, 7]: rows of each value alone, each meeting each, rows of all in turn, and rows with one such value."""
+    n = len(values)
+    alone = [[v] * 7 for v in values]
+    turns = [[values[(i + j) % n] for j in range(7)] for i in range(n)]
+    one_among = [[v, 0.25, -1.25, 0.75, 1.0, -0.125, 0.375] for v in values]
+    a = torch.tensor(alone * n + turns + one_among, dtype=dtype)
+    b = torch.tensor([row for row in alone for _ in range(n)] + [*one_among, *turns], dtype=dtype)
+    order = torch.randperm(len(a), generator=torch.Generator().manual_seed(seed))
+    rows = 4 * (len(a) // 4)
+    return a[order][:rows].view(-1, 4, 7), b[order][:rows].view(-1, 4, 7)
+
+
+KINKS = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, 3.0, -3.0, 20.0]
+EXTREMES = [math.inf, -math.inf, math.nan, 0.0, -0.0, 1.0, -2.5, 88.0, -88.0, 90.0, -105.0, 800.0, -800.0]
+
+
+@every_dtype
+@every_op
+def test_each_operation_at_its_borders(op, dtype):
+    cell = AtPoints(op, dtype)
+    x = tuple(t.requires_grad_() for t in points(KINKS, dtype, seed=3))
+    state = torch.full((4, 7), -0.0, dtype=dtype, requires_grad=True)
+    assert_compiled(cell, x, state)
+    expected = results("reference", cell, x, state)
+    assert_same(results("cpu", cell, x, state), expected, **TOLERANCE[dtype])
+
+
+@every_dtype
+@every_op
+def test_each_operation_lets_infinities_and_nan_through(op, dtype):
+    cell = AtPoints(op, dtype)
+    x = points(EXTREMES, dtype, seed=4)
+    state = torch.full((4, 7), -0.0, dtype=dtype)
+    assert_compiled(cell, x, state)
+    with torch.no_grad():
+        expected = results("reference", cell, x, state)
+        found = results("cpu", cell, x, state)
+    for name, value in expected.items():
+        tolerance = {"rtol": 1e-12, "atol": 1e-13} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
+        torch.testing.assert_close(found[name], value, **tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# Random cells
+
+SIZES = (1, 2, 3, 17, 33, 63)
+WIDEST = 24  # of what is taken apart into single numbers
+
+# all bounded, or growing slowly; none is near a border of its domain
+UNARY = {
+    "neg": lambda a: -a,
+    "one minus": lambda a: 1 - a,
+    "scaled": lambda a: a * 0.7 + 0.1,
+    "pow 2": lambda a: a.tanh() ** 2,
+    "pow 3": lambda a: a.tanh() ** 3,
+    "pow 0.5": lambda a: (a.abs() + 0.2) ** 0.5,
+    "pow -1": lambda a: (a.abs() + 0.5) ** -1,
+    "pow 1.6": lambda a: (a.sigmoid() + 0.2) ** 1.6,
+    "over": lambda a: 1 / (1 + a * a),
+    "exp": lambda a: torch.exp(-a.abs()),
+    "exp clamped": lambda a: torch.exp(a.clamp(max=0.5)),
+    "log": lambda a: torch.log(a.abs() + 0.3),
+    "sqrt": lambda a: torch.sqrt(a * a + 0.1),
+    "rsqrt": lambda a: torch.rsqrt(a.abs() + 0.4),
+    "abs": lambda a: a.abs(),
+    "clamp min": lambda a: a.clamp(min=-0.3),
+    "clamp max": lambda a: a.clamp(max=0.4),
+    "clamp": lambda a: a.clamp(-0.6, 0.8),
+    "sigmoid": lambda a: a.sigmoid(),
+    "tanh": lambda a: a.tanh(),
+    "relu": lambda a: a.relu(),
+    "leaky relu": lambda a: F.leaky_relu(a, 0.1),
+    "elu": lambda a: F.elu(a),
+    "gelu": lambda a: F.gelu(a),
+    "gelu tanh": lambda a: F.gelu(a, approximate="tanh"),
+    "silu": lambda a: F.silu(a),
+    "softplus": lambda a: F.softplus(a),
+    "hardtanh": lambda a: F.hardtanh(a),
+    "hardsigmoid": lambda a: F.hardsigmoid(a),
+    "erf": lambda a: a.erf(),
+    "sin": lambda a: a.sin(),
+    "cos": lambda a: a.cos(),
+    "softmax": lambda a: a.softmax(-1),
+    "layer norm": lambda a: F.layer_norm(a, a.shape[-1:], eps=0.1),
+}
+BINARY = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / (b.abs() + 0.6),
+    "pow": lambda a, b: (a.sigmoid() + 0.3) ** b.tanh(),
+    "minimum": lambda a, b: torch.minimum(a, b),
+    "maximum": lambda a, b: torch.maximum(a, b),
+    "where more": lambda a, b: torch.where(a > b, a, 0.5 * b),
+    "where at most": lambda a, b: torch.where(a <= 0, b, a),
+    "where and": lambda a, b: torch.where((a > 0) & (b < 0.5), a.sin(), b),
+    "gate": lambda a, b: a.sigmoid() * b.tanh(),
+    "stack sum": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), 1).sum(1),
+    "stack softmax": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), -1).softmax(-1)[..., 0],
+    "stack attention": lambda a, b: (torch.stack([a * b, b]).softmax(0) * b).sum(0),
+    "stack amax": lambda a, b: torch.stack([a * 1.5 + b, b + 0 * a]).amax(0),
+}
+REDUCE = {
+    "mean": lambda a: a.mean(-1, keepdim=True),
+    "mean unsqueezed": lambda a: a.mean(-1).unsqueeze(-1),
+    "sum": lambda a: 0.2 * a.sum(-1, keepdim=True),
+    "var": lambda a: a.var(-1, unbiased=False, keepdim=True),
+    "amax": lambda a: a.amax(-1, keepdim=True),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A random cell in plain tuples, which can be compared: what `Random` is made of.
+
+    An expression is (kind, how, arguments ...); `weights` and `vectors` are the shapes of its parameters.
+    """
+
+    inputs: tuple[int, ...]
+    states: tuple[int, ...]
+    weights: tuple[tuple[int, int], ...]
+    vectors: tuple[int, ...]
+    frozen: tuple[bool, ...]  # parameters, weights first, that want no gradient
+    new: tuple
+    output: tuple | None
+
+
+class Random(nn.Module):
+    """The cell of a plan."""
+
+    def __init__(self, plan, dtype, seed):
+        super().__init__()
+        self.states, self.new, self.output = len(plan.states), plan.new, plan.output
+        self.weights = nn.ParameterList(
+            random(*s, seed=seed + k, dtype=dtype) * 0.8 / math.sqrt(s[1]) for k, s in enumerate(plan.weights)
+        )
+        self.vectors = nn.ParameterList(
+            0.5 * random(n, seed=seed + 100 + k, dtype=dtype) for k, n in enumerate(plan.vectors)
+        )
+        for parameter, frozen in zip([*self.weights, *self.vectors], plan.frozen, strict=True):
+            parameter.requires_grad_(not frozen)
+
+    def forward(self, x, state):
+        known = {("input", k): t for k, t in enumerate(tensors(x))}
+        known |= {("state", k): t for k, t in enumerate(tensors(state))}
+        known |= {("vector", k): t for k, t in enumerate(self.vectors)}
+
+        def value(e):
+            if e not in known:
+                known[e] = work_out(*e)
+            return known[e]
+
+        def work_out(kind, how, *args):
+            if kind in ("linear", "linear of the transpose"):
+                bias = None if args[1] is None else value(args[1])
+                weight = self.weights[how] if kind == "linear" else self.weights[how].t()
+                return F.linear(value(args[0]), weight, bias)
+            values = [value(a) for a in args]
+            match kind:
+                case "unary":
+                    return UNARY[how](*values)
+                case "binary":
+                    return BINARY[how](*values)
+                case "reduce":
+                    return REDUCE[how](*values)
+                case "slice":
+                    return values[0][:, slice(*how)]
+                case "chunk":
+                    return values[0].chunk(how[0], -1)[how[1]]
+                case "cat":
+                    return torch.cat(values, -1)
+                case "expand":
+                    return values[0].expand(-1, how)
+                case "outer":
+                    return (values[0].unsqueeze(2) * values[1].unsqueeze(1)).sum(1)
+                case "heads":
+                    return values[0].unflatten(-1, (how, -1)).softmax(1).mean(1)
+                case "norm":
+                    return F.layer_norm(values[0], values[0].shape[-1:], values[1], values[2], 0.1)
+            raise AssertionError(kind)
+
+        new = tuple(map(value, self.new))
+        new = new if self.states > 1 else new[0]
+        return new if self.output is None else (value(self.output), new)
+
+
+@dataclass
+class Grower:
+    """Grows expressions of a wanted width."""
+
+    draw: object
+    inputs: tuple[int, ...]
+    states: tuple[int, ...]
+    weights: list = field(default_factory=list)
+    vectors: list = field(default_factory=list)
+    made: dict = field(default_factory=dict)  # width -> expressions there are already
+    left: int = 14  # how many more nodes there may be
+
+    def pick(self, *choices):
+        return self.draw(st.sampled_from(choices))
+
+    def leaves(self):
+        inputs = {("input", k): n for k, n in enumerate(self.inputs)}
+        return inputs | {("state", k): n for k, n in enumerate(self.states)}
+
+    def weight(self, rows, columns):
+        """The number of a weight of this shape, at times one there is already."""
+        same = [k for k, shape in enumerate(self.weights) if shape == (rows, columns)]
+        if not same or self.pick(True, True, False):
+            self.weights.append((rows, columns))
+            return len(self.weights) - 1
+        return self.pick(*same)
+
+    def vector(self, width):
+        same = [k for k, n in enumerate(self.vectors) if n == width]
+        if not same or self.pick(True, False):
+            self.vectors.append(width)
+            return "vector", len(self.vectors) - 1
+        return "vector", self.pick(*same)
+
+    def linear(self, width, source=None, source_width=None):
+        """A product of any expression that there is, or of the one given."""
+        if source is None:
+            known = {**self.leaves(), **{e: n for n, group in self.made.items() for e in group}}
+            source = self.pick(*known)
+            source_width = known[source]
+        bias = self.vector(width) if self.pick(True, False) else None
+        if self.pick(True, True, True, False):
+            return "linear", self.weight(width, source_width), source, bias
+        return "linear of the transpose", self.weight(source_width, width), source, bias
+
+    def leaf(self, width):
+        fitting = [e for e, n in self.leaves().items() if n == width] + self.made.get(width, [])
+        wider = [(e, n) for e, n in self.leaves().items() if n > width]
+        kind = self.pick("linear", *["fitting"] * 3 * bool(fitting), *["slice"] * bool(wider))
+        if kind == "fitting":
+            return self.pick(*fitting)
+        if kind == "slice":
+            e, n = self.pick(*wider)
+            step = self.pick(*(k for k in (1, 1, 2, 3) if (width - 1) * k < n)) if width <= WIDEST else 1
+            start = self.draw(st.integers(0, n - (width - 1) * step - 1))
+            return "slice", (start, start + (width - 1) * step + 1, step), e
+        return self.linear(width)
+
+    def grow(self, width, depth):
+        self.left -= 1
+        if depth == 0 or self.left <= 0:
+            return self.leaf(width)
+        kinds = (
+            ["unary"] * 4 + ["binary"] * 4 + ["linear", "linear of a new one", "chunk", "broadcast", "constant", "norm"]
+        )
+        kinds += ["reduce"] * 2 if width == 1 else ["cat", "outer", "expand"]
+        kinds += ["heads"] * (width <= WIDEST)
+        made = self.grow_kind(self.pick(*kinds), width, depth - 1)
+        self.made.setdefault(width, []).append(made)
+        return made
+
+    def grow_kind(self, kind, width, depth):
+        other = self.pick(*SIZES)
+        match kind:
+            case "unary":
+                return kind, self.pick(*UNARY), self.grow(width, depth)
+            case "binary":
+                return kind, self.pick(*BINARY), self.grow(width, depth), self.grow(width, depth)
+            case "broadcast":
+                pair = self.grow(width, depth), self.grow(1, depth)
+                return "binary", self.pick(*BINARY), *(pair if self.pick(True, False) else pair[::-1])
+            case "constant":
+                pair = self.grow(width, depth), self.vector(self.pick(1, width))
+                return "binary", self.pick("add", "sub", "mul", "div", "maximum", "where more", "pow"), *pair
+            case "linear":
+                return self.linear(width)
+            case "linear of a new one":
+                return self.linear(width, self.grow(other, depth), other)
+            case "reduce":
+                return kind, self.pick(*REDUCE), self.grow(other, depth)
+            case "chunk":
+                parts = self.pick(2, 3, 4)
+                whole = self.linear(parts * width, self.grow(other, depth), other)
+                i, j = self.draw(st.integers(0, parts - 1)), self.draw(st.integers(0, parts - 1))
+                return (
+                    "binary",
+                    self.pick("gate", "mul", "add"),
+                    ("chunk", (parts, i), whole),
+                    ("chunk", (parts, j), whole),
+                )
+            case "cat":
+                first = self.draw(st.integers(1, width - 1))
+                return kind, None, self.grow(first, depth), self.grow(width - first, depth)
+            case "outer":
+                return kind, None, self.grow(self.pick(1, 2, 3), depth), self.grow(width, depth)
+            case "expand":
+                return kind, width, self.grow(1, depth)
+            case "heads":
+                parts = self.pick(2, 3)
+                return kind, parts, self.linear(parts * width, self.grow(other, depth), other)
+            case "norm":
+                return kind, None, self.grow(width, depth), self.vector(width), self.vector(width)
+        raise AssertionError(kind)
+
+
+@st.composite
+def plans(draw):
+    pick = lambda *choices: draw(st.sampled_from(choices))  # noqa: E731
+    inputs = tuple(pick(*SIZES) for _ in range(pick(1, 1, 2)))
+    states = tuple(pick(*SIZES) for _ in range(pick(1, 1, 2)))
+    grower = Grower(draw, inputs, states)
+    new = []
+    for k, width in enumerate(states):
+        grower.left = 14 // len(states)
+        e = grower.grow(width, 4)
+        how = pick("add the state", "plain", "through a product")
+        if how == "add the state":
+            e = ("binary", "add", ("unary", "scaled", ("state", k)), e)
+        elif how == "through a product":
+            e = ("binary", "add", ("linear", grower.weight(width, width), ("state", k), None), e)
+        new.append(("unary", pick("tanh", "tanh", "sigmoid", "sin", "hardtanh"), e))
+    output = None
+    if pick(True, False):
+        grower.left = 5
+        output = grower.grow(pick(*SIZES), 2)
+        if output[0] == "input":  # a constant output would not show much
+            output = ("unary", "sin", output)
+    count = len(grower.weights) + len(grower.vectors)
+    frozen = (
+        draw(st.lists(st.booleans(), min_size=count, max_size=count)) if pick(True, False, False) else [False] * count
+    )
+    return Plan(inputs, states, tuple(grower.weights), tuple(grower.vectors), tuple(frozen), tuple(new), output)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a random cell is called."""
+
+    T: int
+    B: int
+    seed: int
+    layouts: tuple[str, ...]
+    with_gradient: tuple[bool, ...]  # inputs, then states
+    lengths: tuple[int, ...] | None
+    poison: bool  # NaN in the inputs past each length
+    reverse: bool
+    resets: bool
+    loss: tuple[str, ...]
+
+
+LAYOUTS = (
+    "plain",
+    "plain",
+    "batch first",
+    "every other feature",
+    "every other step",
+    "one for all time",
+    "one for all rows",
+)
+
+
+@st.composite
+def calls(draw, plan):
+    steps, batch = draw(st.integers(0, 7)), draw(st.integers(0, 5))
+    pick = lambda *choices: draw(st.sampled_from(choices))  # noqa: E731
+    lengths = draw(st.none() | st.tuples(*[st.integers(0, steps)] * batch))
+    return Asked(
+        steps,
+        batch,
+        draw(st.integers(0, 999)),
+        tuple(pick(*LAYOUTS) for _ in plan.inputs),
+        tuple(pick(True, True, True, False) for _ in (*plan.inputs, *plan.states)),
+        lengths,
+        lengths is not None and pick(True, False),
+        pick(True, False),
+        pick(True, False, False),
+        pick(("outputs", "end"), ("outputs", "end"), ("outputs",), ("end",)),
+    )
+
+
+def laid_out(layout, T, B, n, seed, dtype):
+    """A leaf, and a view of it or itself as an input [T, B, n]."""
+    shapes = {
+        "plain": (T, B, n), "batch first": (B, T, n), "every other feature": (T, B, 2 * n), "every other step": (2 * T, B, n),
+        "one for all time": (B, n), "one for all rows": (T, n),
+    }  # fmt: skip
+    leaf = random(*shapes[layout], seed=seed, dtype=dtype)
+    views = {
+        "plain": lambda t: t,
+        "batch first": lambda t: t.transpose(0, 1),
+        "every other feature": lambda t: t[..., ::2],
+        "every other step": lambda t: t[::2],
+        "one for all time": lambda t: t.expand(T, B, n),
+        "one for all rows": lambda t: t.unsqueeze(1).expand(T, B, n),
+    }
+    return leaf, views[layout]
+
+
+def called(backend, plan, asked, dtype):
+    """`results` of a plan called as asked."""
+    T, B, seed = asked.T, asked.B, asked.seed
+    cell = Random(plan, dtype, seed)
+    leaves, xs, states = {}, [], []
+    for k, (n, layout) in enumerate(zip(plan.inputs, asked.layouts, strict=True)):
+        leaf, view = laid_out(layout, T, B, n, seed + 200 + k, dtype)
+        if asked.poison and "one" not in layout:
+            view(leaf)[torch.arange(T).unsqueeze(1) >= torch.tensor(asked.lengths, dtype=torch.long)] = math.nan
+        leaves[f"input {k}"] = leaf.requires_grad_(asked.with_gradient[k])
+        xs.append(view(leaf))
+    for k, n in enumerate(plan.states):
+        leaf = random(B, n, seed=seed + 300 + k, dtype=dtype).requires_grad_(asked.with_gradient[len(plan.inputs) + k])
+        leaves[f"state {k}"] = leaf
+        states.append(leaf)
+    options = {"reverse": asked.reverse, "lengths": None if asked.lengths is None else list(asked.lengths)}
+    if asked.resets:
+        options["resets"] = torch.rand(T, B, generator=torch.Generator().manual_seed(seed)) < 0.4
+        first = [random(B, n, seed=seed + 400 + k, dtype=dtype).requires_grad_() for k, n in enumerate(plan.states)]
+        leaves |= {f"initial {k}": t for k, t in enumerate(first)}
+        options["initial"] = tuple(first) if len(first) > 1 else first[0]
+    x = tuple(xs) if len(xs) > 1 else xs[0]
+    state = tuple(states) if len(states) > 1 else states[0]
+    if backend == "cpu":
+        assert_compiled(cell, x, state, **options)
+    return results(backend, cell, x, state, leaves=leaves, loss=asked.loss, **options)
+
+
+def well_conditioned(plan, asked, expected, loss):
+    """Whether the reference in float32 comes within `loss` of what is `expected` in float64: whether rounding errors stay small."""
+    rough = called("reference", plan, asked, torch.float32)
+    for name, value in expected.items():
+        largest = max(1.0, float(value.abs().max())) if value.numel() else 1.0
+        if not bool(((rough[name].double() - value).abs() <= loss * largest).all()):
+            return False
+    return True
+
+
+def fuzz(examples):
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    return settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=checks,
+        phases=(Phase.explicit, Phase.generate),  # no shrinking: each attempt compiles another cell
+    )  # fmt: skip
+
+
+@fuzz(60)
+@given(data=st.data())
+def test_random_cells_in_float64(data):
+    plan = data.draw(plans())
+    asked = data.draw(calls(plan))
+    expected = called("reference", plan, asked, torch.float64)
+    assume(well_conditioned(plan, asked, expected, 1e-3))
+    assert_same(called("cpu", plan, asked, torch.float64), expected, rtol=1e-10, atol=1e-12)
+
+
+@fuzz(15)
+@given(data=st.data())
+def test_random_cells_in_float32(data):
+    plan = data.draw(plans())
+    asked = data.draw(calls(plan))
+    exact = called("reference", plan, asked, torch.float64)
+    assume(well_conditioned(plan, asked, exact, 2e-6))
+    found = {name: value.double() for name, value in called("cpu", plan, asked, torch.float32).items()}
+    assert_same(found, exact, rtol=0, atol=1e-5)
