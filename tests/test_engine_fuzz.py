@@ -6,6 +6,7 @@ whether the cell was compiled: one that quietly ran on the reference would be eq
 Sizes: T time, B batch, I input, N hidden.
 """
 
+import copy
 import math
 from dataclasses import dataclass, field
 
@@ -48,14 +49,12 @@ def results(backend, cell, x, state, *, initial=None, leaves=None, loss=("output
         groups = {"input": tensors(x), "state": tensors(state), "initial": () if initial is None else tensors(initial)}
         leaves = {f"{name} {k}": t for name, group in groups.items() for k, t in enumerate(group)}
     wanted = {name: t for name, t in (leaves | dict(cell.named_parameters())).items() if t.requires_grad}
-    asked = [v for name, v in found.items() if name.split()[0] in loss and v.requires_grad]
-    gradients = ()
+    asked = [(v, k) for k, (name, v) in enumerate(found.items()) if name.split()[0] in loss and v.requires_grad]
+    gradients = [torch.zeros_like(t) for t in wanted.values()]
     if wanted and asked:
-        weights = [random(*v.shape, seed=90 + k, dtype=v.dtype) for k, v in enumerate(asked)]
-        gradients = torch.autograd.grad(
-            asked, list(wanted.values()), weights, allow_unused=True, materialize_grads=True
-        )
-    named = zip(wanted, gradients, strict=False)
+        values, weights = zip(*((v, random(*v.shape, seed=90 + k, dtype=v.dtype)) for v, k in asked), strict=True)
+        gradients = torch.autograd.grad(values, list(wanted.values()), weights, allow_unused=True, materialize_grads=True)
+    named = zip(wanted, gradients, strict=True)
     return {name: v.detach() for name, v in found.items()} | {f"gradient of {name}": g for name, g in named}
 
 
@@ -66,16 +65,18 @@ def assert_same(found, expected, rtol, atol):
         finite = value[value.isfinite()].abs()
         largest = max(1.0, float(finite.max())) if finite.numel() else 1.0
         torch.testing.assert_close(
-            found[name], value, rtol=rtol, atol=atol * largest, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}"
+            found[name].to(value),
+            value,
+            rtol=rtol,
+            atol=atol * largest,
+            equal_nan=True,
+            msg=lambda m, n=name: f"{n}: {m}",
         )
 
 
 def assert_compiled(cell, x, state, **options):
     reason = explain(cell, x, state, **options).reasons["cpu"]
     assert reason is None, reason
-
-
-TOLERANCE = {torch.float64: {"rtol": 1e-10, "atol": 1e-12}, torch.float32: {"rtol": 0.0, "atol": 1e-5}}
 
 
 # Every operation on its own
@@ -119,7 +120,7 @@ OPS = {
     "where unequal": lambda a, b, v: torch.where(a != 0, a, b),
     "where and": lambda a, b, v: torch.where((a > 0) & (b < 1), a, 2 * b),
     "where or not": lambda a, b, v: torch.where((a > 0) | ~(b < 1), a, 2 * b),
-    "where numbers": lambda a, b, v: torch.where(a > b, 1.0, -1.0) * b + torch.where(a < 0, a, 0.25),
+    "where numbers": lambda a, b, v: torch.where(a > b, 1.0, b) + torch.where(a < 0, a, 0.25),
     "masked fill": lambda a, b, v: a.masked_fill(b > 0, -2.0),
     "relu": lambda a, b, v: a.relu(),
     "leaky relu": lambda a, b, v: F.leaky_relu(a, 0.2),
@@ -196,6 +197,14 @@ POSITIVE = {
 every_op = pytest.mark.parametrize("op", OPS | POSITIVE)
 
 
+def tolerance(op, dtype):
+    if dtype == torch.float32:
+        return {"rtol": 0.0, "atol": 1e-5}
+    if op in ("hardsigmoid", "hardswish"):  # whose gradients PyTorch makes with a 1/6 of float32
+        return {"rtol": 1e-7, "atol": 1e-7}
+    return {"rtol": 1e-10, "atol": 1e-12}
+
+
 class Single(nn.Module):
     """A cell around one operation: it stands between two products, and its result goes to the output and to the state."""
 
@@ -209,14 +218,15 @@ class Single(nn.Module):
             "u": (hidden_size, input_size), "w": (hidden_size, hidden_size), "p": (hidden_size, width), "v": (hidden_size,),
         }  # fmt: skip
         for k, (name, shape) in enumerate(shapes.items()):
-            value = 0.3 * random(*shape, seed=70 + k, dtype=dtype)
-            setattr(self, name, nn.Parameter(value if name != "v" else 0.7 + value))
+            value = random(*shape, seed=70 + k, dtype=dtype)
+            scaled = 0.7 + 0.2 * value if name == "v" else 0.5 * value / math.sqrt(shape[1])
+            setattr(self, name, nn.Parameter(scaled))
 
     def forward(self, x, h):
-        a = 1.8 * torch.tanh(F.linear(x, self.u) + F.linear(h, self.w))
-        b = 1.4 + torch.sin(a) * h.cos()
+        a = 1.5 * torch.tanh(2 * F.linear(x, self.u) + F.linear(h, self.w))
+        b = 1.1 + 0.7 * torch.sin(2 * a - h)
         if self.positive:
-            a = a.abs() + 0.2
+            a = a.abs() + 0.5
         y = self.op(a, b, self.v)
         return y, torch.tanh(F.linear(y, self.p) + 0.5 * h)
 
@@ -229,8 +239,13 @@ def test_each_operation_within_a_cell(op, dtype):
     x = random(T, B, I, seed=1, dtype=dtype).requires_grad_()
     state = (0.5 * random(B, N, seed=2, dtype=dtype)).requires_grad_()
     assert_compiled(cell, x, state)
-    expected = results("reference", cell, x, state)
-    assert_same(results("cpu", cell, x, state), expected, **TOLERANCE[dtype])
+    assert_same(results("cpu", cell, x, state), in_float64(cell, x, state), **tolerance(op, dtype))
+
+
+def in_float64(cell, x, state):
+    """What the reference makes of the same numbers in float64."""
+    x, state = (t.detach().double().requires_grad_() for t in (x, state))
+    return results("reference", copy.deepcopy(cell).double(), x, state)
 
 
 class AtPoints(nn.Module):
@@ -271,22 +286,26 @@ def test_each_operation_at_its_borders(op, dtype):
     state = torch.full((4, 7), -0.0, dtype=dtype, requires_grad=True)
     assert_compiled(cell, x, state)
     expected = results("reference", cell, x, state)
-    assert_same(results("cpu", cell, x, state), expected, **TOLERANCE[dtype])
+    assert_same(results("cpu", cell, x, state), expected, **tolerance(op, dtype))
 
 
 @every_dtype
 @every_op
 def test_each_operation_lets_infinities_and_nan_through(op, dtype):
     cell = AtPoints(op, dtype)
-    x = points(EXTREMES, dtype, seed=4)
+    # PyTorch's gelu of infinity is a NaN in float32, infinity in float64
+    values = [v for v in EXTREMES if not (op == "gelu" and dtype == torch.float32 and v == math.inf)]
+    x = points(values, dtype, seed=4)
     state = torch.full((4, 7), -0.0, dtype=dtype)
     assert_compiled(cell, x, state)
     with torch.no_grad():
         expected = results("reference", cell, x, state)
         found = results("cpu", cell, x, state)
+    near = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
+    if op.startswith("product"):
+        near["atol"] *= 800  # sums of large terms
     for name, value in expected.items():
-        tolerance = {"rtol": 1e-12, "atol": 1e-13} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
-        torch.testing.assert_close(found[name], value, **tolerance, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], value, **near, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
 
 
 # Random cells
@@ -324,7 +343,7 @@ UNARY = {
     "silu": lambda a: F.silu(a),
     "softplus": lambda a: F.softplus(a),
     "hardtanh": lambda a: F.hardtanh(a),
-    "hardsigmoid": lambda a: F.hardsigmoid(a),
+    "hardsigmoid": lambda a: F.relu6(a + 3) / 6,  # PyTorch's own has the gradient of float32
     "erf": lambda a: a.erf(),
     "sin": lambda a: a.sin(),
     "cos": lambda a: a.cos(),
@@ -345,7 +364,7 @@ BINARY = {
     "gate": lambda a, b: a.sigmoid() * b.tanh(),
     "stack sum": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), 1).sum(1),
     "stack softmax": lambda a, b: torch.stack(torch.broadcast_tensors(a, b), -1).softmax(-1)[..., 0],
-    "stack attention": lambda a, b: (torch.stack([a * b, b]).softmax(0) * b).sum(0),
+    "stack attention": lambda a, b: (torch.stack(torch.broadcast_tensors(a * b, b)).softmax(0) * b).sum(0),
     "stack amax": lambda a, b: torch.stack([a * 1.5 + b, b + 0 * a]).amax(0),
 }
 REDUCE = {
@@ -605,8 +624,8 @@ LAYOUTS = (
 
 @st.composite
 def calls(draw, plan):
-    steps, batch = draw(st.integers(0, 7)), draw(st.integers(0, 5))
     pick = lambda *choices: draw(st.sampled_from(choices))  # noqa: E731
+    steps, batch = pick(7, 6, 5, 4, 3, 2, 1, 0), pick(5, 4, 3, 2, 1, 0)
     lengths = draw(st.none() | st.tuples(*[st.integers(0, steps)] * batch))
     return Asked(
         steps,

@@ -1,8 +1,9 @@
 """The cells beyond elman, gru and lstm, against NumPy written from their equations, on the plain loop and compiled.
 
-Every comparison starts from a random state with every parameter random, takes seven steps, and looks at all outputs, the
-last state, the named inner values and a derivative along a random direction of every tensor. The NumPy derivatives are
-complex steps, f'(a)·v = Im f(a + iεv) / ε, exact to rounding. Finite differences of every entry follow at a small size.
+Every comparison starts from a random state with every parameter random, takes seven steps, and looks at all outputs,
+the last state, the named inner values and a derivative along a random direction of every tensor. The NumPy
+derivatives are complex steps, f'(a)·v = Im f(a + iεv) / ε, exact to rounding. Finite differences of every entry follow
+at a small size.
 
 Sizes: T time, B batch, I input, N hidden.
 """
@@ -612,12 +613,7 @@ def test_the_weights_of_an_indrnn_on_itself_are_between_0_and_1():
 
 @pytest.mark.parametrize(
     "cls",
-    [
-        pytest.param(c, marks=pytest.mark.xfail(strict=True, reason="bias_c: zeros in a new cell, drawn by a reset"))
-        if c is LayerNormLSTM
-        else c
-        for c in NEW.values()
-    ],
+    list(NEW.values()),
     ids=NEW,
 )
 def test_reset_parameters_draws_from_what_the_cell_was_built_from(cls):

@@ -19,6 +19,8 @@ class _Normalised(Cell):
         for name, parameter in self.named_parameters():
             if name.startswith("gain"):
                 nn.init.ones_(parameter)
+            elif name == "bias_c":
+                nn.init.zeros_(parameter)
 
     @staticmethod
     def norm(x: Tensor, gain: Tensor, shift: Tensor | None) -> Tensor:

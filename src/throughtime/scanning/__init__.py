@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from throughtime.cells import State
 from throughtime.scanning.backends import Explanation, choose, explain_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
+from throughtime.scanning.checkpointing import in_pieces
 
 __all__ = ["Explanation", "Inputs", "Scanned", "explain", "initial_state", "scan"]
 
@@ -23,6 +24,7 @@ def scan(
     reverse: bool = False,
     resets: Tensor | None = None,
     record: tuple[str, ...] = (),
+    checkpoint_every: int | None = None,
     backend: str = "auto",
 ) -> Scanned:
     """Run one step of a recurrent network through time.
@@ -47,7 +49,8 @@ def scan(
         reverse: run from the last step to the first (of each sequence's real part).
         resets: bool [T, B]: put the initial state back before this step.
         record: names of inner values the cell watches, to return for every step.
-        backend: "auto" takes the best that can run this; a name ("torch", "reference") takes that one or raises.
+        checkpoint_every: keep the state of every so many steps alone and run each piece again for its gradient: less memory, more time.
+        backend: "auto" takes the best that can run this; a name ("cpu", "torch", "reference") takes that one or raises.
 
     Returns: `Scanned(outputs [T, B, N], state, records)`; records maps each name to [T, B, ...].
     Raises: ValueError or TypeError where shapes, lengths or names do not fit; RuntimeError where a named backend cannot run
@@ -56,7 +59,12 @@ def scan(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
-    return choose(call, backend).run(call)
+    run = choose(call, backend).run
+    if checkpoint_every is None or checkpoint_every >= call.steps:
+        return run(call)
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
+    return in_pieces(call, checkpoint_every, run)
 
 
 def explain(
@@ -75,8 +83,9 @@ def explain(
 
     >>> import torch, throughtime as tt
     >>> print(tt.explain(tt.cells.GRU(3, 5), torch.randn(7, 2, 3), record=("update",)))
-    runs on 'reference'
+    runs on 'cpu'
     not on 'torch': the kernel does not show inner values (update)
+    'reference' could run it too
     """
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.cpu.engine import Compiled, Given, Wanted
+from throughtime.scanning.cpu.threads import safe_after_fork
 from throughtime.scanning.evaluate import evaluate, linear, side_by_side
 from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Program
@@ -46,6 +47,7 @@ _library.define(f"scan({_GIVEN}) -> Tensor[]")
 _library.define(f"scan_backward({_GIVEN}, Tensor[] outputs, Tensor[] kept, Tensor[] gradients, bool[] present) -> Tensor[]")
 
 
+@safe_after_fork
 def _scan(
     program: int,
     wanted: int,
@@ -112,6 +114,7 @@ def _scan_fake(
     return [*outputs, *extras, *(torch.empty_like(s) for s in state), *kept]
 
 
+@safe_after_fork
 def _scan_backward(
     program: int,
     wanted: int,

@@ -12,8 +12,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 _forked = False
 _elsewhere: ThreadPoolExecutor | None = None
@@ -46,6 +49,25 @@ def _openmp() -> Callable[[int, int, int, int], None] | None:
     return None
 
 
+def safe_after_fork(function: Callable[..., _T]) -> Callable[..., _T]:
+    """`function`, in a forked child done by a thread of the child's own, which has OpenMP threads of its own.
+
+    PyTorch's own operations on large tensors still hang in the thread that forked: there, torch.set_num_threads(1) helps.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> _T:
+        if not _forked or threading.current_thread() is not threading.main_thread():
+            return function(*args)
+        global _elsewhere
+        if _elsewhere is None:
+            _elsewhere = ThreadPoolExecutor(1, "throughtime")
+        return _elsewhere.submit(torch.no_grad()(function), *args).result()
+
+    return wrapped
+
+
+@safe_after_fork
 def run(function: Callable[[int], None], address: int, block: int, threads: int) -> None:
     """Run a compiled function on an argument block, on so many threads; returns when all tasks are done.
 
@@ -53,12 +75,6 @@ def run(function: Callable[[int], None], address: int, block: int, threads: int)
     """
     if threads <= 1:
         function(block)
-        return
-    if _forked and threading.current_thread() is threading.main_thread():
-        global _elsewhere
-        if _elsewhere is None:  # a thread of the child's own has OpenMP threads of its own
-            _elsewhere = ThreadPoolExecutor(1, "throughtime")
-        _elsewhere.submit(run, function, address, block, threads).result()
         return
     openmp = _openmp()
     if openmp is not None:
