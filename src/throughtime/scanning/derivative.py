@@ -143,7 +143,16 @@ def _rules() -> dict[str, _Rule]:
 
         return extremum_
 
+    def largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
+        ones = [G.apply("select", G.apply("eq", a, y), n(G, 1), n(G, 0)) for a in args]
+        count = ones[0]
+        for one in ones[1:]:
+            count = G.apply("add", count, one)
+        share = G.apply("div", g, count)
+        return tuple(mul(G, one, share) for one in ones)
+
     return {
+        "largest": largest,
         "expand": lambda G, g, y, a: (g,),
         "add": lambda G, g, y, a, b: (g, g),
         "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
@@ -164,6 +173,7 @@ def _rules() -> dict[str, _Rule]:
         "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, n(G, 1))),),
         "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, n(G, 2))),),
         "rsqrt": lambda G, g, y, a: (mul(G, mul(G, n(G, -0.5), g), mul(G, y, mul(G, y, y))),),
+        "inverse_root": lambda G, g, y, a: (mul(G, g, mul(G, n(G, -0.5), G.apply("pow", a, n(G, -1.5)))),),
         "sin": lambda G, g, y, a: (mul(G, g, G.apply("cos", a)),),
         "cos": lambda G, g, y, a: (G.apply("neg", mul(G, g, G.apply("sin", a))),),
         "erf": lambda G, g, y, a: (

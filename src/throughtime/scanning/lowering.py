@@ -203,8 +203,8 @@ def _pow(low: Lowering, a: Any, exponent: float) -> Symbol:
         return low.value(a)
     if exponent == 0.5:
         return low.op("sqrt", a)
-    if exponent == -0.5:
-        return low.op("rsqrt", a)
+    if exponent == -0.5:  # the value of rsqrt with the gradient of a power
+        return low.op("inverse_root", a)
     if exponent == -1:
         return low.op("div", 1.0, a)
     return low.op("pow", a, float(exponent))
@@ -239,9 +239,11 @@ def _addcdiv(low: Lowering, a: Any, b: Any, c: Any, value: float = 1) -> Symbol:
 def _clamp(low: Lowering, a: Any, least: Any = None, most: Any = None) -> Symbol:
     if isinstance(least, Symbol | Constant) or isinstance(most, Symbol | Constant):
         a = low.value(a, (least, most))
-    for limit, outside in ((least, "lt"), (most, "gt")):
-        if limit is not None:  # a NaN is not outside, and stays
+    for limit, outside, inside in ((least, "lt", "ge"), (most, "gt", "le")):
+        if isinstance(limit, int | float):  # a NaN is not outside, and stays
             a = low.op("select", low.op(outside, a, limit), limit, a)
+        elif limit is not None:  # a NaN of either is the result
+            a = low.op("select", low.op("or", low.op(inside, a, limit), low.op("ne", a, a)), a, limit)
     return low.value(a)
 
 
@@ -326,8 +328,9 @@ def _hardswish(low: Lowering, a: Any) -> Symbol:
 
 @rule("log_sigmoid_forward")
 def _log_sigmoid(low: Lowering, a: Any) -> tuple[Symbol, None]:
-    least = low.op("select", low.op("gt", a, 0.0), 0.0, a)
-    return low.op("sub", least, low.op("log1p", low.op("exp", low.op("neg", low.op("abs", a))))), None
+    below = low.op("lt", a, 0.0)
+    least = low.op("select", below, a, 0.0)
+    return low.op("sub", least, low.op("log1p", low.op("exp", low.op("select", below, a, low.op("neg", a))))), None
 
 
 @rule("masked_fill.Scalar", "masked_fill.Tensor")
@@ -475,9 +478,15 @@ def _var(low: Lowering, a: Symbol, dims: Any = None, correction: float | None = 
     return _squeezed(low, _moments(low, a, dims, 1 if correction is None else correction)[1], dims, keepdim)
 
 
+def _root(low: Lowering, a: Symbol) -> Symbol:
+    """A square root whose gradient at 0 is 0, as that of a norm or of a standard deviation is in PyTorch."""
+    zero = low.op("eq", a, 0.0)
+    return low.op("select", zero, 0.0, low.op("sqrt", low.op("select", zero, 1.0, a)))
+
+
 @rule("std.correction")
 def _std(low: Lowering, a: Symbol, dims: Any = None, correction: float | None = None, keepdim: bool = False) -> Symbol:
-    return low.op("sqrt", _var(low, a, dims, correction, keepdim))
+    return _root(low, _var(low, a, dims, correction, keepdim))
 
 
 @rule("var_mean.correction")
@@ -513,7 +522,7 @@ def _rms_norm(low: Lowering, a: Symbol, shape: Sequence[int], weight: Any, eps: 
 @rule("linalg_vector_norm")
 def _norm(low: Lowering, a: Symbol, order: float = 2, dims: Any = None, keep: bool = False, dtype: Any = None) -> Symbol:
     if order == 2:
-        return low.op("sqrt", low.sum(low.op("mul", a, a), _dims(a, dims), keep))
+        return _root(low, low.sum(low.op("mul", a, a), _dims(a, dims), keep))
     if order == 1:
         return low.sum(low.op("abs", a), _dims(a, dims), keep)
     raise Unsupported(f"a norm of order {order}")
@@ -544,6 +553,7 @@ def _log_softmax(low: Lowering, a: Symbol, dim: int, half_to_float: bool = False
 @rule("logsumexp")
 def _logsumexp(low: Lowering, a: Symbol, dims: Any, keep: bool = False) -> Symbol:
     top = low.op("detach", _amax(low, a, dims, True))
+    top = low.op("select", low.op("eq", low.op("abs", top), math.inf), 0.0, top)
     total = low.op("log", low.sum(low.op("exp", low.op("sub", a, top)), _dims(a, dims), True))
     return _squeezed(low, low.op("add", total, top), _dims(a, dims), keep)
 

@@ -23,11 +23,13 @@ from typing import Any
 
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node hangs on: flags
 
-ARITHMETIC = {"add", "sub", "mul", "neg", "abs", "select", "minimum", "maximum", "sign", "detach", "expand"}  # soon done again
+ARITHMETIC = {
+    "add", "sub", "mul", "neg", "abs", "select", "minimum", "maximum", "sign", "detach", "expand", "largest",
+}  # soon done again
 COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 LOGIC = {"and", "or", "not"}
 FUNCTIONS = {
-    "div", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "sin", "cos", "erf", "tanh", "sigmoid", "pow", "floor",
+    "div", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "inverse_root", "sin", "cos", "erf", "tanh", "sigmoid", "pow", "floor",
 }  # fmt: skip
 POINTWISE = ARITHMETIC | COMPARISONS | LOGIC | FUNCTIONS
 REDUCTIONS = {"sum", "max"}

@@ -315,7 +315,7 @@ class Program:
         # an array that equals another is written once; what a product reads is best written out
         shared: dict[tuple[str, int], tuple[str, int]] = {}
         first: dict[tuple[int, ...], tuple[str, int]] = {}
-        for key in sorted(rows, key=lambda key: "dUVAI".find(key[0])):
+        for key in sorted(rows, key=lambda key: "AdUVI".find(key[0])):
             ids = tuple(map(id, rows[key]))
             if key[0] != "c":
                 if ids in first:

@@ -271,7 +271,7 @@ def reshaped(graph: Graph, symbol: Symbol, shape: Sequence[int]) -> Symbol:
     axes = "e" * max(at, 0) + ("b" if at >= 0 else "")
 
     def features(index: tuple[int, ...]) -> Row:
-        part = Symbol((1, *symbol.shape[at + 1 :]), "b" + symbol.axes[at + 1 :], symbol.rows[index])
+        part = Symbol((1, *symbol.shape[at + 1 :]), "b" + symbol.axes[at + 1 :], symbol.rows[(*index, ...)])
         return flat_row(graph, part)
 
     if not rest:
@@ -302,10 +302,13 @@ def reduced(graph: Graph, op: str, symbol: Symbol, dims: Sequence[int], keep: bo
             if not parts:
                 raise Unsupported("a sum over nothing")
             shape = (*symbol.shape[:axis], 1, *symbol.shape[axis + 1 :])
-            total = Symbol(shape, symbol.axes, parts[0])
-            for part in parts[1:]:
-                total = pointwise(graph, {"sum": "add", "max": "maximum"}[op], total, Symbol(shape, symbol.axes, part))
-            symbol = total
+            pieces = [Symbol(shape, symbol.axes, part) for part in parts]
+            if op == "max" and len(pieces) > 1:
+                symbol = pointwise(graph, "largest", *pieces)
+            else:
+                symbol = pieces[0]
+                for piece in pieces[1:]:
+                    symbol = pointwise(graph, "add", symbol, piece)
     if not keep:
         for axis in reversed(axes):
             symbol = removed(graph, symbol, axis)

@@ -147,7 +147,7 @@ class Compiled:
         passing = {key: torch.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"}
         for key, value in whole.items():
             run.places[key] = _steps(value)
-        sums = _Sums(self, given, wanted, plan, outputs, kept, passing)
+        sums = _Sums(self, given, wanted, plan, outputs, kept, passing, whole)
         current = 0  # which of the two buffers holds the gradient of the state
         for low, count, first in reversed(list(_stretches(given, length))):
             for key, space in passing.items():
@@ -162,8 +162,10 @@ class Compiled:
             sums.take(low, count)
         result = sums.finish()
         result.update({("s", k): two[current] for k, two in enumerate(carried)})
-        for (_, index), value in whole.items():
-            other = ("a", index)
+        for key in plan.widths:
+            if key[0] != "A":
+                continue
+            other, value = ("a", key[1]), whole[plan.shared.get(key, key)]
             result[other] = result[other] + value if other in result else value
         return result
 
@@ -237,18 +239,22 @@ class _Sums:
         outputs: Sequence[Tensor],
         kept: Sequence[Tensor],
         passing: dict[Array, Tensor],
+        whole: dict[Array, Tensor],
     ) -> None:
         self.compiled, self.given, self.wanted, self.plan = compiled, given, wanted, plan
-        self.outputs, self.kept, self.passing = outputs, kept, passing
+        self.outputs, self.kept, self.passing, self.whole = outputs, kept, passing, whole
         self.totals: dict[Array, Tensor] = {}
         self.result: dict[Array, Tensor] = {}
         hoisted = enumerate(compiled.program.hoisted)
         self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
         self.back = {u: _packed(given.matrices, tuple(-1 - w for w in h.weights)) for u, h in self.hoisted if ("a", h.array) in wanted}
 
-    def part(self, key: Array, rows: int) -> Tensor:
-        """What the loop has written of an array in this stretch: [rows, n]."""
-        return self.passing[self.plan.shared.get(key, key)][:rows]
+    def part(self, key: Array, low: int, count: int) -> Tensor:
+        """What the loop has written of an array in a stretch: [rows, n]."""
+        own = self.plan.shared.get(key, key)
+        if own in self.whole:
+            return self.whole[own][low : low + count].flatten(0, 1)
+        return self.passing[own][: count * self.given.batch]
 
     def add(self, key: Array, value: Tensor) -> None:
         self.totals[key] = self.totals[key] + value if key in self.totals else value
@@ -263,23 +269,23 @@ class _Sums:
     def take(self, low: int, count: int) -> None:
         """Gather from a stretch of the steps low … low + count."""
         given, plan = self.given, self.plan
-        batch, rows = given.batch, count * given.batch
+        batch = given.batch
         columns: dict[Array, Tensor] = {}
 
         def column_sums(key: Array) -> Tensor:
             own = plan.shared.get(key, key)
             if own not in columns:
-                columns[own] = self.part(key, rows).sum(0)
+                columns[own] = self.part(key, low, count).sum(0)
             return columns[own]
 
         for kind, index in plan.widths:
             if kind == "V":
                 self.add(("v", index), column_sums((kind, index)))
             elif kind == "I":
-                self.add(("i", index), self.part((kind, index), rows).view(count, batch, -1).sum(0))
+                self.add(("i", index), self.part((kind, index), low, count).view(count, batch, -1).sum(0))
         written: set[int] = set()  # arrays whose gradient has its first part
         for u, h in self.hoisted:
-            left, gradient = given.arrays[h.array][low : low + count].flatten(0, 1), self.part(("U", u), rows)
+            left, gradient = given.arrays[h.array][low : low + count].flatten(0, 1), self.part(("U", u), low, count)
             if h.bias is not None and ("v", h.bias) in self.wanted:
                 self.add(("v", h.bias), column_sums(("U", u)))
             if any(("w", w) in self.wanted for w in h.weights):
@@ -292,7 +298,7 @@ class _Sums:
                 matrices.multiply_into(into, gradient, self.back[u], more=h.array in written)
                 written.add(h.array)
         for p, left_key in enumerate(plan.lefts):
-            d = self.part(("d", p), rows)
+            d = self.part(("d", p), low, count)
             for left, right in self.lefts(left_key, d, low, count):
                 self.meet(("d", p), left, right)
 

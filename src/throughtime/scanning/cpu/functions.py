@@ -126,7 +126,12 @@ def pointwise(code: Assembly, op: str, args: list[str]) -> str:
         return code.intrinsic("fabs", args[0])
     if op in ("minimum", "maximum", "sqrt", "floor"):
         return code.intrinsic(op, *args)
-    if op == "rsqrt":
+    if op == "largest":
+        value = args[0]
+        for other in args[1:]:
+            value = code.intrinsic("maximum", value, other)
+        return value
+    if op in ("rsqrt", "inverse_root"):
         return code.binary("fdiv", code.literal(1.0), code.intrinsic("sqrt", args[0]))
     if op == "sign":
         below = code.select(code.compare("olt", args[0], code.literal(0.0)), code.literal(-1.0), code.literal(0.0))
