@@ -179,15 +179,16 @@ def test_the_reference_backend_on_the_layer_gives_the_same(kind):
 
 def test_the_backend_on_the_layer_is_the_one_that_runs(monkeypatch):
     from throughtime.scanning import native, reference
+    from throughtime.scanning.cpu import backend as compiled
 
     ran = []
-    for backend in (native, reference):
+    for backend in (compiled, native, reference):
         monkeypatch.setattr(backend, "run", lambda call, b=backend, run=backend.run: ran.append(b.name) or run(call))
     layer = tt.GRU(I, N, num_layers=2)
     layer(torch.randn(T, B, I))
     layer.backend = "reference"
     layer(torch.randn(T, B, I))
-    assert ran == ["torch", "torch", "reference", "reference"]
+    assert ran == ["cpu", "cpu", "reference", "reference"]
     layer.backend = "refrence"
     with pytest.raises(ValueError, match="did you mean 'reference'"):
         layer(torch.randn(T, B, I))
@@ -494,7 +495,7 @@ def test_lengths_give_what_packing_gives(kind, lengths, batch_first, with_hx):
         assert_same(everything(ours, x, wrap, hx, lengths=given), expected)
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
 @every_kind
 def test_what_stands_past_a_length_has_no_effect(kind, backend):
     """Through both directions of two layers, where the second sees what the first put into the padding."""

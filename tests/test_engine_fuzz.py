@@ -53,7 +53,9 @@ def results(backend, cell, x, state, *, initial=None, leaves=None, loss=("output
     gradients = [torch.zeros_like(t) for t in wanted.values()]
     if wanted and asked:
         values, weights = zip(*((v, random(*v.shape, seed=90 + k, dtype=v.dtype)) for v, k in asked), strict=True)
-        gradients = torch.autograd.grad(values, list(wanted.values()), weights, allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(
+            values, list(wanted.values()), weights, allow_unused=True, materialize_grads=True
+        )
     named = zip(wanted, gradients, strict=True)
     return {name: v.detach() for name, v in found.items()} | {f"gradient of {name}": g for name, g in named}
 

@@ -177,13 +177,14 @@ def test_every_cell_has_its_own_weights():
 
 def test_the_backend_is_handed_on(monkeypatch):
     from throughtime.scanning import native, reference
+    from throughtime.scanning.cpu import backend as compiled
 
     ran = []
-    for backend in (native, reference):
+    for backend in (compiled, native, reference):
         monkeypatch.setattr(backend, "run", lambda call, b=backend, run=backend.run: ran.append(b.name) or run(call))
     make(GRU, num_layers=2)(random(T, B, I))
     make(GRU, num_layers=2, backend="reference")(random(T, B, I))
-    assert ran == ["torch", "torch", "reference", "reference"]
+    assert ran == ["cpu", "cpu", "reference", "reference"]
     with pytest.raises(RuntimeError, match="PyTorch has no kernel for Zoneout"):
         make(GRU, zoneout=0.1, backend="torch")(random(T, B, I))
 

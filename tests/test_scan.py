@@ -39,7 +39,7 @@ every_cell = pytest.mark.parametrize("kind", CELLS)
 every_length = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 every_reset = pytest.mark.parametrize("resets", RESETS)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
-every_backend = pytest.mark.parametrize("backend", ["reference", "torch"])
+every_backend = pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
 
 
 def make(kind, dtype=torch.float64):
@@ -167,13 +167,14 @@ def test_this_comparison_sees_a_wrong_reset_and_a_wrong_length():
 @both_ways
 @every_length
 @every_cell
-def test_torch_gives_what_the_reference_gives(kind, lengths, reverse, resets):
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_each_backend_gives_what_the_reference_gives(kind, lengths, reverse, resets, backend):
     cell = make(kind)
     options = {"lengths": lengths, "reverse": reverse, "resets": make_resets(resets)}
     initial = random_state(cell, B, seed=12) if options["resets"] is not None else None
     arguments = (cell, random(T, B, I, seed=1), random_state(cell, B, seed=2), initial)
     expected = everything(on("reference"), *arguments, **options)
-    assert_same(everything(on("torch"), *arguments, **options), expected)
+    assert_same(everything(on(backend), *arguments, **options), expected)
 
 
 @both_ways
@@ -530,35 +531,53 @@ class Louder(GRU):
         return 2 * super().forward(x, h, mask)
 
 
+class Rolls(GRU):
+    """Along the features, one unit hangs on all before it: nothing the engine has."""
+
+    def forward(self, x, h, mask=None):
+        return super().forward(x, h, mask) + 0.1 * h.cumsum(-1)
+
+
 X = random(T, B, I, seed=1)
-CANNOT = {
-    "own cell": (Leaky, {}, "no kernel for Leaky"),
-    "subclass": (lambda: Louder(I, N, dtype=torch.float64), {}, "no kernel for Louder"),
-    "record": (lambda: make("GRU"), {"record": ("update", "new")}, r"inner values \(update, new\)"),
-    "hook": (lambda: hooked("GRU"), {}, "hooks"),
-    "pre-hook": (pre_hooked, {}, "hooks"),
-    "own forward": (own_forward, {}, "forward of its own"),
-    "hooked nn.GRUCell": (lambda: hooked("nn.GRUCell"), {}, "hooks"),
-}
+CANNOT = {  # build, options, the backend that runs it, why torch does not, why the compiled loop does not
+    "own cell": (Leaky, {}, "cpu", "no kernel for Leaky", None),
+    "subclass": (lambda: Louder(I, N, dtype=torch.float64), {}, "cpu", "no kernel for Louder", None),
+    "record": (lambda: make("GRU"), {"record": ("update", "new")}, "cpu", r"inner values \(update, new\)", None),
+    "an operation": (
+        lambda: Rolls(I, N, dtype=torch.float64), {}, "reference", "no kernel", r"aten.cumsum at .*test_scan.py:\d+: .*along the features"
+    ),
+    "hook": (lambda: hooked("GRU"), {}, "reference", "hooks", "hooks"),
+    "pre-hook": (pre_hooked, {}, "reference", "hooks", "hooks"),
+    "own forward": (own_forward, {}, "reference", "forward of its own", "forward of its own"),
+    "hooked nn.GRUCell": (lambda: hooked("nn.GRUCell"), {}, "reference", "hooks", "hooks"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("build", "options", "reason"), CANNOT.values(), ids=CANNOT)
-def test_what_torch_cannot_run_goes_to_the_reference_and_explain_says_why(build, options, reason):
+@pytest.mark.parametrize(("build", "options", "runs", "torch_reason", "cpu_reason"), CANNOT.values(), ids=CANNOT)
+def test_what_a_backend_cannot_run_goes_to_the_next_and_explain_says_why(
+    build, options, runs, torch_reason, cpu_reason
+):
     cell = build()
     said = explain(cell, X, **options)
-    assert said.chosen == "reference"
-    assert list(said.reasons) == ["torch", "reference"]
+    assert said.chosen == runs
+    assert list(said.reasons) == ["cpu", "torch", "reference"]
     assert said.reasons["reference"] is None
-    assert str(said).startswith("runs on 'reference'\nnot on 'torch': ")
-    with pytest.raises(RuntimeError, match=f"backend 'torch' cannot run this: .*{reason}.*; use backend='auto'"):
-        scan(cell, X, backend="torch", **options)
-    with pytest.raises(RuntimeError, match=reason):
-        explain(cell, X, backend="torch", **options)
+    assert str(said).startswith(f"runs on '{runs}'\n") and "not on 'torch': " in str(said)
+    for backend, reason in (("torch", torch_reason), ("cpu", cpu_reason)):
+        if reason is None:
+            assert said.reasons[backend] is None
+            continue
+        with pytest.raises(
+            RuntimeError, match=f"backend '{backend}' cannot run this: .*{reason}.*; use backend='auto'"
+        ):
+            scan(cell, X, backend=backend, **options)
+        with pytest.raises(RuntimeError, match=reason):
+            explain(cell, X, backend=backend, **options)
     found, expected = scan(cell, X, **options), scan(cell, X, backend="reference", **options)
-    assert torch.equal(found.outputs, expected.outputs)
+    torch.testing.assert_close(found.outputs, expected.outputs, rtol=1e-12, atol=1e-12)
 
 
-def test_several_inputs_go_to_the_reference():
+def test_several_inputs():
     class Adds(nn.Module):
         def forward(self, xs, h):
             return torch.tanh(xs[0] + xs[1][0]) + xs[1][1].unsqueeze(-1) * h
@@ -578,20 +597,21 @@ def test_several_inputs_go_to_the_reference():
 
 
 @every_cell
-def test_the_standard_cells_run_on_torch(kind):
+def test_every_backend_runs_the_standard_cells_and_auto_takes_the_compiled_loop(kind):
     cell = make(kind)
     said = explain(cell, X)
-    assert (said.chosen, said.reasons) == ("torch", {"torch": None, "reference": None})
-    assert str(said) == "runs on 'torch'\n'reference' could run it too"
-    assert torch.equal(scan(cell, X).outputs, scan(cell, X, backend="torch").outputs)
+    assert (said.chosen, said.reasons) == ("cpu", {"cpu": None, "torch": None, "reference": None})
+    assert str(said) == "runs on 'cpu'\n'torch' could run it too\n'reference' could run it too"
+    assert torch.equal(scan(cell, X).outputs, scan(cell, X, backend="cpu").outputs)
     assert explain(cell, X, backend="reference").chosen == "reference"
 
 
 def test_auto_takes_the_backend_that_explain_names(monkeypatch):
     from throughtime.scanning import native, reference
+    from throughtime.scanning.cpu import backend as compiled
 
     ran = []
-    for backend in (native, reference):
+    for backend in (compiled, native, reference):
         monkeypatch.setattr(backend, "run", lambda call, b=backend, run=backend.run: ran.append(b.name) or run(call))
     for cell, options in [(make("GRU"), {}), (make("GRU"), {"record": ("update",)}), (Leaky(), {})]:
         scan(cell, X, **options)
@@ -625,12 +645,12 @@ def test_what_is_watched_around_a_scan_is_seen():
     assert torch.equal(seen["h"], outputs[-1])
 
 
-def test_a_hook_taken_away_leaves_the_kernel():
+def test_a_hook_taken_away_leaves_the_compiled_loop():
     cell = make("GRU")
     handle = cell.register_forward_hook(lambda *_: None)
     assert explain(cell, X).chosen == "reference"
     handle.remove()
-    assert explain(cell, X).chosen == "torch"
+    assert explain(cell, X).chosen == "cpu"
 
 
 @pytest.mark.parametrize(("name", "near"), [("tosch", "torch"), ("Reference", "reference"), ("automatic", "auto")])
@@ -641,7 +661,7 @@ def test_an_unknown_backend_names_the_nearest(function, name, near):
 
 
 def test_an_unknown_backend_like_none_lists_all():
-    with pytest.raises(ValueError, match="unknown backend 'xyz'; there are: auto, reference, torch"):
+    with pytest.raises(ValueError, match="unknown backend 'xyz'; there are: auto, cpu, reference, torch"):
         scan(make("GRU"), X, backend="xyz")
 
 

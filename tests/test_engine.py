@@ -1,0 +1,510 @@
+"""The compiled engine as a part of PyTorch and of a machine: threads, forks, caches, other processors, memory, what it says of itself."""
+
+import copy
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import throughtime as tt
+from throughtime.scanning.call import make_call
+from throughtime.scanning.cpu import backend, engine, functions, matrices, operator, product, target
+from throughtime.scanning.cpu.assembly import Module
+from throughtime.scanning.cpu.loop import LoopCode
+
+T, B, I, N = 9, 5, 3, 21  # noqa: E741
+F64 = torch.float64
+CELLS = list(tt.cells.NAMED.values())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def random(*shape, seed, dtype=F64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64).to(dtype)
+
+
+def made(cls, dtype=F64, inputs=I, hidden=N):
+    torch.manual_seed(1)
+    return cls(inputs, hidden, dtype=dtype)
+
+
+def first_state(cell, batch, dtype=F64):
+    state = cell.initial_state(batch)
+    many = state if isinstance(state, tuple) else (state,)
+    drawn = tuple(random(*s.shape, seed=5 + k, dtype=dtype).requires_grad_() for k, s in enumerate(many))
+    return drawn if isinstance(state, tuple) else drawn[0]
+
+
+def call_of(cell, x, state=None, **options):
+    plain = {"initial": None, "lengths": None, "reverse": False, "resets": None, "record": ()}
+    return make_call(cell, x, state, **(plain | options))
+
+
+def everything(cell, x, state, **options):
+    """Outputs, last state, and all gradients."""
+    outputs, end, _ = tt.scan(cell, x, state, **options)
+    ends = end if isinstance(end, tuple) else (end,)
+    states = state if isinstance(state, tuple) else (state,)
+    total = outputs.sin().sum() + sum((1.3 * e).cos().sum() for e in ends)
+    return [outputs, *ends, *torch.autograd.grad(total, [x, *states, *cell.parameters()])]
+
+
+def assert_same(found, expected, tolerance=1e-11):
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+# The same numbers
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cls", CELLS)
+def test_stretches_of_any_length_give_the_same(cls, reverse, monkeypatch):
+    """What a long sequence is cut into, on a short one."""
+    cell, x = made(cls), random(T, B, I, seed=2).requires_grad_()
+    options = {"lengths": [4, 9, 0, 7, 1], "reverse": reverse}
+    plain = {"reverse": reverse}
+    state = first_state(cell, B)
+    expected = [everything(cell, x, state, backend="reference", **o) for o in (options, plain)]
+    monkeypatch.setattr(engine, "STRETCH_BYTES", 1)
+    for rows in (1, 2 * B, 4 * B + 1):
+        monkeypatch.setattr(engine, "LEAST_ROWS", rows)
+        for o, e in zip((options, plain), expected, strict=True):
+            assert_same(everything(cell, x, state, backend="cpu", **o), e)
+
+
+@pytest.mark.parametrize("every", [1, 4, 8])
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_checkpoints_change_nothing(every, name):
+    cell, x = made(tt.cells.LSTM), random(T, B, I, seed=2).requires_grad_()
+    state, resets = first_state(cell, B), torch.rand(T, B, generator=torch.Generator().manual_seed(3)) < 0.2
+    for options in ({}, {"reverse": True}, {"lengths": [9, 2, 0, 5, 9]}, {"resets": resets}):
+        expected = everything(cell, x, state, backend=name, **options)
+        assert_same(everything(cell, x, state, backend=name, checkpoint_every=every, **options), expected)
+    recorded = tt.scan(cell, x, state, record=("forget",), checkpoint_every=every).records["forget"]
+    torch.testing.assert_close(recorded, tt.scan(cell, x, state, record=("forget",)).records["forget"])
+    with pytest.raises(ValueError, match="checkpoint_every must be at least 1"):
+        tt.scan(cell, x, checkpoint_every=0)
+
+
+def test_checkpoints_keep_less(two_threads):
+    cell, x = made(tt.cells.LSTM, torch.float32, 8, 64), random(400, 4, 8, seed=1, dtype=torch.float32)
+
+    def kept(**options):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            tt.scan(cell, x, **options)
+        return sum(sizes)
+
+    assert kept(checkpoint_every=20) < kept() / 3
+
+
+def test_what_is_kept_is_what_is_said():
+    """The states, [T, B, N] each, and `kept` numbers a step and sequence: for the LSTM its four gates, for the GRU r, z, n and W_hn h."""
+    for cls, count in ((tt.cells.LSTM, 4 * N), (tt.cells.GRU, 4 * N), (tt.cells.Elman, 0)):
+        cell, x = made(cls), random(T, B, I, seed=2)
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: s.setdefault(t.data_ptr(), t.numel()) and t, lambda t: t
+        ):
+            tt.scan(cell, x.clone().requires_grad_())
+        program = backend.program_of(call_of(cell, x))
+        wanted = frozenset({("a", 0), *(("v", i) for i in range(2)), *(("w", i) for i in range(2))})
+        assert engine.Compiled(program, F64).kept(wanted) == count
+        states = sum(program.state_widths)
+        parameters = sum(p.numel() for p in cell.parameters())
+        assert sum(sizes.values()) <= T * B * (count + states + I) + parameters + B * states
+
+
+def test_the_same_call_gives_the_same_bits_on_any_number_of_threads():
+    cell, x = made(tt.cells.GRU, torch.float32, 40, 130), random(50, 23, 40, seed=1, dtype=torch.float32)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 2, 3, 2):
+            torch.set_num_threads(count)
+            found.append(tt.scan(cell, x, backend="cpu").outputs)
+        assert all(torch.equal(f, found[0]) for f in found)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_weights_that_change_between_calls():
+    cell, x = made(tt.cells.GRU), random(T, B, I, seed=2)
+    tt.scan(cell, x, backend="cpu")
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.mul_(-0.7)
+    torch.testing.assert_close(tt.scan(cell, x, backend="cpu").outputs, tt.scan(cell, x, backend="reference").outputs)
+
+
+def test_settings_that_change_between_calls():
+    """A program is kept for a cell's settings, not for the cell."""
+
+    class Leaky(tt.cells.Elman):
+        rate = 0.5
+
+        def forward(self, x, h, mask=None):
+            return self.leak * h + super().forward(x, h, mask)
+
+    cell, x = made(Leaky), random(T, B, I, seed=2)
+    for cell.leak in (0.5, 0.25):
+        found, expected = (tt.scan(cell, x, backend=b).outputs for b in ("cpu", "reference"))
+        torch.testing.assert_close(found, expected)
+
+
+def test_shared_weights():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = self.other = nn.Linear(N, N, dtype=F64)
+
+        def forward(self, x, h):
+            return torch.tanh(self.one(h) + torch.tanh(self.other(x)))
+
+    cell, x, h = Twice(), random(T, B, N, seed=2).requires_grad_(), random(B, N, seed=3).requires_grad_()
+    expected = everything(cell, x, h, backend="reference")
+    assert_same(everything(cell, x, h, backend="cpu"), expected)
+    cell.other = copy.deepcopy(cell.other)
+    with torch.no_grad():
+        cell.other.weight.neg_()
+    assert_same(everything(cell, x, h, backend="cpu"), everything(cell, x, h, backend="reference"))
+
+
+# A part of PyTorch
+
+
+@pytest.mark.parametrize("cls", [tt.cells.GRU, tt.cells.LSTM, tt.cells.LayerNormLSTM])
+@pytest.mark.parametrize("resets", [False, True])
+def test_opcheck(cls, resets):
+    cell, x = made(cls), random(4, 3, I, seed=2)
+    call = call_of(cell, x, resets=torch.rand(4, 3) < 0.5 if resets else None)
+    program, number = backend._program(call)
+    vectors, weights = program.captured.constants.evaluate(list(cell.parameters()))
+    state = first_state(cell, 3)
+    state = list(state) if isinstance(state, tuple) else [state]
+    wanted = operator.number_of(frozenset(
+        {("a", 0), *(("v", i) for i in range(len(vectors))), *(("w", i) for i in range(len(weights)))}
+    ))  # fmt: skip
+    initial = [torch.zeros_like(s) for s in state] if resets else []
+    flags = call.resets.double() if resets else None
+    arguments = (number, wanted, 4, 1, [x.requires_grad_()], [v.detach().clone().requires_grad_() for v in vectors],
+                 [w.detach().clone().requires_grad_() for w in weights], state, initial, flags, None)  # fmt: skip
+    torch.library.opcheck(operator.scan_op, arguments)
+
+
+@pytest.mark.parametrize("cls", [tt.cells.Elman, tt.cells.GRU, tt.cells.LSTM])
+def test_gradcheck(cls):
+    cell, x = made(cls, hidden=4), random(4, 3, I, seed=2).requires_grad_()
+    state = first_state(cell, 3)
+    states = state if isinstance(state, tuple) else (state,)
+
+    def run(x, *rest):
+        given = rest[: len(states)]
+        return tt.scan(
+            cell, x, given if isinstance(state, tuple) else given[0], lengths=[4, 2, 3], backend="cpu"
+        ).outputs
+
+    assert torch.autograd.gradcheck(run, (x, *states, *cell.parameters()))
+
+
+@pytest.mark.parametrize("cls", [tt.cells.GRU, tt.cells.LSTM])
+def test_second_derivatives_run_on_the_reference_and_say_so(cls):
+    cell, x, state = made(cls, hidden=4), random(4, 3, I, seed=2).requires_grad_(), None
+    resets = torch.rand(4, 3, generator=torch.Generator().manual_seed(1)) < 0.3
+    for options in ({}, {"lengths": [4, 2, 0]}, {"reverse": True}, {"resets": resets}):
+        found = []
+        for name in ("cpu", "reference"):
+            loss = tt.scan(cell, x, state, backend=name, **options).outputs.sin().sum()
+            if name == "cpu":
+                with pytest.warns(UserWarning, match="derivative of a derivative"):
+                    (g,) = torch.autograd.grad(loss, x, create_graph=True)
+            else:
+                (g,) = torch.autograd.grad(loss, x, create_graph=True)
+            found.append([g, *torch.autograd.grad(g.square().sum(), [x, *cell.parameters()], allow_unused=True)])
+        for a, b in zip(*found, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_no_grad_keeps_nothing():
+    cell, x = made(tt.cells.LSTM), random(T, B, I, seed=2)
+    with torch.no_grad():
+        found = tt.scan(cell, x, backend="cpu").outputs
+    assert not found.requires_grad
+    assert torch.equal(found, tt.scan(cell, x, backend="cpu").outputs.detach())
+
+
+# A part of a machine
+
+
+def test_several_python_threads_at_once(two_threads):
+    cells = [made(cls, torch.float32, 16, 48) for cls in (tt.cells.GRU, tt.cells.LSTM, tt.cells.PeepholeLSTM)]
+    x = random(40, 16, 16, seed=2, dtype=torch.float32).requires_grad_()
+    states = [first_state(c, 16, torch.float32) for c in cells]
+    expected = [everything(c, x, s, backend="cpu") for c, s in zip(cells, states, strict=True)]
+    wrong = []
+
+    def work(k):
+        for _ in range(15):
+            for a, b in zip(everything(cells[k % 3], x, states[k % 3], backend="cpu"), expected[k % 3], strict=True):
+                if not torch.equal(a, b):
+                    wrong.append(k)
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+def in_process(code, **environment):
+    """What a new process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_after_a_fork():
+    """The child has none of the parent's OpenMP threads."""
+    printed = in_process(
+        """
+        import os, torch, throughtime as tt
+        torch.set_num_threads(2)
+        torch.manual_seed(0)
+        cell, x = tt.cells.GRU(64, 128), torch.randn(50, 16, 64, requires_grad=True)
+        def run():
+            outputs, state, _ = tt.scan(cell, x, backend="cpu")
+            return [t.detach().numpy() for t in (outputs, *torch.autograd.grad(state.sum(), [x, *cell.parameters()]))]
+        before = run()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all((a == b).all() for a, b in zip(before, run())) else 1)
+        print(os.waitpid(child, 0)[1])
+        """
+    )
+    assert printed == "0"
+
+
+def test_the_cache_serves_the_next_process_and_survives_damage(tmp_path):
+    code = """
+        import torch, throughtime as tt
+        from throughtime.scanning.cpu import target
+        torch.manual_seed(0)
+        cell, x = tt.cells.GRU(3, 5), torch.ones(4, 2, 3)
+        outputs = tt.scan(cell, x, backend="cpu").outputs
+        outputs.sum().backward()
+        print(target.compiled, outputs.sum().item(), cell.weight_hh.grad.sum().item())
+    """
+    first = in_process(code, THROUGHTIME_CACHE=str(tmp_path)).split()
+    assert int(first[0]) > 0 and list(tmp_path.glob("*.o"))
+    assert in_process(code, THROUGHTIME_CACHE=str(tmp_path)).split() == ["0", *first[1:]]
+    for k, file in enumerate(sorted(tmp_path.glob("*.o"))):
+        data = file.read_bytes()
+        file.write_bytes([data[: len(data) // 2], b"", data[:-1] + bytes([data[-1] ^ 1])][k % 3])
+    assert in_process(code, THROUGHTIME_CACHE=str(tmp_path)).split() == first
+    assert in_process(code, THROUGHTIME_CACHE="").split() == first
+    assert not list(tmp_path.glob(".*")), "no part of a file is left"
+
+
+def test_two_processes_fill_one_cache(tmp_path):
+    code = "import torch, throughtime as tt; print(tt.scan(tt.cells.LSTM(3, 5), torch.ones(4, 2, 3), backend='cpu').outputs.shape[0])"
+    environment = {**os.environ, "THROUGHTIME_CACHE": str(tmp_path)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [p.communicate(timeout=120)[0].strip() for p in both] == ["4", "4"]
+
+
+def test_narrower_vectors_give_the_same(tmp_path):
+    """The code for AVX2, and for processors of which nothing is known, where this one can run it."""
+    code = """
+        import torch, throughtime as tt
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.float64)
+        cell, x = tt.cells.LayerNormLSTM(19, 37), torch.randn(6, 7, 19)
+        outputs = tt.scan(cell, x, lengths=[6, 2, 0, 5, 6, 3, 1], backend="cpu").outputs
+        expected = tt.scan(cell, x, lengths=[6, 2, 0, 5, 6, 3, 1], backend="reference").outputs
+        names = list(cell.parameters())
+        a, b = (torch.autograd.grad(o.sin().sum(), names) for o in (outputs, expected))
+        worst = max((p - q).abs().max().item() for p, q in zip((outputs, *a), (expected, *b)))
+        print(worst < 1e-11)
+    """
+    kinds = ["plain"]
+    if not target.host().triple.startswith("x86_64"):
+        kinds = ["neon"]
+    elif target.host().bits >= 256:
+        kinds.append("avx2")
+    for kind in kinds:
+        assert in_process(code, THROUGHTIME_VECTOR=kind, THROUGHTIME_CACHE=str(tmp_path)) == "True"
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "kind"),
+    [
+        ("x86_64-unknown-linux-gnu", "haswell", "+avx2,+fma", target.AVX2),
+        ("x86_64-unknown-linux-gnu", "skylake-avx512", "-prefer-256-bit", target.AVX512),
+        ("aarch64-unknown-linux-gnu", "neoverse-n1", "", target.NEON),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float", "double"])
+def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
+    there = target.Target(triple, cpu, features, **kind)
+    assert len(target.compile_object(product.text(there, dtype), there)) > 1000
+    for cls in (tt.cells.GRU, tt.cells.LayerNormLSTM):
+        program = backend.program_of(call_of(made(cls), random(T, B, I, seed=2)))
+        loops = [(program.forward, False), (program.backward(frozenset({("w", 1)})).loop, True)]
+        for loop, backwards in loops:
+            assert len(target.compile_object(LoopCode(program, loop, there, dtype, backwards).text(), there)) > 500
+
+
+# Its mathematics
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_functions_within_a_few_units_in_the_last_place(name):
+    lanes = target.host().lanes("float")
+    module = Module()
+
+    def body(code):
+        with code.loop("%n", step=lanes) as i:
+            value = functions.pointwise(code, name, [code.load_vector(code.at("%x", i))])
+            code.store_vector(value, code.at("%y", i))
+
+    # the argument block of a library's functions: three words
+    def entry(code):
+        x, y, n = product.fields(code, "%args", "x*", "y*", "n", first=0)
+        code.line(f"call void @inner(ptr {x}, ptr {y}, i64 {n})")
+
+    module.define("inner", "ptr %x, ptr %y, i64 %n", "float", lanes, body)
+    module.define("entry", "ptr %args", "float", lanes, entry)
+    run = target.library(f"test of {name}", module.text).function("entry")
+    x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30]
+    x = np.concatenate([x, -x[-12_000:], special]).astype(np.float32)
+    x = np.concatenate([x, np.zeros(-len(x) % lanes, np.float32)])
+    y = np.empty_like(x)
+    block = np.array([x.ctypes.data, y.ctypes.data, len(x)], dtype=np.int64)
+    run(block.ctypes.data)
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v))}[name](wide)
+        rounded = truth.astype(np.float32)
+    same = np.isfinite(rounded) & (np.abs(truth) > 1.2e-38)
+    unit = np.spacing(np.abs(rounded[same]))
+    assert np.max(np.abs(y[same] - truth[same]) / unit) < 5
+    assert np.array_equal(np.isnan(y), np.isnan(x))
+    assert np.array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
+    tiny = np.abs(truth) <= 1.2e-38
+    assert np.max(np.abs(y[tiny] - truth[tiny]), initial=0) < 1.2e-38
+    assert np.array_equal(np.signbit(y[x == 0]), np.signbit(rounded[x == 0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 3, 65), (97, 600, 130), (13, 17, 31), (100, 1, 64), (5, 1030, 9)])
+def test_products_of_any_size(sizes, dtype):
+    m, k, n = sizes
+    a, w, bias, g = (random(*s, seed=i) for i, s in enumerate([(m, k), (n, k), (n,), (m, n)]))
+    narrow = [t.to(dtype) for t in (a, w, bias, g)]
+    tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-12}
+
+    def same(found, expected):
+        torch.testing.assert_close(found.double(), expected, **tolerance)
+
+    same(matrices.multiply(narrow[0], narrow[1].t(), narrow[2]), a @ w.t() + bias)
+    same(matrices.multiply(narrow[0], narrow[1].t().contiguous()), a @ w.t())
+    same(matrices.outer(narrow[0], narrow[3]), a.t() @ g)
+
+
+# What it says
+
+
+def test_explain_names_the_operation_and_its_line():
+    class Sorts(nn.Module):
+        def forward(self, x, h):
+            return torch.sort(x + h).values
+
+    x, h = random(T, B, N, seed=1), random(B, N, seed=2)
+    said = tt.explain(Sorts(), x, h)
+    assert said.chosen == "reference"
+    line = Sorts.forward.__code__.co_firstlineno + 1
+    assert f"aten.sort at {__file__}:{line}: an operation the engine does not have" in said.reasons["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda x, h: h + 1 if h.sum() > 0 else h + x, "a number taken out of a tensor"),
+        (lambda x, h: h + x * torch.rand(1, dtype=F64), "draws numbers"),
+        (lambda x, h: h + (x - x.mean(0)), "a sum over the batch"),
+        (lambda x, h: h + (h.detach() + x).relu_() * OUTSIDE, "neither given to the cell nor an attribute"),
+        (lambda x, h: h + torch.no_grad()(torch.tanh)(x), "without gradients"),
+        (lambda x, h: h.mul_(0.5) + x, "writes over an input"),
+        (lambda x, h: torch.outer(h[0], h[1])[0] + x, "."),
+        (lambda x, h: (h.float() + x.float()).double(), "float32"),
+    ],
+)
+def test_what_cannot_be_compiled_is_said_and_runs_on_the_reference(step, reason):
+    class Odd(nn.Module):
+        def forward(self, x, h):
+            return step(x, h)
+
+    x, h = random(T, B, N, seed=1), random(B, N, seed=2)
+    said = tt.explain(Odd(), x, h)
+    assert said.chosen == "reference" and reason in said.reasons["cpu"]
+
+
+OUTSIDE = torch.ones(N, dtype=F64)
+
+
+def test_a_program_reads_as_what_left_the_loop_and_what_stayed():
+    text = str(backend.program_of(call_of(made(tt.cells.GRU), random(T, B, I, seed=2))))
+    before, after = text.split("in the loop:")
+    assert "u0 [T, B, 63] = a0 @ [W0] + v0" in before
+    assert "[s0[0:21]] @ [W1]" in after and "output 0 = state 0" in after
+
+
+def test_products_that_share_a_left_side_are_one_and_an_output_leaves_the_loop():
+    class Separate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gates = nn.ModuleList(nn.Linear(N, N, dtype=F64) for _ in range(3))
+            self.read = nn.Linear(N, 2, dtype=F64)
+
+        def forward(self, x, h):
+            a, b, c = (g(h) for g in self.gates)
+            h = torch.tanh(a) * torch.sigmoid(b) + c.tanh() + x
+            return self.read(h), h
+
+    program = backend.program_of(call_of(Separate(), random(T, B, N, seed=1), random(B, N, seed=2)))
+    assert len(program.forward.products) == 1 and program.forward.products[0].width == 3 * N
+    assert program.late and "output 0 = " in str(program) and "@" in str(program).split("after the loop:")[1]
