@@ -410,7 +410,7 @@ def test_options_come_to_the_settings(call, options, expected):
     tied=st.booleans(),
     documents=st.sampled_from(["file", "line", "paragraph"]),
     name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
-        lambda t: not t.startswith("-")
+        lambda t: not t.startswith("-") and "/" not in t  # a path ends without its last stroke
     ),
 )
 def test_printed_settings_are_read_back(tmp_path_factory, steps, hidden, dropout, clip, tied, documents, name):

@@ -1,4 +1,4 @@
-"""The compiled engine as a part of PyTorch and of a machine: threads, forks, caches, other processors, memory, what it says of itself."""
+"""The engine as a part of PyTorch and of a machine: threads, forks, caches, other processors, memory, what it says of itself."""
 
 import copy
 import os
@@ -119,10 +119,11 @@ def test_checkpoints_keep_less(two_threads):
 
 
 def test_what_is_kept_is_what_is_said():
-    """The states, [T, B, N] each, and `kept` numbers a step and sequence: for the LSTM its four gates, for the GRU r, z, n and W_hn h."""
+    """The states, [T, B, N] each, and `kept` numbers a step and sequence: the gates of the LSTM; r, z, n and W_hn h of the GRU."""
     for cls, count in ((tt.cells.LSTM, 4 * N), (tt.cells.GRU, 4 * N), (tt.cells.Elman, 0)):
         cell, x = made(cls), random(T, B, I, seed=2)
         sizes = {}
+        tt.scan(cell, x)  # the first call traces the cell, with tensors of its own
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, s=sizes: s.setdefault(t.data_ptr(), t.numel()) and t, lambda t: t
         ):
@@ -196,19 +197,19 @@ def test_shared_weights():
 @pytest.mark.parametrize("cls", [tt.cells.GRU, tt.cells.LSTM, tt.cells.LayerNormLSTM])
 @pytest.mark.parametrize("resets", [False, True])
 def test_opcheck(cls, resets):
-    cell, x = made(cls), random(4, 3, I, seed=2)
-    call = call_of(cell, x, resets=torch.rand(4, 3) < 0.5 if resets else None)
+    cell = made(cls)
+    call = call_of(cell, random(4, 3, I, seed=2), resets=torch.rand(4, 3) < 0.5 if resets else None)
     program, number = backend._program(call)
     vectors, weights = program.captured.constants.evaluate(list(cell.parameters()))
     state = first_state(cell, 3)
     state = list(state) if isinstance(state, tuple) else [state]
-    wanted = operator.number_of(frozenset(
-        {("a", 0), *(("v", i) for i in range(len(vectors))), *(("w", i) for i in range(len(weights)))}
-    ))  # fmt: skip
+    arrays = [random(4, 3, n, seed=k).requires_grad_() for k, n in enumerate(program.array_widths)]
+    given = {"a": arrays, "v": vectors, "w": weights}
+    wanted = operator.number_of(frozenset((kind, i) for kind, tensors in given.items() for i in range(len(tensors))))
     initial = [torch.zeros_like(s) for s in state] if resets else []
     flags = call.resets.double() if resets else None
-    arguments = (number, wanted, 4, 1, [x.requires_grad_()], [v.detach().clone().requires_grad_() for v in vectors],
-                 [w.detach().clone().requires_grad_() for w in weights], state, initial, flags, None)  # fmt: skip
+    leaves = [[t.detach().clone().requires_grad_() for t in tensors] for tensors in given.values()]
+    arguments = (number, wanted, 4, 1, *leaves, state, initial, flags, None)
     torch.library.opcheck(operator.scan_op, arguments)
 
 
@@ -336,7 +337,7 @@ def test_the_cache_serves_the_next_process_and_survives_damage(tmp_path):
 
 
 def test_two_processes_fill_one_cache(tmp_path):
-    code = "import torch, throughtime as tt; print(tt.scan(tt.cells.LSTM(3, 5), torch.ones(4, 2, 3), backend='cpu').outputs.shape[0])"
+    code = "import torch, throughtime as tt; print(len(tt.scan(tt.cells.LSTM(3, 5), torch.ones(4, 2, 3), backend='cpu')[0]))"
     environment = {**os.environ, "THROUGHTIME_CACHE": str(tmp_path)}
     both = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
@@ -463,12 +464,12 @@ def test_explain_names_the_operation_and_its_line():
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (lambda x, h: h + 1 if h.sum() > 0 else h + x, "a number taken out of a tensor"),
+        (lambda x, h: h + x * torch.zeros(()).add(1).item(), "."),
         (lambda x, h: h + x * torch.rand(1, dtype=F64), "draws numbers"),
         (lambda x, h: h + (x - x.mean(0)), "a sum over the batch"),
         (lambda x, h: h + (h.detach() + x).relu_() * OUTSIDE, "neither given to the cell nor an attribute"),
         (lambda x, h: h + torch.no_grad()(torch.tanh)(x), "without gradients"),
-        (lambda x, h: h.mul_(0.5) + x, "writes over an input"),
+        (lambda x, h: h.mul_(0.5) + x, "in-place operation"),
         (lambda x, h: torch.outer(h[0], h[1])[0] + x, "."),
         (lambda x, h: (h.float() + x.float()).double(), "float32"),
     ],
@@ -484,6 +485,20 @@ def test_what_cannot_be_compiled_is_said_and_runs_on_the_reference(step, reason)
 
 
 OUTSIDE = torch.ones(N, dtype=F64)
+
+
+def test_an_if_on_a_weight_is_not_baked_in():
+    class Branch(tt.cells.Elman):
+        def forward(self, x, h, mask=None):
+            new = super().forward(x, h, mask)
+            return new if self.bias_hh[0] > 0 else -new
+
+    cell, x = made(Branch), random(T, B, I, seed=1)
+    assert "a number taken out of a tensor" in tt.explain(cell, x).reasons["cpu"]
+    for value in (1.0, -1.0):
+        with torch.no_grad():
+            cell.bias_hh[0] = value
+        assert torch.equal(tt.scan(cell, x).outputs, tt.scan(cell, x, backend="reference").outputs)
 
 
 def test_a_program_reads_as_what_left_the_loop_and_what_stayed():

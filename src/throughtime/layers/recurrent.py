@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from throughtime.cells import RecurrentDropout, State, Zoneout, drop_weights, orthogonal_, set_forget_bias_
-from throughtime.scanning import Inputs, initial_state, scan
+from throughtime.cells.base import split_result
+from throughtime.scanning import Inputs, Stepper, initial_state, scan
+from throughtime.scanning.call import map_leaves
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
 
@@ -157,6 +160,38 @@ class Recurrent(nn.Module):
             last.append(tuple(ends))
         return x.transpose(0, 1) if self.batch_first else x, tuple(last)
 
+    def step(self, x: Tensor, state: Stack | None = None) -> tuple[Tensor, Stack]:
+        """One step. x: [B, I]; state: as in `forward`. Returns: (output [B, N], state after it). Gradients pass."""
+        time = 1 if self.batch_first else 0
+        output, state = self(x.unsqueeze(time), state)
+        return output.squeeze(time), state
+
+    def stepper(self, batch: int = 1, state: Stack | None = None, *, backend: str = "auto") -> Stepper:
+        """What steps `batch` streams through the stack with as little as can be between Python and the compiled code: see `Stepper`.
+
+        Raises: ValueError for a bidirectional stack, or in training with noise that is drawn at every step.
+        """
+        if self.directions == 2:
+            raise ValueError("a bidirectional stack cannot step: its backward half begins at the end of the sequence")
+        noise = [n for n in ("dropout", "recurrent_dropout", "weight_dropout", "zoneout") if getattr(self, n) > 0]
+        if self.training and noise:
+            raise ValueError(f"a stepper draws no noise ({', '.join(noise)}): call eval() first")
+        state = self.initial_state(batch) if state is None else state
+        like = next(self.parameters())
+        cells: list[nn.Module] = []
+        extra: list[Any] = []
+        width = self.input_size
+        for layer in range(self.num_layers):
+            x = like.new_zeros(1, batch, width)
+            step, given = self._with_noise(self.cells[layer], x, state[layer][0])
+            size = self._output_size(self.cells[layer])
+            if self.residual and size == width:
+                step = _Residual(step, noisy=isinstance(given, tuple))
+            cells.append(step)
+            extra.append(map_leaves(lambda leaf: leaf[0], given[1]) if isinstance(given, tuple) else None)
+            width = size
+        return Stepper(cells, [s[0] for s in state], like.new_zeros(batch, self.input_size), extra, backend)
+
     def initial_state(self, batch: int, like: Stack | None = None) -> Stack:
         """The state before the first step: the learned one, or zeros, in the shape of `like` where no cell says its own."""
         learned = iter(self.first_states)
@@ -220,6 +255,20 @@ class Recurrent(nn.Module):
         parts += ["learn_initial_state=True"] * (len(self.first_states) > 0)
         parts += [f"backend={self.backend!r}"] * (self.backend != "auto")
         return ", ".join(parts + ["bidirectional=True"] * (self.directions == 2))
+
+
+class _Residual(nn.Module):
+    """A cell whose input is added to its output; `noisy`: the input is the first of a pair."""
+
+    def __init__(self, cell: nn.Module, noisy: bool) -> None:
+        super().__init__()
+        self.cell, self.noisy = cell, noisy
+
+    def forward(self, x: Any, state: State) -> tuple[Tensor, State]:
+        output, new = split_result(self.cell(x, state), state)
+        if output is None:
+            output = new if isinstance(new, Tensor) else new[0]
+        return output + (x[0] if self.noisy else x), new
 
 
 def _mask(like: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:

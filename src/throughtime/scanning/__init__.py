@@ -10,8 +10,9 @@ from throughtime.cells import State
 from throughtime.scanning.backends import Explanation, choose, explain_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.checkpointing import in_pieces
+from throughtime.scanning.stepping import Stepper
 
-__all__ = ["Explanation", "Inputs", "Scanned", "explain", "initial_state", "scan"]
+__all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
 
 
 def scan(

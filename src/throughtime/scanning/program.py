@@ -90,7 +90,7 @@ class Program:
     """One step of a cell, ready to be compiled.
 
     Args: captured; resets: whether the initial state may be put back before a step; hoist: whether what needs no state leaves the
-        loop (a single step leaves nothing to leave).
+        loop; without, for steps that come one at a time, the loop does everything.
     """
 
     def __init__(self, captured: Captured, resets: bool, hoist: bool = True) -> None:
@@ -114,6 +114,9 @@ class Program:
                 continue
             if hoist and (node.op == "product" or any(id(a) in late for a in node.args)):
                 late.add(id(node))
+        self.apart: list[Row] = [] if hoist else outputs  # a single step writes its outputs itself, whole, as arrays "o"
+        if not hoist:
+            outputs = []
         self.extras: list[Node] = []  # nodes of the loop that are wanted outside, as arrays "o"
         self.outputs: list[tuple[str, int] | Row] = []  # ("s", k): the state itself; else nodes to work out after the loop
         whole = [graph.joined(row) for row in states]
@@ -129,12 +132,15 @@ class Program:
                     finals[id(node)] = self._outside(node, whole)
             self.outputs.append(tuple(row))
 
-        inside = [*[n for row in states for n in row], *self.extras]
+        inside = [*[n for row in [*states, *self.apart] for n in row], *self.extras]
         self.arrays: list[Node] = []  # made before the loop: leaves "a"
         self.hoisted: list[Hoisted] = []  # leaves "u"
+        if not hoist:
+            inside = substituted(graph, inside, self._unfolded(inside))
         inside = substituted(graph, inside, self._hoisted(inside))
-        count = sum(len(row) for row in states)
-        self.states: list[Row] = self._regroup(inside[:count], states)
+        count = sum(len(row) for row in [*states, *self.apart])
+        rows = self._regroup(inside[:count], [*states, *self.apart])
+        self.states, self.apart = rows[: len(states)], rows[len(states) :]
         self.extras = inside[count:]
         self.extra_widths = [n.width for n in self.extras]
         for i, out in enumerate(self.outputs):
@@ -222,19 +228,18 @@ class Program:
             new[node] = self._array(node, late=True)
         return new
 
+    def _unfolded(self, roots: Sequence[Node]) -> dict[Node, Node]:
+        """A product and a constant row in the place of each affine."""
+        graph = self.graph
+        affine = [n for n in ordered(roots) if n.op == "affine"]
+        return {n: graph.apply("add", graph.product(n.args[:-1], n.attribute, n.width), n.args[-1]) for n in affine}
+
     def _hoisted(self, roots: Sequence[Node]) -> dict[Node, Node]:
         """What needs no state, where something that does reads it: an array's leaf in its place."""
         new: dict[Node, Node] = {}
         if not self.hoist:
-            for node in ordered(roots):
-                if node.op == "affine":
-                    plain = self.graph.product(node.args[:-1], node.attribute, node.width)
-                    new[node] = self.graph.apply("add", plain, node.args[-1])
-            roots = substituted(self.graph, roots, new)
-            for node in ordered(roots):
-                if node.op == "leaf" and node.attribute[0] == "x":
-                    new[node] = self._array(node)
-            return new
+            inputs = [n for n in ordered(roots) if n.op == "leaf" and n.attribute[0] == "x"]
+            return {node: self._array(node) for node in inputs}
         for node in ordered(roots, stop=lambda n: not n.flags & STATE):
             if node.flags == INPUT:
                 new[node] = self._array(node)
@@ -272,7 +277,7 @@ class Program:
 
     def _forward_loop(self, kept: Sequence[Row] = ()) -> Loop:
         targets: list[tuple[tuple[str, int], Row]] = [(("n", k), row) for k, row in enumerate(self.states)]
-        targets += [(("o", j), (node,)) for j, node in enumerate(self.extras)]
+        targets += [(("o", j), row) for j, row in enumerate(self.apart or [(node,) for node in self.extras])]
         targets += [(("k", j), row) for j, row in enumerate(kept)]
         loop = Loop(targets)
         loop.find_products(self.graph)

@@ -97,7 +97,7 @@ class Compiled:
         for j, out in enumerate(kept):
             run.places["k", j] = _steps(out)
         program = self.program
-        packed = [_packed(given.matrices, h.weights) for h in program.hoisted]
+        packed = [packed_side_by_side(given.matrices, h.weights) for h in program.hoisted]
         length = _stretch(given, sum(h.width for h in program.hoisted), self.dtype)
         spaces = [torch.empty(length * given.batch, h.width, dtype=self.dtype) for h in program.hoisted]
         for low, count, first in _stretches(given, length):
@@ -183,7 +183,7 @@ class _Run:
         self.code, self.library = compiled.loop(loop, backward)
         batch = given.batch
         self.block = (ctypes.c_int64 * self.code.layout.size)()
-        self.packed = [_packed(given.matrices, p.weights) for p in loop.products]
+        self.packed = [packed_side_by_side(given.matrices, p.weights) for p in loop.products]
         for packed, at in zip(self.packed, self.code.layout.packed, strict=True):
             self.block[at] = packed.data_ptr()
         work = sum(p.numel() for p in self.packed) + sum(20 * width_of(row) for _, row in loop.targets)
@@ -247,7 +247,7 @@ class _Sums:
         self.result: dict[Array, Tensor] = {}
         hoisted = enumerate(compiled.program.hoisted)
         self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
-        self.back = {u: _packed(given.matrices, tuple(-1 - w for w in h.weights)) for u, h in self.hoisted if ("a", h.array) in wanted}
+        self.back = {u: packed_side_by_side(given.matrices, tuple(-1 - w for w in h.weights)) for u, h in self.hoisted if ("a", h.array) in wanted}
 
     def part(self, key: Array, low: int, count: int) -> Tensor:
         """What the loop has written of an array in a stretch: [rows, n]."""
@@ -359,7 +359,7 @@ def _from(space: Tensor, low: int, batch: int) -> list[int]:
     return [space.data_ptr() - low * batch * width * space.element_size(), batch * width, width]
 
 
-def _packed(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
+def packed_side_by_side(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
     """Matrices as the product reads them: side by side, or (negative numbers) transposed and above each other."""
     if which[0] >= 0:
         whole = weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)

@@ -292,6 +292,21 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
     module.define("outer", "ptr %args", dtype, lanes, body)
 
 
+def _chain(module: Module, dtype: str, lanes: int) -> None:
+    """Functions one after the other: how many, then for each its address and that of its argument block, whose count of tasks begins anew."""
+
+    def body(code: Assembly) -> None:
+        count = code.load("i64", "%args")
+        with code.loop(count) as i:
+            at = code.add(code.mul(i, 2), 1)
+            function = code.load("ptr", code.at("%args", at, "i64"))
+            block = code.load("ptr", code.at("%args", code.add(at, 1), "i64"))
+            code.store("i64", "0", block)
+            code.line(f"call void {function}(ptr {block})")
+
+    module.define("chain", "ptr %args", dtype, lanes, body)
+
+
 def text(target: Target, dtype: str) -> str:
     """The whole of it for one type of number."""
     module = Module()
@@ -302,6 +317,7 @@ def text(target: Target, dtype: str) -> str:
     _pack(module, target, dtype)
     _multiply(module, target, dtype)
     _outer(module, target, dtype)
+    _chain(module, dtype, target.lanes(dtype))
     return module.text()
 
 
