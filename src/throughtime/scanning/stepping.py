@@ -18,6 +18,8 @@ from throughtime.scanning.cpu.engine import Compiled, packed_side_by_side
 from throughtime.scanning.program import Program
 from throughtime.scanning.symbols import Unsupported
 
+_like = torch.empty_like
+
 
 class Stepper:
     """Steps one or many streams through a stack of cells, holding their states.
@@ -65,19 +67,18 @@ class Stepper:
 
     def __call__(self, x: Tensor) -> Tensor:
         """One step. x: [B, I], of the type the stepper was made for. Returns: the output of the last cell, [B, N], newly made."""
-        if x.shape != self.shape or x.dtype != self.dtype:
+        if x.shape != self.shape or x.dtype is not self.dtype:
             raise ValueError(f"a step takes {list(self.shape)} of {self.dtype}, got {list(x.shape)} of {x.dtype}")
         if self.backend == "reference":
             return self._plainly(x)
         if not x.is_contiguous():
             x = x.contiguous()
-        out = torch.empty(self._out_shape, dtype=self.dtype)
-        turn = self._turn
-        block, chain = self._turns[turn]
-        block[0][self._x_at[turn]] = x.data_ptr()
-        block[-1][self._out_at[turn]] = out.data_ptr()
+        out = _like(self._out)
+        first, x_at, last, out_at, chain = self._turns[self._turn]
+        first[x_at] = x.data_ptr()
+        last[out_at] = out.data_ptr()
         self._run(chain)
-        self._turn = 1 - turn
+        self._turn ^= 1
         return out
 
     @property
@@ -164,10 +165,10 @@ class Stepper:
             compiled, output = self._compile_cell(call, bounds, width)
             self._compiled.append(compiled)
             width = output
-        self._out_shape = width.shape
+        self._out = width
         chain_of = product.products(matrices.NAMES[self.dtype])
         self._run = chain_of.quick("chain")
-        self._turns: list[tuple[list[Any], int]] = []
+        self._turns: list[tuple[Any, int, Any, int, int]] = []  # a turn's first block and its input, last block and output, and the chain
         for turn in (0, 1):
             words = [len(self.cells)]
             for compiled, blocks in zip(self._compiled, self._blocks, strict=True):
@@ -175,9 +176,8 @@ class Stepper:
                 words += [library.address("loop"), ctypes.addressof(blocks.turns[turn])]
             chain = (ctypes.c_int64 * len(words))(*words)
             self._keep.append(chain)
-            self._turns.append(([b.turns[turn] for b in self._blocks], ctypes.addressof(chain)))
-        self._x_at = [self._blocks[0].x_at] * 2
-        self._out_at = [self._blocks[-1].out_at] * 2
+            one, end = self._blocks[0], self._blocks[-1]
+            self._turns.append((one.turns[turn], one.x_at, end.turns[turn], end.out_at, ctypes.addressof(chain)))
         self._turn = 0
 
     def _compile_cell(self, call: Call, bounds: Any, x: Tensor) -> tuple[Compiled, Tensor]:
