@@ -1,7 +1,7 @@
 # make demo    install, train a small network on the text every Python carries, and let it write
 # make test    install what the tests need and run them
 # make check   ruff, mypy and the import rule
-# make bench   speed, side by side with torch.nn
+# make bench   speed, side by side with torch.nn, and with JAX and onnxruntime where they are installed
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -37,7 +37,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 bench: $(VENV)/.base
-	$(BIN)/throughtime bench
+	$(BIN)/throughtime bench --save benchmarks/results
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

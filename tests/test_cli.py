@@ -324,16 +324,19 @@ def test_info(call, run, model):
     assert values["steps"] == "12"
 
 
-def test_bench(call, monkeypatch):
+def test_bench(call, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "SHAPES", ((4, 2, 3, 5),))
-    code, out, err = call("bench", "--runs", 1, "--json")
+    code, out, err = call("bench", "--runs", 1, "--json", "--save", tmp_path)
     assert code == 0
     rows = json.loads(out)["rows"]
-    assert [(r["layer"], r["what"]) for r in rows] == [
-        (layer, what) for layer in ("RNN", "GRU", "LSTM") for what in ("forward", "both")
-    ]
-    assert all(r["ours_ms"] > 0 and r["ratio"] == pytest.approx(r["torch_ms"] / r["ours_ms"]) for r in rows)
-    assert err.count("\n") == 6
+    layers = [(layer, what) for layer in ("RNN", "GRU", "LSTM") for what in ("forward", "both")]
+    cells = [(cell, "both") for cell in ("layernorm-lstm", "peephole-lstm", "own cell")]
+    assert [(r["name"], r["what"]) for r in rows] == [*layers, *cells, ("GRU step", "step")]
+    assert all(v > 0 for r in rows for k, v in r.items() if k.endswith(("_ms", "_us")))
+    assert all({"ours_ms", "torch_ms", "share"} <= set(r) for r in rows[:6])
+    assert err.count("\n") == len(rows) + 2
+    (report,) = tmp_path.glob("*.md")
+    assert "arithmetic limit" in report.read_text() and "| GRU | 4·2·3·5 | both |" in report.read_text()
 
 
 def test_demo(call, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ class IndRNN(Cell):
 
         h_t = ReLU(W_ih x_t + b_ih + u ⊙ h_{t-1})
 
-    `recurrent` is u [N], drawn from 0 to 1, so that units with a long and a short memory stand side by side. There is no `weight_hh`.
+    `recurrent` is u [N], drawn from 0 to 1, so that units with a long and a short memory stand side by side. There is no
+    `weight_hh`.
     Args: as `Cell`.
     Source: Li et al. (2018), Independently recurrent neural network, equation 4 and section 3.1.
     """

@@ -1,11 +1,16 @@
-"""bench: speed, side by side with torch.nn."""
+"""bench: speed, side by side with torch.nn, a loop in Python, JAX and onnxruntime."""
 
 from __future__ import annotations
 
+import math
+import platform
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,7 +18,7 @@ from cyclopts import Parameter
 from throughtime.cli.output import Json
 from throughtime.errors import UserError
 
-# T·B·I·H: a text model, three of growing width, pixels one by one, one long stream, a word model
+# T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
 SHAPES = (
     (100, 32, 128, 128),
     (100, 32, 256, 256),
@@ -22,55 +27,145 @@ SHAPES = (
     (1000, 1, 64, 64),
     (35, 20, 650, 650),
 )
+Row = dict[str, Any]
 
 
 def bench(
     *,
     runs: Annotated[int, Parameter(help="Timed runs of each; the median counts.")] = 7,
+    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.")] = 0,
+    save: Annotated[Path | None, Parameter(help="A folder to write CPU_DATE.md into.")] = None,
     json: Json = False,
 ) -> None:
-    """Time RNN, GRU and LSTM, forward and with all gradients, beside torch.nn's in the same process, in turn."""
+    """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn."""
     if runs < 1:
         raise UserError(f"--runs: got {runs}; at least 1")
+    if threads < 0:
+        raise UserError(f"--threads: got {threads}; at least 0")
     import json as json_module
 
     import torch
 
-    import throughtime as tt
+    from throughtime.scanning.cpu.limit import operations_per_second
 
-    rows = []
+    if threads:
+        torch.set_num_threads(threads)
     torch.manual_seed(0)
+    limit = operations_per_second(torch.get_num_threads())
+    machine = {
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gflops": round(limit / 1e9, 1),
+    }
+    print(
+        f"{machine['cpu']}, {machine['threads']} threads, arithmetic limit {machine['gflops']} GFLOP/s", file=sys.stderr
+    )
+    rows: list[Row] = []
+    for row in _rows(runs, limit):
+        rows.append(row)
+        peers = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("name", "shape", "what"))
+        print(f"{row['name']:15} {row['shape']:16} {row['what']:8} {peers}", file=sys.stderr)
+    text = _report(machine, rows)
+    if save is not None:
+        path = save / f"{re.sub(r'[^a-z0-9]+', '-', str(machine['cpu']).lower()).strip('-')}_{date.today()}.md"
+        save.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"written: {path}", file=sys.stderr)
+    print(json_module.dumps({**machine, "rows": rows}) if json else text)
+
+
+def _rows(runs: int, limit: float) -> Iterator[Row]:
+    import torch
+
+    import throughtime as tt
+    from throughtime.cli.peers import jax_jobs
+
     for shape in SHAPES:
         steps, batch, inputs, hidden = shape
-        for kind in ("RNN", "GRU", "LSTM"):
+        x = torch.randn(steps, batch, inputs, requires_grad=True)
+        for kind, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
             theirs = getattr(torch.nn, kind)(inputs, hidden)
             ours = getattr(tt, kind)(inputs, hidden)
             ours.load_state_dict(theirs.state_dict())
-            x = torch.randn(steps, batch, inputs, requires_grad=True)
+            jax = jax_jobs(kind, shape) if kind != "LSTM" else None
+            work = 2.0 * steps * batch * gates * hidden * (hidden + inputs)
             for what in ("forward", "both"):
-                mine, torchs = (_job(layer, x, what == "both") for layer in (ours, theirs))
-                a, b = _in_turn(mine, torchs, runs)
-                row = {
-                    "layer": kind,
-                    "shape": "·".join(map(str, shape)),
-                    "what": what,
-                    "ours_ms": a,
-                    "torch_ms": b,
-                    "ratio": b / a,
-                }
-                rows.append(row)
-                print(
-                    f"{kind:5} {row['shape']:16} {what:8} {a:9.2f} ms  torch.nn {b:9.2f} ms  {b / a:5.2f} ×",
-                    file=sys.stderr,
-                )
-    if json:
-        print(json_module.dumps({"threads": torch.get_num_threads(), "torch": torch.__version__, "rows": rows}))
-    else:
-        for row in rows:
-            print("\t".join(str(round(v, 3) if isinstance(v, float) else v) for v in row.values()))
+                jobs = {"ours_ms": _job(ours, x, what), "torch_ms": _job(theirs, x, what)}
+                if jax is not None:
+                    jobs["jax_ms"] = jax[what]
+                times = _in_turn(jobs, runs)
+                share = work * (3 if what == "both" else 1) / limit / (times["ours_ms"] / 1e3)
+                yield _named(kind, shape, what, times) | {"share": share}
+        for name, made in (
+            ("layernorm-lstm", tt.cells.LayerNormLSTM),
+            ("peephole-lstm", tt.cells.PeepholeLSTM),
+            ("own cell", _own_cell()),
+        ):
+            cell = made(inputs, hidden)
+            jobs = {
+                "ours_ms": _job(lambda v, c=cell: tt.scan(c, v, backend="cpu"), x, "both"),
+                "loop_ms": _job(lambda v, c=cell: tt.scan(c, v, backend="reference"), x, "both"),
+                "our_lstm_ms": _job(ours, x, "both"),
+            }
+            yield _named(name, shape, "both", _in_turn(jobs, max(1, min(runs, 3))))
+    yield _one_step()
 
 
-def _job(layer: Callable[..., Any], x: object, backward: bool) -> Callable[[], None]:
+def _own_cell() -> Any:
+    """A cell that no library has: two products in a row, a norm between them, a gate of one's own."""
+    import torch
+    import torch.nn.functional as F
+
+    from throughtime.cells import Cell
+
+    class Own(Cell):
+        gates = 2
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+            n = self.hidden_size
+            x_f, x_n = self.project_input(x)
+            seen = F.silu(F.linear(h, self.weight_hh[:n]) + x_f)
+            gate = torch.sigmoid(seen / (1 + seen.square().mean(-1, keepdim=True)).sqrt())
+            return gate * h + (1 - gate) * torch.tanh(x_n + F.linear(gate * h, self.weight_hh[n:]))
+
+    return Own
+
+
+def _one_step() -> Row:
+    """A GRU step, one stream, N = 64, called from Python, on one thread, in microseconds."""
+    import torch
+
+    import throughtime as tt
+    from throughtime.cli.peers import onnx_step
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        theirs, ours = torch.nn.GRU(64, 64), tt.GRU(64, 64)
+        ours.load_state_dict(theirs.state_dict())
+        x, h = torch.randn(1, 64), torch.zeros(1, 1, 64)
+        stepper = ours.stepper()
+
+        def theirs_step() -> None:
+            with torch.no_grad():
+                theirs(x[None], h)
+
+        jobs: dict[str, Callable[[], Any]] = {"ours_us": lambda: stepper(x), "torch_us": theirs_step}
+        onnx = onnx_step(theirs, x)
+        if onnx is not None:
+            jobs["onnxruntime_us"] = onnx
+        many = {name: (lambda job=job: [job() for _ in range(1000)]) for name, job in jobs.items()}
+        return _named("GRU step", (1, 1, 64, 64), "step", _in_turn(many, 7))  # type: ignore[arg-type]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _named(name: str, shape: tuple[int, ...], what: str, times: dict[str, float]) -> Row:
+    return {"name": name, "shape": "·".join(map(str, shape)), "what": what, **times}
+
+
+def _job(layer: Callable[..., Any], x: Any, what: str) -> Callable[[], None]:
     import torch
 
     def forward() -> None:
@@ -78,19 +173,83 @@ def _job(layer: Callable[..., Any], x: object, backward: bool) -> Callable[[], N
             layer(x)
 
     def both() -> None:
-        output, _ = layer(x)
-        output.sum().backward()
+        layer(x)[0].sum().backward()
 
-    return both if backward else forward
+    return both if what == "both" else forward
 
 
-def _in_turn(first: Callable[[], None], second: Callable[[], None], runs: int) -> tuple[float, float]:
-    """Median milliseconds of two jobs, run alternately so that both meet the same machine."""
-    times: tuple[list[float], list[float]] = ([], [])
+def _in_turn(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
+    """Median milliseconds of each job, run alternately so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
     for run in range(runs + 2):
-        for job, into in zip((first, second), times, strict=True):
+        for name, job in jobs.items():
             start = time.perf_counter()
             job()
             if run >= 2:
-                into.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _mean(values: list[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def _report(machine: Row, rows: list[Row]) -> str:
+    """The tables, as Markdown."""
+    lines = [
+        f"# {machine['cpu']}, {machine['threads']} threads",
+        "",
+        f"{date.today()}; torch {machine['torch']}; arithmetic limit {machine['gflops']} GFLOP/s, measured in the same run. "
+        "Medians, warm, in turn, in milliseconds.",
+        "",
+        "| | T·B·I·H | | ours | torch.nn | × | JAX | × | share of the limit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    layers = [r for r in rows if "torch_ms" in r]
+    for r in layers:
+        jax = f"{r['jax_ms']:.2f} | {r['jax_ms'] / r['ours_ms']:.2f}" if "jax_ms" in r else "| "
+        lines.append(
+            f"| {r['name']} | {r['shape']} | {r['what']} | {r['ours_ms']:.2f} | {r['torch_ms']:.2f} | "
+            f"{r['torch_ms'] / r['ours_ms']:.2f} | {jax} | {r['share']:.0%} |"
+        )
+    lines += ["", "| over the shapes | mean × torch.nn | least | mean × JAX | least |", "|---|---|---|---|---|"]
+    for kind in ("RNN", "GRU", "LSTM"):
+        for what in ("forward", "both"):
+            mine = [r for r in layers if (r["name"], r["what"]) == (kind, what)]
+            cells = []
+            for peer in ("torch_ms", "jax_ms"):
+                ratios = [r[peer] / r["ours_ms"] for r in mine if peer in r]
+                cells.append(f"{_mean(ratios):.2f} | {min(ratios):.2f}" if ratios else "| ")
+            lines.append(f"| {kind}, {what} | {cells[0]} | {cells[1]} |")
+    lines += [
+        "",
+        "| cell, forward and backward | T·B·I·H | ours | loop in Python | × | our LSTM | time of it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    cells_ = [r for r in rows if "loop_ms" in r]
+    for r in cells_:
+        lines.append(
+            f"| {r['name']} | {r['shape']} | {r['ours_ms']:.2f} | {r['loop_ms']:.2f} | {r['loop_ms'] / r['ours_ms']:.1f} | "
+            f"{r['our_lstm_ms']:.2f} | {r['ours_ms'] / r['our_lstm_ms']:.2f} |"
+        )
+    for r in rows:
+        if r["what"] == "step":
+            others = ", ".join(
+                f"{k.removesuffix('_us')} {v:.1f}" for k, v in r.items() if k.endswith("_us") and k != "ours_us"
+            )
+            lines += [
+                "",
+                f"One GRU step, one stream, N = 64, called from Python, one thread: {r['ours_us']:.2f} µs; {others}.",
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _cpu() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

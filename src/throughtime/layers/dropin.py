@@ -101,13 +101,15 @@ class _Layers(nn.RNNBase):
         return x.transpose(0, 1) if self.batch_first else x, ends
 
     def step(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """One step. x: [B, I]; hx: the states before it, as in `forward`. Returns: (output [B, N], states after it). Gradients pass."""
+        """One step. x: [B, I]; hx: the states before it, as in `forward`. Returns: (output [B, N], states after it).
+        Gradients pass."""
         time = 1 if self.batch_first else 0
         output, states = self(x.unsqueeze(time), hx)
         return output.squeeze(time), states
 
     def stepper(self, batch: int = 1, hx: Any = None, *, backend: str = "auto") -> Stepper:
-        """What steps `batch` streams through the layers with as little as can be between Python and the compiled code: see `Stepper`.
+        """What steps `batch` streams through the layers with as little as can be between Python and the compiled code: see
+        `Stepper`.
 
         hx: the states to begin with, as in `forward`; None: zeros.
         Raises: ValueError for a bidirectional network, which needs the whole sequence.
@@ -117,13 +119,13 @@ class _Layers(nn.RNNBase):
         weight = self.weight_ih_l0
         if hx is None:
             widths = [self.proj_size or self.hidden_size] + [self.hidden_size] * (self.mode == "LSTM")
-            zeros = [weight.new_zeros(self.num_layers, batch, n) for n in widths]
+            zeros = [weight.new_zeros(self.num_layers, batch, n) for n in widths]  # type: ignore[operator]
             hx = tuple(zeros) if self.mode == "LSTM" else zeros[0]
         cells = [self._cell(layer, 0) for layer in range(self.num_layers)]
         states: list[State] = [
             tuple(s[layer] for s in hx) if self.mode == "LSTM" else hx[layer] for layer in range(self.num_layers)
         ]
-        return Stepper(cells, states, weight.new_zeros(batch, self.input_size), backend=backend)
+        return Stepper(cells, states, weight.new_zeros(batch, self.input_size), backend=backend)  # type: ignore[operator]
 
     def _cell(self, layer: int, direction: int) -> Cell:
         """A cell over the weights of one layer in one direction."""

@@ -167,7 +167,8 @@ class Recurrent(nn.Module):
         return output.squeeze(time), state
 
     def stepper(self, batch: int = 1, state: Stack | None = None, *, backend: str = "auto") -> Stepper:
-        """What steps `batch` streams through the stack with as little as can be between Python and the compiled code: see `Stepper`.
+        """What steps `batch` streams through the stack with as little as can be between Python and the compiled code: see
+        `Stepper`.
 
         Raises: ValueError for a bidirectional stack, or in training with noise that is drawn at every step.
         """

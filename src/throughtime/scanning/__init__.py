@@ -50,7 +50,8 @@ def scan(
         reverse: run from the last step to the first (of each sequence's real part).
         resets: bool [T, B]: put the initial state back before this step.
         record: names of inner values the cell watches, to return for every step.
-        checkpoint_every: keep the state of every so many steps alone and run each piece again for its gradient: less memory, more time.
+        checkpoint_every: keep the state of every so many steps alone and run each piece again for its gradient: less
+        memory, more time.
         backend: "auto" takes the best that can run this; a name ("cpu", "torch", "reference") takes that one or raises.
 
     Returns: `Scanned(outputs [T, B, N], state, records)`; records maps each name to [T, B, ...].

@@ -1,7 +1,8 @@
 """A cell, run once on small tensors under a recorder, as a graph of nodes.
 
 The recorder sees every ATen operation beneath the cell, whoever wrote it. Operations on the cell's own tensors alone are kept to be
-done again at every call (weights change); the others are lowered to nodes. Tracing takes a millisecond or two and needs none of PyTorch's
+done again at every call (weights change); the others are lowered to nodes. Tracing takes a millisecond or two and needs
+none of PyTorch's
 compiler, so a new process is soon at work.
 """
 
@@ -62,7 +63,9 @@ class Constants:
         if key not in self._known:
             with torch.device("meta"):
                 shape = function(torch.empty(source.shape)).shape
-            self._known[key] = self.recipe(lambda values: function(values[source.index]), f"#{source.index}{text}", shape)
+            self._known[key] = self.recipe(
+                lambda values: function(values[source.index]), f"#{source.index}{text}", shape
+            )
         return self._known[key]
 
     def recipe(self, make: Callable[[list[Tensor]], Any], text: str, shape: Sequence[int]) -> Constant:
@@ -107,7 +110,7 @@ def own_tensors(cell: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lowers each operation as it happens."""
 
     @classmethod
@@ -115,7 +118,7 @@ class _Recorder(TorchDispatchMode):
         return False  # or PyTorch would import its compiler for us
 
     def __init__(self, low: Lowering, constants: Constants, known: dict[int, Any], keep: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.low, self.constants, self.known, self.keep = low, constants, known, keep
         self.first = {id(t) for t in keep}  # the cell's own tensors and the inputs
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
@@ -136,7 +139,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def record(self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        given = [a for a in _tensors((args, kwargs))]
+        given = list(_tensors((args, kwargs)))
         for tensor in given:
             if id(tensor) in self.stale:
                 raise Unsupported("it reads a tensor that was written over in place by way of a view")
@@ -180,12 +183,26 @@ class _Recorder(TorchDispatchMode):
                 raise Unsupported("a fill with a tensor")
             _check_type(dtype, self.dtype)
             return symbols.expanded(self.low.graph, self.low.number(value), list(result.shape), batch)
-        if name in ("empty", "empty_like", "new_empty", "empty_strided", "rand", "randn", "rand_like", "randn_like", "bernoulli"):
+        if name in (
+            "empty",
+            "empty_like",
+            "new_empty",
+            "empty_strided",
+            "rand",
+            "randn",
+            "rand_like",
+            "randn_like",
+            "bernoulli",
+        ):
             raise Unsupported("it draws numbers, or leaves them unset" if "empty" not in name else "numbers left unset")
         values = [self.known.get(id(t)) for t in given]
         if name == "lift_fresh" and given and id(given[0]) not in self.known:
             literal = given[0]
-            return self.constants.recipe(lambda _, v=literal: v, f"literal {literal.flatten()[:8].tolist()}", literal.shape)
+            return self.constants.recipe(
+                lambda _, v=literal: v,  # type: ignore[misc]
+                f"literal {literal.flatten()[:8].tolist()}",
+                literal.shape,  # type: ignore[misc]
+            )
         if all(isinstance(v, Constant) for v in values) and not _has(result, batch):
             if written:
                 raise Unsupported("it writes over a tensor of the cell in place")
@@ -211,9 +228,15 @@ class _Recorder(TorchDispatchMode):
                 _check_type(t.dtype, self.dtype)
         replaced = _replace((args, kwargs), self.known)
         args, kwargs = replaced
-        kwargs = {k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "device", "pin_memory", "memory_format")}
-        if rule.__code__.co_argcount > 1 and args and isinstance(args[0], Constant) and name not in ("mm", "expand", "addmm") and (
-            full in _SHAPES
+        kwargs = {
+            k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "device", "pin_memory", "memory_format")
+        }
+        if (
+            rule.__code__.co_argcount > 1
+            and args
+            and isinstance(args[0], Constant)
+            and name not in ("mm", "expand", "addmm")
+            and (full in _SHAPES)
         ):
             args = (self.low.value(args[0]), *args[1:])
         return rule(self.low, *args, **{{"self": "a"}.get(k, k): v for k, v in kwargs.items()})
@@ -232,7 +255,7 @@ class _Recorder(TorchDispatchMode):
             return self.constants.recipe(make, text, result.shape)
         whole = self.constants.recipe(make, text, ())
         return [
-            self.constants.recipe(lambda values, i=i: values[whole.index][i], f"{i} of #{whole.index}", t.shape)
+            self.constants.recipe(lambda values, i=i: values[whole.index][i], f"{i} of #{whole.index}", t.shape)  # type: ignore[misc]
             for i, t in enumerate(result)
         ]
 
@@ -415,4 +438,33 @@ def _run(cell: nn.Module, x: Any, state: Any, recorder: _Recorder, watch: bool) 
     return output, new, seen
 
 
-_PRIMES = (13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137)
+_PRIMES = (
+    13,
+    17,
+    19,
+    23,
+    29,
+    31,
+    37,
+    41,
+    43,
+    47,
+    53,
+    59,
+    61,
+    67,
+    71,
+    73,
+    79,
+    83,
+    89,
+    97,
+    101,
+    103,
+    107,
+    109,
+    113,
+    127,
+    131,
+    137,
+)

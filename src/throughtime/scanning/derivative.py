@@ -5,6 +5,7 @@ Formulas are those of PyTorch's own backward, its choices at ties and borders in
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ Pieces = list[tuple[int, Node]]  # (offset, gradient there)
 class Gradients:
     """Gradients of what a step gives, with respect to its leaves.
 
-    leaves: (kind, index) -> gradient as pieces. products: for each product of the step, its left row, the gradient of what it gave, and
+    leaves: (kind, index) -> gradient as pieces. products: for each product of the step, its left row, the gradient of what
+    it gave, and
     its weights: the gradient of the weights is the product of the two over all rows of all steps.
     """
 
@@ -84,21 +86,23 @@ class Gradients:
             for arg in node.args:
                 self._add(arg, g)
         elif node.op == "max":
-            ones = [graph.apply("select", graph.apply("eq", a, node), graph.number(1), graph.number(0)) for a in node.args]
+            ones = [
+                graph.apply("select", graph.apply("eq", a, node), graph.number(1), graph.number(0)) for a in node.args
+            ]
             share = graph.apply("div", g, graph.total("sum", tuple(ones)))
             for arg, one in zip(node.args, ones, strict=True):
                 self._add(arg, graph.apply("mul", one, share))
         elif node.op in _RULES:
-            for arg, gradient in zip(node.args, _RULES[node.op](graph, g, node, *node.args), strict=True):
+            for arg, gradient in zip(node.args, _RULES[node.op](graph, g, node, *node.args), strict=True):  # type: ignore[assignment]
                 if gradient is not None:
-                    self._add(arg, gradient)
+                    self._add(arg, gradient)  # type: ignore[arg-type]
 
 
 def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
     """Pieces at their offsets as one row: overlapping ones added, zeros where there is none."""
     cuts = sorted({0, width, *(o for o, _ in pieces), *(o + n.width for o, n in pieces)})
     row = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in itertools.pairwise(cuts):
         total = None
         for offset, node in pieces:
             if offset <= low and high <= offset + node.width:

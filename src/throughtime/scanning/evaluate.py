@@ -17,7 +17,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne, "and": torch.logical_and, "or": torch.logical_or,
     "not": torch.logical_not, "detach": torch.detach,
     "inverse_root": lambda a: a.pow(-0.5),
-    "largest": lambda *args: torch.stack(torch.broadcast_tensors(*args)).amax(0),
+    "largest": lambda *args: torch.stack(torch.broadcast_tensors(*args)).amax(0),  # type: ignore[no-untyped-call]
 }  # fmt: skip
 
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -1,6 +1,7 @@
 """What each PyTorch operation means in nodes.
 
-A rule takes the `Lowering` and the operation's arguments, tensors as `Symbol`s, and gives a `Symbol` or a tuple of them. The rules follow
+A rule takes the `Lowering` and the operation's arguments, tensors as `Symbol`s, and gives a `Symbol` or a tuple of them.
+The rules follow
 PyTorch's definitions in the corners too: what a NaN does, what the gradient is at a border (by way of which branch is chosen).
 """
 
@@ -129,11 +130,15 @@ class Lowering:
             if math.prod(bias.shape) != width:
                 raise Unsupported("a bias that is not of the width of the product")
             bias_leaf = graph.leaf("v", flat, width)
-        for needs, nodes, offset in sorted(parts, key=lambda p: p[0]):  # what needs no state first: it can take the bias
+        for needs, nodes, offset in sorted(
+            parts, key=lambda p: p[0]
+        ):  # what needs no state first: it can take the bias
             rows = width_of(nodes)
             index = weight.index
             if len(parts) > 1:
-                index = self.constants.derived(weight, f"[{offset}:{offset + rows}]", lambda w, o=offset, r=rows: w.narrow(0, o, r)).index
+                index = self.constants.derived(
+                    weight, f"[{offset}:{offset + rows}]", lambda w, o=offset, r=rows: w.narrow(0, o, r)
+                ).index
             made = graph.product(tuple(nodes), (self.constants.matrix(index),), width)
             if bias_leaf is not None:
                 if needs:
@@ -185,7 +190,7 @@ def _sub(low: Lowering, a: Any, b: Any, alpha: float = 1) -> Symbol:
 
 @rule("rsub.Scalar", "rsub.Tensor")
 def _rsub(low: Lowering, a: Any, b: Any, alpha: float = 1) -> Symbol:
-    return _sub(low, b, a, alpha)
+    return _sub(low, b, a, alpha)  # type: ignore[no-any-return]
 
 
 @rule("reciprocal")
@@ -249,12 +254,12 @@ def _clamp(low: Lowering, a: Any, least: Any = None, most: Any = None) -> Symbol
 
 @rule("clamp_min", "clamp_min.Tensor")
 def _clamp_min(low: Lowering, a: Any, least: Any) -> Symbol:
-    return _clamp(low, a, least)
+    return _clamp(low, a, least)  # type: ignore[no-any-return]
 
 
 @rule("clamp_max", "clamp_max.Tensor")
 def _clamp_max(low: Lowering, a: Any, most: Any) -> Symbol:
-    return _clamp(low, a, None, most)
+    return _clamp(low, a, None, most)  # type: ignore[no-any-return]
 
 
 @rule("hardtanh")
@@ -514,13 +519,18 @@ def _layer_norm(low: Lowering, a: Symbol, shape: Sequence[int], weight: Any, bia
 @rule("_fused_rms_norm")
 def _rms_norm(low: Lowering, a: Symbol, shape: Sequence[int], weight: Any, eps: float | None) -> Any:
     dims = list(range(len(a.shape) - len(shape), len(a.shape)))
-    rstd = low.op("rsqrt", low.op("add", low.mean(low.op("mul", a, a), dims, True), 1.1920928955078125e-07 if eps is None else eps))
+    rstd = low.op(
+        "rsqrt",
+        low.op("add", low.mean(low.op("mul", a, a), dims, True), 1.1920928955078125e-07 if eps is None else eps),
+    )
     y = low.op("mul", a, rstd)
     return (y if weight is None else low.op("mul", y, weight)), rstd
 
 
 @rule("linalg_vector_norm")
-def _norm(low: Lowering, a: Symbol, order: float = 2, dims: Any = None, keep: bool = False, dtype: Any = None) -> Symbol:
+def _norm(
+    low: Lowering, a: Symbol, order: float = 2, dims: Any = None, keep: bool = False, dtype: Any = None
+) -> Symbol:
     if order == 2:
         return _root(low, low.sum(low.op("mul", a, a), _dims(a, dims), keep))
     if order == 1:
@@ -576,7 +586,7 @@ def _cumsum(low: Lowering, a: Symbol, dim: int, dtype: Any = None) -> Symbol:
 def _mm(low: Lowering, a: Any, b: Any, bias: Constant | None = None) -> Symbol:
     if isinstance(a, Constant):  # W @ h.T is (h @ W.T).T
         turned = low.constants.derived(a, ".t", lambda w: w.t())
-        return _t(low, _mm(low, _t(low, b), turned))
+        return _t(low, _mm(low, _t(low, b), turned))  # type: ignore[no-any-return]
     if not isinstance(b, Constant):
         raise Unsupported("a product of two values that change from step to step")
     if a.axes == "be":
@@ -589,8 +599,13 @@ def _mm(low: Lowering, a: Any, b: Any, bias: Constant | None = None) -> Symbol:
 
 @rule("addmm")
 def _addmm(low: Lowering, c: Any, a: Any, b: Any, beta: float = 1, alpha: float = 1) -> Symbol:
-    if isinstance(c, Constant) and isinstance(b, Constant) and beta == alpha == 1 and c.shape in ((b.shape[1],), (1, b.shape[1])):
-        return _mm(low, a, b, c)
+    if (
+        isinstance(c, Constant)
+        and isinstance(b, Constant)
+        and beta == alpha == 1
+        and c.shape in ((b.shape[1],), (1, b.shape[1]))
+    ):
+        return _mm(low, a, b, c)  # type: ignore[no-any-return]
     made = _mm(low, a, b)
     made = made if alpha == 1 else low.op("mul", made, alpha)
     return low.op("add", made, c if beta == 1 else low.op("mul", c, beta))
@@ -600,7 +615,7 @@ def _addmm(low: Lowering, c: Any, a: Any, b: Any, beta: float = 1, alpha: float 
 def _mv(low: Lowering, a: Any, b: Any) -> Symbol:
     if not isinstance(b, Constant) or isinstance(a, Constant):
         raise Unsupported("a product of two values that change from step to step")
-    return _squeeze(low, _mm(low, a, low.constants.derived(b, ".unsqueeze(1)", lambda w: w.unsqueeze(1))), 1)
+    return _squeeze(low, _mm(low, a, low.constants.derived(b, ".unsqueeze(1)", lambda w: w.unsqueeze(1))), 1)  # type: ignore[no-any-return]
 
 
 __all__ = ["CONSTANT", "RULES", "Constant", "Lowering", "Symbol", "Unsupported"]

@@ -24,7 +24,18 @@ from typing import Any
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node hangs on: flags
 
 ARITHMETIC = {
-    "add", "sub", "mul", "neg", "abs", "select", "minimum", "maximum", "sign", "detach", "expand", "largest",
+    "add",
+    "sub",
+    "mul",
+    "neg",
+    "abs",
+    "select",
+    "minimum",
+    "maximum",
+    "sign",
+    "detach",
+    "expand",
+    "largest",
 }  # soon done again
 COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 LOGIC = {"and", "or", "not"}
@@ -157,10 +168,14 @@ class Graph:
                 if node.attribute == (kind, index, offset + last.width):
                     out[-1] = self.leaf(kind, index, last.width + node.width, offset, last.flags)
                     continue
-            if last is not None and last.op == node.op == "slice" and last.args == node.args:
-                if node.attribute == last.attribute + last.width:
-                    out[-1] = self.slice(last.args[0], last.attribute, last.width + node.width)
-                    continue
+            if (
+                last is not None
+                and last.op == node.op == "slice"
+                and last.args == node.args
+                and node.attribute == last.attribute + last.width
+            ):
+                out[-1] = self.slice(last.args[0], last.attribute, last.width + node.width)
+                continue
             out.append(node)
         return tuple(out)
 

@@ -1,11 +1,13 @@
-"""A captured step, divided: what needs no state leaves the loop, what the state does not need leaves it too, and what is left has a derivative.
+"""A captured step, divided: what needs no state leaves the loop, what the state does not need leaves it too, and what is
+left has a derivative.
 
 Leaves of the loop, by kind:
 
     a  an array made before the loop, [T, B, n]     v  a constant row [n]             s  the state before the step
     u  a product of such an array, made for a stretch of time just before the loop runs through it
     i  the initial state, r  whether to put it back (with resets)
-    n  the state after the step   k  a value kept by the forward loop    g  the gradient of an output    c  that of the state, carried
+    n  the state after the step   k  a value kept by the forward loop    g  the gradient of an output    c  that of the
+    state, carried
 
 The last row of kinds is what only the backward loop reads.
 """
@@ -72,7 +74,8 @@ class Loop:
 class Backward:
     """The backward loop and what it needs of the forward one.
 
-    kept: nodes of the forward loop to keep, as leaves `k`. lefts: for each product, what stands on its left: ("s", k) a whole state,
+    kept: nodes of the forward loop to keep, as leaves `k`. lefts: for each product, what stands on its left: ("s", k) a
+    whole state,
     ("a", i) a whole array, ("k", j) kept. The arrays it writes: "A", "U", "V", "I" for the gradients of those leaves,
     "d" for those of products. shared: an array that equals another one, which is written instead.
     """
@@ -114,11 +117,15 @@ class Program:
                 continue
             if hoist and (node.op == "product" or any(id(a) in late for a in node.args)):
                 late.add(id(node))
-        self.apart: list[Row] = [] if hoist else outputs  # a single step writes its outputs itself, whole, as arrays "o"
+        self.apart: list[Row] = (
+            [] if hoist else outputs
+        )  # a single step writes its outputs itself, whole, as arrays "o"
         if not hoist:
             outputs = []
         self.extras: list[Node] = []  # nodes of the loop that are wanted outside, as arrays "o"
-        self.outputs: list[tuple[str, int] | Row] = []  # ("s", k): the state itself; else nodes to work out after the loop
+        self.outputs: list[
+            tuple[str, int] | Row
+        ] = []  # ("s", k): the state itself; else nodes to work out after the loop
         whole = [graph.joined(row) for row in states]
         finals: dict[int, Node] = {}
         for row in outputs:
@@ -146,7 +153,11 @@ class Program:
         for i, out in enumerate(self.outputs):
             if isinstance(out[0], Node):
                 self.outputs[i] = tuple(
-                    substituted(graph, [n for n in out if isinstance(n, Node)], {**self._by_id(finals), **self._outer(out, late)})
+                    substituted(
+                        graph,
+                        [n for n in out if isinstance(n, Node)],
+                        {**self._by_id(finals), **self._outer(out, late)},
+                    )
                 )
         self.array_widths = [n.width for n in self.arrays]
         self.late = bool(late)
@@ -192,7 +203,9 @@ class Program:
                     start += node.width
         if not new:
             return nodes
-        return self._joined_products(substituted(graph, nodes, new)) if len(groups) > 1 else substituted(graph, nodes, new)
+        return (
+            self._joined_products(substituted(graph, nodes, new)) if len(groups) > 1 else substituted(graph, nodes, new)
+        )
 
     def _outside(self, node: Node, states: list[Row]) -> Node:
         """A leaf for a value of the loop that is wanted after it."""
@@ -211,7 +224,12 @@ class Program:
         return leaf
 
     def _by_id(self, finals: dict[int, Node]) -> dict[Node, Node]:
-        found = {id(n): n for out in self.outputs if not isinstance(out[0], str) for n in ordered(n for n in out if isinstance(n, Node))}
+        found = {
+            id(n): n
+            for out in self.outputs
+            if not isinstance(out[0], str)
+            for n in ordered(n for n in out if isinstance(n, Node))
+        }
         new = {}
         for key, leaf in finals.items():
             if key in found:
@@ -246,7 +264,8 @@ class Program:
         return new
 
     def _array(self, node: Node, late: bool = False) -> Node:
-        """A leaf for what is made before the loop; a product of an array is made a stretch at a time, unless it is wanted after the loop."""
+        """A leaf for what is made before the loop; a product of an array is made a stretch at a time, unless it is wanted
+        after the loop."""
         graph = self.graph
         if node.op == "slice":
             base, offset = node.args[0], node.attribute
@@ -288,7 +307,8 @@ class Program:
         return self._forward_loop(backward.kept_rows)
 
     def backward(self, wanted: frozenset[tuple[str, int]]) -> Backward:
-        """The backward loop that gives the gradients `wanted`: ("a", i), ("v", i), ("i", k), ("w", matrix); those of the state always.
+        """The backward loop that gives the gradients `wanted`: ("a", i), ("v", i), ("i", k), ("w", matrix); those of the
+        state always.
 
         Those of arrays, constant rows and matrices that only hoisted products read follow from the products' own, "U".
         """
@@ -307,7 +327,11 @@ class Program:
             rows["c", k] = found.row("s", k, width)
             if self.resets and ("i", k) in wanted:
                 rows["I", k] = found.row("i", k, width)
-        sizes: dict[str, Any] = {"a": self.array_widths, "v": self._vector_widths(), "u": [h.width for h in self.hoisted]}
+        sizes: dict[str, Any] = {
+            "a": self.array_widths,
+            "v": self._vector_widths(),
+            "u": [h.width for h in self.hoisted],
+        }
         for kind in ("a", "v", "u"):
             for (leaf_kind, index), _ in list(found.leaves.items()):
                 if leaf_kind == kind and ((kind, index) in wanted or (kind == "u" and self._wants(index, wanted))):
@@ -343,7 +367,13 @@ class Program:
         for left, _, _ in products:
             lefts.append(self._left(left, kept_rows))
         return Backward(
-            loop, kept, kept_rows, lefts, [p[2] for p in products], shared, {key: width_of(row) for key, row in rows.items()}
+            loop,
+            kept,
+            kept_rows,
+            lefts,
+            [p[2] for p in products],
+            shared,
+            {key: width_of(row) for key, row in rows.items()},
         )
 
     def _wants(self, index: int, wanted: frozenset[tuple[str, int]]) -> bool:
@@ -427,7 +457,9 @@ class Program:
             lines.append(f"    a{i} [T, B, {node.width}] = {_phrase(node)}")
         for i, h in enumerate(self.hoisted):
             weights = ", ".join(f"W{w}" for w in h.weights)
-            lines.append(f"    u{i} [T, B, {h.width}] = a{h.array} @ [{weights}]" + ("" if h.bias is None else f" + v{h.bias}"))
+            lines.append(
+                f"    u{i} [T, B, {h.width}] = a{h.array} @ [{weights}]" + ("" if h.bias is None else f" + v{h.bias}")
+            )
         lines.append("in the loop:")
         lines += ["    " + line for line in describe(self.forward.targets)]
         lines.append("after the loop:")
@@ -442,13 +474,15 @@ class Program:
 def describe(targets: Sequence[tuple[tuple[str, int], Row]]) -> list[str]:
     """A loop as lines of equations; equal loops give equal lines."""
     names: dict[int, str] = {}
-    lines = []
+    lines = []  # type: ignore[var-annotated]
     for node in ordered([n for _, row in targets for n in row]):
         if node.op == "leaf":
             kind, index, offset = node.attribute
             names[id(node)] = f"{kind}{index}" + (f"[{offset}:{offset + node.width}]")
         elif node.op == "number":
-            names[id(node)] = f"{node.attribute[0]:g}" if float(f"{node.attribute[0]:g}") == node.attribute[0] else node.attribute[1]
+            names[id(node)] = (
+                f"{node.attribute[0]:g}" if float(f"{node.attribute[0]:g}") == node.attribute[0] else node.attribute[1]
+            )
         else:
             names[id(node)] = f"t{len(lines)}"
             lines.append(f"t{len(lines)} [{node.width}] = {_expression(node, names)}")
@@ -457,7 +491,18 @@ def describe(targets: Sequence[tuple[tuple[str, int], Row]]) -> list[str]:
     return lines
 
 
-_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_SIGNS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+}
 
 
 def _expression(node: Node, names: dict[int, str]) -> str:

@@ -29,10 +29,12 @@ class Stepper:
     >>> stepper(torch.randn(1, 3)).shape
     torch.Size([1, 5])
 
-    Made by `stepper` of a layer. The weights are those of when it was made, or of the last `refresh`. No gradients pass through it. One Python
+    Made by `stepper` of a layer. The weights are those of when it was made, or of the last `refresh`. No gradients pass
+    through it. One Python
     thread at a time may use it.
 
-    Args: cells: the stack, each fed the output of the one before. states: of each, [B, ...]; x: what a step is given, [B, I]; extra: for each
+    Args: cells: the stack, each fed the output of the one before. states: of each, [B, ...]; x: what a step is given, [B,
+    I]; extra: for each
         cell, what it is given beside its input (the noise of a wrapper), or None; backend: "auto", "cpu" or "reference".
     Raises: RuntimeError where the named backend cannot run a cell, saying why.
     """
@@ -88,7 +90,9 @@ class Stepper:
             return [map_states(torch.clone, s) for s in self._states]
         now = [[pair[self._turn].clone() for pair in pairs] for pairs in self._buffers]
         return [
-            tuple(t.view_as(f) for t, f in zip(tensors, first, strict=True)) if isinstance(first, tuple) else tensors[0].view_as(first)
+            tuple(t.view_as(f) for t, f in zip(tensors, first, strict=True))
+            if isinstance(first, tuple)
+            else tensors[0].view_as(first)
             for tensors, first in zip(now, self._first, strict=True)
         ]
 
@@ -155,7 +159,11 @@ class Stepper:
         bounds = (ctypes.c_int64 * 2)(0, batch)
         self._keep.append(bounds)
         for cell, first, extra in zip(self.cells, self._first, self.extra, strict=True):
-            given = width.unsqueeze(0) if extra is None else (width.unsqueeze(0), map_leaves(lambda t: t.unsqueeze(0), extra))
+            given = (
+                width.unsqueeze(0)
+                if extra is None
+                else (width.unsqueeze(0), map_leaves(lambda t: t.unsqueeze(0), extra))
+            )
             call = make_call(
                 cell, given, first, initial=first, lengths=None, reverse=False, resets=None, record=()
             )  # fmt: skip
@@ -168,7 +176,9 @@ class Stepper:
         self._out = width
         chain_of = product.products(matrices.NAMES[self.dtype])
         self._run = chain_of.quick("chain")
-        self._turns: list[tuple[Any, int, Any, int, int]] = []  # a turn's first block and its input, last block and output, and the chain
+        self._turns: list[
+            tuple[Any, int, Any, int, int]
+        ] = []  # a turn's first block and its input, last block and output, and the chain
         for turn in (0, 1):
             words = [len(self.cells)]
             for compiled, blocks in zip(self._compiled, self._blocks, strict=True):

@@ -7,6 +7,7 @@ stacking and reshaping cost nothing: they only choose among nodes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,10 @@ def explode(graph: Graph, symbol: Symbol) -> Symbol:
 def pointwise(graph: Graph, op: str, *symbols: Symbol) -> Symbol:
     """A pointwise op over broadcast tensors."""
     dims = max(len(s.shape) for s in symbols)
-    padded = [Symbol((1,) * (dims - len(s.shape)) + s.shape, "e" * (dims - len(s.shape)) + s.axes, _padded(s, dims)) for s in symbols]
+    padded = [
+        Symbol((1,) * (dims - len(s.shape)) + s.shape, "e" * (dims - len(s.shape)) + s.axes, _padded(s, dims))
+        for s in symbols
+    ]
     for axis in range(dims):  # an axis that lies along the row in one and not in the other is written out
         kinds = {s.axes[axis] for s in padded if s.shape[axis] != 1}
         if len(kinds) > 1:
@@ -100,15 +104,11 @@ def pointwise(graph: Graph, op: str, *symbols: Symbol) -> Symbol:
 
     def row_of(symbol: Symbol, index: tuple[int, ...]) -> Row:
         at = dict(zip(extras, index, strict=True))
-        own = tuple(
-            0 if symbol.shape[axis] == 1 else at[axis] for axis in range(dims) if symbol.axes[axis] == "e"
-        )
+        own = tuple(0 if symbol.shape[axis] == 1 else at[axis] for axis in range(dims) if symbol.axes[axis] == "e")
         row: Row = symbol.rows[own]
         return row
 
-    made = array_of(
-        [shape[a] for a in extras], lambda i: over_pieces(graph, op, [row_of(s, i) for s in padded], width)
-    )
+    made = array_of([shape[a] for a in extras], lambda i: over_pieces(graph, op, [row_of(s, i) for s in padded], width))
     return Symbol(shape, axes, made)
 
 
@@ -128,7 +128,7 @@ def over_pieces(graph: Graph, op: str, rows: Sequence[Row], width: int) -> Row:
             cuts.add(start)
     borders = sorted(cuts)
     out = []
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in itertools.pairwise(borders):
         args = [row[0] if width_of(row) == 1 and width != 1 else graph.piece(row, low, high - low)[0] for row in rows]
         if op == "pass":
             out.append(graph.expand(args[0], high - low))
@@ -265,7 +265,7 @@ def reshaped(graph: Graph, symbol: Symbol, shape: Sequence[int]) -> Symbol:
     if tuple(shape[: at + 1]) != symbol.shape[: at + 1]:
         raise Unsupported(f"a reshape of {list(symbol.shape)} to {list(shape)}, which mixes the batch with other axes")
     rest = tuple(shape[at + 1 :])
-    lead = symbol.shape[:max(at, 0)]
+    lead = symbol.shape[: max(at, 0)]
     if "l" in symbol.axes[: max(at, 0)]:
         symbol = explode(graph, symbol)
     axes = "e" * max(at, 0) + ("b" if at >= 0 else "")

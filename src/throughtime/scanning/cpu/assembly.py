@@ -10,7 +10,8 @@ from contextlib import contextmanager
 class Assembly:
     """The body of one function.
 
-    Values are names (`%5`) or literals, as strings; the caller knows their types. Variables that change live in stack slots, which LLVM turns
+    Values are names (`%5`) or literals, as strings; the caller knows their types. Variables that change live in stack
+    slots, which LLVM turns
     into registers.
     """
 
@@ -75,7 +76,9 @@ class Assembly:
         return self.let(f"load {type_}, ptr {pointer}, align {align or (8 if type_ in ('i64', 'ptr') else self.bytes)}")
 
     def store(self, type_: str, value: str, pointer: str, align: int = 0) -> None:
-        self.line(f"store {type_} {value}, ptr {pointer}, align {align or (8 if type_ in ('i64', 'ptr') else self.bytes)}")
+        self.line(
+            f"store {type_} {value}, ptr {pointer}, align {align or (8 if type_ in ('i64', 'ptr') else self.bytes)}"
+        )
 
     def at(self, pointer: str, index: str | int, type_: str = "") -> str:
         """The address of entry `index`, of numbers unless another type is named."""
@@ -113,7 +116,9 @@ class Assembly:
     def splat(self, value: str) -> str:
         """A number in every lane."""
         one = self.let(f"insertelement {self.vector} poison, {self.dtype} {value}, i64 0")
-        return self.let(f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer")
+        return self.let(
+            f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer"
+        )
 
     def literal(self, value: float) -> str:
         """A constant in every lane."""

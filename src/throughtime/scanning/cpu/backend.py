@@ -127,7 +127,12 @@ def _plain(value: Any) -> Any:
         return tuple((k, _plain(v)) for k, v in value.items())
     if isinstance(value, set | frozenset):
         return frozenset(map(_plain, value))
-    if callable(value) and not isinstance(value, nn.Module) and hasattr(value, "__code__") and value.__closure__ is None:
+    if (
+        callable(value)
+        and not isinstance(value, nn.Module)
+        and hasattr(value, "__code__")
+        and value.__closure__ is None
+    ):
         return value
     if callable(value) and isinstance(value, type(torch.tanh)):
         return value
@@ -158,7 +163,7 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [R, K] @ weight [K, N] (+ bias)."""
-    made: Tensor = _Linear.apply(x, weight, bias)
+    made: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -200,7 +205,9 @@ def run(call: Call) -> Scanned:
     made = [next(values).expand(steps * batch, n.width).view(steps, batch, n.width) if a is None else a
             for n, a in zip(program.arrays, arrays, strict=True)]  # fmt: skip
     products = {h.array for h in program.hoisted}  # whose steps and rows must lie evenly
-    made = [a.contiguous() if i in products or (a.stride(-1) != 1 and a.shape[-1] != 1) else a for i, a in enumerate(made)]
+    made = [
+        a.contiguous() if i in products or (a.stride(-1) != 1 and a.shape[-1] != 1) else a for i, a in enumerate(made)
+    ]
     loop_vectors = [v.contiguous() for v in vectors]
 
     wanted = -1
@@ -260,5 +267,3 @@ def _zero_past(value: Tensor, lengths: Tensor) -> Tensor:
 
 def _tensors(state: State) -> Sequence[Tensor]:
     return state if isinstance(state, tuple) else (state,)
-
-

@@ -1,9 +1,11 @@
 """A program at work: its loops compiled when they are first needed, and run on tensors, a stretch of time at a time.
 
-A stretch is as many steps as keep what lies between its parts (hoisted products, gradients that wait for the product with what they meet) in
+A stretch is as many steps as keep what lies between its parts (hoisted products, gradients that wait for the product with
+what they meet) in
 cache: those arrays are used again for the next stretch, never made whole.
 
-What is kept for the backward: the states, [T, B, N] for each tensor of the state, and `Compiled.kept` numbers a step and sequence beside them
+What is kept for the backward: the states, [T, B, N] for each tensor of the state, and `Compiled.kept` numbers a step and
+sequence beside them
 (none where nothing needs a gradient). The rest is a few megabytes whatever T is.
 """
 
@@ -34,7 +36,8 @@ LEAST_ROWS = 256  # of a stretch, so that its products are worth their start
 
 @dataclass
 class Given:
-    """What a scan's loop reads: arrays [T, B, n] (rows dense), constant rows [n], matrices [K, n], states [B, n]; resets [T, B] as 0 and 1,
+    """What a scan's loop reads: arrays [T, B, n] (rows dense), constant rows [n], matrices [K, n], states [B, n]; resets
+    [T, B] as 0 and 1,
     with the initial state they put back; lengths [B], falling; step: 1, or -1 to run from the last step to the first."""
 
     steps: int
@@ -144,7 +147,9 @@ class Compiled:
         passing_width = sum(plan.widths[key] for key in keys if key[0] != "A")
         length = _stretch(given, passing_width, self.dtype)
         whole = {key: self._fresh(given, plan.widths[key]) for key in keys if key[0] == "A"}
-        passing = {key: torch.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"}
+        passing = {
+            key: torch.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"
+        }
         for key, value in whole.items():
             run.places[key] = _steps(value)
         sums = _Sums(self, given, wanted, plan, outputs, kept, passing, whole)
@@ -154,9 +159,16 @@ class Compiled:
                 run.places[key] = _from(space, low, batch)
                 if given.lengths is not None:
                     space[: count * batch].zero_()
-            even = current if count % 2 == 0 else 1 - current  # the loop reads number `count` % 2 first and ends in number 0
+            even = (
+                current if count % 2 == 0 else 1 - current
+            )  # the loop reads number `count` % 2 first and ends in number 0
             for k, two in enumerate(carried):
-                run.places["c", k] = run.places["C", k] = [two[even].data_ptr(), 0, two.shape[2], two[1 - even].data_ptr()]
+                run.places["c", k] = run.places["C", k] = [
+                    two[even].data_ptr(),
+                    0,
+                    two.shape[2],
+                    two[1 - even].data_ptr(),
+                ]
             run.go(first, count)
             current = even
             sums.take(low, count)
@@ -222,12 +234,13 @@ class _Run:
         block[0], block[2], block[3] = 0, count, t
         for array, at in self.code.layout.words.items():
             words = self.places[array]
-            block[at : at + len(words)] = words
+            block[at : at + len(words)] = words  # type: ignore[assignment]
         threads.run(self.function, self.address, ctypes.addressof(block), self.threads)
 
 
 class _Sums:
-    """The gradients that are sums over all steps, gathered from stretch to stretch: of matrices, constant rows and initial states. And those of
+    """The gradients that are sums over all steps, gathered from stretch to stretch: of matrices, constant rows and initial
+    states. And those of
     the arrays that hoisted products were made of."""
 
     def __init__(
@@ -247,7 +260,11 @@ class _Sums:
         self.result: dict[Array, Tensor] = {}
         hoisted = enumerate(compiled.program.hoisted)
         self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
-        self.back = {u: packed_side_by_side(given.matrices, tuple(-1 - w for w in h.weights)) for u, h in self.hoisted if ("a", h.array) in wanted}
+        self.back = {
+            u: packed_side_by_side(given.matrices, tuple(-1 - w for w in h.weights))
+            for u, h in self.hoisted
+            if ("a", h.array) in wanted
+        }
 
     def part(self, key: Array, low: int, count: int) -> Tensor:
         """What the loop has written of an array in a stretch: [rows, n]."""

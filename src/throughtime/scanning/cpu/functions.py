@@ -1,6 +1,7 @@
 """exp, tanh, sigmoid and the rest, on vectors.
 
-For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by lane. Each is right at
+For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by
+lane. Each is right at
 0, at infinities and for NaN. How far they are from the truth is measured in the tests.
 """
 
@@ -16,7 +17,8 @@ def exp(code: Assembly, x: str) -> str:
 
         x = n ln 2 + r,   |r| <= ln 2 / 2,   e^x = 2^n e^r
 
-    e^r by a polynomial of degree 6 (Taylor, its last terms fitted by the bound of the rest: under 1 ulp with the rounding of the sums).
+    e^r by a polynomial of degree 6 (Taylor, its last terms fitted by the bound of the rest: under 1 ulp with the rounding
+    of the sums).
     Source: range reduction in two parts after Cody, Waite (1980), chapter 6.
     """
     if code.dtype == "double":
@@ -102,7 +104,9 @@ def by_lane(code: Assembly, name: str, *args: str) -> str:
         inner.line(f"ret {vector} {result}")
 
     signature = ", ".join(f"{vector} %a{j}" for j in range(len(args)))
-    code.module.define(helper, signature, dtype, code.lanes, body, returns=vector, kind="internal ", attributes="noinline nounwind")
+    code.module.define(
+        helper, signature, dtype, code.lanes, body, returns=vector, kind="internal ", attributes="noinline nounwind"
+    )
     return code.let(f"call {vector} @{helper}({', '.join(f'{vector} {a}' for a in args)})")
 
 

@@ -1,13 +1,14 @@
 """A loop of a program as a compiled function: each thread takes some sequences and runs them through all steps.
 
-A step is done in stages: the products whose left sides are ready, all rows of the thread at once, then the pointwise work between them, row
-by row, on sums that are still in cache. Values that two pieces of work need are worked out again where that is cheap and kept in the
+A step is done in stages: the products whose left sides are ready, all rows of the thread at once, then the pointwise work
+between them, row
+by row, on sums that are still in cache. Values that two pieces of work need are worked out again where that is cheap and
+kept in the
 thread's own space where it is not.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -25,7 +26,8 @@ HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bo
 
 @dataclass
 class Layout:
-    """Where a loop's arguments are. arrays: each takes three words (address, step stride, row stride; for `s` also the initial state's address
+    """Where a loop's arguments are. arrays: each takes three words (address, step stride, row stride; for `s` also the
+    initial state's address
     and row stride; for `c` the address of the second buffer). packed: one word for each product's weights."""
 
     words: dict[Array, int] = field(default_factory=dict)
@@ -93,8 +95,13 @@ class Schedule:
 
     def _whole_array(self, row: Row) -> Array | None:
         """The array that a row of one leaf is, from its first number on; its row stride does the rest."""
-        if len(row) == 1 and row[0].op == "leaf" and row[0].attribute[0] in ("s", "a", "k", "g", "n") and row[0].attribute[2] == 0:
-            return row[0].attribute[:2]
+        if (
+            len(row) == 1
+            and row[0].op == "leaf"
+            and row[0].attribute[0] in ("s", "a", "k", "g", "n")
+            and row[0].attribute[2] == 0
+        ):
+            return row[0].attribute[:2]  # type: ignore[no-any-return]
         return None
 
     def _stages(self) -> list[Stage]:
@@ -241,13 +248,19 @@ class LoopCode:
         product.end_tasks(code)
 
     def _words(self, code: Assembly, array: Array, at: int) -> list[str]:
-        kinds = {"s": ["ptr", "i64", "i64", "ptr", "i64"], "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}
+        kinds = {
+            "s": ["ptr", "i64", "i64", "ptr", "i64"],
+            "c": ["ptr", "i64", "i64", "ptr"],
+            "C": ["ptr", "i64", "i64", "ptr"],
+        }
         return [
             code.load(kind, code.at("%args", at + i, "i64"))
             for i, kind in enumerate(kinds.get(array[0], ["ptr", "i64", "i64"]))
         ]
 
-    def _at_step(self, code: Assembly, array: Array, words: list[str], s: str, t: str, step: str, low: str) -> tuple[str, str]:
+    def _at_step(
+        self, code: Assembly, array: Array, words: list[str], s: str, t: str, step: str, low: str
+    ) -> tuple[str, str]:
         """The address of the thread's first row at this step, and the row stride."""
         if array[0] == "v":
             return words[0], "0"
@@ -271,7 +284,14 @@ class LoopCode:
         return at[key] if key in at else at[self._out(key)]
 
     def _product(
-        self, code: Assembly, i: int, at: dict[Array, tuple[str, str]], own: dict[Array, str], packed: str, table: str, rows: str
+        self,
+        code: Assembly,
+        i: int,
+        at: dict[Array, tuple[str, str]],
+        own: dict[Array, str],
+        packed: str,
+        table: str,
+        rows: str,
     ) -> None:
         p = self.schedule.loop.products[i]
         depth = width_of(p.row)
@@ -296,7 +316,9 @@ class LoopCode:
 class _Rows:
     """The pointwise work of a stage on one row."""
 
-    def __init__(self, owner: LoopCode, code: Assembly, at: dict[Array, tuple[str, str]], own: dict[Array, str], row: str) -> None:
+    def __init__(
+        self, owner: LoopCode, code: Assembly, at: dict[Array, tuple[str, str]], own: dict[Array, str], row: str
+    ) -> None:
         self.owner, self.code, self.row = owner, code, row
         self.schedule, self.lanes = owner.schedule, owner.lanes
         self.places = lambda key: owner._place(key, at, own)
@@ -315,7 +337,7 @@ class _Rows:
     def pointer(self, key: Array) -> str:
         """The address of this row."""
         if key not in self.pointers:
-            base, stride = self.places(key)
+            base, stride = self.places(key)  # type: ignore[no-untyped-call]
             self.pointers[key] = self.code.at(base, self.code.mul(self.row, stride)) if stride != "0" else base
         return self.pointers[key]
 
@@ -357,7 +379,11 @@ class _Rows:
                 value = code.select(code.mask(count), value, code.literal(neutral))
             slot = self.sums[id(reduction)]
             before = code.load(code.vector, slot)
-            after = code.binary("fadd", before, value) if reduction.op == "sum" else code.intrinsic("maximum", before, value)
+            after = (
+                code.binary("fadd", before, value)
+                if reduction.op == "sum"
+                else code.intrinsic("maximum", before, value)
+            )
             code.store(code.vector, after, slot)
 
     def _finish(self, reduction: Node) -> None:
@@ -389,11 +415,16 @@ class _Rows:
                 self.pointer(("product", self.schedule.product_of[id(n)]))
             if id(n) in self.schedule.saved:
                 self.pointer(self.schedule.saved[id(n)])
-            if n.width == 1 and id(n) not in self.known and not n.op == "expand":
+            if n.width == 1 and id(n) not in self.known and n.op != "expand":
                 self.known[id(n)] = self._one(n)
 
     def _stop(self, node: Node) -> bool:
-        return node.op in REDUCTIONS or node.op in ("product", "slice") or id(node) in self.known or id(node) in self.owner.done
+        return (
+            node.op in REDUCTIONS
+            or node.op in ("product", "slice")
+            or id(node) in self.known
+            or id(node) in self.owner.done
+        )
 
     def _one(self, node: Node) -> str:
         """A value of width 1, in every lane."""
@@ -424,8 +455,7 @@ class _Rows:
             return self.known[id(node)]
         if id(node) in values:
             return values[id(node)]
-        stack = [n for n in ordered([node], stop=lambda n: self._stop(n) or id(n) in values)]
-        for n in stack:
+        for n in ordered([node], stop=lambda n: self._stop(n) or id(n) in values):
             if id(n) in values or id(n) in self.known:
                 continue
             source = self._memory(n)

@@ -30,7 +30,11 @@ def pack(weight: Tensor) -> Tensor:
     out = torch.empty(product.packed_size(rows, columns, target, dtype), dtype=weight.dtype)
     tasks = -(-columns // product.panel(target, dtype))
     launch(
-        "pack", weight.dtype, tasks, [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()], rows * columns * 8
+        "pack",
+        weight.dtype,
+        tasks,
+        [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()],
+        rows * columns * 8,
     )
     return out
 
@@ -66,7 +70,8 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
     wide = product.panel(target, NAMES[a.dtype])
     panels, count = -(-n // wide), torch.get_num_threads()
     parts = max(1, min(-(-count // panels), m // (4 * target.rows)))  # of M, where N has too few panels
-    stretch = -(-(-(-m // parts)) // lanes) * lanes
+    share = -(-m // parts)
+    stretch = -(-share // lanes) * lanes
     group = max(1, panels // (2 * count)) if parts == 1 and count > 1 else panels if count == 1 else 1
     tasks = -(-panels // group) * -(-m // stretch)
     space = product.OUTER_DEPTH * (stretch + lanes + wide)

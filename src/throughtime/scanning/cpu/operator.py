@@ -38,13 +38,15 @@ def number_of(wanted: Wanted) -> int:
 
 
 # defined by the plain Library, not by `custom_op`, whose first call imports all of torch.compile
-_library = torch.library.Library("throughtime", "DEF")
+_library = torch.library.Library("throughtime", "DEF")  # type: ignore[no-untyped-call]
 _GIVEN = (
     "int program, int wanted, SymInt steps, int step, Tensor[] arrays, Tensor[] vectors, Tensor[] matrices, Tensor[] state, "
     "Tensor[] initial, Tensor? resets, Tensor? lengths"
 )
-_library.define(f"scan({_GIVEN}) -> Tensor[]")
-_library.define(f"scan_backward({_GIVEN}, Tensor[] outputs, Tensor[] kept, Tensor[] gradients, bool[] present) -> Tensor[]")
+_library.define(f"scan({_GIVEN}) -> Tensor[]")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    f"scan_backward({_GIVEN}, Tensor[] outputs, Tensor[] kept, Tensor[] gradients, bool[] present) -> Tensor[]"
+)
 
 
 @safe_after_fork
@@ -146,7 +148,7 @@ def _scan_backward(
         found: dict[tuple[str, int], Tensor] = {("s", k): g for k, g in enumerate(finals) if g is not None}
     else:
         found = compiled.run_backward(given, _wanted[wanted], outputs, kept, rest, finals)
-    result = []
+    result = []  # type: ignore[var-annotated]
     for kind, tensors in (("a", arrays), ("v", vectors), ("w", matrices), ("s", state), ("i", initial)):
         for i, tensor in enumerate(tensors):
             asked = kind == "s" or (kind, i) in _wanted[wanted]
@@ -163,7 +165,9 @@ def _scan_backward(
 
 def _own(g: Tensor, others: list[Tensor]) -> Tensor:
     """A gradient in memory of its own, whole: operations may not return the same memory twice."""
-    shares = any(o.numel() and o.untyped_storage().data_ptr() == g.untyped_storage().data_ptr() for o in others if g.numel())
+    shares = any(
+        o.numel() and o.untyped_storage().data_ptr() == g.untyped_storage().data_ptr() for o in others if g.numel()
+    )
     return g.clone(memory_format=torch.contiguous_format) if shares or not g.is_contiguous() else g
 
 
@@ -215,7 +219,17 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     else:
         present = [g is not None for g in asked]
         found = scan_backward_op(
-            program, wanted, steps, step, *groups, resets, lengths, outputs, kept, [g for g in asked if g is not None], present
+            program,
+            wanted,
+            steps,
+            step,
+            *groups,
+            resets,
+            lengths,
+            outputs,
+            kept,
+            [g for g in asked if g is not None],
+            present,
         )
         found = [f if f.shape == t.shape else None for f, t in zip(found, inputs, strict=True)]
     parts = []
@@ -225,8 +239,8 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     return (*nothing[0], *parts, *nothing[1])
 
 
-_library.impl("scan", _scan, "CPU")
-_library.impl("scan_backward", _scan_backward, "CPU")
+_library.impl("scan", _scan, "CPU")  # type: ignore[no-untyped-call]
+_library.impl("scan_backward", _scan_backward, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_fake("throughtime::scan", _scan_fake, lib=_library)
 torch.library.register_fake("throughtime::scan_backward", _scan_backward_fake, lib=_library)
 torch.library.register_autograd("throughtime::scan", _backward, setup_context=_setup, lib=_library)
@@ -245,7 +259,6 @@ class _Step(nn.Module):
     def forward(self, x: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         vectors, weights = self.tensors
         program = self.program
-
 
         def hoisted(u: int) -> Tensor:
             h = program.hoisted[u]
@@ -267,10 +280,13 @@ class _Step(nn.Module):
         return torch.cat(whole, -1), tuple(whole[:count])
 
 
-def _again(program: int, steps: int, step: int, groups: Any, resets: Any, lengths: Any, asked: Any) -> list[Tensor | None]:
+def _again(
+    program: int, steps: int, step: int, groups: Any, resets: Any, lengths: Any, asked: Any
+) -> list[Tensor | None]:
     """Gradients with a graph of their own, by the reference: for derivatives of derivatives."""
     warnings.warn(
-        "throughtime: a derivative of a derivative is asked for; the compiled loop has first derivatives, so this one runs on the reference",
+        "throughtime: a derivative of a derivative is asked for; the compiled loop has first derivatives, "
+        "so this one runs on the reference",
         stacklevel=2,
     )
     compiled = _compiled[program]
@@ -283,7 +299,7 @@ def _again(program: int, steps: int, step: int, groups: Any, resets: Any, length
     )  # fmt: skip
     scanned = reference.run(call)
     widths = [*plain.state_widths, *plain.extra_widths]
-    outs = [*scanned.outputs.split(widths, -1), *scanned.state]
+    outs = [*scanned.outputs.split(widths, -1), *scanned.state]  # type: ignore[no-untyped-call]
     inputs = [t for g in groups for t in g]
     wanted = [t for t in inputs if t.requires_grad]
     pairs = [(o, g) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]

@@ -60,7 +60,8 @@ def _tile(module: Module, target: Target, dtype: str, rows: int, vectors: int) -
                         kind = f"<{lanes} x i1>"
                         module.declare(f"declare {v} @llvm.masked.load.{suffix}(ptr, i32, {kind}, {v})")
                         got = code.let(
-                            f"call {v} @llvm.masked.load.{suffix}(ptr {where}, i32 {code.bytes}, {kind} {mask}, {v} zeroinitializer)"
+                            f"call {v} @llvm.masked.load.{suffix}(ptr {where}, i32 {code.bytes}, {kind} {mask}, "
+                            f"{v} zeroinitializer)"
                         )
                         code.store(v, got, sums[r][c])
         pointers = [code.at("%a", code.mul("%rs", r)) for r in range(rows)]
@@ -174,7 +175,18 @@ def _pack(module: Module, target: Target, dtype: str) -> None:
     def body(code: Assembly) -> None:
         number = task_loop(code, "%args")
         source, rs, cs, rows, columns, out = fields(code, "%args", "source*", "rs", "cs", "rows", "columns", "out*")
-        _pack_panel(code, lanes, wide, number, source, rs, cs, rows, columns, code.at(out, code.mul(code.mul(number, wide), rows)))
+        _pack_panel(
+            code,
+            lanes,
+            wide,
+            number,
+            source,
+            rs,
+            cs,
+            rows,
+            columns,
+            code.at(out, code.mul(code.mul(number, wide), rows)),
+        )
         end_tasks(code)
 
     module.define("pack", "ptr %args", dtype, lanes, body)
@@ -231,9 +243,7 @@ def _multiply(module: Module, target: Target, dtype: str) -> None:
                 vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
                 width = code.mul(vectors, lanes)
                 into = code.at(code.at(c, code.mul(low, ldc)), column)
-                first = code.choose(
-                    given, code.at(code.at(start, code.mul(low, lds)), column), "null", "ptr"
-                )
+                first = code.choose(given, code.at(code.at(start, code.mul(low, lds)), column), "null", "ptr")
                 begin = code.choose(fresh, first, into, "ptr")
                 tiles(
                     code, target, rows, "@tiles", vectors,
@@ -253,7 +263,22 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
     def body(code: Assembly) -> None:
         task = task_loop(code, "%args")
         a, lda, b, ldb, c, ldc, m, n, r, stretch, group, scratch, space, more = fields(
-            code, "%args", "a*", "lda", "b*", "ldb", "c*", "ldc", "m", "n", "r", "stretch", "group", "scratch*", "space", "more"
+            code,
+            "%args",
+            "a*",
+            "lda",
+            "b*",
+            "ldb",
+            "c*",
+            "ldc",
+            "m",
+            "n",
+            "r",
+            "stretch",
+            "group",
+            "scratch*",
+            "space",
+            "more",
         )
         panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
         groups = code.let(f"sdiv i64 {code.sub(code.let(f'add i64 {panels}, {group}'), 1)}, {group}")
@@ -261,7 +286,8 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
         first = code.mul(code.let(f"srem i64 {task}, {groups}"), group)
         last = code.least(code.let(f"add i64 {first}, {group}"), panels)
         rows = code.least(code.sub(m, low), stretch)
-        # a copy of a block of A, whose rows lie at a distance that is no power of two, so that they do not fall on the same lines of the cache
+        # a copy of a block of A, whose rows lie at a distance that is no power of two, so that they do not fall on the same
+        # lines of the cache
         pitch = code.add(stretch, lanes)
         block = code.at(scratch, code.mul(task, space))
         packed = code.at(block, code.mul(pitch, OUTER_DEPTH))
@@ -293,7 +319,8 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
 
 
 def _chain(module: Module, dtype: str, lanes: int) -> None:
-    """Functions one after the other: how many, then for each its address and that of its argument block, whose count of tasks begins anew."""
+    """Functions one after the other: how many, then for each its address and that of its argument block, whose count of
+    tasks begins anew."""
 
     def body(code: Assembly) -> None:
         count = code.load("i64", "%args")
