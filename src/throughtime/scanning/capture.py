@@ -201,7 +201,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.constants.recipe(
                 lambda _, v=literal: v,  # type: ignore[misc]
                 f"literal {literal.flatten()[:8].tolist()}",
-                literal.shape,  # type: ignore[misc]
+                literal.shape,
             )
         if all(isinstance(v, Constant) for v in values) and not _has(result, batch):
             if written:

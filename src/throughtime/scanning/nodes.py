@@ -70,6 +70,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._made: dict[Any, Node] = {}
+        self.uncut: set[int] = set()  # nodes whose pieces stay pieces of the whole, not new values made of pieces
         self.where = ""
 
     def node(self, op: str, args: Sequence[Node], width: int, attribute: Any = None, flags: int = 0) -> Node:
@@ -78,7 +79,7 @@ class Graph:
         if found is None:
             for a in args:
                 flags |= a.flags
-            boolean = op in COMPARISONS or op in LOGIC
+            boolean = op in COMPARISONS or op in LOGIC or (op == "expand" and args[0].boolean)
             found = self._made[key] = Node(op, tuple(args), width, attribute, flags, boolean, self.where)
         return found
 
@@ -133,7 +134,7 @@ class Graph:
             return self.expand(node.args[0], width)
         if node.op == "slice":
             return self.slice(node.args[0], node.attribute + offset, width)
-        if node.op in POINTWISE:
+        if node.op in POINTWISE and id(node) not in self.uncut:
             return self.apply(node.op, *(a if a.width == 1 else self.slice(a, offset, width) for a in node.args))
         return self.node("slice", (node,), width, offset)
 
@@ -224,7 +225,7 @@ def substituted(graph: Graph, roots: Sequence[Node], replacements: dict[Node, No
         if id(node) in new:
             continue
         args = tuple(new[id(a)] for a in node.args)
-        if args == node.args:
+        if args == node.args and not (node.op == "slice" and node.args[0].op in POINTWISE):
             new[id(node)] = node
         elif node.op == "slice":
             new[id(node)] = graph.slice(args[0], node.attribute, node.width)

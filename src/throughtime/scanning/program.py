@@ -279,7 +279,7 @@ class Program:
         if self.hoist and not late and base.op in ("affine", "product"):
             row = base.args[: len(base.args) - (base.op == "affine")]
             if len(row) == 1:
-                left = self._array(row[0])
+                left = self._array(row[0], late=True)
                 index, start = left.attribute[1:]
                 if start == 0 and left.width == self.arrays[index].width:
                     bias = base.args[-1].attribute[1] if base.op == "affine" else None
@@ -320,6 +320,8 @@ class Program:
             outputs.append((row, (total,)))
         for j, node in enumerate(self.extras):
             outputs.append(((node,), (graph.leaf("g", len(self.states) + j, node.width, 0, STATE),)))
+        # a piece of a forward value is a piece of what is kept of it, not a value to work out again
+        graph.uncut = {id(n) for n in ordered([n for _, row in self.forward.targets for n in row])}
         found = Gradients(graph, outputs)
 
         rows: dict[tuple[str, int], Row] = {}
@@ -353,6 +355,7 @@ class Program:
                     first[ids] = key
 
         kept, replacements = self._kept([n for key, row in rows.items() if key not in shared for n in row])
+        graph.uncut = set()
         names = [key for key in rows if key not in shared]
         flat = substituted(graph, [n for key in names for n in rows[key]], replacements)
         targets, start = [], 0
@@ -427,8 +430,10 @@ class Program:
 
         kept: list[Node] = []
         needed = set(map(id, ordered(roots, stop=lambda n: id(n) in inside))) & inside
-        for node in forward:
-            if id(node) not in needed or again(node, 1):
+        reached = ordered(roots, stop=lambda n: id(n) in inside)
+        pieces = [n for n in reached if n.op == "leaf" and n.attribute[0] == "u" and id(n) not in inside]
+        for node in [*forward, *pieces]:  # a piece of a hoisted product may be wanted that the forward loop reads only as a whole
+            if (id(node) not in needed and node not in pieces) or again(node, 1):
                 continue
             value = node
             if node.boolean:

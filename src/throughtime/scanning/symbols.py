@@ -91,7 +91,8 @@ def pointwise(graph: Graph, op: str, *symbols: Symbol) -> Symbol:
         sizes = {axis: max(s.shape[axis] for s in padded) for axis in lanes}
         least = min(lanes, key=lambda axis: sizes[axis])
         padded = [explode(graph, s) if "l" in s.axes and s.axes.index("l") == least else s for s in padded]
-    lane = lanes.pop() if lanes else next((s.axes.index("l") for s in padded if "l" in s.axes), None)
+    ones = [s.axes.index("l") for s in padded if "l" in s.axes]  # lanes of size 1, where there is no longer one
+    lane = lanes.pop() if lanes else next((a for a in ones if all(s.shape[a] == 1 for s in padded)), None)
     # a lane of size 1 elsewhere is just an axis
     padded = [explode(graph, s) if "l" in s.axes and s.axes.index("l") != lane else s for s in padded]
     shape = tuple(max((s.shape[a] for s in padded), key=lambda n: (n != 1, n)) for a in range(dims))
@@ -207,6 +208,13 @@ def joined(graph: Graph, symbols: Sequence[Symbol], axis: int) -> Symbol:
     """Tensors side by side along an axis."""
     axis %= len(symbols[0].shape)
     symbols = [s for s in symbols if s.shape[axis]] or [symbols[0]]
+    if any("l" in s.axes and s.axes.index("l") == axis for s in symbols):  # one number beside a row is a row of one
+        symbols = [
+            Symbol(s.shape, s.axes[:axis] + "l" + s.axes[axis + 1 :], s.rows.squeeze(s.extra(axis)))
+            if "l" not in s.axes and s.axes[axis] == "e" and s.shape[axis] == 1
+            else s
+            for s in symbols
+        ]
     lanes = [s.axes.index("l") if "l" in s.axes else None for s in symbols]
     if any(lane != lanes[0] for lane in lanes):
         symbols = [explode(graph, s) for s in symbols]

@@ -223,13 +223,16 @@ def run(call: Call) -> Scanned:
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]
 
+    real = None  # the rows of real steps, where there are others: what comes after the loop is worked out on them alone
+    if lengths is not None and any(not isinstance(out[0], str) for out in program.outputs):
+        real = (torch.arange(steps).unsqueeze(1) < lengths).flatten().nonzero().flatten()
+
     def after(kind: str, index: int) -> Tensor:
         if kind == "v":
             return vectors[index]
-        if kind == "x":
-            return flat(index)
-        source: Tensor = {"n": states, "o": extras, "a": made}[kind][index]
-        return source.reshape(steps * batch, source.shape[-1])
+        source: Tensor = inputs[index] if kind == "x" else {"n": states, "o": extras, "a": made}[kind][index]
+        whole = source.reshape(steps * batch, source.shape[-1])
+        return whole if real is None else whole.index_select(0, real)
 
     outs = []
     for out, shape in zip(program.outputs, program.captured.shapes, strict=True):
@@ -237,11 +240,11 @@ def run(call: Call) -> Scanned:
             value = states[int(out[1])]  # type: ignore[call-overload]
         else:
             nodes: list[Node] = [n for n in out if isinstance(n, Node)]
-            parts = evaluate(nodes, after, weights, like, linear)
-            value = side_by_side(tuple(nodes), parts)
-            value = value.expand(steps * batch, value.shape[-1]).reshape(steps, batch, value.shape[-1])
-            if lengths is not None:
-                value = _zero_past(value, lengths)
+            value = side_by_side(tuple(nodes), evaluate(nodes, after, weights, like, linear))
+            value = value.expand(steps * batch if real is None else len(real), value.shape[-1])
+            if real is not None:
+                value = value.new_zeros(steps * batch, value.shape[-1]).index_copy(0, real, value)
+            value = value.reshape(steps, batch, value.shape[-1])
         if back is not None:
             value = value.index_select(1, back)
         value = value.reshape(steps, batch, *shape)
