@@ -523,3 +523,114 @@ def test_products_that_share_a_left_side_are_one_and_an_output_leaves_the_loop()
     program = backend.program_of(call_of(Separate(), random(T, B, N, seed=1), random(B, N, seed=2)))
     assert len(program.forward.products) == 1 and program.forward.products[0].width == 3 * N
     assert program.late and "output 0 = " in str(program) and "@" in str(program).split("after the loop:")[1]
+
+
+# A step at a time
+
+
+LAYERS = {
+    "RNN": lambda: tt.RNN(I, N, num_layers=2),
+    "GRU": lambda: tt.GRU(I, N, num_layers=3, batch_first=True),
+    "LSTM": lambda: tt.LSTM(I, N, num_layers=2, proj_size=4),
+    "residual and zoneout": lambda: tt.Recurrent(
+        tt.cells.PeepholeLSTM, N, N, num_layers=3, residual=True, zoneout=0.1
+    ).eval(),
+    "two products": lambda: tt.Recurrent(tt.cells.ResetBeforeGRU, I, N, num_layers=2, learn_initial_state=True),
+    "nn.GRUCell": lambda: tt.Recurrent(nn.GRUCell, I, N),
+}
+
+
+def flat_state(state):
+    return [t for s in state for t in (s if isinstance(s, tuple) else (s,))]
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("streams", [1, 3, 7])
+def test_steps_give_what_the_whole_sequence_gives(layer, streams, name):
+    torch.manual_seed(0)
+    made_layer = LAYERS[layer]()
+    x = torch.randn(T, streams, made_layer.input_size)
+    inputs = x.transpose(0, 1) if made_layer.batch_first else x
+    with torch.no_grad():
+        expected, _ = made_layer(inputs)
+        expected = expected.transpose(0, 1) if made_layer.batch_first else expected
+    stepper = made_layer.stepper(streams, backend=name)
+    assert stepper.backend == name and stepper.why_not is None
+    kept = [stepper(x[t]) for t in range(T)]  # each output stays what it was
+    torch.testing.assert_close(torch.stack(kept), expected, rtol=1e-5, atol=1e-6)
+
+    middle = made_layer.stepper(streams, backend=name)
+    for t in range(4):
+        middle(x[t])
+    other = made_layer.stepper(streams, backend=name)
+    other.state = middle.state
+    for t in range(4, T):
+        torch.testing.assert_close(other(x[t]), expected[t], rtol=1e-5, atol=1e-6)
+
+    other.reset([streams - 1])  # one stream begins anew; the rest go on
+    before, after = flat_state(stepper.state), flat_state(other.state)
+    first = flat_state(made_layer.stepper(streams, backend=name).state)
+    for a, b, f in zip(before, after, first, strict=True):
+        torch.testing.assert_close(b[: streams - 1], a[: streams - 1], rtol=1e-5, atol=1e-6)
+        assert torch.equal(b[streams - 1], f[streams - 1])
+    other.reset()
+    torch.testing.assert_close(other(x[0]), expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_step_by_step_with_gradients():
+    layer, x = tt.LSTM(I, N, num_layers=2, dtype=F64), random(4, B, I, seed=1)
+    state = None
+    outputs = []
+    for t in range(4):
+        y, state = layer.step(x[t], state)
+        outputs.append(y)
+    found = torch.autograd.grad(torch.stack(outputs).sin().sum(), list(layer.parameters()))
+    expected = torch.autograd.grad(layer(x)[0].sin().sum(), list(layer.parameters()))
+    assert_same(found, expected)
+    stack, state = tt.Recurrent(tt.cells.GRU, I, N, num_layers=2), None
+    whole = stack(x.float())[0]
+    for t in range(4):
+        y, state = stack.step(x[t].float(), state)
+        torch.testing.assert_close(y, whole[t])
+
+
+def test_a_stepper_takes_the_weights_when_it_is_told_to():
+    layer = tt.GRU(I, N)
+    stepper, x = layer.stepper(), torch.randn(1, I)
+    before = stepper(x)
+    with torch.no_grad():
+        layer.weight_ih_l0.mul_(2)
+    stepper.reset()
+    assert torch.equal(stepper(x), before)
+    stepper.refresh()
+    stepper.reset()
+    assert torch.equal(stepper(x), layer.stepper()(x)) and not torch.equal(stepper(x), before)
+
+
+def test_what_a_stepper_refuses():
+    with pytest.raises(ValueError, match="bidirectional"):
+        tt.GRU(I, N, bidirectional=True).stepper()
+    with pytest.raises(ValueError, match="bidirectional"):
+        tt.Recurrent(tt.cells.GRU, I, N, bidirectional=True).stepper()
+    with pytest.raises(ValueError, match=r"draws no noise \(zoneout\): call eval"):
+        tt.Recurrent(tt.cells.GRU, I, N, zoneout=0.1).stepper()
+    stepper = tt.GRU(I, N).stepper(2)
+    for wrong in (torch.zeros(1, I), torch.zeros(2, I + 1), torch.zeros(2, I, dtype=F64)):
+        with pytest.raises(ValueError, match="a step takes"):
+            stepper(wrong)
+    with pytest.raises(ValueError, match="'auto', 'cpu' or 'reference'"):
+        tt.GRU(I, N).stepper(backend="torch")
+
+
+def test_a_stepper_that_cannot_be_compiled_says_so_and_runs():
+    class Rolls(tt.cells.GRU):
+        def forward(self, x, h, mask=None):
+            return super().forward(x, h, mask) + 0.1 * h.cumsum(-1)
+
+    stack = tt.Recurrent(Rolls, I, N)
+    stepper, x = stack.stepper(), torch.randn(3, 1, I)
+    assert stepper.backend == "reference" and "aten.cumsum" in stepper.why_not and "aten.cumsum" in repr(stepper)
+    torch.testing.assert_close(torch.stack([stepper(v) for v in x]), stack(x)[0])
+    with pytest.raises(RuntimeError, match="aten.cumsum"):
+        stack.stepper(backend="cpu")

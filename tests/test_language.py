@@ -189,7 +189,7 @@ def test_nothing_before_a_start_has_an_effect_on_what_follows(kind):
         one[4], two[4] = START, START
         with_start = [model.nats(t[:-1], t[1:], s)[0] for t, s in ((one, None), (two, carried))]
         alone = model.nats(one[4:-1], one[5:], None)[0]
-    assert torch.equal(with_start[0][4:], with_start[1][4:])
+    torch.testing.assert_close(with_start[0][4:], with_start[1][4:], rtol=0, atol=1e-12)  # products of other sizes
     torch.testing.assert_close(with_start[0][4:], alone, rtol=0, atol=1e-12)
 
 

@@ -258,8 +258,9 @@ class Program:
         if not self.hoist:
             inputs = [n for n in ordered(roots) if n.op == "leaf" and n.attribute[0] == "x"]
             return {node: self._array(node) for node in inputs}
-        for node in ordered(roots, stop=lambda n: not n.flags & STATE):
-            if node.flags == INPUT:
+        # products leave the loop; pointwise work stays, where it is done on what is in cache
+        for node in ordered(roots, stop=_leaves_the_loop):
+            if _leaves_the_loop(node):
                 new[node] = self._array(node)
         return new
 
@@ -432,7 +433,10 @@ class Program:
         needed = set(map(id, ordered(roots, stop=lambda n: id(n) in inside))) & inside
         reached = ordered(roots, stop=lambda n: id(n) in inside)
         pieces = [n for n in reached if n.op == "leaf" and n.attribute[0] == "u" and id(n) not in inside]
-        for node in [*forward, *pieces]:  # a piece of a hoisted product may be wanted that the forward loop reads only as a whole
+        for node in [
+            *forward,
+            *pieces,
+        ]:  # a piece of a hoisted product may be wanted that the forward loop reads only as a whole
             if (id(node) not in needed and node not in pieces) or again(node, 1):
                 continue
             value = node
@@ -474,6 +478,10 @@ class Program:
             else:
                 lines.append(f"    output {j} = " + ", ".join(_phrase(n) for n in out if isinstance(n, Node)))
         return "\n".join(lines)
+
+
+def _leaves_the_loop(node: Node) -> bool:
+    return node.flags == INPUT and node.op in ("leaf", "product", "affine")
 
 
 def describe(targets: Sequence[tuple[tuple[str, int], Row]]) -> list[str]:

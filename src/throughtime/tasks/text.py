@@ -41,7 +41,7 @@ class TextNetwork(Strict):
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most, for words, bpe and characters. [default: to fit the text]"""
     cell: str = "lstm"
-    """The recurrent cell: elman, gru or lstm."""
+    """The recurrent cell: elman, gru, lstm or another of `throughtime.cells.NAMED`."""
     hidden_size: Positive | None = None
     """Units in a layer. [default: to fit the text and the budget]"""
     layers: Positive = 1
