@@ -632,5 +632,5 @@ def test_a_stepper_that_cannot_be_compiled_says_so_and_runs():
     stepper, x = stack.stepper(), torch.randn(3, 1, I)
     assert stepper.backend == "reference" and "aten.cumsum" in stepper.why_not and "aten.cumsum" in repr(stepper)
     torch.testing.assert_close(torch.stack([stepper(v) for v in x]), stack(x)[0])
-    with pytest.raises(RuntimeError, match="aten[.]cumsum"):
+    with pytest.raises(RuntimeError, match=r"aten[.]cumsum"):
         stack.stepper(backend="cpu")

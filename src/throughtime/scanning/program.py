@@ -421,13 +421,19 @@ class Program:
         def known(node: Node) -> bool:
             return node.op == "number" or (node.op == "leaf" and node.attribute[0] in free) or node in new
 
+        answers: dict[tuple[int, int], bool] = {}  # of `again`, so that no node is looked at once for every way to it
+
         def again(node: Node, quick: int) -> bool:
             """Whether a node can be worked out from what is known, by cheap operations and at most `quick` functions."""
             if known(node):
                 return True
-            if node.op in _QUICK and quick and not node.boolean:
-                return all(again(a, quick - 1) for a in node.args)
-            return node.op in _CHEAP and all(again(a, quick) for a in node.args)
+            key = (id(node), quick)
+            if key not in answers:
+                left = quick - (node.op in _QUICK)
+                answers[key] = (
+                    (node.op in _CHEAP or node.op in _QUICK) and left >= 0 and all(again(a, left) for a in node.args)
+                )
+            return answers[key]
 
         kept: list[Node] = []
         needed = set(map(id, ordered(roots, stop=lambda n: id(n) in inside))) & inside
@@ -443,6 +449,7 @@ class Program:
             if node.boolean:
                 value = graph.apply("select", node, graph.number(1), graph.number(0))
             kept.append(value)
+            answers.clear()  # more is known now
             leaf = graph.leaf("k", len(kept) - 1, value.width, 0, STATE)
             new[node] = graph.apply("ne", leaf, graph.number(0)) if node.boolean else leaf
         # leaves replace nodes wherever the backward loop meets them, also inside what it works out again
