@@ -71,6 +71,7 @@ class Graph:
     def __init__(self) -> None:
         self._made: dict[Any, Node] = {}
         self.uncut: set[int] = set()  # nodes whose pieces stay pieces of the whole, not new values made of pieces
+        self._cut: dict[tuple[int, int, int, int], Node] = {}  # pieces of pointwise nodes, each taken once
         self.where = ""
 
     def node(self, op: str, args: Sequence[Node], width: int, attribute: Any = None, flags: int = 0) -> Node:
@@ -135,7 +136,11 @@ class Graph:
         if node.op == "slice":
             return self.slice(node.args[0], node.attribute + offset, width)
         if node.op in POINTWISE and id(node) not in self.uncut:
-            return self.apply(node.op, *(a if a.width == 1 else self.slice(a, offset, width) for a in node.args))
+            key = (id(node), offset, width, len(self.uncut))
+            if key not in self._cut:
+                parts = [a if a.width == 1 else self.slice(a, offset, width) for a in node.args]
+                self._cut[key] = self.apply(node.op, *parts)
+            return self._cut[key]
         return self.node("slice", (node,), width, offset)
 
     def piece(self, row: Row, offset: int, width: int) -> Row:
