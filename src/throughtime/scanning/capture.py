@@ -27,7 +27,6 @@ from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
 from throughtime.scanning.symbols import Symbol
 
 _FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
-_SAME_TYPE = {"_to_copy", "to.dtype"}
 
 
 @dataclass(frozen=True)

@@ -455,15 +455,7 @@ class Program:
         # leaves replace nodes wherever the backward loop meets them, also inside what it works out again
         return kept, new
 
-    def kept_numbers(self, backward: Backward) -> int:
-        """How many numbers a step keeps for each sequence, beside the states."""
-        return sum(width_of(row) for row in backward.kept_rows)
-
     # ---------------------------------------------------------------------------------------------- in words
-
-    def key(self) -> str:
-        """A text that tells this program from every other."""
-        return "\n".join([f"resets {self.resets}", *describe(self.forward.targets), f"states {self.state_widths}"])
 
     def __str__(self) -> str:
         lines = ["before the loop:"]
