@@ -14,7 +14,7 @@ from throughtime.cells.base import split_result
 from throughtime.scanning.call import Call, leaves, make_call, map_leaves, map_states
 from throughtime.scanning.capture import capture, own_tensors
 from throughtime.scanning.cpu import backend, matrices, product
-from throughtime.scanning.cpu.engine import Compiled, packed_side_by_side
+from throughtime.scanning.cpu.engine import Compiled, side_by_side
 from throughtime.scanning.program import Program
 from throughtime.scanning.symbols import Unsupported
 
@@ -128,7 +128,7 @@ class Stepper:
                 vectors, weights = program.captured.constants.evaluate([v.detach() for v in values])
                 vectors = [v.contiguous() for v in vectors]
                 code, _ = compiled.loop(program.forward, False)
-                packed = [packed_side_by_side(weights, p.weights) for p in program.forward.products]
+                packed = [matrices.pack(side_by_side(weights, p.weights)) for p in program.forward.products]
                 blocks.alive = [vectors, packed]
                 for block in blocks.turns:
                     for p, at in zip(packed, code.layout.packed, strict=True):

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import matrices, product, threads
-from throughtime.scanning.cpu.loop import Array, LoopCode
+from throughtime.scanning.cpu import matrices, memory, product, threads
+from throughtime.scanning.cpu.loop import Array, LoopCode, is_thin
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.target import Library, host, library
 from throughtime.scanning.nodes import width_of
@@ -100,15 +100,23 @@ class Compiled:
         for j, out in enumerate(kept):
             run.places["k", j] = _steps(out)
         program = self.program
-        packed = [packed_side_by_side(given.matrices, h.weights) for h in program.hoisted]
-        length = _stretch(given, sum(h.width for h in program.hoisted), self.dtype)
-        spaces = [torch.empty(length * given.batch, h.width, dtype=self.dtype) for h in program.hoisted]
+        made = {u: h for u, h in enumerate(program.hoisted) if not is_thin(program, u)}
+        thin = {
+            u: side_by_side(given.matrices, h.weights).contiguous()
+            for u, h in enumerate(program.hoisted)
+            if u not in made
+        }
+        for u, matrix in thin.items():
+            run.places["m", u] = [matrix.data_ptr(), 0, 0]
+        packed = {u: matrices.pack(side_by_side(given.matrices, h.weights)) for u, h in made.items()}
+        length = _stretch(given, sum(h.width for h in made.values()), self.dtype)
+        spaces = {u: memory.empty(length * given.batch, h.width, dtype=self.dtype) for u, h in made.items()}
         for low, count, first in _stretches(given, length):
-            for u, (h, space) in enumerate(zip(program.hoisted, spaces, strict=True)):
+            for u, h in made.items():
                 left = given.arrays[h.array][low : low + count].flatten(0, 1)
                 bias = None if h.bias is None else given.vectors[h.bias]
-                matrices.multiply_into(space[: left.shape[0]], left, packed[u], bias)
-                run.places["u", u] = _from(space, low, given.batch)
+                matrices.multiply_into(spaces[u][: left.shape[0]], left, packed[u], bias)
+                run.places["u", u] = _from(spaces[u], low, given.batch)
             run.go(first, count)
 
     def run_backward(
@@ -134,7 +142,7 @@ class Compiled:
             run.places["k", j] = _steps(out)
         for k, g in enumerate(gradients):
             if g is not None:
-                alive.append(g if g.stride(-1) == 1 else g.contiguous())
+                alive.append(_rows_dense(g))
             run.places["g", k] = [zero.data_ptr(), 0, 0] if g is None else _steps(alive[-1])
         carried = []
         for k, width in enumerate(program.state_widths):
@@ -148,7 +156,7 @@ class Compiled:
         length = _stretch(given, passing_width, self.dtype)
         whole = {key: self._fresh(given, plan.widths[key]) for key in keys if key[0] == "A"}
         passing = {
-            key: torch.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"
+            key: memory.empty(length * batch, plan.widths[key], dtype=self.dtype) for key in keys if key[0] != "A"
         }
         for key, value in whole.items():
             run.places[key] = _steps(value)
@@ -183,7 +191,7 @@ class Compiled:
 
     def _fresh(self, given: Given, width: int) -> Tensor:
         """[T, B, width]; with lengths, zeros where the loop does not come."""
-        make = torch.zeros if given.lengths is not None else torch.empty
+        make = memory.zeros if given.lengths is not None else memory.empty
         return make(given.steps, given.batch, width, dtype=self.dtype)
 
 
@@ -195,7 +203,7 @@ class _Run:
         self.code, self.library = compiled.loop(loop, backward)
         batch = given.batch
         self.block = (ctypes.c_int64 * self.code.layout.size)()
-        self.packed = [packed_side_by_side(given.matrices, p.weights) for p in loop.products]
+        self.packed = [matrices.pack(side_by_side(given.matrices, p.weights)) for p in loop.products]
         for packed, at in zip(self.packed, self.code.layout.packed, strict=True):
             self.block[at] = packed.data_ptr()
         work = sum(p.numel() for p in self.packed) + sum(20 * width_of(row) for _, row in loop.targets)
@@ -261,7 +269,7 @@ class _Sums:
         hoisted = enumerate(compiled.program.hoisted)
         self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
         self.back = {
-            u: packed_side_by_side(given.matrices, tuple(-1 - w for w in h.weights))
+            u: matrices.pack(side_by_side(given.matrices, tuple(-1 - w for w in h.weights)))
             for u, h in self.hoisted
             if ("a", h.array) in wanted
         }
@@ -352,6 +360,13 @@ class _Sums:
         return {**self.totals, **self.result}
 
 
+def _rows_dense(g: Tensor) -> Tensor:
+    """A gradient [T, B, n] with dense rows; one row stands for all where they are one memory, as those of a sum are."""
+    if g.stride(-1) == 1:
+        return g
+    return g[0, 0].contiguous().expand_as(g) if g.stride(0) == g.stride(1) == 0 else g.contiguous()
+
+
 def _stretch(given: Given, width: int, dtype: torch.dtype) -> int:
     """Steps of a stretch whose arrays hold `width` numbers a row."""
     rows = max(LEAST_ROWS, STRETCH_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * given.batch
@@ -376,13 +391,11 @@ def _from(space: Tensor, low: int, batch: int) -> list[int]:
     return [space.data_ptr() - low * batch * width * space.element_size(), batch * width, width]
 
 
-def packed_side_by_side(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
-    """Matrices as the product reads them: side by side, or (negative numbers) transposed and above each other."""
+def side_by_side(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:
+    """Matrices side by side, or (negative numbers) transposed and above each other."""
     if which[0] >= 0:
-        whole = weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)
-    else:
-        whole = weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
-    return matrices.pack(whole)
+        return weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)
+    return weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
 
 
 def _shares(given: Given, count: int) -> tuple[Any, Any]:

@@ -20,6 +20,8 @@ from throughtime.scanning.program import Loop, Program, describe
 
 Array = tuple[str, int]
 
+THIN = 2  # a product of so few inputs is worked out in the loop, sooner than fetched from memory
+
 # the argument block: two words that tasks share, these, and then what `Layout` says
 HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*"]
 
@@ -169,6 +171,11 @@ class Schedule:
             self.scratch[key] = node.width
 
 
+def is_thin(program: Program, hoisted: int) -> bool:
+    """Whether a hoisted product is worked out within the loop after all."""
+    return program.arrays[program.hoisted[hoisted].array].width <= THIN
+
+
 class LoopCode:
     """Writes the function of one loop."""
 
@@ -180,7 +187,8 @@ class LoopCode:
         self.layout = Layout()
         for node in self.schedule.order:
             if node.op == "leaf":
-                self.layout.add(node.attribute[:2])
+                for array in self.sources(node):
+                    self.layout.add(array)
         for key, _ in loop.targets:
             self.layout.add(self._out(key))
         for left in self.schedule.lefts:
@@ -202,10 +210,25 @@ class LoopCode:
         """The array a target is written to: the carried gradient goes to the other of its two buffers."""
         return ("C", key[1]) if key[0] == "c" else key
 
+    def sources(self, leaf: Node) -> list[Array]:
+        """The arrays a leaf is read from: itself, or what a thin product is worked out of (`m`: its matrix, [K, n])."""
+        kind, index = leaf.attribute[:2]
+        if kind != "u" or not is_thin(self.program, index):
+            return [(kind, index)]
+        h = self.program.hoisted[index]
+        return [("a", h.array), ("m", index), *([] if h.bias is None else [("v", h.bias)])]
+
     def key(self) -> str:
         """All that the code depends on."""
         weights = [p.weights for p in self.schedule.loop.products]
-        return "\n".join(["loop", self.dtype, str(self.backward), str(weights), *describe(self.schedule.loop.targets)])
+        thin = [
+            (u, h, self.program.arrays[h.array].width)
+            for u, h in enumerate(self.program.hoisted)
+            if is_thin(self.program, u)
+        ]
+        return "\n".join(
+            ["loop", self.dtype, str(self.backward), str(weights), str(thin), *describe(self.schedule.loop.targets)]
+        )
 
     def text(self) -> str:
         module = Module()
@@ -262,7 +285,7 @@ class LoopCode:
         self, code: Assembly, array: Array, words: list[str], s: str, t: str, step: str, low: str
     ) -> tuple[str, str]:
         """The address of the thread's first row at this step, and the row stride."""
-        if array[0] == "v":
+        if array[0] in ("v", "m"):
             return words[0], "0"
         if array[0] in ("c", "C"):  # two buffers in turn: step s reads number (s + 1) % 2 and writes number s % 2
             number = code.let(f"and i64 {code.add(s, 1) if array[0] == 'c' else s}, 1")
@@ -326,6 +349,7 @@ class _Rows:
         self.known: dict[int, str] = {}  # values that are the same along the row, in every lane
         self.sums: dict[int, str] = {}  # where reductions are added up
         self.saving: set[int] = set()  # values that the present sweep saves
+        self.inputs: dict[Array, list[str]] = {}  # of thin products, by array: each of its numbers, in every lane
 
     def run(self, stage: Stage) -> None:
         for phase in stage.phases:
@@ -408,7 +432,13 @@ class _Rows:
         """Before a sweep: the values that are the same along the row, and the addresses it reads."""
         for n in ordered([node], stop=self._stop):
             if n.op == "leaf":
-                self.pointer(n.attribute[:2])
+                arrays = self.owner.sources(n)
+                for array in arrays:
+                    self.pointer(array)
+                if len(arrays) > 1 and arrays[0] not in self.inputs:
+                    start, depth = self.pointer(arrays[0]), self.owner.program.arrays[arrays[0][1]].width
+                    numbers = [self.code.load(self.code.dtype, self.code.at(start, k)) for k in range(depth)]
+                    self.inputs[arrays[0]] = [self.code.splat(number) for number in numbers]
             elif n.op == "slice":
                 self.pointer(("product", self.schedule.product_of[id(n.args[0])]))
             elif n.op == "product":
@@ -436,17 +466,33 @@ class _Rows:
         source = self._memory(node)
         if source is not None:
             return code.splat(code.load(code.dtype, code.at(*source)))
+        if node.op == "leaf":
+            one = code.let(f"extractelement {code.vector} {self._thin(node, '0', 1)}, i64 0")
+            return code.splat(one)
         return functions.pointwise(code, node.op, [self.known[id(a)] for a in node.args])
 
     def _memory(self, node: Node) -> tuple[str, int] | None:
         """Where a value lies, if it does."""
-        if node.op == "leaf":
+        if node.op == "leaf" and len(self.owner.sources(node)) == 1:
             return self.pointer(node.attribute[:2]), node.attribute[2]
         if node.op == "slice":
             return self.pointer(("product", self.schedule.product_of[id(node.args[0])])), node.attribute
         if node.op == "product":
             return self.pointer(("product", self.schedule.product_of[id(node)])), 0
         return None
+
+    def _thin(self, leaf: Node, j: str, count: int | None) -> str:
+        """A thin product's numbers, summed in the order of the product itself."""
+        code = self.code
+        _, index, offset = leaf.attribute
+        array, matrix, *bias = self.owner.sources(leaf)
+        width = self.owner.program.hoisted[index].width
+        at = code.add(j, offset)
+        total = code.load_vector(code.at(self.pointer(bias[0]), at), count) if bias else code.literal(0.0)
+        for k, x in enumerate(self.inputs[array]):
+            row = code.at(self.pointer(matrix), k * width)
+            total = code.fma(x, code.load_vector(code.at(row, at), count), total)
+        return total
 
     def _value(self, node: Node, j: str, count: int | None, values: dict[int, str]) -> str:
         """A vector of a value, from feature j on."""
@@ -465,6 +511,9 @@ class _Rows:
             key = self.schedule.saved.get(id(n))
             if key is not None and id(n) in self.owner.done:
                 values[id(n)] = code.load_vector(code.at(self.pointer(key), j), count)
+                continue
+            if n.op == "leaf":
+                values[id(n)] = self._thin(n, j, count)
                 continue
             args = [self.known.get(id(a)) or values[id(a)] for a in n.args]
             values[id(n)] = functions.pointwise(code, n.op, args)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import product, threads
+from throughtime.scanning.cpu import memory, product, threads
 from throughtime.scanning.cpu.target import host
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
@@ -46,13 +46,18 @@ def multiply_into(out: Tensor, a: Tensor, packed: Tensor, bias: Tensor | None = 
     if m == 0 or n == 0:
         return
     start, pitch = (out.data_ptr(), out.stride(0)) if more else (0 if bias is None else bias.data_ptr(), 0)
+    # as many tasks for each thread, of as many rows, in whole tiles
+    threads_ = torch.get_num_threads()
+    tasks = -(-m // (product.STRETCH * threads_)) * threads_
+    share = -(-m // tasks)
+    stretch = -(-share // host().rows) * host().rows
     values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
-    launch("multiply", a.dtype, -(-m // product.STRETCH), values, m * n * k)
+    launch("multiply", a.dtype, -(-m // stretch), [*values, stretch], m * n * k)
 
 
 def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """a [M, K] @ weight [K, N] (+ bias [N])."""
-    out = torch.empty(a.shape[0], weight.shape[1], dtype=a.dtype)
+    out = memory.empty(a.shape[0], weight.shape[1], dtype=a.dtype)
     if a.shape[1] == 0:
         return out.zero_() if bias is None else out.copy_(bias)
     multiply_into(out, dense(a), pack(weight), None if bias is None else bias.contiguous())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.scanning import reference
 from throughtime.scanning.call import Call
+from throughtime.scanning.cpu import memory
 from throughtime.scanning.cpu.engine import Compiled, Given, Wanted
 from throughtime.scanning.cpu.threads import safe_after_fork
 from throughtime.scanning.evaluate import evaluate, linear, side_by_side
@@ -92,17 +93,22 @@ def _final(given: Given, k: int, out: Tensor) -> Tensor:
 
 
 def _results(program: Program, given: Given, state: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    make = torch.zeros if given.lengths is not None else torch.empty
-    batch = state[0].shape[0]
-    options: dict[str, Any] = {"dtype": state[0].dtype, "device": state[0].device}
-    outputs = [make(given.steps, batch, n, **options) for n in program.state_widths]
-    return outputs, [make(given.steps, batch, n, **options) for n in program.extra_widths]
+    make = _maker(given, state)
+    outputs = [make(n) for n in program.state_widths]
+    return outputs, [make(n) for n in program.extra_widths]
 
 
 def _kept(compiled: Compiled, wanted: Wanted, given: Given, state: Sequence[Tensor]) -> list[Tensor]:
-    make = torch.zeros if given.lengths is not None else torch.empty
-    options: dict[str, Any] = {"dtype": state[0].dtype, "device": state[0].device}
-    return [make(given.steps, state[0].shape[0], n, **options) for n in compiled.kept_widths(wanted)]
+    return list(map(_maker(given, state), compiled.kept_widths(wanted)))
+
+
+def _maker(given: Given, state: Sequence[Tensor]) -> Callable[[int], Tensor]:
+    """What makes a new [T, B, width]; with lengths, zeros where the loop does not come."""
+    steps, batch, dtype = given.steps, state[0].shape[0], state[0].dtype
+    if type(state[0]) is not Tensor:  # under PyTorch's tracing, where nothing lies in memory
+        return lambda width: state[0].new_empty(steps, batch, width)
+    make = memory.zeros if given.lengths is not None else memory.empty
+    return lambda width: make(steps, batch, width, dtype=dtype)
 
 
 def _scan_fake(

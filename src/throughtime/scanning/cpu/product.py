@@ -16,7 +16,7 @@ from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.target import Library, Target, host, library
 
 DEPTH = 512  # steps of k between two visits of a sum to memory
-STRETCH = 96  # rows of a task of `multiply`
+STRETCH = 96  # rows of a task of `multiply`, at most
 OUTER_DEPTH = 256
 
 
@@ -202,24 +202,66 @@ def _pack_panel(
     begin = code.at(source, code.mul(first, cs))
     straight = code.let(f"icmp eq i64 {cs}, 1")
     whole = code.let(f"icmp eq i64 {left}, {width}")
-    copy, gather, done = code.label(), code.label(), code.label()
-    code.line(f"br i1 {code.let(f'and i1 {straight}, {whole}')}, label %{copy}, label %{gather}")
+    copy, other, turn, gather, done = (code.label() for _ in range(5))
+    code.line(f"br i1 {code.let(f'and i1 {straight}, {whole}')}, label %{copy}, label %{other}")
+    code.lines.append(f"{other}:")
+    code.line(f"br i1 {code.let(f'icmp eq i64 {rs}, 1')}, label %{turn}, label %{gather}")
     code.lines.append(f"{copy}:")
     with code.loop(rows) as k:
         row, into = code.at(begin, code.mul(k, rs)), code.at(out, code.mul(k, width))
         with code.loop(width, step=lanes) as j:
             code.store_vector(code.load_vector(code.at(row, j)), code.at(into, j))
     code.line(f"br label %{done}")
+    # columns lie dense: square blocks are turned in registers, what is left over goes number by number
+    code.lines.append(f"{turn}:")
+    blocks = code.let(f"sdiv i64 {left}, {lanes}")
+    turned_columns = code.mul(blocks, lanes)
+    turned_rows = code.mul(code.let(f"sdiv i64 {rows}, {lanes}"), lanes)
+    with code.loop(turned_columns, step=lanes) as j, code.loop(turned_rows, step=lanes) as k:
+        at = code.at(code.at(begin, code.mul(j, cs)), k)
+        block = [code.load_vector(code.at(at, code.mul(cs, i))) for i in range(lanes)]
+        into = code.at(code.at(out, code.mul(k, width)), j)
+        for i, vector in enumerate(_turned(code, block)):
+            code.store_vector(vector, code.at(into, code.mul(width, i)))
+    _pack_numbers(code, begin, rs, cs, out, width, left, turned_rows, rows, "0", turned_columns)
+    _pack_numbers(code, begin, rs, cs, out, width, left, "0", rows, turned_columns, width)
+    code.line(f"br label %{done}")
     code.lines.append(f"{gather}:")
-    with code.loop(width) as j:
+    _pack_numbers(code, begin, rs, cs, out, width, left, "0", rows, "0", width)
+    code.line(f"br label %{done}")
+    code.lines.append(f"{done}:")
+
+
+def _pack_numbers(
+    code: Assembly, begin: str, rs: str, cs: str, out: str, width: str, left: str,
+    first_row: str, last_row: str, first_column: str, last_column: str,
+) -> None:  # fmt: skip
+    """A part of a panel, number by number; zeros beyond its `left` columns."""
+    with code.loop(last_column, start=first_column) as j:
         inside = code.less(j, left)
         column = code.at(begin, code.mul(code.choose(inside, j, "0"), cs))
-        with code.loop(rows) as k:
+        with code.loop(last_row, start=first_row) as k:
             value = code.load(code.dtype, code.at(column, code.mul(k, rs)))
             value = code.choose(inside, value, "0.0", code.dtype)
             code.store(code.dtype, value, code.at(out, code.add(code.mul(k, width), j)))
-    code.line(f"br label %{done}")
-    code.lines.append(f"{done}:")
+
+
+def _turned(code: Assembly, block: list[str]) -> list[str]:
+    """A square block of vectors, transposed: in each round, halves twice as large change places."""
+    lanes, half = len(block), 1
+    while half < lanes:
+        out = [""] * lanes
+        for i in range(lanes):
+            if i & half:
+                continue
+            a, b = block[i], block[i + half]
+            low = [j if not j & half else lanes + j - half for j in range(lanes)]
+            high = [j + half if not j & half else lanes + j for j in range(lanes)]
+            for where, order in ((i, low), (i + half, high)):
+                mask = ", ".join(f"i32 {n}" for n in order)
+                out[where] = code.let(f"shufflevector {code.vector} {a}, {code.vector} {b}, <{lanes} x i32> <{mask}>")
+        block, half = out, half * 2
+    return block
 
 
 def _multiply(module: Module, target: Target, dtype: str) -> None:
@@ -227,11 +269,11 @@ def _multiply(module: Module, target: Target, dtype: str) -> None:
 
     def body(code: Assembly) -> None:
         task = task_loop(code, "%args")
-        a, rs, cs, b, c, ldc, start, lds, m, n, k = fields(
-            code, "%args", "a*", "rs", "cs", "b*", "c*", "ldc", "start*", "lds", "m", "n", "k"
+        a, rs, cs, b, c, ldc, start, lds, m, n, k, stretch = fields(
+            code, "%args", "a*", "rs", "cs", "b*", "c*", "ldc", "start*", "lds", "m", "n", "k", "stretch"
         )
-        low = code.mul(task, STRETCH)
-        rows = code.least(code.sub(m, low), STRETCH)
+        low = code.mul(task, stretch)
+        rows = code.least(code.sub(m, low), stretch)
         panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
         given = code.let(f"icmp ne ptr {start}, null")
         with code.loop(k, step=DEPTH) as k0:
@@ -308,9 +350,15 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
                 vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
                 width = code.mul(vectors, lanes)
                 into = code.at(code.at(c, code.mul(low, ldc)), column)
-                _pack_panel(code, lanes, wide, p, code.at(b, code.mul(r0, ldb)), ldb, "1", depth, n, packed)
+                source = code.at(b, code.mul(r0, ldb))
+                # read as it lies by a single tile; a last panel would be read beyond its end
+                once = code.let(f"icmp sle i64 {rows}, {target.rows}")
+                direct = code.let(f"and i1 {once}, {code.let(f'icmp eq i64 {left}, {wide}')}")
+                with code.when(code.let(f"xor i1 {direct}, true")):
+                    _pack_panel(code, lanes, wide, p, source, ldb, "1", depth, n, packed)
                 tiles(
-                    code, target, rows, "@tiles", vectors, block, "1", pitch, packed, width,
+                    code, target, rows, "@tiles", vectors, block, "1", pitch,
+                    code.choose(direct, code.at(source, column), packed, "ptr"), code.choose(direct, ldb, width),
                     into, ldc, code.choose(fresh, "null", into, "ptr"), ldc, depth, left,
                 )  # fmt: skip
         end_tasks(code)
@@ -352,4 +400,4 @@ def text(target: Target, dtype: str) -> str:
 def products(dtype: str) -> Library:
     """The compiled functions for `float` or `double`."""
     target = host()
-    return library(f"products {dtype} {DEPTH} {STRETCH} {OUTER_DEPTH}", lambda: text(target, dtype))
+    return library(f"products {dtype} {DEPTH} {OUTER_DEPTH}", lambda: text(target, dtype))
