@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
+from throughtime.scanning import nodes
 from throughtime.scanning.call import make_call
 from throughtime.scanning.cpu import backend, engine, functions, matrices, operator, product, target
 from throughtime.scanning.cpu.assembly import Module
@@ -444,6 +445,81 @@ def test_products_of_any_size(sizes, dtype):
     same(matrices.multiply(narrow[0], narrow[1].t(), narrow[2]), a @ w.t() + bias)
     same(matrices.multiply(narrow[0], narrow[1].t().contiguous()), a @ w.t())
     same(matrices.outer(narrow[0], narrow[3]), a.t() @ g)
+
+
+@pytest.mark.parametrize("limits", [(-0.5, 0.5), (-0.5, None), (None, 0.5), "tensors"])
+def test_a_clamp_at_nan_stays_nan_without_a_gradient(limits):
+    class Held(nn.Module):
+        def forward(self, x, h):
+            low, high = (h - 0.3, h + 0.3) if limits == "tensors" else limits
+            return torch.tanh(torch.clamp(x, low, high)) + 0.5 * h
+
+    x = random(1, B, N, seed=1)
+    x[0, 0, :3] = float("nan")
+    x.requires_grad_()
+    h = random(B, N, seed=2).requires_grad_()
+    found = []
+    for backend_ in ("cpu", "reference"):
+        outputs = tt.scan(Held(), x, h, backend=backend_).outputs
+        g = torch.nan_to_num(torch.autograd.grad(outputs.nansum(), x)[0], nan=-9.0)
+        found.append((outputs, g))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_tracing_takes_as_many_nodes_as_the_step_has():
+    class Deep(nn.Module):
+        def __init__(self, depth):
+            super().__init__()
+            self.depth = depth
+
+        def forward(self, x, h):
+            for _ in range(self.depth):  # each looks twice at the one before: 2^depth ways to the first
+                h = torch.sin(h) * h + x
+            return torch.tanh(h)[:, :1].clone(), torch.tanh(h)
+
+    counts = []
+    for depth in (5, 10, 20):
+        call = call_of(Deep(depth), random(T, B, N, seed=1), random(B, N, seed=2).requires_grad_())
+        asked = []
+        with pytest.MonkeyPatch.context() as patch:
+            original = nodes.Graph.slice
+            patch.setattr(nodes.Graph, "slice", lambda *a, o=original, asked=asked: (asked.append(1), o(*a))[1])
+            program, _ = backend._program(call)
+            program.backward(frozenset())
+        counts.append(len(asked))
+    assert counts[2] - counts[1] <= 3 * (counts[1] - counts[0])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_under_torch_compile():
+    cell = made(tt.cells.LayerNormGRU)
+    x = random(T, B, I, seed=1).requires_grad_()
+    state = first_state(cell, B)
+
+    def outputs(x, state):
+        return (2 * tt.scan(cell, 2 * x, state, backend="cpu").outputs).sin()
+
+    expected = outputs(x, state)
+    found = torch.compile(outputs, backend="aot_eager")(x, state)
+    assert_same([found], [expected])
+    gradients = [torch.autograd.grad(y.sum(), [x, state, *cell.parameters()]) for y in (found, expected)]
+    assert_same(*gradients)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_product_of_one_or_two_inputs_is_worked_out_in_the_loop(inputs, bias):
+    torch.manual_seed(1)
+    cell = tt.cells.GRU(inputs, 19, bias=bias, dtype=F64)
+    x = random(T, B, inputs, seed=1).requires_grad_()
+    lengths = torch.tensor([9, 0, 4, 7, 1])
+    state = first_state(cell, B)
+    call = call_of(cell, x, state)
+    program, _ = backend._program(call)
+    assert ("m", 0) in LoopCode(program, program.forward, target.host(), "double", False).layout.words
+    for options in ({}, {"lengths": lengths}, {"reverse": True}):
+        found, expected = (everything(cell, x, state, backend=b, **options) for b in ("cpu", "reference"))
+        assert_same(found, expected)
 
 
 # What it says

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from throughtime.cells import State
 from throughtime.scanning.backends import Explanation, choose, explain_call
@@ -14,7 +18,25 @@ from throughtime.scanning.stepping import Stepper
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
+
+def _as_it_is(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A function that torch.compile calls and does not look into: what runs through time is compiled already.
+
+    (`torch.compiler.disable` would import all of torch.compile here and now; this one does so when torch.compile calls.)
+    """
+    untraced = _disable_dynamo(function)
+
+    @functools.wraps(function)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return untraced(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+
+    return wrapped
+
+
+@_as_it_is
 def scan(
     cell: nn.Module,
     inputs: Inputs,

@@ -244,11 +244,10 @@ def _addcdiv(low: Lowering, a: Any, b: Any, c: Any, value: float = 1) -> Symbol:
 def _clamp(low: Lowering, a: Any, least: Any = None, most: Any = None) -> Symbol:
     if isinstance(least, Symbol | Constant) or isinstance(most, Symbol | Constant):
         a = low.value(a, (least, most))
-    for limit, outside, inside in ((least, "lt", "ge"), (most, "gt", "le")):
-        if isinstance(limit, int | float):  # a NaN is not outside, and stays
-            a = low.op("select", low.op(outside, a, limit), limit, a)
-        elif limit is not None:  # a NaN of either is the result
-            a = low.op("select", low.op("or", low.op(inside, a, limit), low.op("ne", a, a)), a, limit)
+    for limit, inside in ((least, "ge"), (most, "le")):
+        if limit is not None:  # a NaN stays, and has no gradient
+            still = low.op("select", low.op("ne", a, a), low.op("detach", a), limit)
+            a = low.op("select", low.op(inside, a, limit), a, still)
     return low.value(a)
 
 
