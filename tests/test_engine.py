@@ -15,7 +15,7 @@ from torch import nn
 import throughtime as tt
 from throughtime.scanning import nodes
 from throughtime.scanning.call import make_call
-from throughtime.scanning.cpu import backend, engine, functions, matrices, operator, product, target
+from throughtime.scanning.cpu import backend, engine, functions, matrices, memory, operator, product, target
 from throughtime.scanning.cpu.assembly import Module
 from throughtime.scanning.cpu.loop import LoopCode
 
@@ -520,6 +520,22 @@ def test_a_product_of_one_or_two_inputs_is_worked_out_in_the_loop(inputs, bias):
     for options in ({}, {"lengths": lengths}, {"reverse": True}):
         found, expected = (everything(cell, x, state, backend=b, **options) for b in ("cpu", "reference"))
         assert_same(found, expected)
+
+
+def test_large_memory_is_used_again_and_never_while_in_use(monkeypatch):
+    monkeypatch.setattr(memory, "_free", [])
+    first = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(1)
+    second = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(2)
+    view, place = first[3], first.data_ptr()
+    del first
+    other = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(3)
+    assert other.data_ptr() not in (place, second.data_ptr())
+    assert bool((view == 1).all()) and bool((second == 2).all())
+    del view
+    assert memory.empty(64, 1024, 32, dtype=torch.float32).data_ptr() == place
+    monkeypatch.setattr(memory, "KEPT", 20 << 20)
+    del second, other
+    assert sum(map(len, memory._free)) <= 20 << 20
 
 
 # What it says

@@ -217,9 +217,8 @@ def run(call: Call) -> Scanned:
         if needs or any(s.requires_grad for s in state):
             wanted = operator.number_of(needs)
     flags = None if resets is None else resets.to(like.dtype)
-    result = operator.scan_op(
-        number, wanted, steps, -1 if call.reverse else 1, made, loop_vectors, weights, state, initial, flags, lengths
-    )
+    numbers = (number, wanted, steps, -1 if call.reverse else 1)
+    result = operator.run_scan(numbers, (made, loop_vectors, weights, state, initial), flags, lengths)
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]
 

@@ -266,6 +266,12 @@ class _Sums:
         self.outputs, self.kept, self.passing, self.whole = outputs, kept, passing, whole
         self.totals: dict[Array, Tensor] = {}
         self.result: dict[Array, Tensor] = {}
+        # products whose matrices are transposed weights: their gradients are made in the weights' own layout
+        self.turned = {
+            key
+            for key in plan.widths
+            if key[0] in "Ud" and all(is_turned(given.matrices[w]) for w in self.weights(key))
+        }
         hoisted = enumerate(compiled.program.hoisted)
         self.hoisted = [(u, h) for u, h in hoisted if ("U", u) in plan.widths]
         self.back = {
@@ -281,11 +287,17 @@ class _Sums:
             return self.whole[own][low : low + count].flatten(0, 1)
         return self.passing[own][: count * self.given.batch]
 
+    def weights(self, key: Array) -> tuple[int, ...]:
+        """The matrices of a product, side by side."""
+        return self.compiled.program.hoisted[key[1]].weights if key[0] == "U" else self.plan.weights[key[1]]
+
     def add(self, key: Array, value: Tensor) -> None:
         self.totals[key] = self.totals[key] + value if key in self.totals else value
 
     def meet(self, key: Array, left: Tensor, right: Tensor) -> None:
-        """Add left.T @ right to a total."""
+        """Add left.T @ right to a total, or right.T @ left where that is turned."""
+        if key in self.turned:
+            left, right = right, left
         known = self.totals.get(key)
         if known is None:
             known = self.totals[key] = torch.zeros(left.shape[1], right.shape[1], dtype=right.dtype)
@@ -349,13 +361,12 @@ class _Sums:
 
     def finish(self) -> dict[Array, Tensor]:
         """All of them: ("w", matrix), ("v", row), ("i", state), ("a", array)."""
-        split = [(key, self.compiled.program.hoisted[key[1]].weights if key[0] == "U" else self.plan.weights[key[1]])
-                 for key in self.totals if key[0] in "Ud"]  # fmt: skip
-        for key, weights in split:
+        for key in [k for k in self.totals if k[0] in "Ud"]:
             whole, start = self.totals.pop(key), 0
-            for w in weights:
+            for w in self.weights(key):
                 width = self.given.matrices[w].shape[1]
-                self.add(("w", w), whole[:, start : start + width])
+                part = slice(start, start + width)
+                self.add(("w", w), whole[part].t() if key in self.turned else whole[:, part])
                 start += width
         return {**self.totals, **self.result}
 
@@ -389,6 +400,11 @@ def _from(space: Tensor, low: int, batch: int) -> list[int]:
     """The same for rows that begin with step `low`."""
     width = space.shape[1]
     return [space.data_ptr() - low * batch * width * space.element_size(), batch * width, width]
+
+
+def is_turned(matrix: Tensor) -> bool:
+    """Whether a matrix is a transposed one."""
+    return not matrix.is_contiguous() and matrix.t().is_contiguous()
 
 
 def side_by_side(weights: Sequence[Tensor], which: tuple[int, ...]) -> Tensor:

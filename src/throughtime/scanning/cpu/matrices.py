@@ -74,13 +74,13 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
     target, lanes = host(), host().lanes(NAMES[a.dtype])
     wide = product.panel(target, NAMES[a.dtype])
     panels, count = -(-n // wide), torch.get_num_threads()
-    parts = max(1, min(-(-count // panels), m // (4 * target.rows)))  # of M, where N has too few panels
-    share = -(-m // parts)
-    stretch = -(-share // lanes) * lanes
-    group = max(1, panels // (2 * count)) if parts == 1 and count > 1 else panels if count == 1 else 1
+    # of M as much as stays in cache; of N so much that each thread has some tasks
+    parts = max(-(-m // product.OUTER_ROWS), 1 if panels >= count else min(count, m // (4 * target.rows)), 1)
+    stretch = -(-(-(-m // parts)) // lanes) * lanes
+    group = max(1, panels * parts // (4 * count)) if count > 1 else panels
     tasks = -(-panels // group) * -(-m // stretch)
     space = product.OUTER_DEPTH * (stretch + lanes + wide)
-    scratch = torch.empty(tasks * space, dtype=a.dtype)
+    scratch = memory.empty(tasks * space, dtype=a.dtype)
     values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), out.stride(0), m, n, r]
     launch("outer", a.dtype, tasks, [*values, stretch, group, scratch.data_ptr(), space, int(more)], r * m * n)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.cpu import memory
-from throughtime.scanning.cpu.engine import Compiled, Given, Wanted
+from throughtime.scanning.cpu.engine import Compiled, Given, Wanted, is_turned
 from throughtime.scanning.cpu.threads import safe_after_fork
 from throughtime.scanning.evaluate import evaluate, linear, side_by_side
 from throughtime.scanning.nodes import Node
@@ -164,17 +164,26 @@ def _scan_backward(
             if not asked:
                 g = tensor.new_empty(0)
             elif g is None:
-                g = torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-            result.append(_own(g, result))
+                g = _like(tensor, torch.zeros)
+            result.append(_own(g, tensor, result))
     return result
 
 
-def _own(g: Tensor, others: list[Tensor]) -> Tensor:
-    """A gradient in memory of its own, whole: operations may not return the same memory twice."""
-    shares = any(
-        o.numel() and o.untyped_storage().data_ptr() == g.untyped_storage().data_ptr() for o in others if g.numel()
-    )
-    return g.clone(memory_format=torch.contiguous_format) if shares or not g.is_contiguous() else g
+def _like(tensor: Tensor, make: Callable[..., Tensor]) -> Tensor:
+    """A new tensor for a gradient: dense, and transposed where a transposed matrix is meant."""
+    options: dict[str, Any] = {"dtype": tensor.dtype, "device": tensor.device}
+    if tensor.dim() == 2 and is_turned(tensor):
+        return make(*reversed(tensor.shape), **options).t()
+    return make(*tensor.shape, **options)
+
+
+def _own(g: Tensor, tensor: Tensor, others: list[Tensor]) -> Tensor:
+    """The gradient of a tensor in memory of its own, whole: operations may not return the same memory twice."""
+    if not g.numel():
+        return g
+    shares = any(o.numel() and o.untyped_storage().data_ptr() == g.untyped_storage().data_ptr() for o in others)
+    as_wanted = g.t() if tensor.dim() == 2 and is_turned(tensor) else g
+    return _like(tensor, torch.empty).copy_(g) if shares or not as_wanted.is_contiguous() else g
 
 
 def _scan_backward_fake(
@@ -185,26 +194,26 @@ def _scan_backward_fake(
     for kind, tensors in (("a", arrays), ("v", vectors), ("w", matrices), ("s", state), ("i", initial)):
         for i, tensor in enumerate(tensors):
             asked = kind == "s" or (kind, i) in _wanted[wanted]
-            result.append(tensor.new_empty(tensor.shape if asked else 0))
+            result.append(_like(tensor, torch.empty) if asked else tensor.new_empty(0))
     return result
 
 
-def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    program, wanted, steps, step, arrays, vectors, matrices, state, initial, resets, lengths = inputs
-    ctx.numbers = (program, wanted, steps, step)
-    counts = [len(arrays), len(vectors), len(matrices), len(state), len(initial)]
-    loop = _compiled[program].program
-    given_back = len(loop.state_widths) + len(loop.extra_widths)
-    ctx.counts, ctx.given_back = counts, given_back
-    optional = [t for t in (resets, lengths) if t is not None]
+def _remember(
+    ctx: Any, numbers: tuple[int, int, int, int], groups: Sequence[Sequence[Tensor]], resets: Tensor | None,
+    lengths: Tensor | None, outputs: Sequence[Tensor], kept: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """Keep for the backward what it needs. numbers: program, wanted, steps, step."""
+    loop = _compiled[numbers[0]].program
+    ctx.numbers, ctx.counts = numbers, [len(g) for g in groups]
+    ctx.given_back = len(loop.state_widths) + len(loop.extra_widths)
     ctx.optional = (resets is not None, lengths is not None)
-    outputs, kept = output[: len(state)], output[given_back + len(state) :]
-    ctx.kept_count = len(kept)
-    ctx.save_for_backward(*arrays, *vectors, *matrices, *state, *initial, *optional, *outputs, *kept)
+    optional = [t for t in (resets, lengths) if t is not None]
+    ctx.save_for_backward(*(t for g in groups for t in g), *optional, *outputs, *kept)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, gradients: Any) -> Any:
+def _gradients(ctx: Any, gradients: Sequence[Tensor | None], backward: Callable[..., list[Tensor]]) -> list[Any]:
+    """The gradients of all tensors given, in order. backward: the operation, or what it runs."""
     saved = list(ctx.saved_tensors)
     groups = []
     for count in ctx.counts:
@@ -217,32 +226,65 @@ def _backward(ctx: Any, gradients: Any) -> Any:
     program, wanted, steps, step = ctx.numbers
     asked = gradients[: ctx.given_back + states]
     inputs = [t for g in groups for t in g]
-    nothing = (None,) * 4, (None, None)
     if torch.is_grad_enabled():
-        found = _again(program, steps, step, groups, resets, lengths, asked)
-    elif wanted < 0:
-        found = [None] * len(inputs)
-    else:
-        present = [g is not None for g in asked]
-        found = scan_backward_op(
-            program,
-            wanted,
-            steps,
-            step,
-            *groups,
-            resets,
-            lengths,
-            outputs,
-            kept,
-            [g for g in asked if g is not None],
-            present,
-        )
-        found = [f if f.shape == t.shape else None for f, t in zip(found, inputs, strict=True)]
+        return _again(program, steps, step, groups, resets, lengths, asked)
+    if wanted < 0:
+        return [None] * len(inputs)
+    present = [g is not None for g in asked]
+    given = [g for g in asked if g is not None]
+    found = backward(*ctx.numbers, *groups, resets, lengths, outputs, kept, given, present)
+    return [f if f.shape == t.shape else None for f, t in zip(found, inputs, strict=True)]
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    numbers, groups, (resets, lengths) = inputs[:4], inputs[4:9], inputs[9:]
+    states = len(groups[3])
+    loop = _compiled[numbers[0]].program
+    kept = output[2 * states + len(loop.extra_widths) :]
+    _remember(ctx, numbers, groups, resets, lengths, output[:states], kept)
+
+
+def _backward(ctx: Any, gradients: Any) -> Any:
+    found = _gradients(ctx, gradients, scan_backward_op)
     parts = []
     for count in ctx.counts:
         parts.append(found[:count])
         found = found[count:]
-    return (*nothing[0], *parts, *nothing[1])
+    return (*(None,) * 4, *parts, None, None)
+
+
+class _Direct(torch.autograd.Function):
+    """The same without PyTorch's dispatcher, which takes as long as a short loop does."""
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Any, counts: Any, resets: Any, lengths: Any, *tensors: Tensor) -> Any:  # type: ignore[override]
+        left = iter(tensors)
+        groups = [[next(left) for _ in range(count)] for count in counts]
+        result = _scan(*numbers, *groups, resets, lengths)
+        states = counts[3]
+        end = 2 * states + len(_compiled[numbers[0]].program.extra_widths)
+        _remember(ctx, numbers, groups, resets, lengths, result[:states], result[end:])
+        return tuple(result[:end])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return (*(None,) * 4, *_gradients(ctx, gradients, _scan_backward))
+
+
+def run_scan(numbers: tuple[int, int, int, int], groups: Sequence[Sequence[Tensor]], resets: Tensor | None,
+             lengths: Tensor | None) -> Sequence[Tensor]:  # fmt: skip
+    """States [T, B, n], extras [T, B, n] and final states [B, n].
+
+    Args: numbers: program, what is wanted (-1: no gradient), steps, step. groups: arrays, vectors, matrices, state, initial.
+    """
+    tensors = [t for g in groups for t in g]
+    watched = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
+    if watched or any(type(t) not in (Tensor, nn.Parameter) for t in tensors):
+        return scan_op(*numbers, *groups, resets, lengths)  # type: ignore[no-any-return]
+    if numbers[1] < 0:
+        with torch.no_grad():
+            return _scan(*numbers, *groups, resets, lengths)
+    return _Direct.apply(numbers, [len(g) for g in groups], resets, lengths, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
 
 _library.impl("scan", _scan, "CPU")  # type: ignore[no-untyped-call]

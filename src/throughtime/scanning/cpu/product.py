@@ -17,7 +17,8 @@ from throughtime.scanning.cpu.target import Library, Target, host, library
 
 DEPTH = 512  # steps of k between two visits of a sum to memory
 STRETCH = 96  # rows of a task of `multiply`, at most
-OUTER_DEPTH = 256
+OUTER_DEPTH = 256  # and of its rows
+OUTER_ROWS = 384  # of A's columns a task copies, so that they stay in cache
 
 
 def panel(target: Target, dtype: str) -> int:

@@ -134,17 +134,23 @@ class Library:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
+        self._addresses: dict[str, int] = {}
+        self._functions: dict[str, Callable[[int], None]] = {}
 
     def address(self, name: str) -> int:
-        found = int(self._engine.get_function_address(name))
-        if not found:
-            raise RuntimeError(f"the compiled code has no function {name!r}")
+        found = self._addresses.get(name)
+        if found is None:
+            found = self._addresses[name] = int(self._engine.get_function_address(name))
+            if not found:
+                raise RuntimeError(f"the compiled code has no function {name!r}")
         return found
 
     def function(self, name: str) -> Callable[[int], None]:
         """A function of one pointer. While it runs, other Python threads run too."""
-        made: Callable[[int], None] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address(name))
-        return made
+        found = self._functions.get(name)
+        if found is None:
+            found = self._functions[name] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address(name))
+        return found
 
     def quick(self, name: str) -> Callable[[int], None]:
         """The same without letting other threads run: for what takes microseconds."""
