@@ -76,7 +76,8 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
     panels, count = -(-n // wide), torch.get_num_threads()
     # of M as much as stays in cache; of N so much that each thread has some tasks
     parts = max(-(-m // product.OUTER_ROWS), 1 if panels >= count else min(count, m // (4 * target.rows)), 1)
-    stretch = -(-(-(-m // parts)) // lanes) * lanes
+    share = -(-m // parts)
+    stretch = -(-share // lanes) * lanes
     group = max(1, panels * parts // (4 * count)) if count > 1 else panels
     tasks = -(-panels // group) * -(-m // stretch)
     space = product.OUTER_DEPTH * (stretch + lanes + wide)
