@@ -56,8 +56,8 @@ class RunConfig(Strict):
     task: str
     files: list[str] = []
     """The files trained on."""
-    valid: str | None = None
-    """The held-out file; without one, the end of each file is held out."""
+    valid: str | list[str] | None = None
+    """The held-out file, or files that belong together; without one, a part of the training data is held out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     minutes: Annotated[float, Field(gt=0)] | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None

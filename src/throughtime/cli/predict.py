@@ -22,7 +22,4 @@ def predict(
     """The log-probability (in nats) of each line by itself: a number, a tab and the line, or with --json an object a line."""
     model = opened(run)
     for values in model.predict(lines_of(file)):
-        if json:
-            print(json_module.dumps(values, ensure_ascii=False))
-        else:
-            print(f"{values['log_probability']:.4f}\t{values['line']}")
+        print(json_module.dumps(values, ensure_ascii=False) if json else model.written(values))

@@ -1,8 +1,9 @@
-"""train: files to a run folder."""
+"""train: files to a run folder. The command of each task is made from the settings of the task."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,15 @@ from pydantic import BaseModel
 from throughtime.cli.output import whole
 from throughtime.config import STDIN, Training, to_yaml
 from throughtime.errors import UserError
-from throughtime.tasks.text import TextData, TextNetwork
+from throughtime.tasks.base import TASKS, find_task
 
 Files = Annotated[list[Path] | None, Parameter(help="What to train on; - is standard input.")]
 Out = Annotated[Path | None, Parameter(help="The run folder to make.")]
-Valid = Annotated[Path | None, Parameter(help="A held-out file. [default: the end of each file is held out]")]
+Valid = Annotated[Path | None, Parameter(help="A held-out file. [default: a part of the files is held out]")]
+ValidFiles = Annotated[
+    list[Path] | None,
+    Parameter(help="Held-out files, as many as are trained on. [default: a part is held out]", consume_multiple=True),
+]
 ConfigFile = Annotated[Path | None, Parameter(help="A YAML file of settings; where both say something, options win.")]
 Minutes = Annotated[float | None, Parameter(help="The budget in minutes. [default: 5]")]
 Epochs = Annotated[float | None, Parameter(help="The budget in passes through the data.")]
@@ -28,43 +33,68 @@ PrintConfig = Annotated[bool, Parameter(help="Print the settings as YAML, and do
 Quiet = Annotated[bool, Parameter(help="No words and no bar.", negative="")]
 
 
-def text(
-    files: Files = None,
-    /,
-    *,
-    out: Out = None,
-    valid: Valid = None,
-    config: ConfigFile = None,
-    minutes: Minutes = None,
-    epochs: Epochs = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    model: TextNetwork = TextNetwork(),  # noqa: B008  (never changed)
-    data: TextData = TextData(),  # noqa: B008
-    training: Training = Training(),  # noqa: B008
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    print_config: PrintConfig = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a language model on text files: it learns to score text and to write."""
-    given = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for name, group in (("model", model), ("data", data), ("training", training)):
-        if values := _given(group):
-            settings[name] = values
-    _train(
-        "text",
-        [Path("-") if str(f) == STDIN else f for f in files or []],
-        out,
-        valid,
-        config,
-        settings,
-        resume,
-        overwrite,
-        print_config,
-        quiet,
-    )
+def __getattr__(name: str) -> Callable[..., None]:
+    """The command of a task, when it is asked for."""
+    if name not in TASKS:
+        raise AttributeError(name)
+    return _command(name)
+
+
+def _command(name: str) -> Callable[..., None]:
+    task = find_task(name)
+
+    def command(
+        files: Files = None,
+        /,
+        *,
+        out: Out = None,
+        valid: Any = None,
+        config: ConfigFile = None,
+        minutes: Minutes = None,
+        epochs: Epochs = None,
+        steps: Steps = None,
+        seed: Seed = None,
+        model: Any = None,
+        data: Any = None,
+        training: Training = Training(),  # noqa: B008  (never changed)
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        print_config: PrintConfig = False,
+        quiet: Quiet = False,
+    ) -> None:
+        given = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed}
+        settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        for key, group in (("model", model), ("data", data), ("training", training)):
+            if values := _given(group):
+                settings[key] = values
+        read = [Path("-") if str(f) == STDIN else f for f in files or []]
+        held = valid if isinstance(valid, list) else [valid] if valid else []
+        if print_config:
+            _print_config(name, read, held, config, settings)
+            return
+        if out is None:
+            raise UserError("where to? name a run folder: --out RUN")
+        from throughtime.training import train
+
+        train(
+            name,
+            read,
+            out=out,
+            valid=held,
+            config=config,
+            resume=resume,
+            overwrite=overwrite,
+            progress=not quiet,
+            **settings,
+        )
+
+    groups = {key: task.config_type.model_fields[key].annotation for key in ("model", "data")}
+    command.__annotations__ |= groups | {"valid": ValidFiles if task.aligned else Valid}
+    assert command.__kwdefaults__ is not None
+    command.__kwdefaults__ |= {key: kind() for key, kind in groups.items() if kind is not None}
+    command.__name__ = name
+    command.__doc__ = TASKS[name][1]
+    return command
 
 
 def _given(group: BaseModel) -> dict[str, Any]:
@@ -72,42 +102,15 @@ def _given(group: BaseModel) -> dict[str, Any]:
     return group.model_dump(exclude_unset=True)
 
 
-def _train(
-    task: str,
-    files: list[Path],
-    out: Path | None,
-    valid: Path | None,
-    config: Path | None,
-    settings: dict[str, Any],
-    resume: bool,
-    overwrite: bool,
-    print_config: bool,
-    quiet: bool,
+def _print_config(
+    name: str, files: list[Path], valid: list[Path], config: Path | None, settings: dict[str, Any]
 ) -> None:
-    if print_config:
-        from throughtime.tasks import find_task
-        from throughtime.training import prepare_config
+    from throughtime.training import prepare_config
 
-        built = prepare_config(find_task(task), settings, config)
-        if files:
-            built = built.model_copy(update={"files": [str(f) for f in files]})
-        if valid:
-            built = built.model_copy(update={"valid": str(valid)})
-        sys.stdout.write(to_yaml(built))
-        return
-    if out is None:
-        raise UserError("where to? name a run folder: --out RUN")
-
-    from throughtime.training import train
-
-    train(
-        task,
-        files,
-        out=out,
-        valid=valid,
-        config=config,
-        resume=resume,
-        overwrite=overwrite,
-        progress=not quiet,
-        **settings,
-    )
+    built = prepare_config(find_task(name), settings, config)
+    if files:
+        built = built.model_copy(update={"files": [str(f) for f in files]})
+    if valid:
+        named = [str(v) for v in valid]
+        built = built.model_copy(update={"valid": named if len(named) > 1 else named[0]})
+    sys.stdout.write(to_yaml(built))

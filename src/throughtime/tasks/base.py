@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
@@ -53,16 +53,22 @@ class Task(ABC, Generic[Config]):
     name: ClassVar[str]
     config_type: type[Config]
     files: ClassVar[tuple[str, ...]] = ()  # what `prepare` writes that the trained model needs
+    aligned: ClassVar[bool] = False  # whether files may belong together, line by line
 
     def check(self, config: Config) -> None:
         """What the settings' own types cannot say. Raises: UserError that begins with the key."""
 
     @abstractmethod
-    def prepare(self, config: Config, files: list[Path], valid: Path | None, folder: Path, advance: Advance) -> Config:
+    def prepare(self, config: Config, files: list[Path], valid: list[Path], folder: Path, advance: Advance) -> Config:
         """Read and check the user's files once, write what training needs into `folder`, choose every setting left open.
 
         Raises: UserError for input that cannot be trained on.
         """
+
+    def describe(self, config: Config) -> str:
+        """The network in a few words, for whoever watches."""
+        m = config.model  # type: ignore[attr-defined]
+        return f"{m.cell} {m.layers} × {m.hidden_size}, dropout {m.dropout:g}"
 
     @abstractmethod
     def network(self, config: Config, run: Run) -> nn.Module:
@@ -94,6 +100,14 @@ class Trained(ABC):
     @abstractmethod
     def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
         """Scores on the user's files."""
+
+    @abstractmethod
+    def predict(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """What it makes of each line, in order."""
+
+    @abstractmethod
+    def written(self, values: dict[str, Any]) -> str:
+        """One of the predictions, as the command line writes it."""
 
     def info(self) -> dict[str, Any]:
         """What it is, trained on what, for how long, with what scores."""

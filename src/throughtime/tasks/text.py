@@ -93,15 +93,15 @@ class TextTask(Task[TextConfig]):
             raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
 
     def prepare(
-        self, config: TextConfig, files: list[Path], valid: Path | None, folder: Path, advance: Advance
+        self, config: TextConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> TextConfig:
         from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
         from throughtime.tasks.tokens import learn
 
         train = open_files(files)
         name = train[0].name
-        if valid is not None:
-            held = open_files([valid])
+        if valid:
+            held = open_files(valid)
         else:
             train, held = hold_out(train, config.data.held_out)
         size = sum(span.size for span in train)
@@ -180,6 +180,9 @@ class TextTask(Task[TextConfig]):
         rate = training.learning_rate or (5e-3 if short else 3e-3)
         trained = training.model_copy(update={"batch_size": batch, "chunk": chunk, "learning_rate": rate})
         return config.model_copy(update={"model": chosen, "training": trained})
+
+    def describe(self, config: TextConfig) -> str:
+        return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
 
     def network(self, config: TextConfig, run: Run) -> nn.Module:
         from throughtime.models.language import LanguageModel
@@ -325,6 +328,9 @@ class TextModel(Trained):
         source = iter(lines)
         while group := list(itertools.islice(source, batch)):
             yield from self._predict([line.rstrip("\r\n") for line in group])
+
+    def written(self, values: dict[str, Any]) -> str:
+        return f"{values['log_probability']:.4f}\t{values['line']}"
 
     def _predict(self, lines: list[str]) -> Iterator[dict[str, Any]]:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def train(
     files: Iterable[str | Path] = (),
     *,
     out: str | Path,
-    valid: str | Path | None = None,
+    valid: str | Path | Sequence[str | Path] | None = None,
     config: str | Path | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
@@ -39,8 +39,8 @@ def train(
     """Train a network on files and leave it in a run folder.
 
     Args:
-        task: "text". files: what to train on; "-" is standard input. out: the run folder to make.
-        valid: a held-out file; None holds out the end of each file.
+        task: "text", "classify", "tag" or "translate". files: what to train on; "-" is standard input. out: the run folder to make.
+        valid: a held-out file, or two that belong together; None holds out a part of the files.
         config: a YAML file of settings; the arguments below go before it.
         minutes, epochs, steps: the budget, one of them; none: 5 minutes. seed: of everything that is drawn.
         model, data, training: settings by name, as under `--model.…`, `--data.…`, `--training.…` on the command line.
@@ -62,7 +62,8 @@ def train(
     if resume:
         return _resume(chosen, paths, folder, over, report)
     settings = prepare_config(chosen, over, Path(config) if config else None)
-    return _start(chosen, settings, paths, Path(valid) if valid else None, folder, overwrite, report)
+    held = [] if not valid else [valid] if isinstance(valid, str | Path) else list(valid)
+    return _start(chosen, settings, paths, [Path(v) for v in held], folder, overwrite, report)
 
 
 def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None) -> RunConfig:
@@ -88,13 +89,14 @@ def _start(
     task: Task[Any],
     config: RunConfig,
     files: list[Path],
-    valid: Path | None,
+    valid: list[Path],
     folder: Path,
     overwrite: bool,
     report: Reporter,
 ) -> Any:
     files = files or [Path(f) for f in config.files]
-    valid = valid or (Path(config.valid) if config.valid else None)
+    recorded = [config.valid] if isinstance(config.valid, str) else config.valid or []
+    valid = valid or [Path(v) for v in recorded]
     if not files:
         raise UserError("no file to train on: name one or more, or - for standard input")
     accelerator = _accelerator()
@@ -111,10 +113,13 @@ def _start(
         ) as staging:
             data = Path(staging)
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
-            size = sum(f.stat().st_size for f in [*real, *([valid] if valid else [])] if f.is_file())
+            size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
             with report.counting("reading", size, "bytes") as advance:
                 full = task.prepare(config, real, valid, data, advance)
-            named = full.model_copy(update={"files": [str(f) for f in files], "valid": str(valid) if valid else None})
+            held = [str(v) for v in valid]
+            named = full.model_copy(
+                update={"files": [str(f) for f in files], "valid": held if len(held) > 1 else held[0] if held else None}
+            )
             named = _shareable(named, config, accelerator.num_processes)
             run = Run.create(folder, overwrite=overwrite)
             for name in task.files:
@@ -164,7 +169,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
     trainer = Trainer(task, config, run, accelerator, report)
     parameters = sum(p.numel() for p in trainer._bare().parameters())
     if trainer.step == 0:
-        report.say(f"{_describe(config)}, {parameters:,} parameters, on {accelerator.device}")
+        report.say(f"{task.describe(config)}, {parameters:,} parameters, on {accelerator.device}")
     trainer.train()
     if accelerator.process_index == 0:
         report.say("scoring the held-out data …")
@@ -186,7 +191,9 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             report.say(why)
         write_card(run, config, parameters, summary)
         run.finish()
-        words = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items() if "nats" in name)
+        words = ", ".join(
+            f"{n.replace('_', ' ')} {v:.4f}" for n, v in scores.items() if n != "loss" and isinstance(v, float)
+        )
         report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
     accelerator.wait_for_everyone()
     return load(run.folder)
@@ -250,11 +257,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _describe(config: RunConfig) -> str:
-    """The network in a few words, for whoever watches."""
-    m = getattr(config, "model", None)
-    if m is None:
-        return config.task
-    return f"{m.cell} {m.layers} × {m.hidden_size}, {m.vocabulary:,} {m.tokens}, dropout {m.dropout:g}"

@@ -33,7 +33,7 @@ A recurrent network for the task `{config.task}`, {parameters:,} parameters, tra
 through the data ({", ".join(f"`{f}`" for f in config.files)}).
 
 ## Held-out scores
-{"Of `" + config.valid + "`." if config.valid else "Of the part of each file that training did not see."}
+{"Of " + _named(config.valid) + "." if config.valid else "Of the part of each file that training did not see."}
 
 | | |
 |---|---|
@@ -54,6 +54,10 @@ through the data ({", ".join(f"`{f}`" for f in config.files)}).
 ```
 """
     write_text(run.card, text)
+
+
+def _named(files: str | list[str]) -> str:
+    return " and ".join(f"`{f}`" for f in ([files] if isinstance(files, str) else files))
 
 
 def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | None:
@@ -100,7 +104,7 @@ def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | Non
     styles = itertools.cycle(["--", ":", "-.", (0, (1, 4)), (0, (6, 3))])
     for style, (name, nats) in zip(styles, (baselines or {}).items(), strict=False):
         axes.axhline(nats, color="#555555", linestyle=style, linewidth=1, label=f"{name} {nats:.3f}")
-    axes.set(xlabel="step", ylabel="nats a token", title=run.folder.resolve().name)
+    axes.set(xlabel="step", ylabel="nats", title=run.folder.resolve().name)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
