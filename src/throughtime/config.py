@@ -43,6 +43,8 @@ class Training(Strict):
     """The learning rate at the end, as a share of the highest; it falls along a cosine."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; `null` in a file: no clipping."""
+    passes: Annotated[float, Field(gt=0)] | None = None
+    """Passes through the data at most, where the budget is in minutes. [default: to fit the task]"""
     evaluations: Positive = 20
     """How often the held-out data are scored during the training, at most."""
     patience: Positive | None = 6

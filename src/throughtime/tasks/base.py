@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # name -> (module and class, what it is in a sentence);
 # a task's module is imported when it is asked for, and imports torch only in its functions
-TASKS = {"text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes.")}
+TASKS = {
+    "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
+    "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
+}
 
 Advance = Callable[[float], None]
 

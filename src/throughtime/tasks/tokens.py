@@ -116,10 +116,11 @@ class Tokens:
             raise UserError(f"{folder / FILE}: the run is damaged: no vocabulary in it ({error!r})") from error
 
 
-def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
+def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int, spaced: bool | None = None) -> Tokens:
     """A vocabulary of at most `size` entries from a text given in blocks.
 
     Args: kind: as in `Tokens`. blocks: gives the text from its beginning, in pieces; may be called more than once.
+        spaced: whether words are what stands between spaces; None: as the text looks.
     Returns: characters sorted by code point; words by frequency; byte-pair pieces in the order they were merged.
     """
     if kind == "bytes":
@@ -131,7 +132,7 @@ def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
         kept = [c for c, _ in seen.most_common(size - 2)]
         return Tokens("characters", _SPECIAL + sorted(kept))
     if kind == "words":
-        spaced = looks_tokenised(next(blocks(), ""))
+        spaced = looks_tokenised(next(blocks(), "")) if spaced is None else spaced
         pattern = _SPACED if spaced else _PIECES
         counts: Counter[str] = Counter()
         for block in blocks():

@@ -16,11 +16,13 @@ class Plan:
     segments: (from step, total steps): from that step on the training was to end at that total. There is more than one where
         the machine's speed made minutes cost another number of steps than it had seemed.
     evaluations: how many times the held-out data are scored on the way. seconds: the budget, None where it is in steps.
+    most: steps at most, whatever the budget.
     """
 
     segments: list[tuple[int, int]]
     evaluations: int
     seconds: float | None = None
+    most: int | None = None
     training: Training = field(default_factory=Training)
 
     @property
@@ -74,18 +76,20 @@ class Plan:
             return False
         # even out of time a training lands: the last twentieth lets the learning rate fall
         steps = max(int(time_left / step_s), step // 20, 1)
+        if self.most is not None:
+            steps = max(min(steps, self.most - step), 1)
         if steps == self.total - step:
             return False
         self.segments.append((step, step + steps))
         return True
 
     def as_json(self) -> dict[str, Any]:
-        return {"segments": self.segments, "evaluations": self.evaluations, "seconds": self.seconds}
+        return {"segments": self.segments, "evaluations": self.evaluations, "seconds": self.seconds, "most": self.most}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], training: Training) -> Plan:
         segments = [(int(a), int(b)) for a, b in values["segments"]]
-        return cls(segments, int(values["evaluations"]), values["seconds"], training)
+        return cls(segments, int(values["evaluations"]), values["seconds"], values.get("most"), training)
 
 
 def plan_steps(steps: int, batch_tokens: int, scored_tokens: int, training: Training) -> Plan:
@@ -94,12 +98,18 @@ def plan_steps(steps: int, batch_tokens: int, scored_tokens: int, training: Trai
     Args: batch_tokens: what a step learns from. scored_tokens: what an evaluation reads, at a third of the cost.
     """
     evaluations = max(2, steps * batch_tokens // (2 * scored_tokens))
-    return Plan([(0, steps)], min(evaluations, training.evaluations, steps), None, training)
+    return Plan([(0, steps)], min(evaluations, training.evaluations, steps), None, None, training)
 
 
-def plan_seconds(seconds: float, spent: float, step_s: float, evaluation_s: float, training: Training) -> Plan:
-    """A plan for a budget in seconds, of which `spent` are gone; at most a twelfth of it goes into evaluations."""
+def plan_seconds(
+    seconds: float, spent: float, step_s: float, evaluation_s: float, training: Training, most: int | None = None
+) -> Plan:
+    """A plan for a budget in seconds, of which `spent` are gone; at most a twelfth of it goes into evaluations.
+
+    most: steps at most, whatever the budget.
+    """
     evaluations = max(1, min(training.evaluations, int(seconds / 12 / max(evaluation_s, 1e-6))))
     left = seconds - spent - evaluations * evaluation_s
     steps = max(int(left / step_s), 1)
-    return Plan([(0, steps)], min(evaluations, steps), seconds, training)
+    steps = steps if most is None else max(min(steps, most), 1)
+    return Plan([(0, steps)], min(evaluations, steps), seconds, most, training)

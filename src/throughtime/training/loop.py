@@ -107,9 +107,9 @@ class Trainer:
             if self.rank == 0:
                 self._rehearse(copy.deepcopy(network).to(self.accelerator.device))
             seconds = self.config.minutes * 60
-            plan = plan_seconds(
-                seconds, time.monotonic() - self.began, max(self.step_s, 1e-6), self.evaluation_s, training
-            )
+            most = None if training.passes is None else math.ceil(training.passes * self.stream.per_epoch)
+            spent = time.monotonic() - self.began
+            plan = plan_seconds(seconds, spent, max(self.step_s, 1e-6), self.evaluation_s, training, most)
         plan = Plan.from_json(self._from_first(plan.as_json()), training)
         self._record(plan)
         return plan

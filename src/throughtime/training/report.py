@@ -90,7 +90,7 @@ def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | Non
         label="training",
     )
     if valid:
-        points = [line["valid"]["loss"] for line in valid]
+        points = [line["valid"].get("nats", line["valid"]["loss"]) for line in valid]
         axes.plot([line["step"] for line in valid], points, "o-", color="#c0392b", markersize=4, label="held out")
         best = min(points)
         axes.annotate(

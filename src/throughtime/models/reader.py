@@ -1,0 +1,105 @@
+"""What reads a sequence of tokens: an embedding, and a network with or without a memory above it.
+
+Shapes: T time, B batch, E embedding, N hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.cells import NAMED
+from throughtime.layers import Recurrent
+
+UNKNOWN = 0
+
+
+class Reader(nn.Module):
+    """Embedding and a stack of recurrent cells.
+
+    Args:
+        vocabulary: V. cell: a name in `throughtime.cells.NAMED`, or "none": a network of the same shape without a memory, to
+            compare with. hidden_size: N of each direction. embedding_size: E. layers: of the stack.
+        bidirectional: read from both ends. dropout: on what goes into and out of every layer, one mask for a sequence.
+        word_dropout: how often a token is read as unknown, in training.
+    Attributes: output_size: the width of what it gives.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        cell: str,
+        hidden_size: int,
+        embedding_size: int,
+        layers: int = 1,
+        *,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=0.1)  # small, so that what is seldom seen says little
+        self.word_dropout = word_dropout
+        self.dropout = SequenceDropout(dropout)
+        self.stack = stack_of(cell, embedding_size, hidden_size, layers, bidirectional, dropout)
+        self.output_size = self.stack.output_size
+        self.directions = getattr(self.stack, "directions", 1)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """tokens [T, B], lengths [B]. Returns: [T, B, output_size]; past a sequence's length anything."""
+        if self.training and self.word_dropout:
+            tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, UNKNOWN)
+        return self.dropout(self.stack(self.dropout(self.embedding(tokens)), lengths=lengths)[0])  # type: ignore[no-any-return]
+
+
+def stack_of(
+    cell: str, inputs: int, hidden_size: int, layers: int, bidirectional: bool, dropout: float
+) -> Recurrent | Memoryless:
+    """A stack of a named cell, or of layers without a memory."""
+    if cell == "none":
+        return Memoryless(inputs, hidden_size * (2 if bidirectional else 1), layers, dropout)
+    made = NAMED[cell]
+    return Recurrent(
+        made,
+        inputs,
+        hidden_size,
+        layers,
+        bidirectional=bidirectional,
+        dropout=dropout if layers > 1 else 0.0,
+        variational=layers > 1 and dropout > 0,
+        orthogonal=made.has_recurrent_weights,
+        forget_bias=1.0 if made.forget_gate is not None else None,
+    )
+
+
+class Memoryless(nn.Module):
+    """Layers that see one step and nothing else, called as `Recurrent` is."""
+
+    def __init__(self, inputs: int, size: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        sizes = [inputs, *[size] * layers]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.dropout = nn.Dropout(dropout)
+        self.output_size = size
+
+    def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
+        x = inputs
+        for i, layer in enumerate(self.layers):
+            x = torch.tanh(layer(self.dropout(x) if i else x))
+        return x, None
+
+
+class SequenceDropout(nn.Module):
+    """Dropout with one mask [B, N] for all steps of a sequence (Gal, Ghahramani 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.rate:
+            return x
+        return x * ((torch.rand(x.shape[1:], device=x.device) >= self.rate) / (1 - self.rate))

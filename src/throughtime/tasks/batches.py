@@ -1,0 +1,122 @@
+"""Examples of different length: on disk end to end, and batches of about the same length.
+
+Shapes: T time, B batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughtime.runs import write_text
+
+POOL = 50  # batches that are sorted by length together
+TOKENS = 4096  # of a batch that is scored
+
+
+class Sequences:
+    """Many sequences of whole numbers, end to end."""
+
+    def __init__(self, values: Any, starts: Any) -> None:
+        self.values, self.starts = values, starts
+        self.lengths = np.diff(starts)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.values[self.starts[index] : self.starts[index + 1]]
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]]) -> Sequences:
+        """Of sequences in memory."""
+        parts = [np.asarray(s, dtype=np.int32) for s in sequences]
+        values = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+        return cls(values, np.cumsum([0, *map(len, parts)]))
+
+    def save(self, path: Path) -> None:
+        np.asarray(self.values, dtype=np.int32).tofile(path)
+        write_text(path.with_suffix(".json"), json.dumps(self.starts.tolist()))
+
+    @classmethod
+    def open(cls, path: Path) -> Sequences:
+        """What `save` wrote, mapped into memory."""
+        starts = np.array(json.loads(path.with_suffix(".json").read_text()))
+        values = np.memmap(path, np.int32, "r") if starts[-1] else np.zeros(0, dtype=np.int32)
+        return cls(values, starts)
+
+
+def side_by_side(sequences: Sequence[Any], fill: int = 0) -> tuple[Tensor, Tensor]:
+    """Sequences as one block [T, B] of int64, T the longest (at least 1), and their lengths [B]."""
+    lengths = torch.tensor([len(s) for s in sequences], dtype=torch.int64)
+    block = np.full((max(1, int(lengths.max())), len(sequences)), fill, dtype=np.int64)
+    for i, s in enumerate(sequences):
+        block[: len(s), i] = s
+    return torch.from_numpy(block), lengths
+
+
+class ByLength:
+    """Endless batches of whole examples of about the same length; each epoch cuts them anew.
+
+    Args: lengths: of each example. batch: examples in a batch of all processes. rows: this process's share of each batch.
+        make: a batch from the numbers of its examples.
+    """
+
+    def __init__(self, lengths: Any, batch: int, seed: int, rows: slice, make: Callable[[Any], Any]) -> None:
+        self.lengths, self.batch, self.seed, self.rows, self.make = np.asarray(lengths), batch, seed, rows, make
+        self.per_epoch = max(-(-len(self.lengths) // batch), 1)
+        self.batch_tokens = int(batch * max(self.lengths.mean(), 1))
+        self.epoch, self.place = 0, 0
+        self._order: tuple[int, Any] | None = None
+
+    def _batches(self) -> Any:
+        """The examples of each batch of this epoch, [batches, batch]; the last is filled up from the first."""
+        if self._order is None or self._order[0] != self.epoch:
+            generator = np.random.default_rng((self.seed, self.epoch))
+            order = generator.permutation(len(self.lengths))
+            order = np.resize(order, self.per_epoch * self.batch)
+            pools = []
+            for low in range(0, len(order), POOL * self.batch):
+                pool = order[low : low + POOL * self.batch]
+                pools.append(pool[np.argsort(self.lengths[pool], kind="stable")])
+            batches = np.concatenate(pools).reshape(-1, self.batch)
+            self._order = self.epoch, batches[generator.permutation(len(batches))]
+        return self._order[1]
+
+    def next(self, device: torch.device) -> tuple[Any, bool]:
+        """(a batch, True: nothing is carried from the one before)."""
+        if self.place >= self.per_epoch:
+            self.epoch, self.place = self.epoch + 1, 0
+        mine = self._batches()[self.place][self.rows]
+        self.place += 1
+        return moved(self.make(mine), device), True
+
+    def state(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "place": self.place}
+
+    def restore(self, state: dict[str, int]) -> None:
+        self.epoch, self.place = state["epoch"], state["place"]
+
+
+def in_order_of_length(lengths: Any, tokens: int = TOKENS) -> Iterator[Any]:
+    """The numbers of all examples once, in batches of about so many tokens, the longest first."""
+    lengths = np.asarray(lengths)
+    order = np.argsort(-lengths, kind="stable")
+    low = 0
+    while low < len(order):
+        count = max(1, tokens // max(1, int(lengths[order[low]])))
+        yield order[low : low + count]
+        low += count
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch, tensors in tuples, on a device."""
+    if isinstance(batch, tuple):
+        return tuple(moved(part, device) for part in batch)
+    return batch.to(device) if isinstance(batch, Tensor) else batch

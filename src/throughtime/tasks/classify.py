@@ -1,0 +1,435 @@
+"""Classify: a label for a text, from labelled texts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from throughtime.config import Positive, Rate, RunConfig, Strict
+from throughtime.errors import UserError, unknown
+from throughtime.runs import Run, write_text
+from throughtime.tasks.base import Advance, Task, Trained, ignore
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from throughtime.models.classifier import Classifier
+    from throughtime.tasks.batches import ByLength, Sequences
+    from throughtime.tasks.tables import Labelled
+    from throughtime.tasks.tokens import Tokens
+
+LABELS = "labels.json"
+LONGEST = 2000  # tokens of a text that are read; of a longer one its beginning and its end
+BINS = 10  # of confidence, for the calibration error
+_WORDS = r"\w+(?:['’]\w+)*|[^\w\s]"
+
+
+class ClassifyNetwork(Strict):
+    """The network."""
+
+    tokens: Literal["auto", "words", "bpe", "characters", "bytes"] = "auto"
+    """What a text is cut into. auto: words."""
+    vocabulary: Annotated[int, Field(ge=4)] | None = None
+    """Entries at most. [default: 30,000 words, 8,000 pieces]"""
+    cell: str = "lstm"
+    """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network without a memory."""
+    hidden_size: Positive | None = None
+    """Units in a layer, in each direction. [default: to fit the data]"""
+    layers: Positive = 1
+    """Layers above each other."""
+    embedding_size: Positive | None = None
+    """Width of the embedding. [default: to fit the data]"""
+    bidirectional: bool = True
+    """Read from both ends."""
+    pooling: Literal["last", "mean", "max", "attention"] = "mean"
+    """How one vector is made of all steps."""
+    dropout: Rate | None = None
+    """Dropout on what goes into and out of every layer, and before the output. [default: to fit the data]"""
+    word_dropout: Rate | None = None
+    """How often a token is read as unknown, in training. [default: to fit the data]"""
+    counts: bool = True
+    """Beside the network, what plain counting of tokens and pairs says of the labels (Wang, Manning 2012)."""
+
+
+class ClassifyData(Strict):
+    """The labelled texts."""
+
+    text_column: str | None = None
+    """The column of the text. [default: text, sentence, review or another usual name]"""
+    label_column: str | None = None
+    """The column of the label. [default: label, class, sentiment or another usual name]"""
+    lower: bool = True
+    """Read words in lower case."""
+    balance: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How much rare labels count for more in training: 0 not at all, 1 as much as the frequent ones. [default: 0.5 where one
+    label is over three times as frequent as another]"""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The share that is held out where no --valid is given."""
+
+
+class ClassifyConfig(RunConfig):
+    """All settings of a classifier."""
+
+    task: str = "classify"
+    model: ClassifyNetwork = ClassifyNetwork()
+    data: ClassifyData = ClassifyData()
+
+
+class ClassifyTask(Task[ClassifyConfig]):
+    """Classification of whole texts."""
+
+    name: ClassVar[str] = "classify"
+    config_type = ClassifyConfig
+    files: ClassVar[tuple[str, ...]] = ("vocabulary.json", LABELS)
+
+    def check(self, config: ClassifyConfig) -> None:
+        check_cell(config.model.cell)
+        check_no_chunk(config)
+
+    def prepare(
+        self, config: ClassifyConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
+    ) -> ClassifyConfig:
+        from throughtime.tasks.tables import read_labelled
+        from throughtime.tasks.tokens import learn, looks_tokenised
+
+        data, model = config.data, config.model
+        train = read_labelled(files, data.text_column, data.label_column)
+        if valid:
+            held = read_labelled(valid, data.text_column, data.label_column)
+        else:
+            train, held = hold_out(train, data.held_out, config.seed)
+        counts = Counter(row.label for row in train)
+        if len(counts) < 2:
+            raise UserError(
+                f"{train[0].place}: all texts have the label {train[0].label!r}; there must be two labels or more"
+            )
+        labels = sorted(counts)
+        check_labels(held, labels)
+        kind = "words" if model.tokens == "auto" else model.tokens
+        spaced = looks_tokenised("\n".join(row.text for row in train[:2000]))
+        size = model.vocabulary or {"words": 30_000, "bpe": 8_000}.get(kind, 20_000)
+
+        def blocks() -> Iterator[str]:
+            for low in range(0, len(train), 1000):
+                yield "\n".join(normalised(row.text, kind, spaced, data.lower) for row in train[low : low + 1000])
+
+        tokens = learn(kind, blocks, size, spaced=True if kind == "words" else None)
+        tokens.save(folder)
+        write_text(folder / LABELS, _json({"labels": labels, "spaced": spaced}))
+        for name, rows in (("train", train), ("valid", held)):
+            _sequences(rows, tokens, spaced, data.lower).save(folder / f"{name}.bin")
+            index = {label: i for i, label in enumerate(labels)}
+            write_text(folder / f"{name}-labels.json", _json([index[row.label] for row in rows]))
+        balance = data.balance
+        if balance is None:
+            balance = 0.5 if max(counts.values()) > 3 * min(counts.values()) else 0.0
+        write_text(folder / "weights.json", _json(class_weights([counts[label] for label in labels], balance)))
+        training = config.training
+        batch = min(training.batch_size or 50, len(train))
+        # few texts want a small network and much noise; chosen by experiments on held-out texts
+        few = len(train) < 20_000
+        fitting = {
+            "hidden_size": 64 if few else 128,
+            "embedding_size": 64 if few else 128,
+            "dropout": 0.6 if few else 0.3,
+            "word_dropout": 0.5 if few else 0.1,
+        }
+        fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
+        return config.model_copy(
+            update={
+                "model": model.model_copy(update={"tokens": kind, "vocabulary": len(tokens), **fitted}),
+                "data": data.model_copy(update={"balance": balance}),
+                "training": training.model_copy(
+                    update={
+                        "batch_size": batch,
+                        "learning_rate": training.learning_rate or 4e-3,
+                        "passes": training.passes or 12,
+                    }
+                ),
+            }
+        )
+
+    def describe(self, config: ClassifyConfig) -> str:
+        return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
+
+    def network(self, config: ClassifyConfig, run: Run) -> nn.Module:
+        from throughtime.models.classifier import Classifier
+        from throughtime.models.counts import Counts
+        from throughtime.models.reader import Reader
+        from throughtime.tasks.batches import in_order_of_length
+
+        m = config.model
+        names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
+        sizes: dict[str, Any] = chosen(m, names, run)
+        reader = Reader(**sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional)
+        classes = len(run.read_json(LABELS)["labels"])
+        counts = Counts(sizes["vocabulary"], classes) if m.counts else None
+        weights = None
+        if (run.corpus / "train.bin").exists():  # while it is trained
+            weights = _read(run.corpus / "weights.json")
+            if counts is not None:
+                texts, labels = self._train(run.corpus)
+                counts.count(_batch(texts, labels, some) for some in in_order_of_length(texts.lengths))
+        return Classifier(reader, classes, m.pooling, sizes["dropout"], counts, weights)
+
+    def _train(self, data: Path) -> tuple[Sequences, Any]:
+        import numpy as np
+
+        from throughtime.tasks.batches import Sequences
+
+        return Sequences.open(data / "train.bin"), np.array(_read(data / "train-labels.json"))
+
+    def stream(self, config: ClassifyConfig, data: Path, rows: slice) -> ByLength:
+        from throughtime.tasks.batches import ByLength
+
+        texts, labels = self._train(data)
+        assert config.training.batch_size is not None
+        return ByLength(
+            texts.lengths, config.training.batch_size, config.seed, rows, lambda i: _batch(texts, labels, i)
+        )
+
+    def quick_tokens(self, config: ClassifyConfig, data: Path) -> int:
+        from throughtime.tasks.batches import Sequences
+
+        return int(Sequences.open(data / "valid.bin").lengths.sum())
+
+    def score(self, network: nn.Module, config: ClassifyConfig, data: Path, *, quick: bool) -> dict[str, float]:
+        from throughtime.tasks.batches import Sequences
+
+        log_p = log_probabilities(network, Sequences.open(data / "valid.bin"))
+        values = measures(log_p, _read(data / "valid-labels.json"))
+        return {"loss": 1 - values["accuracy"] + 1e-3 * values["nats"], **values}
+
+    def open(self, run: Run, config: ClassifyConfig) -> ClassifyModel:
+        from throughtime.tasks.tokens import FILE, Tokens
+
+        tokens = Tokens.load(run.folder, run.read_json(FILE))
+        network = self.network(config, run)
+        run.load_weights(network)
+        values = run.read_json(LABELS)
+        return ClassifyModel(run, config, network, tokens, values["labels"], values["spaced"])
+
+
+class ClassifyModel(Trained):
+    """A trained classifier."""
+
+    network: Classifier
+
+    def __init__(
+        self, run: Run, config: ClassifyConfig, network: nn.Module, tokens: Tokens, labels: list[str], spaced: bool
+    ) -> None:
+        super().__init__(run, config, network)
+        self.tokens, self.labels, self.spaced = tokens, labels, spaced
+
+    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
+        """Scores on labelled texts.
+
+        Returns: task, examples, accuracy, macro_f1, calibration_error (expected, 10 bins), nats an example; per label precision,
+            recall, F1 and how many; the confusion matrix, rows the true labels, columns the given ones.
+        """
+        from throughtime.tasks.tables import read_labelled
+
+        data = self.config.data
+        rows = read_labelled([Path(f) for f in files], data.text_column, data.label_column)
+        check_labels(rows, self.labels)
+        texts = _sequences(rows, self.tokens, self.spaced, data.lower)
+        log_p = log_probabilities(self.network, texts, advance)
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = [index[row.label] for row in rows]
+        matrix = confusion(log_p.argmax(-1).tolist(), truth, len(self.labels))
+        per_label = {label: f1(matrix, i) for i, label in enumerate(self.labels)}
+        return {
+            "task": "classify",
+            "examples": len(rows),
+            **measures(log_p, truth),
+            "labels": per_label,
+            "confusion": {label: dict(zip(self.labels, matrix[i], strict=True)) for i, label in enumerate(self.labels)},
+        }
+
+    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
+        """The label of each line. Yields: line, label, probability, probabilities (of every label)."""
+        source = iter(lines)
+        while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
+            texts = _encoded(group, self.tokens, self.spaced, self.config.data.lower)
+            for line, row in zip(group, log_probabilities(self.network, texts).exp().tolist(), strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                yield {
+                    "line": line,
+                    "label": self.labels[best],
+                    "probability": row[best],
+                    "probabilities": dict(zip(self.labels, row, strict=True)),
+                }
+
+    def written(self, values: dict[str, Any]) -> str:
+        return f"{values['label']}\t{values['probability']:.4f}\t{values['line']}"
+
+
+# ------------------------------------------------------------------------------------------------ what others share
+
+
+def check_cell(cell: str) -> None:
+    """Raises: UserError for a cell that there is not."""
+    from throughtime.cells import NAMED
+
+    if cell != "none" and cell not in NAMED:
+        raise UserError("model.cell: " + unknown("cell", cell, [*NAMED, "none"]))
+
+
+def chosen(model: Strict, names: tuple[str, ...], run: Run) -> dict[str, Any]:
+    """Settings that `prepare` has chosen. Raises: UserError where one is missing: the run is damaged."""
+    values = {name: getattr(model, name) for name in names}
+    if missing := [f"model.{name}" for name, value in values.items() if value is None]:
+        raise UserError(f"{run.config}: the run is damaged: {', '.join(missing)} missing")
+    return values
+
+
+def check_no_chunk(config: RunConfig) -> None:
+    """Raises: UserError where gradients are asked to be cut in time, which only a text without an end needs."""
+    if config.training.chunk is not None:
+        raise UserError(f"training.chunk: the task {config.task!r} reads whole examples; leave it out")
+
+
+def hold_out(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """A part of the examples, drawn at random."""
+    import numpy as np
+
+    if len(rows) < 2:
+        raise UserError(f"{len(rows)} example is too few: at least 2 are needed, one of them held out")
+    order = np.random.default_rng((seed, 1)).permutation(len(rows))
+    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    chosen = set(order[:count].tolist())
+    return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
+
+
+def check_labels(rows: list[Labelled], labels: list[str]) -> None:
+    """Raises: UserError for a label that training never had."""
+    known = set(labels)
+    for row in rows:
+        if row.label not in known:
+            raise UserError(f"{row.place}: " + unknown("label", row.label, labels) + "; training never had it")
+
+
+def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:
+    """A text on one line as the network reads it: for words, with a space between them."""
+    text = " ".join(text.split())
+    if kind != "words":
+        return text
+    text = text.lower() if lower else text
+    return text if spaced else " ".join(re.findall(_WORDS, text))
+
+
+def class_weights(counts: list[int], balance: float) -> list[float] | None:
+    """How much an example of each class counts: frequency^-balance, 1 for the mean example."""
+    if balance == 0:
+        return None
+    raw = [c**-balance for c in counts]
+    mean = sum(c * w for c, w in zip(counts, raw, strict=True)) / sum(counts)
+    return [w / mean for w in raw]
+
+
+def log_probabilities(network: Any, texts: Sequences, advance: Advance = ignore) -> Any:
+    """log p of every label for every text, float64 [n, C]."""
+    import torch
+
+    from throughtime.tasks.batches import in_order_of_length, side_by_side
+
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    out = None
+    with torch.inference_mode():
+        for chosen in in_order_of_length(texts.lengths):
+            tokens, lengths = side_by_side([texts[i] for i in chosen])
+            found = network.logits(tokens.to(device), lengths.to(device)).double().log_softmax(-1).cpu()
+            out = torch.zeros(len(texts), found.shape[1], dtype=torch.float64) if out is None else out
+            out[torch.from_numpy(chosen)] = found
+            advance(len(chosen))
+    network.train(training)
+    assert out is not None
+    return out
+
+
+def measures(log_p: Any, truth: list[int]) -> dict[str, float]:
+    """accuracy, macro F1, expected calibration error (Naeini et al. 2015) and nats an example."""
+    import torch
+
+    y = torch.tensor(truth)
+    confidence, given = log_p.exp().max(-1)
+    right = (given == y).double()
+    matrix = confusion(given.tolist(), truth, log_p.shape[1])
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    error = 0.0
+    for b in range(BINS):
+        inside = bins == b
+        if bool(inside.any()):
+            error += float(inside.double().mean() * (confidence[inside].mean() - right[inside].mean()).abs())
+    there = sorted(set(truth) | set(given.tolist()))
+    return {
+        "accuracy": float(right.mean()),
+        "macro_f1": sum(f1(matrix, i)["f1"] for i in there) / len(there),
+        "calibration_error": error,
+        "nats": float(-log_p[torch.arange(len(y)), y].mean()),
+    }
+
+
+def confusion(given: list[int], truth: list[int], classes: int) -> list[list[int]]:
+    """How often each true class (rows) was given each class (columns)."""
+    matrix = [[0] * classes for _ in range(classes)]
+    for g, t in zip(given, truth, strict=True):
+        matrix[t][g] += 1
+    return matrix
+
+
+def f1(matrix: list[list[int]], i: int) -> dict[str, float]:
+    """Precision, recall, F1 and number of examples of a class."""
+    hits, true, given = matrix[i][i], sum(matrix[i]), sum(row[i] for row in matrix)
+    return {
+        "precision": hits / given if given else 0.0,
+        "recall": hits / true if true else 0.0,
+        "f1": 2 * hits / (true + given) if true + given else 0.0,
+        "examples": true,
+    }
+
+
+def _sequences(rows: list[Labelled], tokens: Tokens, spaced: bool, lower: bool) -> Sequences:
+    return _encoded([row.text for row in rows], tokens, spaced, lower)
+
+
+def _encoded(texts: list[str], tokens: Tokens, spaced: bool, lower: bool) -> Sequences:
+    from throughtime.tasks.batches import Sequences
+
+    def one(text: str) -> Any:
+        ids = tokens.encode(normalised(text, tokens.kind, spaced, lower))
+        if len(ids) <= LONGEST:
+            return ids
+        half = LONGEST // 2
+        return [*ids[:half], *ids[-half:]]
+
+    return Sequences.of(one(text) for text in texts)
+
+
+def _batch(texts: Sequences, labels: Any, chosen: Any) -> tuple[Any, Any, Any]:
+    import torch
+
+    from throughtime.tasks.batches import side_by_side
+
+    tokens, lengths = side_by_side([texts[i] for i in chosen])
+    return tokens, lengths, torch.from_numpy(labels[chosen])
+
+
+def _json(values: Any) -> str:
+    import json
+
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _read(path: Path) -> Any:
+    import json
+
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,140 @@
+"""Labelled texts: CSV, TSV, JSON lines, or a folder for each label."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from throughtime.config import STDIN
+from throughtime.errors import UserError, unknown
+
+# by what names a column is found, the likeliest first
+TEXT = ("text", "sentence", "review", "content", "comment", "message", "tweet", "document", "body")
+LABEL = ("label", "labels", "class", "category", "sentiment", "target", "rating", "polarity", "y")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text, its label, and where it stands."""
+
+    text: str
+    label: str
+    place: str
+
+
+def read_labelled(paths: Sequence[Path], text: str | None, label: str | None) -> list[Labelled]:
+    """All labelled texts of some files or folders.
+
+    Args: text, label: the names of the columns; None: found by name.
+    Raises: UserError with file and line for what cannot be read, and for columns that are not there.
+    """
+    found: list[Labelled] = []
+    for path in paths:
+        before = len(found)
+        found += _folder(path) if path.is_dir() else _table(path, text, label)
+        if len(found) == before:
+            raise UserError(f"{name_of(path)}: no labelled text in it")
+    return found
+
+
+def name_of(path: Path) -> str:
+    """What the user calls a file: standard input has been copied to one of that name."""
+    return STDIN if path.name == STDIN else str(path)
+
+
+def read_utf8(path: Path) -> str:
+    """A whole text file. Raises: UserError where it cannot be read, is empty or is not UTF-8, with the line."""
+    name = name_of(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: cannot read it: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{name}:{line}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    if not text.strip():
+        raise UserError(f"{name}: is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _folder(path: Path) -> Iterator[Labelled]:
+    """A folder for each label, a text in each file."""
+    for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        for file in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            yield Labelled(" ".join(read_utf8(file).split()), folder.name, str(file))
+
+
+def _table(path: Path, text: str | None, label: str | None) -> Iterator[Labelled]:
+    name, whole = name_of(path), read_utf8(path)
+    first = whole.lstrip().split("\n", 1)[0]
+    if path.suffix in (".jsonl", ".ndjson", ".json") or (path.name == STDIN and first.startswith("{")):
+        rows = _json_lines(name, whole)
+    else:
+        tabs = path.suffix == ".tsv" or (path.suffix != ".csv" and "\t" in first)
+        rows = _csv(name, whole, "\t" if tabs else ",")
+    columns: tuple[str, str] | None = None
+    for line, row in rows:
+        if columns is None:
+            columns = _column(name, row, text, TEXT, "text"), _column(name, row, label, LABEL, "label")
+        values = [row.get(c) for c in columns]
+        for column, value in zip(columns, values, strict=True):
+            if value is None or not str(value).strip():
+                raise UserError(f"{name}:{line}: nothing in the column {column!r}; fill it in or take the line out")
+        yield Labelled(str(values[0]), str(values[1]).strip(), f"{name}:{line}")
+
+
+def _column(name: str, row: dict[str, Any], asked: str | None, names: tuple[str, ...], what: str) -> str:
+    there = list(row)
+    if asked is not None:
+        if asked not in there:
+            raise UserError(f"data.{what}_column: {name} has no such column: " + unknown("column", asked, there))
+        return asked
+    lower = {c.strip().lower(): c for c in there}
+    for candidate in names:
+        if candidate in lower:
+            return lower[candidate]
+    raise UserError(
+        f"{name}:1: no column for the {what}; there are {', '.join(there)}: name one by --data.{what}-column"
+    )
+
+
+def _csv(name: str, text: str, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = io.StringIO(text, newline="")
+    if separator == ",":
+        reader = csv.reader(lines, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                if header is None:
+                    header = [cell.strip() for cell in row]
+                elif len(row) != len(header):
+                    raise UserError(f"{name}:{start}: {len(row)} fields, the first line has {len(header)}")
+                else:
+                    yield start, dict(zip(header, row, strict=True))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{name}:{start}: not CSV: {error}") from error
+
+
+def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{name}:{number}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{name}:{number}: a line is a JSON object, got {type(row).__name__}")
+        yield number, row
