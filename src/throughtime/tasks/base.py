@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TASKS = {
     "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
     "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
+    "tag": ("throughtime.tasks.tag:TagTask", "A tag for every word of a sentence: its part of speech."),
 }
 
 Advance = Callable[[float], None]
