@@ -17,7 +17,7 @@ $(VENV)/.base: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/pip install -q -e '.[plot,dev]'
+	$(BIN)/pip install -q -e '.[plot,text,dev]'
 	@touch $@
 
 install: $(VENV)/.base

@@ -22,6 +22,10 @@ TASKS = {
     "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
     "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
     "tag": ("throughtime.tasks.tag:TagTask", "A tag for every word of a sentence: its part of speech."),
+    "translate": (
+        "throughtime.tasks.translate:TranslateTask",
+        "A sequence from a sequence: translation, spelling to sound.",
+    ),
 }
 
 Advance = Callable[[float], None]

@@ -34,7 +34,7 @@ class Sequences:
         return self.values[self.starts[index] : self.starts[index + 1]]
 
     @classmethod
-    def of(cls, sequences: Iterable[Sequence[int]]) -> Sequences:
+    def of(cls, sequences: Iterable[Any]) -> Sequences:
         """Of sequences in memory."""
         parts = [np.asarray(s, dtype=np.int32) for s in sequences]
         values = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)

@@ -1,0 +1,172 @@
+"""A sequence from a sequence: encoder, attention, decoder.
+
+Shapes: S source, T target, B batch, E embedding, N hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.cells import NAMED
+from throughtime.cells.base import split_result
+from throughtime.layers import Attention, Memory, Recurrent
+from throughtime.layers.recurrent import Stack
+from throughtime.models.reader import Reader, SequenceDropout
+from throughtime.scanning import scan
+
+END = 1  # begins and ends a sequence
+
+
+class Translator(nn.Module):
+    """A bidirectional encoder; a recurrent decoder that attends to it; a distribution over the next token.
+
+    Without input feeding the decoder is two recurrent layers with the attention between them, so that all steps of a target
+    are attended, and each layer is run through time, at once:
+
+        h1_t = cell1(y_{t-1}, h1_{t-1});  c_t = attention(h1_t);  h2_t = cell2([h1_t; c_t], h2_{t-1});
+        p_t = softmax(E tanh(W [h2_t; c_t]))
+
+    With it, one layer reads its last attentional vector beside the token (Luong et al. 2015, section 3.3), a step at a time:
+
+        h_t = cell([y_{t-1}; a_{t-1}], h_{t-1});  a_t = tanh(W [h_t; c_t]);  p_t = softmax(E a_t)
+
+    Args:
+        source, target: V of each side. cell: a name in `throughtime.cells.NAMED`. hidden_size: N, of the encoder in each direction.
+        embedding_size: E. layers: of the encoder. attention: "additive" or "multiplicative". input_feeding: see above.
+        dropout: on embeddings, between layers and before the output. smoothing: label smoothing (Szegedy et al. 2016, section 7).
+        tied: the output weights are the target's embedding. joint: the source's embedding is too.
+    Source: encoder and attention after Bahdanau et al. (2015); attention between layers after Wu et al. (2016), section 3.
+    """
+
+    def __init__(
+        self,
+        source: int,
+        target: int,
+        *,
+        cell: str,
+        hidden_size: int,
+        embedding_size: int,
+        layers: int,
+        attention: str,
+        input_feeding: bool,
+        dropout: float,
+        smoothing: float,
+        tied: bool,
+        joint: bool,
+    ) -> None:
+        super().__init__()
+        made = NAMED[cell]
+        options: dict[str, Any] = {
+            "orthogonal": made.has_recurrent_weights,
+            "forget_bias": 1.0 if made.forget_gate is not None else None,
+        }
+        self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
+        width = self.encoder.output_size
+        self.embedding = nn.Embedding(target, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        if joint:
+            self.encoder.embedding = self.embedding
+        self.input_feeding, self.smoothing = input_feeding, smoothing
+        feed = embedding_size if input_feeding else 0
+        self.first = Recurrent(made, embedding_size + feed, hidden_size, **options)
+        n = self.first.output_size
+        self.attention = Attention(n, width, attention)
+        self.second = None if input_feeding else Recurrent(made, n + width, hidden_size, **options)
+        states = sum(_width(s) for s in self.first.initial_state(1)[0])
+        states += sum(_width(s) for s in self.second.initial_state(1)[0]) if self.second is not None else 0
+        self.bridge = nn.Linear(width, states)
+        self.readout = nn.Linear(n + width, embedding_size)
+        self.output = nn.Linear(embedding_size, target)
+        if tied:
+            self.output.weight = self.embedding.weight
+        self.dropout, self.last_dropout = SequenceDropout(dropout), nn.Dropout(dropout)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
+        """source [S, B], lengths [B]. Returns: the memory, and the decoder's first state."""
+        read = self.encoder(source, lengths)
+        real = (torch.arange(len(read), device=read.device).unsqueeze(1) < lengths).unsqueeze(-1)
+        mean = (read * real).sum(0) / lengths.clamp(min=1).unsqueeze(-1)
+        flat, start = torch.tanh(self.bridge(mean)), 0
+
+        def filled(stack: Recurrent) -> Stack:
+            nonlocal start
+            (states,) = stack.initial_state(flat.shape[0])
+            out = []
+            for state in states:
+                many = state if isinstance(state, tuple) else (state,)
+                parts = []
+                for s in many:
+                    parts.append(flat[:, start : start + s.shape[-1]])
+                    start += s.shape[-1]
+                out.append(tuple(parts) if isinstance(state, tuple) else parts[0])
+            return (tuple(out),)
+
+        first = filled(self.first)
+        memory = self.attention.remember(read, lengths.clamp(min=1))
+        if self.second is None:
+            return memory, (first, flat.new_zeros(flat.shape[0], self.output.in_features))
+        return memory, (first, filled(self.second))
+
+    def decode(self, memory: Memory, state: Any, tokens: Tensor) -> tuple[Tensor, Any, Tensor]:
+        """Read tokens [T, B] of the target. Returns: logits [T, B, V], the state after them, attention [T, B, S]."""
+        embedded = self.dropout(self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim) * 0.5)
+        if self.second is None:
+            ((first,),), feed = state
+            step = _Feeding(self.first.cells[0], self.attention, memory, self.readout)
+            parts = first if isinstance(first, tuple) else (first,)
+            vectors, end, records = scan(step, embedded, (*parts, feed), record=("attention",), backend="reference")
+            *rest, feed = end
+            last = tuple(rest) if isinstance(first, tuple) else rest[0]
+            hidden, state, weights = vectors, (((last,),), feed), records["attention"]
+        else:
+            first, second = state
+            lower, first = self.first(embedded, first)
+            context, weights = self.attention(lower, memory)
+            upper, second = self.second(self.dropout(torch.cat([lower, context], -1)), second)
+            hidden, state = torch.tanh(self.readout(torch.cat([upper, context], -1))), (first, second)
+        return self.output(self.last_dropout(hidden)), state, weights
+
+    def forward(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
+        """(source [S, B], its lengths, target [T, B], its lengths): nats summed over target tokens and ends, how many they
+        are. In training the nats are those of smoothed labels."""
+        source, source_lengths, target, lengths = batch
+        memory, begin = self.encode(source, source_lengths)
+        ends = torch.full_like(target[:1], END)
+        logits, _, _ = self.decode(memory, begin, torch.cat([ends, target]))
+        goals = torch.cat([target, ends])
+        place = torch.arange(len(goals), device=target.device).unsqueeze(1)
+        goals = torch.where(place == lengths, END, torch.where(place < lengths, goals, -100))
+        smoothing = self.smoothing if self.training else 0.0
+        nats = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="sum", label_smoothing=smoothing)
+        return nats, (lengths + 1).sum(), None
+
+
+class _Feeding(nn.Module):
+    """One step of a decoder with input feeding. State: the cell's, and the attentional vector."""
+
+    def __init__(self, cell: nn.Module, attention: Attention, memory: Memory, readout: nn.Module) -> None:
+        super().__init__()
+        self.cell, self.attention, self.memory, self.readout = cell, attention, memory, readout
+
+    def watch(self, name: str, value: Tensor) -> Tensor:
+        return value
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        *own, feed = state
+        inner = own[0] if len(own) == 1 else tuple(own)
+        output, new = split_result(self.cell(torch.cat([x, feed], -1), inner), inner)
+        many = new if isinstance(new, tuple) else (new,)
+        hidden = many[0] if output is None else output
+        context, weights = self.attention(hidden.unsqueeze(0), self.memory)
+        self.watch("attention", weights[0])
+        vector = torch.tanh(self.readout(torch.cat([hidden, context[0]], -1)))
+        return vector, (*many, vector)
+
+
+def _width(state: Any) -> int:
+    return sum(s.shape[-1] for s in (state if isinstance(state, tuple) else (state,)))

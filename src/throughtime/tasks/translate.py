@@ -1,0 +1,473 @@
+"""Translate: a sequence from a sequence, from aligned files. Languages, spellings to sounds, dates to dates."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from throughtime.config import Positive, Rate, RunConfig, Strict
+from throughtime.errors import UserError
+from throughtime.runs import Run, write_text
+from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from throughtime.models.translator import Translator
+    from throughtime.tasks.batches import ByLength, Sequences
+    from throughtime.tasks.tokens import Tokens
+
+FILE = "vocabularies.json"
+END = 1
+LONGEST = 250  # tokens of a line that are learned from
+READ = 1000  # tokens of a line that are read when translating
+LIMIT = (20, 2.0)  # tokens of a translation at most: this many, and this many a token of the source
+
+
+class TranslateNetwork(Strict):
+    """The network."""
+
+    tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
+    """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
+    vocabulary: Annotated[int, Field(ge=4)] | None = None
+    """Entries at most. [default: 8,000 pieces]"""
+    joint: bool | None = None
+    """One vocabulary for both sides. [default: where both are cut into pieces]"""
+    cell: str = "lstm"
+    """The recurrent cell, a name in `throughtime.cells.NAMED`."""
+    hidden_size: Positive | None = None
+    """Units in a layer, in each direction. [default: to fit the data]"""
+    embedding_size: Positive | None = None
+    """Width of the embeddings. [default: to fit the data]"""
+    layers: Positive = 1
+    """Layers of the encoder."""
+    attention: Literal["additive", "multiplicative"] = "multiplicative"
+    """additive: Bahdanau et al. 2015, appendix A.1.2; multiplicative: Luong et al. 2015, section 3.1 (general)."""
+    input_feeding: bool = False
+    """The decoder reads its last attentional vector (Luong et al. 2015, section 3.3). Slower."""
+    dropout: Rate | None = None
+    """Dropout on embeddings, between layers and before the output. [default: to fit the data]"""
+    smoothing: Rate = 0.1
+    """Label smoothing (Szegedy et al. 2016, section 7)."""
+    tied: bool = True
+    """The output weights are the target's embedding."""
+
+
+class TranslateData(Strict):
+    """The pairs."""
+
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The share that is held out where no --valid is given."""
+
+
+class TranslateConfig(RunConfig):
+    """All settings of a translator."""
+
+    task: str = "translate"
+    model: TranslateNetwork = TranslateNetwork()
+    data: TranslateData = TranslateData()
+
+
+class TranslateTask(Task[TranslateConfig]):
+    """Sequence to sequence."""
+
+    name: ClassVar[str] = "translate"
+    config_type = TranslateConfig
+    files: ClassVar[tuple[str, ...]] = (FILE,)
+    aligned: ClassVar[bool] = True
+
+    def check(self, config: TranslateConfig) -> None:
+        from throughtime.cells import NAMED
+        from throughtime.errors import unknown
+
+        if config.model.cell not in NAMED:
+            raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+        check_no_chunk(config)
+
+    def prepare(
+        self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
+    ) -> TranslateConfig:
+        from throughtime.tasks.batches import Sequences
+        from throughtime.tasks.tokens import learn
+
+        model = config.model
+        train = read_pairs(files)
+        if valid:
+            held = read_pairs(valid)
+        else:
+            train, held = hold_out(train, config.data.held_out, config.seed)
+        sides = list(zip(*train, strict=True))
+        kinds = [_kind(side) if model.tokens == "auto" else model.tokens for side in sides]
+        joint = model.joint if model.joint is not None else kinds == ["bpe", "bpe"]
+        if joint and kinds[0] != kinds[1]:
+            raise UserError(
+                f"model.joint: the sides are cut into {kinds[0]} and {kinds[1]}; one vocabulary needs one kind"
+            )
+        size = sum(len(text) for side in sides for text in side)
+
+        def blocks(texts: list[str]) -> Iterator[str]:
+            for low in range(0, len(texts), 1000):
+                yield "\n".join(texts[low : low + 1000])
+
+        def made(kind: str, texts: list[str]) -> Tokens:
+            most = model.vocabulary or {"words": 30_000, "bpe": _pieces(size)}.get(kind, 20_000)
+            return learn(kind, lambda: blocks(texts), most, spaced=True if kind == "words" else None)
+
+        if joint:
+            both = made(kinds[0], [t for pair in train for t in pair])
+            tokens = [both, both]
+        else:
+            tokens = [made(kind, list(side)) for kind, side in zip(kinds, sides, strict=True)]
+        write_text(
+            folder / FILE, json.dumps({"joint": joint, "sides": [_values(t) for t in tokens[: 1 if joint else 2]]})
+        )
+        for name, pairs in (("train", train), ("valid", held)):
+            coded = [[t.encode(text)[:LONGEST] for t, text in zip(tokens, pair, strict=True)] for pair in pairs]
+            for side, which in enumerate(("source", "target")):
+                Sequences.of(c[side] for c in coded).save(folder / f"{name}-{which}.bin")
+        write_text(folder / "valid.json", json.dumps(held))
+        t = config.training
+        few = size < 1_000_000
+        fitting = {"hidden_size": 128 if few else 256, "embedding_size": 128 if few else 256, "dropout": 0.3}
+        fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
+        kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
+        update = {"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens)), **fitted}
+        trained = {
+            "batch_size": min(t.batch_size or 64, len(train)),
+            "learning_rate": t.learning_rate or 2e-3,
+            "passes": t.passes or 30,
+        }
+        return config.model_copy(
+            update={"model": model.model_copy(update=update), "training": t.model_copy(update=trained)}
+        )
+
+    def describe(self, config: TranslateConfig) -> str:
+        return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
+
+    def network(self, config: TranslateConfig, run: Run) -> nn.Module:
+        from throughtime.models.translator import Translator
+
+        m = config.model
+        sizes = chosen(m, ("hidden_size", "embedding_size", "dropout", "joint"), run)
+        source, target = read_vocabularies(run)
+        return Translator(
+            len(source), len(target), cell=m.cell, layers=m.layers, attention=m.attention,
+            input_feeding=m.input_feeding, smoothing=m.smoothing, tied=m.tied, **sizes,
+        )  # fmt: skip
+
+    def stream(self, config: TranslateConfig, data: Path, rows: slice) -> ByLength:
+        from throughtime.tasks.batches import ByLength
+
+        source, target = _sides(data, "train")
+        batch = config.training.batch_size
+        assert batch is not None
+        lengths = source.lengths * (target.lengths.max() + 1) + target.lengths  # by source, then by target
+        stream = ByLength(lengths, batch, config.seed, rows, lambda some: _batch(source, target, some))
+        stream.batch_tokens = int(batch * (target.lengths.mean() + 1))
+        return stream
+
+    def quick_tokens(self, config: TranslateConfig, data: Path) -> int:
+        return int(_sides(data, "valid")[1].lengths.sum())
+
+    def score(self, network: nn.Module, config: TranslateConfig, data: Path, *, quick: bool) -> dict[str, float]:
+        nats, count = total_nats(network, *_sides(data, "valid"))
+        scores = {"loss": nats / count, "nats_per_token": nats / count}
+        if not quick and importlib.util.find_spec("sacrebleu") is not None:
+            run = Run(data.parent.parent)
+            model = TranslateModel(run, config, network, read_vocabularies(run))
+            pairs = json.loads((data / "valid.json").read_text(encoding="utf-8"))
+            found = [v["translation"] for v in model.predict([source for source, _ in pairs])]
+            scores |= {k: v for k, v in bleu_and_chrf(found, [t for _, t in pairs]).items() if isinstance(v, float)}
+        return scores
+
+    def open(self, run: Run, config: TranslateConfig) -> TranslateModel:
+        network = self.network(config, run)
+        run.load_weights(network)
+        return TranslateModel(run, config, network, read_vocabularies(run))
+
+
+class TranslateModel(Trained):
+    """A trained translator."""
+
+    network: Translator
+    options: ClassVar[tuple[str, ...]] = ("beam", "alignments")
+
+    def __init__(self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens]) -> None:
+        super().__init__(run, config, network)
+        self.source, self.target = tokens
+
+    def evaluate(self, files: list[Path], advance: Advance = ignore, beam: int = 5) -> dict[str, Any]:
+        """Scores on two aligned files, or one TSV of pairs.
+
+        Returns: task, lines, nats a target token, the share of lines given exactly, sacreBLEU and chrF with their signatures.
+        """
+        from throughtime.tasks.batches import Sequences
+
+        pairs = read_pairs([Path(f) for f in files])
+        size = sum(Path(f).stat().st_size for f in files) / len(pairs)  # the bar counts bytes
+        sides = [
+            Sequences.of(t.encode(pair[i])[:READ] for pair in pairs) for i, t in enumerate((self.source, self.target))
+        ]
+        nats, count = total_nats(self.network, *sides)
+        found = []
+        for values in self.predict([source for source, _ in pairs], beam=beam):
+            found.append(values["translation"])
+            advance(size)
+        truth = [target for _, target in pairs]
+        exact = sum(a.strip() == b.strip() for a, b in zip(found, truth, strict=True)) / len(pairs)
+        scores = {"task": "translate", "lines": len(pairs), "nats_per_token": nats / count, "exact": exact}
+        if importlib.util.find_spec("sacrebleu") is None:
+            warnings.warn(
+                "no BLEU and chrF: sacrebleu is not installed (pip install 'throughtime[text]')", stacklevel=2
+            )
+            return scores
+        return scores | bleu_and_chrf(found, truth)
+
+    def predict(
+        self,
+        lines: Iterable[str],
+        batch: int = 64,
+        *,
+        beam: int = 5,
+        alignments: bool = False,
+        temperature: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Translate lines.
+
+        Args: lines: one source each. batch: how many are translated at a time. beam: hypotheses that are kept; 1 is greedy.
+            alignments: also say what each token of a translation attended to. temperature: draw in place of searching.
+            seed: of what is drawn.
+        Yields: line, translation, log_probability (nats; of a search), and with `alignments` source and target tokens and attention
+            [target, source], in the order given.
+        Raises: UserError for a value out of range.
+        """
+        if beam < 1:
+            raise UserError(f"beam: got {beam}; at least 1")
+        if temperature is not None and not 0 <= temperature < math.inf:
+            raise UserError(f"temperature: got {temperature}; at least 0")
+        source = iter(lines)
+        generator = None
+        if seed is not None:
+            import torch
+
+            generator = torch.Generator().manual_seed(seed)
+        while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
+            yield from self._predict(group, beam, alignments, temperature, generator)
+
+    def written(self, values: dict[str, Any]) -> str:
+        return str(values["translation"])
+
+    def _predict(
+        self,
+        lines: list[str],
+        beam: int,
+        alignments: bool,
+        temperature: float | None,
+        generator: torch.Generator | None,
+    ) -> Iterator[dict[str, Any]]:
+        import torch
+
+        from throughtime.decode.beam import beam_search
+        from throughtime.tasks.batches import side_by_side
+
+        coded = [self.source.encode(line) for line in lines]
+        for line, ids in zip(lines, coded, strict=True):
+            if len(ids) > READ:
+                warnings.warn(f"a line of {len(ids)} tokens is read up to its {READ}th: {line[:40]!r} …", stacklevel=2)
+        real = [i for i, ids in enumerate(coded) if len(ids)]
+        found: dict[int, dict[str, Any]] = {}
+        if real:
+            device = next(self.network.parameters()).device
+            with torch.inference_mode():
+                source, lengths = (t.to(device) for t in side_by_side([coded[i][:READ] for i in real]))
+                limits = [int(LIMIT[0] + LIMIT[1] * int(n)) for n in lengths]
+                step, state = self._step(source, lengths)
+                first = torch.full((len(real),), END, device=device)
+                if temperature is None:
+                    best = [
+                        h[0] for h in beam_search(step, first, state, size=beam, end=END, longest=limits, never=(0,))
+                    ]
+                    tokens = [h.tokens for h in best]
+                    extra: list[dict[str, Any]] = [{"log_probability": h.log_probability} for h in best]
+                else:
+                    tokens = self._drawn(step, first, state, limits, temperature, generator)
+                    extra = [{} for _ in tokens]
+                weights = self._attention(source, lengths, tokens) if alignments else None
+            for row, i in enumerate(real):
+                found[i] = {"translation": self.target.decode(tokens[row]).strip(), **extra[row]}
+                if weights is not None:
+                    found[i] |= {
+                        "source": [self.source.entries[int(t)] for t in coded[i][:READ]],
+                        "target": [self.target.entries[t] for t in tokens[row]] + ["</s>"],
+                        "attention": weights[row],
+                    }
+        for i, line in enumerate(lines):  # of nothing, nothing
+            yield {"line": line, **found.get(i, {"translation": "", "log_probability": 0.0})}
+
+    def _step(self, source: torch.Tensor, lengths: torch.Tensor) -> tuple[Any, Any]:
+        """A step function for decoding, and the state before it. The memory of each row is looked up by its number."""
+        import torch
+
+        from throughtime.layers import Memory
+
+        memory, begin = self.network.encode(source, lengths)
+        at: list[Any] = [None, None]
+
+        def step(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            numbers, inner = state
+            if at[0] is None or not torch.equal(at[0], numbers):  # rows of one line share its memory
+                at[:] = numbers, Memory(*(part.index_select(1, numbers) for part in memory))
+            logits, inner, _ = self.network.decode(at[1], inner, tokens.unsqueeze(0))
+            return logits[0].log_softmax(-1), (numbers, inner)
+
+        return step, (torch.arange(len(lengths), device=source.device), begin)
+
+    def _drawn(
+        self, step: Any, first: torch.Tensor, state: Any, limits: list[int], temperature: float, generator: Any
+    ) -> list[list[int]]:
+        from throughtime.decode.sampling import sample
+
+        log_p, state = step(first, state)
+        out: list[list[int]] = [[] for _ in limits]
+        open_ = set(range(len(limits)))
+        for tokens in sample(step, log_p, state, temperature=temperature, generator=generator):
+            for i in sorted(open_):
+                token = int(tokens[i])
+                if token == END or len(out[i]) >= limits[i]:
+                    open_.discard(i)
+                else:
+                    out[i].append(token)
+            if not open_:
+                break
+        return out
+
+    def _attention(
+        self, source: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]
+    ) -> list[list[list[float]]]:
+        """What each token of the translations, and their ends, attended to."""
+        from throughtime.tasks.batches import side_by_side
+
+        memory, state = self.network.encode(source, lengths)
+        read, _ = side_by_side([[END, *t] for t in tokens])
+        _, _, weights = self.network.decode(memory, state, read.to(source.device))
+        return [weights[: len(t) + 1, b, : int(lengths[b])].tolist() for b, t in enumerate(tokens)]
+
+
+def read_pairs(files: list[Path]) -> list[tuple[str, str]]:
+    """Pairs of lines, from two files aligned by line or one TSV. Pairs with an empty side are left out.
+
+    Raises: UserError where the files do not fit each other, with the line.
+    """
+    from throughtime.tasks.tables import name_of, read_utf8
+
+    if len(files) == 1:
+        name, pairs = name_of(files[0]), []
+        for number, line in enumerate(read_utf8(files[0]).removesuffix("\n").split("\n"), 1):
+            fields = line.split("\t")
+            if line.strip() and len(fields) != 2:
+                raise UserError(
+                    f"{name}:{number}: {len(fields)} fields; a line has a source and a target with a tab between them, or give "
+                    f"two files aligned by line"
+                )
+            if line.strip():
+                pairs.append((fields[0].strip(), fields[1].strip()))
+    elif len(files) == 2:
+        a, b = (read_utf8(f).removesuffix("\n").split("\n") for f in files)
+        if len(a) != len(b):
+            longer = files[len(b) > len(a)]
+            raise UserError(
+                f"{name_of(files[0])} has {len(a)} lines and {name_of(files[1])} {len(b)}; {name_of(longer)}:"
+                f"{min(len(a), len(b)) + 1} has nothing beside it"
+            )
+        pairs = [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True)]
+    else:
+        raise UserError(f"{len(files)} files; give a source and a target aligned by line, or one TSV of pairs")
+    whole = [pair for pair in pairs if all(pair)]
+    if len(whole) < len(pairs):
+        warnings.warn(f"{len(pairs) - len(whole)} pairs with an empty side are left out", stacklevel=2)
+    if not whole:
+        raise UserError(f"{name_of(files[0])}: no pair in it")
+    return whole
+
+
+def total_nats(network: Any, source: Sequences, target: Sequences) -> tuple[float, int]:
+    """-log p of targets, each with its end, and how many tokens these are."""
+    import torch
+
+    from throughtime.tasks.batches import in_order_of_length, moved
+
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for some in in_order_of_length(target.lengths):
+            nats, n, _ = network(moved(_batch(source, target, some), device), None)
+            total, count = total + float(nats), count + int(n)
+    network.train(training)
+    return total, count
+
+
+def bleu_and_chrf(found: list[str], truth: list[str]) -> dict[str, Any]:
+    """sacreBLEU and chrF (Post 2018; Popović 2015) of whole lines as they are, with their signatures."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    values: dict[str, Any] = {}
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+        values[name] = float(metric.corpus_score(found, [truth]).score)
+        values[f"{name}_signature"] = str(metric.get_signature())
+    return values
+
+
+def read_vocabularies(run: Run) -> tuple[Tokens, Tokens]:
+    """Those of the source and the target. Raises: UserError where they are damaged."""
+    from throughtime.tasks.tokens import Tokens
+
+    values = run.read_json(FILE)
+    try:
+        sides = [Tokens.load(run.folder, side) for side in values["sides"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
+    return sides[0], sides[-1]
+
+
+def _values(tokens: Tokens) -> dict[str, Any]:
+    return {"kind": tokens.kind, "spaced": tokens.spaced, "entries": tokens.entries, "merges": tokens.merges}
+
+
+def _kind(texts: tuple[str, ...]) -> str:
+    """What a side is best cut into."""
+    words = [text.split() for text in texts[:20_000]]
+    if sum(map(len, words)) <= 1.5 * len(words):
+        return "characters"
+    if len({w for row in words for w in row}) <= 150:  # sounds, say
+        return "words"
+    return "bpe" if sum(map(len, texts)) > 200_000 else "characters"
+
+
+def _pieces(size: int) -> int:
+    """Entries of a vocabulary of pieces for so many characters of text."""
+    return max(500, min(8000, int(math.sqrt(size) * 4)))
+
+
+def _sides(data: Path, name: str) -> tuple[Sequences, Sequences]:
+    from throughtime.tasks.batches import Sequences
+
+    return Sequences.open(data / f"{name}-source.bin"), Sequences.open(data / f"{name}-target.bin")
+
+
+def _batch(source: Sequences, target: Sequences, some: Any) -> tuple[Any, ...]:
+    from throughtime.tasks.batches import side_by_side
+
+    return (*side_by_side([source[i] for i in some]), *side_by_side([target[i] for i in some]))
