@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from throughtime.cli.output import Json, Run, lines_of, opened
 from throughtime.config import STDIN
+from throughtime.errors import UserError
 
 
 def predict(
@@ -17,9 +18,34 @@ def predict(
     file: Annotated[Path, Parameter(help="Lines; - is standard input.")] = Path(STDIN),
     /,
     *,
+    beam: Annotated[
+        int | None, Parameter(help="translate: hypotheses kept in the search; 1 is greedy. [default: 5]")
+    ] = None,
+    alignments: Annotated[
+        Path | None, Parameter(help="translate: a file for the attention, as JSON; beside it a picture, .png.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """The log-probability (in nats) of each line by itself: a number, a tab and the line, or with --json an object a line."""
+    """What a model makes of each line. text: log-probability (nats), line; classify: label, probability, line; tag: CoNLL-U, of
+    plain sentences or of CoNLL-U; translate: the translation. With --json an object a line."""
     model = opened(run)
-    for values in model.predict(lines_of(file)):
-        print(json_module.dumps(values, ensure_ascii=False) if json else model.written(values))
+    options: dict[str, Any] = {}
+    if beam is not None:
+        options["beam"] = beam
+    if alignments is not None:
+        options["alignments"] = True
+        if alignments.exists() or alignments.with_suffix(".png").exists():
+            raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
+    for name in options:
+        if name not in model.options:
+            raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
+    kept = []
+    for values in model.predict(lines_of(file), **options):
+        if alignments is not None:
+            kept.append(values)
+            values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}
+        print(json_module.dumps(values, ensure_ascii=False) if json else model.written(values), flush=True)
+    if alignments is not None:
+        from throughtime.cli.alignments import write_alignments
+
+        write_alignments(kept, alignments)

@@ -102,6 +102,8 @@ class Task(ABC, Generic[Config]):
 class Trained(ABC):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 
+    options: ClassVar[tuple[str, ...]] = ()  # what `predict` takes beside the lines, on the command line
+
     def __init__(self, run: Run, config: Any, network: nn.Module) -> None:
         self.run, self.config, self.network = run, config, network.eval()
 
