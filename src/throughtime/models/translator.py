@@ -6,13 +6,14 @@ Shapes: S source, T target, B batch, E embedding, N hidden, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.cells import NAMED
+from throughtime.cells import NAMED, Cell
 from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
 from throughtime.layers.recurrent import Stack
@@ -131,6 +132,24 @@ class Translator(nn.Module):
             hidden, state = torch.tanh(self.readout(torch.cat([upper, context], -1))), (first, second)
         return self.output(self.last_dropout(hidden)), state, weights
 
+    def stepping(self, source: Tensor, lengths: Tensor) -> tuple[Callable[[Tensor, Any], tuple[Tensor, Any]], Any]:
+        """For decoding: a step function, (tokens [R], state) -> (log_p [R, V], state), and the state before anything is read.
+
+        The state says of each row which line it is of, so that rows may be chosen and doubled.
+        """
+        memory, begin = self.encode(source, lengths)
+        last: tuple[Tensor, Memory] | None = None
+
+        def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+            nonlocal last
+            numbers, inner = state
+            if last is None or not torch.equal(last[0], numbers):  # rows of one line share its memory
+                last = numbers, Memory(*(part.index_select(1, numbers) for part in memory))
+            logits, inner, _ = self.decode(last[1], inner, tokens.unsqueeze(0))
+            return logits[0].log_softmax(-1), (numbers, inner)
+
+        return step, (torch.arange(len(lengths), device=source.device), begin)
+
     def forward(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
         """(source [S, B], its lengths, target [T, B], its lengths): nats summed over target tokens and ends, how many they
         are. In training the nats are those of smoothed labels."""
@@ -151,19 +170,16 @@ class _Feeding(nn.Module):
 
     def __init__(self, cell: nn.Module, attention: Attention, memory: Memory, readout: nn.Module) -> None:
         super().__init__()
-        self.cell, self.attention, self.memory, self.readout = cell, attention, memory, readout
-
-    def watch(self, name: str, value: Tensor) -> Tensor:
-        return value
+        self.inner, self.attention, self.memory, self.readout = cell, attention, memory, readout
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         *own, feed = state
-        inner = own[0] if len(own) == 1 else tuple(own)
-        output, new = split_result(self.cell(torch.cat([x, feed], -1), inner), inner)
+        before = own[0] if len(own) == 1 else tuple(own)
+        output, new = split_result(self.inner(torch.cat([x, feed], -1), before), before)
         many = new if isinstance(new, tuple) else (new,)
         hidden = many[0] if output is None else output
         context, weights = self.attention(hidden.unsqueeze(0), self.memory)
-        self.watch("attention", weights[0])
+        Cell.watch("attention", weights[0])
         vector = torch.tanh(self.readout(torch.cat([hidden, context[0]], -1)))
         return vector, (*many, vector)
 

@@ -292,7 +292,7 @@ class TranslateModel(Trained):
             with torch.inference_mode():
                 source, lengths = (t.to(device) for t in side_by_side([coded[i][:READ] for i in real]))
                 limits = [int(LIMIT[0] + LIMIT[1] * int(n)) for n in lengths]
-                step, state = self._step(source, lengths)
+                step, state = self.network.stepping(source, lengths)
                 first = torch.full((len(real),), END, device=device)
                 if temperature is None:
                     best = [
@@ -314,24 +314,6 @@ class TranslateModel(Trained):
                     }
         for i, line in enumerate(lines):  # of nothing, nothing
             yield {"line": line, **found.get(i, {"translation": "", "log_probability": 0.0})}
-
-    def _step(self, source: torch.Tensor, lengths: torch.Tensor) -> tuple[Any, Any]:
-        """A step function for decoding, and the state before it. The memory of each row is looked up by its number."""
-        import torch
-
-        from throughtime.layers import Memory
-
-        memory, begin = self.network.encode(source, lengths)
-        at: list[Any] = [None, None]
-
-        def step(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-            numbers, inner = state
-            if at[0] is None or not torch.equal(at[0], numbers):  # rows of one line share its memory
-                at[:] = numbers, Memory(*(part.index_select(1, numbers) for part in memory))
-            logits, inner, _ = self.network.decode(at[1], inner, tokens.unsqueeze(0))
-            return logits[0].log_softmax(-1), (numbers, inner)
-
-        return step, (torch.arange(len(lengths), device=source.device), begin)
 
     def _drawn(
         self, step: Any, first: torch.Tensor, state: Any, limits: list[int], temperature: float, generator: Any

@@ -1,0 +1,295 @@
+"""What the tasks on sequences are made of: attention, pooling, CRF, counting, beam search, batches; each against plain loops."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from throughtime.decode.beam import beam_search
+from throughtime.layers import Attention
+from throughtime.models.classifier import Pool
+from throughtime.models.counts import Counts
+from throughtime.models.tagger import Crf, Tagger
+from throughtime.models.translator import Translator
+from throughtime.tasks.batches import ByLength, Sequences, in_order_of_length, side_by_side
+
+F64 = torch.float64
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+# Attention and pooling
+
+
+@pytest.mark.parametrize("kind", ["additive", "multiplicative"])
+def test_attention_is_the_formula(kind):
+    torch.manual_seed(0)
+    attention = Attention(4, 6, kind, inner_size=5 if kind == "additive" else None).double().requires_grad_(False)
+    values, queries, lengths = random(7, 3, 6, seed=1), random(2, 3, 4, seed=2), torch.tensor([7, 1, 4])
+    contexts, weights = attention(queries, attention.remember(values, lengths))
+    for t, b in itertools.product(range(2), range(3)):
+        scores = []
+        for s in range(int(lengths[b])):
+            key = attention.key.weight @ values[s, b]
+            if kind == "additive":
+                inner = torch.tanh(attention.query.weight @ queries[t, b] + attention.query.bias + key)
+                scores.append(float(attention.score.weight[0] @ inner))
+            else:
+                scores.append(float(queries[t, b] @ key))
+        e = np.exp(np.array(scores) - max(scores))
+        a = e / e.sum()
+        expected = sum(a[s] * values[s, b].numpy() for s in range(len(a)))
+        np.testing.assert_allclose(weights[t, b, : len(a)], a, atol=1e-12)
+        np.testing.assert_allclose(contexts[t, b], expected, atol=1e-12)
+        assert bool((weights[t, b, len(a) :] == 0).all())
+
+
+def test_attention_refuses_another_kind():
+    with pytest.raises(ValueError, match="'additive' or 'multiplicative', got 'dot'"):
+        Attention(3, 3, "dot")
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("kind", ["last", "mean", "max", "attention"])
+def test_pooling_sees_real_steps_alone(kind, directions):
+    torch.manual_seed(0)
+    pool = Pool(kind, 4, directions).double()
+    hidden, lengths = random(6, 3, 4), [6, 1, 3]
+    found = pool(hidden, torch.tensor(lengths))
+    for b, n in enumerate(lengths):
+        h = hidden[:n, b]
+        if kind == "last":
+            expected = h[-1] if directions == 1 else torch.cat([h[-1, :2], h[0, 2:]])
+        elif kind == "attention":
+            a = torch.softmax(torch.stack([pool.score(torch.tanh(pool.inner(row)))[0] for row in h]), 0)
+            expected = sum(a[t] * h[t] for t in range(n))
+        else:
+            expected = h.mean(0) if kind == "mean" else h.max(0).values
+        torch.testing.assert_close(found[b], expected)
+
+
+# The conditional random field, against all paths
+
+
+@pytest.fixture
+def field():
+    crf = Crf(3).double()
+    for i, p in enumerate(crf.parameters()):
+        p.data = random(*p.shape, seed=i)
+    return crf
+
+
+@torch.no_grad()
+def path_score(crf, scores, tags):
+    total = crf.first[tags[0]] + crf.last[tags[-1]] + sum(scores[t, k] for t, k in enumerate(tags))
+    return float(total + sum(crf.after[a, b] for a, b in itertools.pairwise(tags)))
+
+
+def test_crf_against_all_paths(field):
+    scores, lengths = 2 * random(5, 3, 3, seed=9), [5, 1, 3]
+    tags = torch.tensor([[0, 2, 1], [1, 0, 1], [2, 0, 0], [2, 0, 0], [1, 0, 0]])
+    nats = field.nats(scores, torch.tensor(lengths), tags)
+    best = field.best(scores, torch.tensor(lengths))
+    for b, n in enumerate(lengths):
+        every = {path: path_score(field, scores[:, b], path) for path in itertools.product(range(3), repeat=n)}
+        total = math.log(sum(map(math.exp, every.values())))
+        assert nats[b].item() == pytest.approx(total - every[tuple(tags[:n, b].tolist())], abs=1e-10)
+        assert tuple(best[:n, b].tolist()) == max(every, key=every.get)
+
+
+def test_crf_gradients(field):
+    scores, tags = random(4, 2, 3, seed=3).requires_grad_(), torch.tensor([[0, 1], [2, 2], [1, 0], [0, 0]])
+    lengths = torch.tensor([4, 2])
+    torch.autograd.gradcheck(lambda s, *p: field.nats(s, lengths, tags), (scores, *field.parameters()))
+
+
+# Counting
+
+
+def test_counts_against_a_plain_count():
+    rows = [([2, 3, 3, 4], 0), ([3, 2], 1), ([4], 1), ([2, 3], 0)]
+    counts = Counts(6, 2)
+    counts.count((*side_by_side([tokens]), torch.tensor([label])) for tokens, label in rows)
+
+    def expected(tokens, own=None):
+        out = []
+        for kinds_of, size in ((lambda t: set(t), 6), (lambda t: set(itertools.pairwise(t)), 1 << 17)):
+            table = [sum((kinds_of(t), y) == (kinds_of(t), y) and k in kinds_of(t) and y == c for t, y in rows)
+                     for k in kinds_of(tokens) for c in (0, 1)]  # fmt: skip
+            totals = [sum(len(kinds_of(t)) for t, y in rows if y == c) + size for c in (0, 1)]
+            for c in (0, 1):
+                r = 0.0
+                for i in range(len(kinds_of(tokens))):
+                    n = [table[2 * i + d] - (d == own) for d in (0, 1)]
+                    if sum(n) > 0:
+                        r += math.log((n[c] + 1) / totals[c]) - math.log((n[1 - c] + 1) / totals[1 - c])
+                out.append(r)
+        return out
+
+    unseen, lengths = side_by_side([[2, 3, 5], [4]])
+    found = counts(unseen, lengths)
+    np.testing.assert_allclose(found, [expected([2, 3, 5]), expected([4])], atol=1e-5)
+    tokens, lengths = side_by_side([t for t, _ in rows])
+    found = counts(tokens, lengths, torch.tensor([y for _, y in rows]))
+    np.testing.assert_allclose(found, [expected(t, own=y) for t, y in rows], atol=1e-5)
+
+
+# Beam search
+
+
+def table_step(table):
+    """A step whose next token hangs on the last two."""
+
+    def step(tokens, state):
+        before, line = state
+        return torch.stack([table[n, b, t] for n, b, t in zip(line, before, tokens, strict=True)]), (tokens, line)
+
+    return step
+
+
+def every_sequence(table, line, longest, vocabulary, end):
+    def grow(tokens, log_p, before, last):
+        row = table[line, before, last]
+        yield tokens, log_p + float(row[end])
+        if len(tokens) < longest:
+            for v in range(vocabulary):
+                if v != end:
+                    yield from grow([*tokens, v], log_p + float(row[v]), last, v)
+
+    yield from grow([], 0.0, end, end)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+def test_a_wide_beam_finds_the_best_of_all(alpha):
+    vocabulary, end = 4, 1
+    table = (2 * random(3, vocabulary, vocabulary, vocabulary, seed=4)).log_softmax(-1)
+    limits = [4, 2, 0]
+    state = (torch.full((3,), end), torch.arange(3))
+    found = beam_search(table_step(table), torch.full((3,), end), state, size=60, end=end, longest=limits, alpha=alpha)
+    for line, limit in enumerate(limits):
+        scored = [
+            (log_p / ((5 + len(tokens) + 1) / 6) ** alpha, tokens, log_p)
+            for tokens, log_p in every_sequence(table, line, limit, vocabulary, end)
+        ]
+        score, tokens, log_p = max(scored)
+        assert found[line][0].tokens == tokens
+        assert found[line][0].score == pytest.approx(score)
+        assert found[line][0].log_probability == pytest.approx(log_p)
+        scores = [h.score for h in found[line]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_a_beam_of_one_is_greedy_and_never_writes_what_it_may_not():
+    vocabulary, end = 6, 1
+    table = random(1, vocabulary, vocabulary, vocabulary, seed=7).log_softmax(-1)
+    state = (torch.tensor([end]), torch.tensor([0]))
+    (found,) = beam_search(
+        table_step(table), torch.tensor([end]), state, size=1, end=end, longest=[8], never=(0,), alpha=0.0
+    )
+    tokens, before, last = [], end, end
+    while len(tokens) < 8:
+        row = table[0, before, last].clone()
+        row[0] = -torch.inf
+        v = int(row.argmax())
+        if v == end:
+            break
+        tokens.append(v)
+        before, last = last, v
+    assert found[0].tokens == tokens
+
+
+# Batches
+
+
+def test_batches_hold_every_example_once_an_epoch_and_processes_share_them():
+    lengths = np.random.default_rng(0).integers(1, 40, 103)
+    whole = ByLength(lengths, 10, 5, slice(None), torch.from_numpy)
+    halves = [ByLength(lengths, 10, 5, s, torch.from_numpy) for s in (slice(0, 5), slice(5, 10))]
+    for _ in range(2):
+        seen = []
+        for _ in range(whole.per_epoch):
+            batch, fresh = whole.next(torch.device("cpu"))
+            assert fresh
+            assert torch.equal(batch, torch.cat([h.next(torch.device("cpu"))[0] for h in halves]))
+            seen += batch.tolist()
+        assert set(seen) == set(range(103))
+        assert len(seen) == 110
+    place = whole.state()
+    again = ByLength(lengths, 10, 5, slice(None), torch.from_numpy)
+    again.restore(place)
+    assert torch.equal(whole.next(torch.device("cpu"))[0], again.next(torch.device("cpu"))[0])
+
+
+def test_batches_waste_little_on_padding():
+    lengths = np.random.default_rng(0).integers(1, 60, 5000)
+    stream = ByLength(lengths, 32, 0, slice(None), torch.from_numpy)
+    padded = real = 0
+    for _ in range(stream.per_epoch):
+        batch = lengths[stream.next(torch.device("cpu"))[0].numpy()]
+        padded, real = padded + batch.max() * len(batch), real + batch.sum()
+    assert real / padded > 0.93
+
+
+def test_sequences_on_disk(tmp_path):
+    rows = [[3, 1, 2], [], [7], list(range(300))]
+    Sequences.of(rows).save(tmp_path / "x.bin")
+    back = Sequences.open(tmp_path / "x.bin")
+    assert [list(back[i]) for i in range(len(back))] == rows
+    Sequences.of([[]]).save(tmp_path / "e.bin")
+    assert len(Sequences.open(tmp_path / "e.bin")[0]) == 0
+
+
+def test_scoring_visits_every_example_once():
+    lengths = [5, 900, 1, 0, 4096, 77, 3]
+    visited = np.concatenate(list(in_order_of_length(lengths, 1000)))
+    assert sorted(visited.tolist()) == list(range(7))
+
+
+# Networks: padding and company change nothing
+
+
+def test_a_tagger_gives_a_sentence_the_same_scores_in_any_company():
+    torch.manual_seed(0)
+    tagger = Tagger(
+        9, 7, 4, cell="lstm", hidden_size=5, embedding_size=6, character_size=3, layers=2, dropout=0.3, crf=False
+    ).double()
+    tagger.eval()
+    words, lengths = side_by_side([[2, 3, 4, 5, 6], [7, 8]])
+    index, _ = side_by_side([[0, 1, 2, 3, 1], [2, 0]])
+    spelt, spelt_lengths = side_by_side([[2], [3, 4, 5], [6, 2], [4, 4, 4, 4]])
+    together = tagger.scores(words, lengths, index, spelt, spelt_lengths)
+    alone = tagger.scores(words[:2, 1:], lengths[1:], torch.tensor([[0], [1]]), *side_by_side([[6, 2], [2]]))
+    torch.testing.assert_close(together[:2, 1:], alone, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
+    torch.manual_seed(0)
+    network = Translator(
+        11, 9, cell=cell, hidden_size=5, embedding_size=6, layers=2, attention="additive", input_feeding=feeding,
+        dropout=0.3, smoothing=0.1, tied=True, joint=False,
+    ).double()  # fmt: skip
+    network.eval()
+    source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
+    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    step, state = network.stepping(source, lengths)
+    tokens, total = torch.tensor([1, 1]), torch.zeros(2, dtype=F64)
+    for t in range(4):
+        log_p, state = step(tokens, state)
+        for b in range(2):
+            if t <= int(target_lengths[b]):
+                goal = int(target[t, b]) if t < int(target_lengths[b]) else 1
+                total[b] -= log_p[b, goal]
+        tokens = target[min(t, 2)]
+    nats, count, _ = network((source, lengths, target, target_lengths), None)
+    assert int(count) == 7
+    torch.testing.assert_close(nats, total.sum(), rtol=1e-10, atol=1e-10)
+    # each alone, and in other company's order
+    alone = [network((*side_by_side([s]), *side_by_side([t])), None)[0]
+             for s, t in (([2, 3, 4, 5], [3, 4]), ([6, 7], [5, 6, 7]))]  # fmt: skip
+    torch.testing.assert_close(sum(alone), nats, rtol=1e-10, atol=1e-10)
