@@ -40,7 +40,7 @@ class TranslateNetwork(Strict):
     tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
     """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
-    """Entries at most. [default: 8,000 pieces]"""
+    """Entries at most. [default: pieces to fit the text, 8,000 at most; all characters; 30,000 words]"""
     joint: bool | None = None
     """One vocabulary for both sides. [default: where both are cut into pieces]"""
     cell: str = "lstm"
@@ -440,7 +440,7 @@ def _kind(texts: tuple[str, ...]) -> str:
 
 def _pieces(size: int) -> int:
     """Entries of a vocabulary of pieces for so many characters of text."""
-    return max(500, min(8000, int(math.sqrt(size) * 4)))
+    return max(500, min(8000, int(math.sqrt(size) * 2)))
 
 
 def _sides(data: Path, name: str) -> tuple[Sequences, Sequences]:
