@@ -35,6 +35,8 @@ def generate(
         except UnicodeDecodeError as error:
             raise UserError(f"{STDIN}: byte {error.start} is not UTF-8") from error
     model = opened(run)
+    if not hasattr(model, "stream"):
+        raise UserError(f"{run}: a model of the task {model.config.task!r} does not write on its own; use predict")
     texts = []
     for number in range(samples):
         pieces = model.stream(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
+from throughtime.models.transformer import TransformerStack, matched, parameters_of
 
 UNKNOWN = 0
 
@@ -23,7 +24,8 @@ class Reader(nn.Module):
         vocabulary: V. cell: a name in `throughtime.cells.NAMED`, or "none": a network of the same shape without a memory, to
             compare with. hidden_size: N of each direction. embedding_size: E. layers: of the stack.
         bidirectional: read from both ends. dropout: on what goes into and out of every layer, one mask for a sequence.
-        word_dropout: how often a token is read as unknown, in training.
+        word_dropout: how often a token is read as unknown, in training. kind: "transformer" puts one of as many parameters in
+            the place of the stack.
     Attributes: output_size: the width of what it gives.
     """
 
@@ -38,13 +40,14 @@ class Reader(nn.Module):
         bidirectional: bool = True,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
+        kind: str = "recurrent",
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         nn.init.normal_(self.embedding.weight, std=0.1)  # small, so that what is seldom seen says little
         self.word_dropout = word_dropout
         self.dropout = SequenceDropout(dropout)
-        self.stack = stack_of(cell, embedding_size, hidden_size, layers, bidirectional, dropout)
+        self.stack = stack_of(cell, embedding_size, hidden_size, layers, bidirectional, dropout, kind)
         self.output_size = self.stack.output_size
         self.directions = getattr(self.stack, "directions", 1)
 
@@ -56,9 +59,16 @@ class Reader(nn.Module):
 
 
 def stack_of(
-    cell: str, inputs: int, hidden_size: int, layers: int, bidirectional: bool, dropout: float
-) -> Recurrent | Memoryless:
-    """A stack of a named cell, or of layers without a memory."""
+    cell: str, inputs: int, hidden_size: int, layers: int, bidirectional: bool, dropout: float, kind: str = "recurrent"
+) -> Recurrent | Memoryless | TransformerStack:
+    """A stack of a named cell, or of layers without a memory; kind "transformer": a Transformer of as many parameters, with at
+    least two layers."""
+    if kind == "transformer":
+        with torch.random.fork_rng(devices=[]):  # made to be counted
+            like = parameters_of(stack_of(cell, inputs, hidden_size, layers, bidirectional, dropout))
+        found = matched(lambda size: TransformerStack(inputs, size, max(layers, 2), min(dropout, 0.3)), like)
+        assert isinstance(found, TransformerStack)
+        return found
     if cell == "none":
         return Memoryless(inputs, hidden_size * (2 if bidirectional else 1), layers, dropout)
     made = NAMED[cell]

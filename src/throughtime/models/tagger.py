@@ -87,7 +87,7 @@ class Tagger(nn.Module):
     Args: words, characters, tags: how many there are. cell: a name in `throughtime.cells.NAMED`, or "none": no memory of other
         words. hidden_size: of the stack, in each direction. embedding_size: of words. character_size: of the network
         over characters, in each direction. layers: of the stack. dropout: on what goes into and out of it.
-        crf: choose the tags of a sentence together.
+        crf: choose the tags of a sentence together. kind: "transformer" puts one of as many parameters in the place of the stack.
     Source: the two levels after Ling et al. (2015) and Plank et al. (2016).
     """
 
@@ -104,6 +104,7 @@ class Tagger(nn.Module):
         layers: int,
         dropout: float,
         crf: bool,
+        kind: str = "recurrent",
     ) -> None:
         super().__init__()
         self.words = nn.Embedding(words, embedding_size)
@@ -112,7 +113,7 @@ class Tagger(nn.Module):
         spelling = "lstm" if cell == "none" else cell  # a word's letters are one step of the sentence
         self.spelling = stack_of(spelling, character_size, character_size, 1, True, 0.0)
         width = embedding_size + self.spelling.output_size
-        self.stack = stack_of(cell, width, hidden_size, layers, True, dropout)
+        self.stack = stack_of(cell, width, hidden_size, layers, True, dropout, kind)
         self.dropout = SequenceDropout(dropout)
         self.output = nn.Linear(self.stack.output_size, tags)
         self.crf = Crf(tags) if crf else None

@@ -17,10 +17,9 @@ from throughtime.cells import NAMED, Cell
 from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
 from throughtime.layers.recurrent import Stack
+from throughtime.models.framing import framed
 from throughtime.models.reader import Reader, SequenceDropout
 from throughtime.scanning import scan
-
-END = 1  # begins and ends a sequence
 
 
 class Translator(nn.Module):
@@ -132,6 +131,10 @@ class Translator(nn.Module):
             hidden, state = torch.tanh(self.readout(torch.cat([upper, context], -1))), (first, second)
         return self.output(self.last_dropout(hidden)), state, weights
 
+    def attended(self, source: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
+        """What each token of a target [T, B] attends to: [T, B, S]."""
+        return self.decode(*self.encode(source, lengths), tokens)[2]
+
     def stepping(self, source: Tensor, lengths: Tensor) -> tuple[Callable[[Tensor, Any], tuple[Tensor, Any]], Any]:
         """For decoding: a step function, (tokens [R], state) -> (log_p [R, V], state), and the state before anything is read.
 
@@ -154,12 +157,8 @@ class Translator(nn.Module):
         """(source [S, B], its lengths, target [T, B], its lengths): nats summed over target tokens and ends, how many they
         are. In training the nats are those of smoothed labels."""
         source, source_lengths, target, lengths = batch
-        memory, begin = self.encode(source, source_lengths)
-        ends = torch.full_like(target[:1], END)
-        logits, _, _ = self.decode(memory, begin, torch.cat([ends, target]))
-        goals = torch.cat([target, ends])
-        place = torch.arange(len(goals), device=target.device).unsqueeze(1)
-        goals = torch.where(place == lengths, END, torch.where(place < lengths, goals, -100))
+        read, goals = framed(target, lengths)
+        logits, _, _ = self.decode(*self.encode(source, source_lengths), read)
         smoothing = self.smoothing if self.training else 0.0
         nats = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="sum", label_smoothing=smoothing)
         return nats, (lengths + 1).sum(), None

@@ -76,7 +76,8 @@ class Task(ABC, Generic[Config]):
     def describe(self, config: Config) -> str:
         """The network in a few words, for whoever watches."""
         m = config.model  # type: ignore[attr-defined]
-        return f"{m.cell} {m.layers} × {m.hidden_size}, dropout {m.dropout:g}"
+        kind = "a Transformer of the size of " if getattr(m, "kind", "recurrent") == "transformer" else ""
+        return f"{kind}{m.cell} {m.layers} × {m.hidden_size}, dropout {m.dropout:g}"
 
     @abstractmethod
     def network(self, config: Config, run: Run) -> nn.Module:

@@ -33,6 +33,8 @@ _WORDS = r"\w+(?:['’]\w+)*|[^\w\s]"
 class ClassifyNetwork(Strict):
     """The network."""
 
+    kind: Literal["recurrent", "transformer"] = "recurrent"
+    """transformer: one of as many parameters as the recurrent network of these settings would have."""
     tokens: Literal["auto", "words", "bpe", "characters", "bytes"] = "auto"
     """What a text is cut into. auto: words."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
@@ -167,7 +169,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
         sizes: dict[str, Any] = chosen(m, names, run)
-        reader = Reader(**sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional)
+        reader = Reader(**sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional, kind=m.kind)
         classes = len(run.read_json(LABELS)["labels"])
         counts = Counts(sizes["vocabulary"], classes) if m.counts else None
         weights = None
@@ -312,7 +314,7 @@ def check_labels(rows: list[Labelled], labels: list[str]) -> None:
     known = set(labels)
     for row in rows:
         if row.label not in known:
-            raise UserError(f"{row.place}: " + unknown("label", row.label, labels) + "; training never had it")
+            raise UserError(f"{row.place}: training never had it: " + unknown("label", row.label, labels))
 
 
 def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:

@@ -34,6 +34,8 @@ RARITY = (
 class TagNetwork(Strict):
     """The network."""
 
+    kind: Literal["recurrent", "transformer"] = "recurrent"
+    """transformer: one of as many parameters as the recurrent network of these settings would have."""
     cell: str = "lstm"
     """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network that sees one word at a time."""
     hidden_size: Positive = 200
@@ -296,7 +298,7 @@ def _check_tags(sentences: list[Sentence], lexicon: Lexicon, strict: bool = True
     if missing and (strict or missing.total() > words / 2):
         tag = next(iter(missing))
         place = next(s.place for s in sentences if tag in s.tags)
-        raise UserError(f"{place}: " + unknown("tag", tag, lexicon.tags) + "; training never had it")
+        raise UserError(f"{place}: training never had it: " + unknown("tag", tag, lexicon.tags))
 
 
 def _read(path: Path) -> list[Sentence]:

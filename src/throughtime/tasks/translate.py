@@ -37,6 +37,8 @@ LIMIT = (20, 2.0)  # tokens of a translation at most: this many, and this many a
 class TranslateNetwork(Strict):
     """The network."""
 
+    kind: Literal["recurrent", "transformer"] = "recurrent"
+    """transformer: one of as many parameters as the recurrent network of these settings would have."""
     tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
     """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
@@ -155,15 +157,22 @@ class TranslateTask(Task[TranslateConfig]):
         return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
 
     def network(self, config: TranslateConfig, run: Run) -> nn.Module:
+        from throughtime.models.transformer import TransformerTranslator, matched, parameters_of
         from throughtime.models.translator import Translator
 
         m = config.model
         sizes = chosen(m, ("hidden_size", "embedding_size", "dropout", "joint"), run)
         source, target = read_vocabularies(run)
-        return Translator(
-            len(source), len(target), cell=m.cell, layers=m.layers, attention=m.attention,
-            input_feeding=m.input_feeding, smoothing=m.smoothing, tied=m.tied, **sizes,
+        sides = (len(source), len(target))
+        both = {"smoothing": m.smoothing, "tied": m.tied, "joint": sizes["joint"], "dropout": sizes["dropout"]}
+        network = Translator(
+            *sides, cell=m.cell, layers=m.layers, attention=m.attention, input_feeding=m.input_feeding,
+            hidden_size=sizes["hidden_size"], embedding_size=sizes["embedding_size"], **both,
         )  # fmt: skip
+        if m.kind == "recurrent":
+            return network
+        layers = max(m.layers, 2)
+        return matched(lambda size: TransformerTranslator(*sides, size, layers, **both), parameters_of(network))
 
     def stream(self, config: TranslateConfig, data: Path, rows: slice) -> ByLength:
         from throughtime.tasks.batches import ByLength
@@ -340,9 +349,8 @@ class TranslateModel(Trained):
         """What each token of the translations, and their ends, attended to."""
         from throughtime.tasks.batches import side_by_side
 
-        memory, state = self.network.encode(source, lengths)
         read, _ = side_by_side([[END, *t] for t in tokens])
-        _, _, weights = self.network.decode(memory, state, read.to(source.device))
+        weights = self.network.attended(source, lengths, read.to(source.device))
         return [weights[: len(t) + 1, b, : int(lengths[b])].tolist() for b, t in enumerate(tokens)]
 
 

@@ -1,0 +1,467 @@
+"""Classify, tag and translate, from files to a run folder and back: each learns something, says so truly, and refuses what
+cannot work in one line."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.cli import main
+from throughtime.errors import UserError
+from throughtime.tasks.sentences import read_tagged
+from throughtime.tasks.tables import read_labelled
+from throughtime.tasks.translate import read_pairs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ------------------------------------------------------------------------------------------------ classify
+
+GOOD, BAD = ["fine", "lovely", "great", "splendid"], ["poor", "dull", "awful", "weak"]
+THINGS = ["film", "story", "acting", "music", "ending", "plot", "cast", "script"]
+
+
+def review(rng):
+    """A judgement that a word order decides: 'not fine' is negative."""
+    good, negated = rng.random() < 0.5, rng.random() < 0.5
+    word = rng.choice(GOOD if good else BAD)
+    other = " ".join(rng.choice(THINGS) for _ in range(rng.randint(0, 6)))
+    text = f"the {rng.choice(THINGS)} {other} was {'not' if negated else 'very'} {word}"
+    return " ".join(text.split()), "positive" if good != negated else "negative"
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("reviews"), random.Random(0)
+    for name, n in (("train", 1200), ("dev", 300)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows(review(rng) for _ in range(n))
+    return folder
+
+
+SMALL = {"hidden_size": 24, "embedding_size": 24, "dropout": 0.1, "word_dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def classifier(reviews):
+    return tt.train(
+        "classify",
+        [reviews / "train.csv"],
+        valid=reviews / "dev.csv",
+        out=reviews / "run",
+        epochs=10,
+        model={**SMALL, "counts": False, "pooling": "attention"},
+        training={"learning_rate": 1e-2},
+        progress=False,
+    )
+
+
+def test_a_classifier_learns_what_counting_words_cannot(reviews, classifier):
+    scores = classifier.evaluate([reviews / "dev.csv"])
+    assert scores["accuracy"] > 0.97
+    assert scores["examples"] == 300
+    counting = tt.train(
+        "classify", [reviews / "train.csv"], valid=reviews / "dev.csv", out=reviews / "none", epochs=3,
+        model={**SMALL, "cell": "none", "counts": False}, training={"learning_rate": 1e-2}, progress=False,
+    )  # fmt: skip
+    assert counting.evaluate([reviews / "dev.csv"])["accuracy"] < 0.75
+
+
+def test_what_a_classifier_says_adds_up(reviews, classifier):
+    scores = classifier.evaluate([reviews / "dev.csv"])
+    rows = read_labelled([reviews / "dev.csv"], None, None)
+    found = list(classifier.predict([r.text for r in rows]))
+    right = sum(v["label"] == r.label for v, r in zip(found, rows, strict=True))
+    assert scores["accuracy"] == pytest.approx(right / len(rows))
+    assert sum(sum(row.values()) for row in scores["confusion"].values()) == len(rows)
+    diagonal = sum(scores["confusion"][label][label] for label in ("negative", "positive"))
+    assert diagonal == right
+    for values in found[:20]:
+        assert sum(values["probabilities"].values()) == pytest.approx(1)
+        assert values["probability"] == max(values["probabilities"].values())
+    f1 = [scores["labels"][label]["f1"] for label in ("negative", "positive")]
+    assert scores["macro_f1"] == pytest.approx(sum(f1) / 2)
+
+
+def test_scores_do_not_hang_on_the_batch(reviews, classifier, monkeypatch):
+    rows = [r.text for r in read_labelled([reviews / "dev.csv"], None, None)][:40]
+    whole = [v["probability"] for v in classifier.predict(rows, batch=40)]
+    assert whole == pytest.approx([v["probability"] for v in classifier.predict(rows, batch=1)], abs=1e-6)
+
+
+@pytest.mark.parametrize("form", ["tsv", "jsonl", "folder", "csv"])
+def test_forms_of_labelled_texts_are_the_same(tmp_path, form):
+    rows = [('Good, "they" say', "a"), ("bad", "b"), ("two words", "a")]
+    if form == "folder":
+        for i, (text, label) in enumerate(rows):
+            (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / label / f"{i}.txt").write_text(text)
+        path = tmp_path / "data"
+    else:
+        path = tmp_path / f"data.{form}"
+        if form == "jsonl":
+            path.write_text("".join(json.dumps({"id": 1, "review": t, "class": y}) + "\n" for t, y in rows))
+        elif form == "tsv":
+            path.write_text("Label\tSentence\n" + "".join(f"{y}\t{t}\n" for t, y in rows))
+        else:
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerows([("text", "label"), *rows])
+    assert sorted((r.text, r.label) for r in read_labelled([path], None, None)) == sorted(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\nx,y\n", "data.csv:1: no column for the text; there are a, b: name one by --data.text-column"),
+        ("text,label\nx,y,z\n", "data.csv:2: 3 fields, the first line has 2"),
+        ("text,label\nx,y\nz,\n", "data.csv:3: nothing in the column 'label'; fill it in or take the line out"),
+        ("text,label\nx,y\nz,y\n", "all texts have the label 'y'; there must be two labels or more"),
+        ("", "data.csv: is empty"),
+        ("text,label\n", "data.csv: no labelled text in it"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, text, said):
+    (tmp_path / "data.csv").write_text(text)
+    with pytest.raises(UserError) as error:
+        tt.train("classify", [tmp_path / "data.csv"], out=tmp_path / "run", steps=1, progress=False)
+    assert said in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_training_never_had(reviews, classifier, tmp_path):
+    (tmp_path / "v.csv").write_text("text,label\nx,positive\ny,positve\n")
+    for call in (
+        lambda: classifier.evaluate([tmp_path / "v.csv"]),
+        lambda: tt.train(
+            "classify", [reviews / "train.csv"], valid=tmp_path / "v.csv", out=tmp_path / "r", progress=False
+        ),
+    ):
+        with pytest.raises(
+            UserError, match=r"v.csv:3: training never had it: unknown label 'positve'; did you mean 'positive'"
+        ):
+            call()
+
+
+def test_rare_labels_count_for_more_where_asked(tmp_path):
+    rng = random.Random(1)
+    rows = [("common " + rng.choice(THINGS), "a") for _ in range(380)] + [
+        ("rare common " + rng.choice(THINGS), "b") for _ in range(20)
+    ]
+    with (tmp_path / "d.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    model = tt.train("classify", [tmp_path / "d.csv"], out=tmp_path / "r", steps=2, model=SMALL, progress=False)
+    assert model.config.data.balance == 0.5
+    from throughtime.tasks.classify import class_weights
+
+    a, b = class_weights([380, 20], 0.5)
+    assert b / a == pytest.approx((380 / 20) ** 0.5)
+    assert 380 * a + 20 * b == pytest.approx(400)
+    assert class_weights([380, 20], 0.0) is None
+
+
+def test_classify_resumes_exactly(reviews, tmp_path):
+    def train(**more):
+        return tt.train(
+            "classify", [reviews / "train.csv"], out=tmp_path / "r", steps=40, model=SMALL,
+            training={"evaluations": 4}, progress=False, **more,
+        )  # fmt: skip
+
+    whole = train()
+    weights = {k: v.clone() for k, v in whole.network.state_dict().items()}
+    from throughtime.training.loop import Interrupted, Trainer
+
+    original = Trainer._one_step
+    with pytest.MonkeyPatch.context() as patch:
+
+        def stopping(self, stop):
+            if self.step == 17:
+                stop.set()
+            return original(self, stop)
+
+        patch.setattr(Trainer, "_one_step", stopping)
+        with pytest.raises(Interrupted):
+            train(overwrite=True)
+    again = tt.train("classify", out=tmp_path / "r", resume=True, progress=False)
+    for name, value in again.network.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+# ------------------------------------------------------------------------------------------------ tag
+
+SAWS = [
+    ("I saw a saw", "PRON VERB DET NOUN"),
+    ("you saw the dog", "PRON VERB DET NOUN"),
+    ("the saw is old", "DET NOUN AUX ADJ"),
+    ("a dog saw you", "DET NOUN VERB PRON"),
+    ("I walk the dog", "PRON VERB DET NOUN"),
+    ("the walk is long", "DET NOUN AUX ADJ"),
+    ("you walk", "PRON VERB"),
+    ("a walk", "DET NOUN"),
+    ("I saw you", "PRON VERB PRON"),
+    ("the old saw", "DET ADJ NOUN"),
+]
+
+
+def conllu(sentences):
+    blocks = []
+    for words, tags in sentences:
+        lines = [f"# text = {words}"]
+        for i, (w, t) in enumerate(zip(words.split(), tags.split(), strict=True), 1):
+            lines.append("\t".join([str(i), w, "_", t, t.lower(), "_", "0", "_", "_", "_"]))
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+TAGGER = {"hidden_size": 16, "embedding_size": 12, "character_size": 8, "dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def saws(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saws") / "saws.conllu"
+    path.write_text(conllu(SAWS * 4))
+    return path
+
+
+def tagger(saws, name, **model):
+    return tt.train(
+        "tag", [saws], valid=saws, out=saws.parent / name, steps=120, model={**TAGGER, **model},
+        training={"batch_size": 8, "learning_rate": 1e-2, "evaluations": 3}, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_i_saw_a_saw(saws, crf):
+    model = tagger(saws, f"run{crf}", crf=crf)
+    (found,) = model.predict(["I saw a saw"])
+    assert found["tags"] == ["PRON", "VERB", "DET", "NOUN"]
+    assert model.evaluate([saws])["accuracy"] == 1
+
+
+def test_without_a_memory_both_saws_are_the_same(saws):
+    model = tagger(saws, "none", cell="none")
+    (found,) = model.predict(["I saw a saw"])
+    assert found["tags"][1] == found["tags"][3]
+    assert model.evaluate([saws])["accuracy"] < 1
+
+
+def test_conllu_comes_back_with_tags_and_nothing_else_changed(saws):
+    model = tt.load(saws.parent / "runFalse") if (saws.parent / "runFalse").exists() else tagger(saws, "runFalse")
+    text = (
+        "# sent_id = 1\n1-2\tcannot\t_\t_\t_\t_\t_\t_\t_\t_\n1\tI\t_\tX\tZ\tA=b\t0\troot\t_\t_\n"
+        "2\tsaw\t_\t_\t_\t_\t_\t_\t_\t_\n2.1\t_\t_\t_\t_\t_\t_\t_\t_\t_\n\n# b\n1\tdog\t_\t_\t_\t_\t_\t_\t_\tSpace=No\n\n"
+    )
+    written = "\n".join(model.written(v) for v in model.predict(text.splitlines()))
+    lines, before = written.strip().split("\n"), text.strip().split("\n")
+    assert len(lines) == len(before)
+    for now, then in zip(lines, before, strict=True):
+        a, b = now.split("\t"), then.split("\t")
+        if then[:1].isdigit() and b[0].isdigit():
+            assert a[3] in {"PRON", "VERB", "DET", "NOUN", "AUX", "ADJ"}
+            assert a[:3] + a[4:] == b[:3] + b[4:]
+        else:
+            assert a == b
+
+
+def test_known_and_unknown_words(saws, tmp_path):
+    model = tagger(saws, "known")
+    (tmp_path / "d.tsv").write_text("I\tPRON\nsaw\tVERB\nthe\tDET\nzebra\tX\n\na\tDET\nwalk\tNOUN\n")
+    scores = model.evaluate([tmp_path / "d.tsv"])
+    assert scores["words"] == 6
+    assert scores["unknown_words"] == 1
+    assert scores["unknown_accuracy"] == 0
+    assert scores["accuracy"] == pytest.approx(5 / 6 * scores["known_accuracy"])
+
+
+@pytest.mark.parametrize("column", ["xpos", "feats"])
+def test_other_columns(saws, column):
+    sentences = read_tagged([saws], column)
+    assert sentences[0].tags == (["pron", "verb", "det", "noun"] if column == "xpos" else ["_"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.conllu", "1\tI\t_\tPRON\n", "x.conllu:1: 4 fields; a line of CoNLL-U has 10"),
+        ("x.tsv", "I\tPRON\nsaw\n", "x.tsv:2: 1 fields; a line has a word and its tag with a tab between them"),
+        ("x.txt", "I saw a saw\n", "x.txt:1: 1 fields; a line has a word and its tag"),
+        ("x.tsv", "I\tA\n\nyou\tA\n", "all words have the tag 'A'; there must be two tags or more"),
+    ],
+)
+def test_bad_sentences_are_refused(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as error:
+        tt.train("tag", [tmp_path / name], valid=tmp_path / name, out=tmp_path / "run", steps=1, progress=False)
+    assert said in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------ translate
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """Spellings to their letters in reverse order, doubled vowels: needs attention and a memory."""
+    folder, rng = tmp_path_factory.mktemp("letters"), random.Random(0)
+    for name, n in (("train", 1500), ("dev", 100)):
+        words = ["".join(rng.choice("abcdefgh") for _ in range(rng.randint(2, 6))) for _ in range(n)]
+        answers = ["".join(c * 2 if c in "ae" else c for c in reversed(w)) for w in words]
+        (folder / f"{name}.in").write_text("\n".join(words) + "\n")
+        (folder / f"{name}.out").write_text("\n".join(answers) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translator(letters):
+    return tt.train(
+        "translate", [letters / "train.in", letters / "train.out"], valid=[letters / "dev.in", letters / "dev.out"],
+        out=letters / "run", steps=500, model={"hidden_size": 48, "embedding_size": 32, "dropout": 0.0, "attention": "additive"},
+        training={"batch_size": 32, "learning_rate": 1e-2, "evaluations": 4}, progress=False,
+    )  # fmt: skip
+
+
+def test_a_translator_learns(letters, translator):
+    assert translator.config.model.tokens == "characters"
+    scores = translator.evaluate([letters / "dev.in", letters / "dev.out"])
+    assert scores["exact"] > 0.9
+    assert "bleu_signature" in scores
+    assert translator.config.valid == [str(letters / "dev.in"), str(letters / "dev.out")]
+
+
+def test_searches_agree_where_the_network_is_sure(letters, translator):
+    lines = (letters / "dev.in").read_text().split()[:20]
+    beam = list(translator.predict(lines))
+    greedy = list(translator.predict(lines, beam=1))
+    cold = list(translator.predict(lines, temperature=0.0))
+    assert [v["translation"] for v in greedy] == [v["translation"] for v in cold]
+    assert sum(a["translation"] == b["translation"] for a, b in zip(beam, greedy, strict=True)) >= 18
+    alone = list(translator.predict(lines, batch=1))
+    assert [v["translation"] for v in alone] == [v["translation"] for v in beam]
+    for a, b in zip(alone, beam, strict=True):
+        assert a["log_probability"] == pytest.approx(b["log_probability"], abs=1e-4)
+    drawn = [v["translation"] for v in translator.predict(lines, temperature=2.0, seed=3)]
+    assert drawn == [v["translation"] for v in translator.predict(lines, temperature=2.0, seed=3)]
+    assert drawn != [v["translation"] for v in greedy]
+
+
+def test_attention_looks_where_the_letter_stands(translator):
+    (found,) = translator.predict(["bcdfg"], alignments=True)
+    assert found["source"] == list("bcdfg")
+    assert found["target"] == [*"gfdcb", "</s>"]
+    for row in found["attention"]:
+        assert sum(row) == pytest.approx(1, abs=1e-5)
+    assert len(found["attention"]) == 6
+
+
+def test_nothing_unknown_and_very_long_lines_cope(translator):
+    with pytest.warns(UserWarning, match="a line of 1500 tokens is read up to its 1000th"):
+        found = list(translator.predict(["", "xyz", "ab" * 750, "abc"], beam=2))
+    assert [v["line"][:3] for v in found] == ["", "xyz", "aba", "abc"]
+    assert found[0]["translation"] == ""
+    assert found[3]["translation"] == "cbaa"
+
+
+@pytest.mark.parametrize(
+    "options", [{"input_feeding": True}, {"cell": "gru", "layers": 2, "tied": False}, {"joint": True}]
+)
+def test_options_of_a_translator_train(letters, options, tmp_path):
+    model = tt.train(
+        "translate", [letters / "train.in", letters / "train.out"], out=tmp_path / "run", steps=3,
+        model={"hidden_size": 8, "embedding_size": 8, **options}, training={"batch_size": 8}, progress=False,
+    )  # fmt: skip
+    assert len(list(model.predict(["abc", "b"], beam=3))) == 2
+    if options.get("joint"):
+        assert model.network.encoder.embedding is model.network.embedding
+
+
+def test_pairs(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo\n\nfour\n")
+    (tmp_path / "b").write_text("1\n2\n3\n4\n")
+    (tmp_path / "c").write_text("1\n2\n3\n")
+    (tmp_path / "t.tsv").write_text("one\t1\n\ntwo\t2\n")
+    with pytest.warns(UserWarning, match="1 pairs with an empty side are left out"):
+        assert read_pairs([tmp_path / "a", tmp_path / "b"]) == [("one", "1"), ("two", "2"), ("four", "4")]
+    assert read_pairs([tmp_path / "t.tsv"]) == [("one", "1"), ("two", "2")]
+    with pytest.raises(UserError, match=r"a has 4 lines and .*c 3; .*a:4 has nothing beside it"):
+        read_pairs([tmp_path / "a", tmp_path / "c"])
+    (tmp_path / "bad.tsv").write_text("one\t1\ntwo\n")
+    with pytest.raises(UserError, match=r"bad.tsv:2: 1 fields"):
+        read_pairs([tmp_path / "bad.tsv"])
+    with pytest.raises(UserError, match="3 files"):
+        read_pairs([tmp_path / "a"] * 3)
+
+
+# ------------------------------------------------------------------------------------------------ the command line
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_verbs_take_every_task(capsys, reviews, classifier, letters, translator, tmp_path):
+    (tmp_path / "lines").write_text("the film was not fine\n")
+    code, out, _ = run(capsys, "predict", reviews / "run", tmp_path / "lines")
+    assert code == 0
+    assert out.startswith("negative\t")
+    code, out, _ = run(capsys, "evaluate", reviews / "run", reviews / "dev.csv", "--json")
+    assert json.loads(out)["task"] == "classify"
+    code, out, _ = run(capsys, "info", letters / "run", "--json")
+    assert json.loads(out)["task"] == "translate"
+    code, out, _ = run(capsys, "evaluate", letters / "run", letters / "dev.in", letters / "dev.out", "--json")
+    assert json.loads(out)["exact"] > 0.9
+    (tmp_path / "words").write_text("abc\n")
+    code, out, _ = run(
+        capsys, "predict", letters / "run", tmp_path / "words", "--beam", "2", "--alignments", tmp_path / "a.json"
+    )
+    assert out == "cbaa\n"
+    assert json.loads((tmp_path / "a.json").read_text())[0]["source"] == ["a", "b", "c"]
+    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
+    code, _, err = run(capsys, "predict", letters / "run", tmp_path / "words", "--alignments", tmp_path / "a.json")
+    assert code == 2
+    assert "is there already" in err
+
+
+@pytest.mark.parametrize("verb", [("predict", "--beam", "3"), ("generate",)])
+def test_a_verb_of_another_task_is_refused(capsys, reviews, classifier, verb, tmp_path):
+    (tmp_path / "lines").write_text("x\n")
+    arguments = [verb[0], reviews / "run", *([tmp_path / "lines"] if verb[0] == "predict" else []), *verb[1:]]
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert "'classify'" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "translate"])
+def test_options_a_task_does_not_have_are_refused(capsys, task, tmp_path):
+    code, _, err = run(capsys, "train", task, "x", "--out", tmp_path / "r", "--training.chunk", "5")
+    assert code == 2
+    assert "training.chunk" in err
+    code, _, err = run(capsys, "train", task, "x", "--out", tmp_path / "r", "--model.cell", "lstn")
+    assert code == 2
+    assert "lstm" in err
+    code, _, err = run(capsys, "train", task, tmp_path / "missing", "--out", tmp_path / "r")
+    assert code == 2
+    assert "missing: cannot read it" in err
+
+
+def test_two_valid_files_on_the_command_line(capsys, letters, tmp_path):
+    code, out, _ = run(
+        capsys, "train", "translate", letters / "train.in", letters / "train.out", "--valid", letters / "dev.in",
+        letters / "dev.out", "--print-config",
+    )  # fmt: skip
+    assert code == 0
+    assert f"valid:\n- {letters / 'dev.in'}\n- {letters / 'dev.out'}" in out
+    assert Path(letters / "dev.in").exists()
