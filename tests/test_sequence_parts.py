@@ -11,7 +11,9 @@ from throughtime.decode.beam import beam_search
 from throughtime.layers import Attention
 from throughtime.models.classifier import Pool
 from throughtime.models.counts import Counts
+from throughtime.models.reader import Reader
 from throughtime.models.tagger import Crf, Tagger
+from throughtime.models.transformer import TransformerTranslator, TransformerWindow, parameters_of
 from throughtime.models.translator import Translator
 from throughtime.tasks.batches import ByLength, Sequences, in_order_of_length, side_by_side
 
@@ -293,3 +295,66 @@ def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
     alone = [network((*side_by_side([s]), *side_by_side([t])), None)[0]
              for s, t in (([2, 3, 4, 5], [3, 4]), ([6, 7], [5, 6, 7]))]  # fmt: skip
     torch.testing.assert_close(sum(alone), nats, rtol=1e-10, atol=1e-10)
+
+
+# Transformers
+
+
+def test_a_transformer_window_sees_its_document_and_no_more():
+    torch.manual_seed(0)
+    network = TransformerWindow(6, 16, 2, 0.0, window=5).double().eval()
+    x = random(5, 2, 6, seed=1)
+    resets = torch.zeros(5, 2, dtype=torch.bool)
+    resets[2, 0] = True
+    y, state = network(x, resets=resets)
+    for row, first in ((0, 2), (1, 0)):  # what came before a reset, or later, changes nothing
+        other = x.clone()
+        other[:first, row] += 1
+        other[4, row] -= 1
+        again, _ = network(other, resets=resets)
+        torch.testing.assert_close(again[first:4, row], y[first:4, row])
+        assert not torch.allclose(again[4, row], y[4, row])
+    more, _ = network(random(3, 2, 6, seed=2), state)
+    alone, _ = network(random(3, 2, 6, seed=2))
+    assert not torch.allclose(more, alone)
+    begun, _ = network(
+        random(3, 2, 6, seed=2), state, resets=torch.ones(3, 2).bool() & (torch.arange(3).view(3, 1) == 0)
+    )
+    torch.testing.assert_close(begun, alone)
+    assert network(random(12, 2, 6, seed=3))[0].shape == (12, 2, 16)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "elman"])
+def test_transformers_have_as_many_parameters(cell):
+    recurrent, transformer = (Reader(50, cell, 64, 32, 2, kind=kind) for kind in ("recurrent", "transformer"))
+    assert parameters_of(transformer) == pytest.approx(parameters_of(recurrent), rel=0.15)
+
+
+def test_a_transformer_reader_gives_a_sequence_the_same_in_any_company():
+    torch.manual_seed(0)
+    reader = Reader(20, "lstm", 16, 8, kind="transformer").double().eval()
+    tokens, lengths = side_by_side([[2, 3, 4, 5, 6], [7, 8]])
+    together = reader(tokens, lengths)
+    alone = reader(tokens[:2, 1:], lengths[1:])
+    torch.testing.assert_close(together[:2, 1:], alone)
+
+
+def test_a_transformer_translator_step_by_step_is_the_same_at_once():
+    torch.manual_seed(0)
+    network = TransformerTranslator(11, 9, 16, 2, dropout=0.2, smoothing=0.1, tied=True, joint=False).double().eval()
+    source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
+    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    step, state = network.stepping(source, lengths)
+    tokens, total = torch.tensor([1, 1]), torch.zeros((), dtype=F64)
+    for t in range(4):
+        log_p, state = step(tokens, state)
+        for b in range(2):
+            if t <= int(target_lengths[b]):
+                total -= log_p[b, int(target[t, b]) if t < int(target_lengths[b]) else 1].detach()
+        tokens = target[min(t, 2)]
+    nats, count, _ = network((source, lengths, target, target_lengths), None)
+    assert int(count) == 7
+    torch.testing.assert_close(nats.detach(), total)
+    weights = network.attended(source, lengths, torch.cat([torch.ones(1, 2, dtype=torch.int64), target]))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, dtype=F64))
+    assert bool((weights[:, 1, 2:] == 0).all())

@@ -457,6 +457,27 @@ def test_options_a_task_does_not_have_are_refused(capsys, task, tmp_path):
     assert "missing: cannot read it" in err
 
 
+@pytest.mark.parametrize("task", ["classify", "tag", "translate", "text"])
+def test_a_transformer_learns_the_same_tasks(task, reviews, saws, letters, tmp_path):
+    files = {
+        "classify": [reviews / "train.csv"],
+        "tag": [saws],
+        "translate": [letters / "train.in", letters / "train.out"],
+        "text": [letters / "train.out"],
+    }[task]
+    model = {"kind": "transformer", "hidden_size": 16, "embedding_size": 16, "dropout": 0.0}
+    made = tt.train(
+        task, files, out=tmp_path / "run", steps=60, model=model, progress=False,
+        training={"batch_size": 16, "learning_rate": 5e-3, "evaluations": 3},
+    )  # fmt: skip
+    losses = [line["loss"] for line in made.run.read_metrics() if "loss" in line]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    again = tt.load(tmp_path / "run")
+    assert [made.written(v) for v in made.predict(["abc dog"])] == [
+        again.written(v) for v in again.predict(["abc dog"])
+    ]
+
+
 def test_two_valid_files_on_the_command_line(capsys, letters, tmp_path):
     code, out, _ = run(
         capsys, "train", "translate", letters / "train.in", letters / "train.out", "--valid", letters / "dev.in",

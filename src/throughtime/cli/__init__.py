@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "Score a model on files.",
     "generate": "Let a model write.",
     "predict": "What a model makes of each line.",
+    "compare": "Runs of one task on the same data, side by side.",
     "info": "What a run is, trained on what, for how long, with what scores.",
     "demo": "Train a small model on the text every Python carries, and let it write.",
     "bench": "Speed, side by side with torch.nn.",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
 from throughtime.layers.recurrent import Stack
+from throughtime.models.transformer import TransformerWindow, matched, parameters_of
 
 START = 1  # begins a document: read, never predicted; before it the state is the initial one
 
@@ -29,6 +30,7 @@ class LanguageModel(nn.Module):
         tied: the output weights are the embedding (Press, Wolf 2017; Inan et al. 2017).
         cutoffs: where given, the output is an adaptive softmax (Grave et al. 2017) over entries sorted by frequency, with
             these borders between its parts: the same exact distribution for a large V, much sooner. It is not tied.
+        window: where given, a Transformer of as many parameters, that sees so many steps back, stands in the place of the stack.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class LanguageModel(nn.Module):
         zoneout: float = 0.0,
         tied: bool = True,
         cutoffs: tuple[int, ...] = (),
+        window: int | None = None,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         made = NAMED[cell]
-        self.stack = Recurrent(
+        self.stack: Recurrent | TransformerWindow = Recurrent(
             made,
             embedding_size,
             hidden_size,
@@ -64,6 +67,11 @@ class LanguageModel(nn.Module):
             orthogonal=made.has_recurrent_weights,
             forget_bias=1.0 if made.forget_gate is not None else None,
         )
+        if window is not None:
+            sizes, like, depth = embedding_size, parameters_of(self.stack), max(layers, 2)
+            found = matched(lambda size: TransformerWindow(sizes, size, depth, min(dropout, 0.3), window), like)
+            assert isinstance(found, TransformerWindow)
+            self.stack = found
         self.dropout = nn.Dropout(dropout)
         width = self.stack.output_size
         self.project: nn.Module = nn.Identity()

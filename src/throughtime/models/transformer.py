@@ -42,6 +42,53 @@ class TransformerStack(nn.Module):
         return self.layers(x, mask=mask, src_key_padding_mask=padding), None
 
 
+class TransformerWindow(nn.Module):
+    """A causal encoder that steps through a text as `Recurrent` does: each step sees the `window` steps before it, across calls.
+    What it carries is not a state but those steps themselves.
+
+    Args: inputs, size, layers, dropout: as in `TransformerStack`. window: W.
+    """
+
+    def __init__(self, inputs: int, size: int, layers: int, dropout: float, window: int) -> None:
+        super().__init__()
+        self.stack = TransformerStack(inputs, size, layers, dropout, causal=True)
+        self.output_size, self.window, self.inputs = size, window, inputs
+
+    def forward(
+        self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None, *, resets: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """inputs [T, B, I]; state: the steps before, [B, W, I], and which of them are there, [B, W] (0 or 1). resets [T, B]: what
+        was before this step is not seen. Returns: [T, B, D], and the state to go on from."""
+        steps, batch, _ = inputs.shape
+        if steps > self.window:  # a window at a time, so that no place is met that training has not
+            outputs = []
+            for low in range(0, steps, self.window):
+                part = slice(low, low + self.window)
+                y, state = self(inputs[part], state, resets=None if resets is None else resets[part])
+                outputs.append(y)
+            assert state is not None
+            return torch.cat(outputs), state
+        if state is None:
+            state = inputs.new_zeros(batch, self.window, self.inputs), inputs.new_zeros(batch, self.window)
+        before, there = state
+        x = torch.cat([before.transpose(0, 1), inputs])
+        begun = torch.zeros(batch, steps, device=x.device) if resets is None else resets.t().cumsum(1)
+        # which document each step is of; what is not there is of none
+        document = torch.cat([there.detach() - 1, begun.to(there)], 1)
+        place = torch.arange(len(x), device=x.device)
+        distance = place.unsqueeze(1) - place
+        seen = (document.unsqueeze(2) == document.unsqueeze(1)) & (distance >= 0) & (distance <= self.window)
+        seen |= distance == 0
+        y = self.stack.project(x)
+        y = y + positions(len(y), y.shape[-1]).to(y).unsqueeze(1)
+        y = self.stack.layers(y, mask=~seen.repeat_interleave(HEADS, 0))
+        last = document[:, -self.window :]
+        return y[self.window :], (
+            x[-self.window :].transpose(0, 1).detach(),
+            (last == document[:, -1:]).to(x),
+        )
+
+
 def positions(count: int, size: int) -> Tensor:
     """Sines and cosines of many wavelengths, [count, size] (Vaswani et al. 2017, section 3.5)."""
     rate = torch.exp(torch.arange(0, size, 2) * (-math.log(10_000.0) / size))

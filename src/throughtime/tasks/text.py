@@ -36,6 +36,8 @@ WARM = 256  # tokens a lane reads before its first target, while training
 class TextNetwork(Strict):
     """The network."""
 
+    kind: Literal["recurrent", "transformer"] = "recurrent"
+    """transformer: one of as many parameters as the recurrent network of these settings would have, seeing a chunk back."""
     tokens: Literal["auto", "characters", "bytes", "words", "bpe"] = "auto"
     """What the text is cut into. auto: characters for a short text, byte-pair pieces from 50 KB on."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
@@ -91,6 +93,10 @@ class TextTask(Task[TextConfig]):
 
         if config.model.cell not in NAMED:
             raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+        if config.model.kind == "transformer":
+            for name in ("recurrent_dropout", "weight_dropout", "zoneout"):
+                if getattr(config.model, name):
+                    raise UserError(f"model.{name}: a Transformer has no recurrent weights or state; leave it out")
 
     def prepare(
         self, config: TextConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
@@ -204,6 +210,7 @@ class TextTask(Task[TextConfig]):
             zoneout=m.zoneout,
             tied=m.tied,
             cutoffs=cutoffs,
+            window=config.training.chunk if m.kind == "transformer" else None,
         )
 
     def stream(self, config: TextConfig, data: Path, rows: slice) -> Lanes:

@@ -1,0 +1,146 @@
+"""The table of classify, tag and translate: trains each by its command, with default settings, and scores it.
+
+    python benchmarks/tasks.py DATA OUT [--only classify tag de-en en-fr] [--minutes 10 15 30 30]
+
+DATA holds classify/sst2, tag/ewt and translate/multi30k; OUT is a new folder for the runs and `tasks.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from throughtime.tasks.tables import read_labelled
+
+
+def throughtime(*arguments: object) -> str:
+    command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
+    print("$ throughtime " + " ".join(command[3:]), file=sys.stderr)
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def tf_idf_and_logistic_regression(train: Path, dev: Path) -> float:
+    """Accuracy of what comes without a network: words and pairs weighted by TF-IDF, ridge-penalised logistic regression, the
+    penalty chosen on a tenth of the training data."""
+    rows, held = read_labelled([train], None, None), read_labelled([dev], None, None)
+
+    def terms(text: str) -> set[str]:
+        words = text.lower().split()
+        return {*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))}
+
+    frequency = Counter(t for r in rows for t in terms(r.text))
+    index = {t: i for i, (t, n) in enumerate(frequency.items()) if n > 1}
+    index = {t: i for i, t in enumerate(index)}
+    weight = torch.tensor([math.log(len(rows) / frequency[t]) + 1 for t in index])
+
+    def matrix(texts: list[str]) -> torch.Tensor:
+        at = [(i, index[t]) for i, text in enumerate(texts) for t in terms(text) if t in index]
+        ij = torch.tensor(at).t()
+        values = weight[ij[1]]
+        norm = torch.zeros(len(texts)).index_add(0, ij[0], values**2).sqrt().clamp(min=1e-9)
+        return torch.sparse_coo_tensor(ij, values / norm[ij[0]], (len(texts), len(index))).coalesce()
+
+    labels = sorted({r.label for r in rows})
+    y = torch.tensor([labels.index(r.label) for r in rows])
+    x, x_dev = matrix([r.text for r in rows]), matrix([r.text for r in held])
+
+    def fit(some: torch.Tensor, penalty: float) -> torch.nn.Linear:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(len(index), len(labels))
+        part, goal = x.index_select(0, some), y[some]
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            logits = torch.sparse.mm(part, model.weight.t()) + model.bias
+            value = torch.nn.functional.cross_entropy(logits, goal) + penalty * model.weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        return model
+
+    def right(model: torch.nn.Linear, x: torch.Tensor, y: torch.Tensor) -> float:
+        with torch.no_grad():
+            return float((torch.sparse.mm(x, model.weight.t()) + model.bias).argmax(-1).eq(y).float().mean())
+
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    inner, tenth = order[len(rows) // 10 :], order[: len(rows) // 10]
+    penalties = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]
+    best = max(penalties, key=lambda p: right(fit(inner, p), x.index_select(0, tenth), y[tenth]))
+    return right(fit(order, best), x_dev, torch.tensor([labels.index(r.label) for r in held]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=["classify", "tag", "de-en", "en-fr"])
+    parser.add_argument("--minutes", nargs=4, type=float, default=[10, 15, 30, 30])
+    given = parser.parse_args()
+    data, out = given.data, given.out
+    out.mkdir(parents=True)
+    minutes = dict(zip(["classify", "tag", "de-en", "en-fr"], given.minutes, strict=True))
+    lines = ["| task | data | minutes | measured |", "|---|---|---|---|"]
+    if "classify" in given.only:
+        sst = data / "classify" / "sst2"
+        throughtime(
+            "train",
+            "classify",
+            sst / "train.csv",
+            "--valid",
+            sst / "dev.csv",
+            "--minutes",
+            minutes["classify"],
+            "--out",
+            out / "classify",
+        )
+        scores = json.loads(throughtime("evaluate", out / "classify", sst / "dev.csv", "--json"))
+        plain = tf_idf_and_logistic_regression(sst / "train.csv", sst / "dev.csv")
+        lines.append(f"| classify | SST-2 dev | {minutes['classify']:g} | accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}, "
+                     f"calibration error {scores['calibration_error']:.1%}; TF-IDF and logistic regression {plain:.1%} |")  # fmt: skip
+    if "tag" in given.only:
+        ewt = data / "tag" / "ewt"
+        throughtime(
+            "train",
+            "tag",
+            ewt / "train.conllu",
+            "--valid",
+            ewt / "dev.conllu",
+            "--minutes",
+            minutes["tag"],
+            "--out",
+            out / "tag",
+        )
+        scores = json.loads(throughtime("evaluate", out / "tag", ewt / "dev.conllu", "--json"))
+        lines.append(
+            f"| tag | EWT dev, UPOS | {minutes['tag']:g} | accuracy {scores['accuracy']:.1%}, unknown words {scores['unknown_accuracy']:.1%} |"
+        )
+    for pair in ("de-en", "en-fr"):
+        if pair in given.only:
+            a, b = pair.split("-")
+            pairs = data / "translate" / "multi30k"
+            files = [[pairs / f"{part}.{side}" for side in (a, b)] for part in ("train", "valid", "test_2016")]
+            throughtime(
+                "train", "translate", *files[0], "--valid", *files[1], "--minutes", minutes[pair], "--out", out / pair
+            )
+            for part, name in ((files[1], "valid"), (files[2], "test_2016")):
+                scores = json.loads(throughtime("evaluate", out / pair, *part, "--json"))
+                lines.append(f"| translate {a}→{b} | Multi30k {name} | {minutes[pair]:g} | BLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} "
+                             f"(beam 5; {scores['bleu_signature']}) |")  # fmt: skip
+    text = "\n".join(lines) + "\n"
+    (out / "tasks.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

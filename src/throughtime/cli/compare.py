@@ -1,0 +1,87 @@
+"""compare: several runs on the same data, side by side."""
+
+from __future__ import annotations
+
+import json as json_module
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from throughtime.cli.output import Json, opened
+from throughtime.errors import UserError
+from throughtime.runs import Run
+
+LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
+
+
+def compare(
+    runs_and_data: Annotated[list[Path], Parameter(help="Run folders, then the data to score them on.")],
+    /,
+    *,
+    memory: Annotated[
+        bool, Parameter(help="Also measure the memory that reading one long line takes, in processes of their own.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Runs of one task on the same data: quality, parameters, minutes of training, time for a line, memory against length."""
+    runs = [p for p in runs_and_data if Run(p).config.is_file()]
+    data = [p for p in runs_and_data if p not in runs]
+    if not runs or not data:
+        raise UserError("compare takes run folders, then the data to score them on")
+    if missing := [p for p in data if not p.exists()]:
+        raise UserError(f"{missing[0]}: no such run folder, nor a file")
+    tasks = {Run.open(r).task_name(): r for r in runs}
+    if len(tasks) > 1:
+        (a, x), (b, y) = list(tasks.items())[:2]
+        raise UserError(f"{x} is of the task {a!r} and {y} of {b!r}: compare runs of one task")
+    rows = []
+    for folder in runs:
+        print(f"scoring {folder} …", file=sys.stderr)
+        model = opened(folder)
+        list(model.predict(["a b"]))  # what is compiled at the first call is not what a line costs
+        start = time.perf_counter()
+        scores = model.evaluate(data)
+        took = time.perf_counter() - start
+        row = {"run": str(folder), "parameters": sum(p.numel() for p in model.network.parameters())}
+        row |= {"minutes": round(model.run.scores().get("minutes", 0.0), 2)}
+        row |= {k: v for k, v in scores.items() if isinstance(v, float)}
+        many = next((scores[k] for k in ("examples", "sentences", "lines") if k in scores), None)
+        if many:
+            row["ms_a_line"] = 1000 * took / many
+        if memory:
+            row |= {f"mb_at_{n}": _memory(folder, n) for n in LENGTHS}
+        rows.append(row)
+    if json:
+        print(json_module.dumps(rows, ensure_ascii=False))
+        return
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
+    for name, *values in zip(*lines, strict=True):
+        print("  ".join([f"{name:20}", *(f"{v:>24}" for v in values)]))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)[-24:]
+
+
+def _memory(run: Path, tokens: int) -> float:
+    """Megabytes that reading one line of so many tokens adds to a process."""
+    code = (
+        "import resource, sys, torch, throughtime as tt\n"
+        "model = tt.load(sys.argv[1])\n"
+        "list(model.predict(['a b a b']))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "options = {'beam': 1} if 'beam' in model.options else {}\n"
+        "list(model.predict([' '.join(['a', 'b'] * (int(sys.argv[2]) // 2))], **options))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(run), str(tokens)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError(f"{run}: cannot measure its memory: {done.stderr.strip().splitlines()[-1:]}")
+    return int(done.stdout.split()[-1]) / 1024
