@@ -457,6 +457,26 @@ def test_options_a_task_does_not_have_are_refused(capsys, task, tmp_path):
     assert "missing: cannot read it" in err
 
 
+def test_compare_sets_runs_side_by_side(capsys, reviews, classifier, letters, translator):
+    code, out, _ = run(
+        capsys, "compare", reviews / "run", reviews / "run", reviews / "dev.csv", "--no-memory", "--json"
+    )
+    assert code == 0
+    first, second = json.loads(out)
+    assert first["accuracy"] == second["accuracy"] == classifier.evaluate([reviews / "dev.csv"])["accuracy"]
+    assert first["parameters"] == sum(p.numel() for p in classifier.network.parameters())
+    code, out, _ = run(capsys, "compare", letters / "run", letters / "dev.in", letters / "dev.out")
+    assert "mb_at_1000" in out
+    for arguments, said in (
+        ((reviews / "run", letters / "run", reviews / "dev.csv"), "compare runs of one task"),
+        ((reviews / "run",), "compare takes run folders, then the data"),
+        ((reviews / "run", reviews / "nothing"), "no such run folder, nor a file"),
+    ):
+        code, _, err = run(capsys, "compare", *arguments)
+        assert code == 2
+        assert said in err
+
+
 @pytest.mark.parametrize("task", ["classify", "tag", "translate", "text"])
 def test_a_transformer_learns_the_same_tasks(task, reviews, saws, letters, tmp_path):
     files = {

@@ -1,0 +1,91 @@
+"""Short trainings on public data, with floors that a broken network cannot pass."""
+
+import math
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.tasks.batches import Sequences
+from throughtime.tasks.sentences import read_tagged
+
+DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def needs(folder):
+    return pytest.mark.skipif(
+        not (DATA / folder).exists(), reason=f"no {DATA / folder}; THROUGHTIME_DATA names the data"
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@needs("classify/sst2")
+def test_sentiment(tmp_path):
+    folder = DATA / "classify" / "sst2"
+    model = tt.train(
+        "classify", [folder / "train.csv"], valid=folder / "dev.csv", out=tmp_path / "run", epochs=2,
+        model={"counts": False, "dropout": 0.3, "word_dropout": 0.1}, training={"evaluations": 2}, progress=False,
+    )  # fmt: skip
+    assert model.evaluate([folder / "dev.csv"])["accuracy"] > 0.72  # half of them are positive
+
+
+@needs("tag/ewt")
+def test_parts_of_speech(tmp_path):
+    folder = DATA / "tag" / "ewt"
+    blocks = (folder / "train.conllu").read_text(encoding="utf-8").split("\n\n")[:3000]
+    (tmp_path / "train.conllu").write_text("\n\n".join(blocks) + "\n\n", encoding="utf-8")
+    model = tt.train(
+        "tag", [tmp_path / "train.conllu"], valid=folder / "dev.conllu", out=tmp_path / "run", steps=180,
+        model={"hidden_size": 64, "character_size": 24}, training={"evaluations": 2}, progress=False,
+    )  # fmt: skip
+    scores = model.evaluate([folder / "dev.conllu"])
+    train, held = (read_tagged([p], "upos") for p in (tmp_path / "train.conllu", folder / "dev.conllu"))
+    of_word: dict[str, Counter[str]] = {}
+    for sentence in train:
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
+            of_word.setdefault(word, Counter())[tag] += 1
+    usual = sum(
+        of_word.get(w, Counter({"NOUN": 1})).most_common(1)[0][0] == t
+        for s in held
+        for w, t in zip(s.words, s.tags, strict=True)
+    ) / sum(len(s.words) for s in held)
+    assert scores["accuracy"] > usual + 0.02
+    (found,) = model.predict(["I saw a saw"])
+    assert found["tags"][1::2] == ["VERB", "NOUN"]
+
+
+@needs("translate/multi30k")
+def test_captions(tmp_path):
+    folder = DATA / "translate" / "multi30k"
+    for side in ("de", "en"):
+        lines = (folder / f"train.{side}").read_text(encoding="utf-8").split("\n")[:4000]
+        (tmp_path / f"train.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    model = tt.train(
+        "translate", [tmp_path / "train.de", tmp_path / "train.en"], valid=[folder / "valid.de", folder / "valid.en"],
+        out=tmp_path / "run", steps=250, model={"hidden_size": 64, "embedding_size": 64, "vocabulary": 1000, "dropout": 0.1},
+        training={"evaluations": 2, "learning_rate": 5e-3}, progress=False,
+    )  # fmt: skip
+    scores = model.run.scores()["scores"]
+    held = Sequences.of(
+        model.target.encode(line) for line in (folder / "valid.en").read_text(encoding="utf-8").split("\n")
+    )
+    counts = Counter(held.values.tolist())
+    unigram = -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
+    assert scores["nats_per_token"] < unigram - 1.5
+    # a source of its own says more than another's
+    sides = [(folder / f"valid.{side}").read_text(encoding="utf-8").split("\n")[:200] for side in ("de", "en")]
+    (tmp_path / "own.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in zip(*sides, strict=True)), encoding="utf-8")
+    turned = [sides[0][1:] + sides[0][:1], sides[1]]
+    (tmp_path / "other.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in zip(*turned, strict=True)), encoding="utf-8")
+    own, other = (model.evaluate([tmp_path / f"{n}.tsv"], beam=1)["nats_per_token"] for n in ("own", "other"))
+    assert own < other - 0.15
