@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,13 @@ def throughtime(*arguments: object) -> str:
     command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
     print("$ throughtime " + " ".join(command[3:]), file=sys.stderr)
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def run(task: str, train: list[Path], valid: list[Path], minutes: float, out: Path) -> dict[str, Any]:
+    """Train with default settings; the scores on the held-out files."""
+    throughtime("train", task, *train, "--valid", *valid, "--minutes", minutes, "--out", out)
+    scores: dict[str, Any] = json.loads(throughtime("evaluate", out, *valid, "--json"))
+    return scores
 
 
 def tf_idf_and_logistic_regression(train: Path, dev: Path) -> float:
@@ -91,52 +99,32 @@ def main() -> None:
     out.mkdir(parents=True)
     minutes = dict(zip(["classify", "tag", "de-en", "en-fr"], given.minutes, strict=True))
     lines = ["| task | data | minutes | measured |", "|---|---|---|---|"]
+
+    def done(task: str, name: str, held: str, measured: str) -> None:
+        lines.append(f"| {task} | {held} | {minutes[name]:g} | {measured} |")
+
     if "classify" in given.only:
-        sst = data / "classify" / "sst2"
-        throughtime(
-            "train",
-            "classify",
-            sst / "train.csv",
-            "--valid",
-            sst / "dev.csv",
-            "--minutes",
-            minutes["classify"],
-            "--out",
-            out / "classify",
+        train, dev = (data / "classify" / "sst2" / f"{part}.csv" for part in ("train", "dev"))
+        scores = run("classify", [train], [dev], minutes["classify"], out / "classify")
+        plain = tf_idf_and_logistic_regression(train, dev)
+        words = ", ".join(
+            f"{k.replace('_', ' ')} {scores[k]:.1%}" for k in ("accuracy", "macro_f1", "calibration_error")
         )
-        scores = json.loads(throughtime("evaluate", out / "classify", sst / "dev.csv", "--json"))
-        plain = tf_idf_and_logistic_regression(sst / "train.csv", sst / "dev.csv")
-        lines.append(f"| classify | SST-2 dev | {minutes['classify']:g} | accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.1%}, "
-                     f"calibration error {scores['calibration_error']:.1%}; TF-IDF and logistic regression {plain:.1%} |")  # fmt: skip
+        done("classify", "classify", "SST-2 dev", f"{words}; TF-IDF and logistic regression {plain:.1%}")
     if "tag" in given.only:
-        ewt = data / "tag" / "ewt"
-        throughtime(
-            "train",
-            "tag",
-            ewt / "train.conllu",
-            "--valid",
-            ewt / "dev.conllu",
-            "--minutes",
-            minutes["tag"],
-            "--out",
-            out / "tag",
-        )
-        scores = json.loads(throughtime("evaluate", out / "tag", ewt / "dev.conllu", "--json"))
-        lines.append(
-            f"| tag | EWT dev, UPOS | {minutes['tag']:g} | accuracy {scores['accuracy']:.1%}, unknown words {scores['unknown_accuracy']:.1%} |"
-        )
+        train, dev = (data / "tag" / "ewt" / f"{part}.conllu" for part in ("train", "dev"))
+        scores = run("tag", [train], [dev], minutes["tag"], out / "tag")
+        words = f"accuracy {scores['accuracy']:.1%}, unknown words {scores['unknown_accuracy']:.1%}"
+        done("tag", "tag", "EWT dev, UPOS", words)
     for pair in ("de-en", "en-fr"):
         if pair in given.only:
-            a, b = pair.split("-")
-            pairs = data / "translate" / "multi30k"
-            files = [[pairs / f"{part}.{side}" for side in (a, b)] for part in ("train", "valid", "test_2016")]
-            throughtime(
-                "train", "translate", *files[0], "--valid", *files[1], "--minutes", minutes[pair], "--out", out / pair
-            )
-            for part, name in ((files[1], "valid"), (files[2], "test_2016")):
-                scores = json.loads(throughtime("evaluate", out / pair, *part, "--json"))
-                lines.append(f"| translate {a}→{b} | Multi30k {name} | {minutes[pair]:g} | BLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} "
-                             f"(beam 5; {scores['bleu_signature']}) |")  # fmt: skip
+            folder, sides = data / "translate" / "multi30k", pair.split("-")
+            train, valid, test = ([folder / f"{p}.{side}" for side in sides] for p in ("train", "valid", "test_2016"))
+            found = {"valid": run("translate", train, valid, minutes[pair], out / pair)}
+            found["test_2016"] = json.loads(throughtime("evaluate", out / pair, *test, "--json"))
+            for name, scores in found.items():
+                words = f"BLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} (beam 5; {scores['bleu_signature']})"
+                done(f"translate {pair}", pair, f"Multi30k {name}", words)
     text = "\n".join(lines) + "\n"
     (out / "tasks.md").write_text(text, encoding="utf-8")
     print(text)

@@ -154,6 +154,51 @@ def test_a_label_that_training_never_had(reviews, classifier, tmp_path):
             call()
 
 
+@pytest.mark.parametrize("tokens", ["words", "characters"])
+def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tokens):
+    texts = tmp_path / "unlabelled.txt"
+    texts.write_text("\n".join(r.text for r in read_labelled([reviews / "train.csv"], None, None)) + "\n")
+    first = tt.train(
+        "text", [texts], out=tmp_path / "language", steps=30, model={"tokens": tokens, "hidden_size": 24},
+        training={"batch_size": 8, "chunk": 20, "learning_rate": 1e-2}, progress=False,
+    )  # fmt: skip
+    files = [str(reviews / "train.csv"), "--valid", str(reviews / "dev.csv"), "--init-from", str(tmp_path / "language")]
+    noise = ["--model.dropout", "0.1", "--model.word-dropout", "0", "--training.learning-rate", "0.01"]
+    code = main(
+        [
+            "train",
+            "classify",
+            *files,
+            *noise,
+            "--out",
+            str(tmp_path / "run"),
+            "--epochs",
+            "5",
+            "--model.no-counts",
+            "--quiet",
+        ]
+    )
+    assert code == 0
+    model = tt.load(tmp_path / "run")
+    assert model.evaluate([reviews / "dev.csv"])["accuracy"] > 0.65  # half of them are positive
+    assert torch.equal(model.network.reader.language.embedding.weight, first.network.embedding.weight)
+    read = [v["label"] for v in model.predict(["the film was not fine", "the film was very fine"])]
+    (tmp_path / "language").rename(tmp_path / "gone")  # the run is whole by itself
+    again = [v["label"] for v in tt.load(tmp_path / "run").predict(["the film was not fine", "the film was very fine"])]
+    assert read == again
+    for options, said in (
+        (["--init-from", str(reviews / "run")], "it takes one of text"),
+        (["--init-from", str(tmp_path / "gone"), "--model.tokens", "bpe"], "leave it out"),
+        (["--init-from", str(tmp_path / "missing")], "no such run folder"),
+    ):
+        code = main(
+            ["train", "classify", str(reviews / "train.csv"), "--out", str(tmp_path / "x"), "--steps", "1", *options]
+        )
+        assert code == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
+
+
 def test_rare_labels_count_for_more_where_asked(tmp_path):
     rng = random.Random(1)
     rows = [("common " + rng.choice(THINGS), "a") for _ in range(380)] + [

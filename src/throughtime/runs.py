@@ -162,15 +162,17 @@ class Run:
         with replacing(self.weights) as temporary:
             save_model(network, str(temporary), {"format": "pt", "throughtime": json.dumps(about)})
 
-    def load_weights(self, network: nn.Module) -> None:
-        """Put the saved weights into a network. Raises: UserError where they are missing, damaged or do not fit."""
+    def load_weights(self, network: nn.Module, path: Path | None = None) -> None:
+        """Put the saved weights, or those of another file, into a network. Raises: UserError where they are missing, damaged or do
+        not fit."""
         from safetensors import SafetensorError
         from safetensors.torch import load_model
 
-        if not self.weights.exists():
+        path = path or self.weights
+        if not path.exists():
             raise UserError(f"{self.folder}: has no weights yet; go on with the training by --resume")
         try:
-            load_model(network, str(self.weights))
+            load_model(network, str(path))
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{self.weights}: the run is damaged: {reason}") from error
+            raise UserError(f"{path}: the run is damaged: {reason}") from error

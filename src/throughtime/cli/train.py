@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ ValidFiles = Annotated[
     list[Path] | None,
     Parameter(help="Held-out files, as many as are trained on. [default: a part is held out]", consume_multiple=True),
 ]
+InitFrom = Annotated[Path | None, Parameter(help="The same as --model.init-from: a run to begin from.")]
 ConfigFile = Annotated[Path | None, Parameter(help="A YAML file of settings; where both say something, options win.")]
 Minutes = Annotated[float | None, Parameter(help="The budget in minutes. [default: 5]")]
 Epochs = Annotated[float | None, Parameter(help="The budget in passes through the data.")]
@@ -49,6 +51,7 @@ def _command(name: str) -> Callable[..., None]:
         *,
         out: Out = None,
         valid: Any = None,
+        init_from: InitFrom = None,
         config: ConfigFile = None,
         minutes: Minutes = None,
         epochs: Epochs = None,
@@ -67,6 +70,8 @@ def _command(name: str) -> Callable[..., None]:
         for key, group in (("model", model), ("data", data), ("training", training)):
             if values := _given(group):
                 settings[key] = values
+        if init_from is not None:
+            settings.setdefault("model", {})["init_from"] = str(init_from)
         read = [Path("-") if str(f) == STDIN else f for f in files or []]
         held = valid if isinstance(valid, list) else [valid] if valid else []
         if print_config:
@@ -92,6 +97,10 @@ def _command(name: str) -> Callable[..., None]:
     command.__annotations__ |= groups | {"valid": ValidFiles if task.aligned else Valid}
     assert command.__kwdefaults__ is not None
     command.__kwdefaults__ |= {key: kind() for key, kind in groups.items() if kind is not None}
+    if "init_from" not in groups["model"].model_fields:  # type: ignore[union-attr]
+        signature = inspect.signature(command)
+        kept = [p for n, p in signature.parameters.items() if n != "init_from"]
+        command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     command.__name__ = name
     command.__doc__ = TASKS[name][1]
     return command

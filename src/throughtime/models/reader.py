@@ -6,12 +6,14 @@ Shapes: T time, B batch, E embedding, N hidden, V vocabulary.
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
 
 from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
+from throughtime.models.language import START, LanguageModel
 from throughtime.models.transformer import TransformerStack, matched, parameters_of
 
 UNKNOWN = 0
@@ -26,6 +28,7 @@ class Reader(nn.Module):
         bidirectional: read from both ends. dropout: on what goes into and out of every layer, one mask for a sequence.
         word_dropout: how often a token is read as unknown, in training. kind: "transformer" puts one of as many parameters in
             the place of the stack.
+        language: a trained language model, whose embedding and states are read beside the embedding; it learns no more.
     Attributes: output_size: the width of what it gives.
     """
 
@@ -41,21 +44,48 @@ class Reader(nn.Module):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         kind: str = "recurrent",
+        language: LanguageModel | None = None,
     ) -> None:
         super().__init__()
+        self.language = None if language is None else Features(language)
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         nn.init.normal_(self.embedding.weight, std=0.1)  # small, so that what is seldom seen says little
         self.word_dropout = word_dropout
         self.dropout = SequenceDropout(dropout)
-        self.stack = stack_of(cell, embedding_size, hidden_size, layers, bidirectional, dropout, kind)
+        width = embedding_size + (0 if self.language is None else self.language.output_size)
+        self.stack = stack_of(cell, width, hidden_size, layers, bidirectional, dropout, kind)
         self.output_size = self.stack.output_size
         self.directions = getattr(self.stack, "directions", 1)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """tokens [T, B], lengths [B]. Returns: [T, B, output_size]; past a sequence's length anything."""
+        read = tokens
         if self.training and self.word_dropout:
-            tokens = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, UNKNOWN)
-        return self.dropout(self.stack(self.dropout(self.embedding(tokens)), lengths=lengths)[0])  # type: ignore[no-any-return]
+            read = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, UNKNOWN)
+        x = self.embedding(read)
+        if self.language is not None:
+            x = torch.cat([x, self.language(tokens)], -1)
+        return self.dropout(self.stack(self.dropout(x), lengths=lengths)[0])  # type: ignore[no-any-return]
+
+
+class Features(nn.Module):
+    """What a language model makes of each token and all before it: its embedding beside its last layer's output, both at unit
+    scale. Source: after Peters et al. (2018), forwards alone."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.embedding, self.stack = model.embedding, model.stack
+        self.requires_grad_(False)
+        self.scale = math.sqrt(model.embedding_size)
+        self.output_size = model.embedding_size + self.stack.output_size
+
+    @torch.no_grad()
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [T, B]. Returns: [T, B, output_size]."""
+        self.stack.eval()  # it is not trained: no noise
+        whole = torch.cat([torch.full_like(tokens[:1], START), tokens])
+        embedded = self.embedding(whole) * self.scale
+        return torch.cat([embedded[1:], self.stack(embedded)[0][1:]], -1)
 
 
 def stack_of(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.tokens import Tokens
 
 LABELS = "labels.json"
+LANGUAGE = "language.safetensors"
 LONGEST = 2000  # tokens of a text that are read; of a longer one its beginning and its end
 BINS = 10  # of confidence, for the calibration error
 _WORDS = r"\w+(?:['’]\w+)*|[^\w\s]"
@@ -39,6 +40,9 @@ class ClassifyNetwork(Strict):
     """What a text is cut into. auto: words."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most. [default: 30,000 words, 8,000 pieces]"""
+    init_from: str | None = None
+    """A run of `train text`: its embedding and recurrent layers read the text first, and its vocabulary cuts it (Peters et al.
+    2018)."""
     cell: str = "lstm"
     """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network without a memory."""
     hidden_size: Positive | None = None
@@ -98,7 +102,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         self, config: ClassifyConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> ClassifyConfig:
         from throughtime.tasks.tables import read_labelled
-        from throughtime.tasks.tokens import learn, looks_tokenised
+        from throughtime.tasks.tokens import Tokens, learn, looks_tokenised
 
         data, model = config.data, config.model
         train = read_labelled(files, data.text_column, data.label_column)
@@ -113,7 +117,10 @@ class ClassifyTask(Task[ClassifyConfig]):
             )
         labels = sorted(counts)
         check_labels(held, labels)
-        kind = "words" if model.tokens == "auto" else model.tokens
+        kind: str = "words" if model.tokens == "auto" else model.tokens
+        language = None if model.init_from is None else _language(model, folder)
+        if language is not None:
+            data = data.model_copy(update={"lower": False})  # as the language model reads
         spaced = looks_tokenised("\n".join(row.text for row in train[:2000]))
         size = model.vocabulary or {"words": 30_000, "bpe": 8_000}.get(kind, 20_000)
 
@@ -121,9 +128,13 @@ class ClassifyTask(Task[ClassifyConfig]):
             for low in range(0, len(train), 1000):
                 yield "\n".join(normalised(row.text, kind, spaced, data.lower) for row in train[low : low + 1000])
 
-        tokens = learn(kind, blocks, size, spaced=True if kind == "words" else None)
-        tokens.save(folder)
-        write_text(folder / LABELS, _json({"labels": labels, "spaced": spaced}))
+        if language is not None:
+            tokens = Tokens.load(folder, _read(folder / "vocabulary.json"))
+            kind, spaced = tokens.kind, spaced or not tokens.spaced
+        else:
+            tokens = learn(kind, blocks, size, spaced=True if kind == "words" else None)
+            tokens.save(folder)
+        write_text(folder / LABELS, _json({"labels": labels, "spaced": spaced, "language": language}))
         for name, rows in (("train", train), ("valid", held)):
             _sequences(rows, tokens, spaced, data.lower).save(folder / f"{name}.bin")
             index = {label: i for i, label in enumerate(labels)}
@@ -169,8 +180,18 @@ class ClassifyTask(Task[ClassifyConfig]):
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
         sizes: dict[str, Any] = chosen(m, names, run)
-        reader = Reader(**sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional, kind=m.kind)
-        classes = len(run.read_json(LABELS)["labels"])
+        about = run.read_json(LABELS)
+        language = None
+        if about.get("language") is not None:
+            from throughtime.models.language import LanguageModel
+
+            language = LanguageModel(**{**about["language"], "cutoffs": tuple(about["language"]["cutoffs"])})
+            if (run.corpus / LANGUAGE).exists():  # while it is trained
+                run.load_weights(language, run.corpus / LANGUAGE)
+        reader = Reader(
+            **sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional, kind=m.kind, language=language
+        )
+        classes = len(about["labels"])
         counts = Counts(sizes["vocabulary"], classes) if m.counts else None
         weights = None
         if (run.corpus / "train.bin").exists():  # while it is trained
@@ -270,6 +291,34 @@ class ClassifyModel(Trained):
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['label']}\t{values['probability']:.4f}\t{values['line']}"
+
+
+def _language(model: ClassifyNetwork, folder: Path) -> dict[str, Any]:
+    """Copy a language model's vocabulary and weights into `folder`. Returns: what it is built of."""
+    import shutil
+
+    from throughtime.tasks.text import TextConfig, TextTask
+    from throughtime.tasks.tokens import FILE
+
+    assert model.init_from is not None
+    source = Run.open(Path(model.init_from))
+    if source.task_name() != "text":
+        raise UserError(
+            f"model.init_from: {source.folder} is a run of the task {source.task_name()!r}; it takes one of text"
+        )
+    config = source.read_config(TextConfig)
+    if config.model.kind == "transformer":
+        raise UserError(f"model.init_from: {source.folder} is a Transformer; it takes a recurrent network")
+    if model.tokens not in ("auto", config.model.tokens):
+        raise UserError(f"model.tokens: {model.tokens}, but {source.folder} reads {config.model.tokens}; leave it out")
+    if model.vocabulary is not None:
+        raise UserError(f"model.vocabulary: that of {source.folder} is taken; leave it out")
+    settings = TextTask().settings(config, source)
+    shutil.copy(source.folder / FILE, folder / FILE)
+    if not source.weights.exists():
+        raise UserError(f"{source.folder}: has no weights yet; go on with the training by --resume")
+    shutil.copy(source.weights, folder / LANGUAGE)
+    return settings
 
 
 # ------------------------------------------------------------------------------------------------ what others share

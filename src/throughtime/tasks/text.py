@@ -193,6 +193,10 @@ class TextTask(Task[TextConfig]):
     def network(self, config: TextConfig, run: Run) -> nn.Module:
         from throughtime.models.language import LanguageModel
 
+        return LanguageModel(**self.settings(config, run))
+
+    def settings(self, config: TextConfig, run: Run) -> dict[str, Any]:
+        """What the network is built of."""
         m = config.model
         sizes: dict[str, Any] = {name: getattr(m, name) for name in OPEN}
         if missing := [f"model.{name}" for name, value in sizes.items() if value is None]:
@@ -201,17 +205,17 @@ class TextTask(Task[TextConfig]):
         if m.output == "adaptive":
             # a fifth of the entries make up most of a text, half nearly all (Grave et al. 2017, figure 2)
             cutoffs = tuple(sorted({max(sizes["vocabulary"] // 16, 1), max(sizes["vocabulary"] // 4, 2)}))
-        return LanguageModel(
+        return {
             **sizes,
-            cell=m.cell,
-            layers=m.layers,
-            recurrent_dropout=m.recurrent_dropout,
-            weight_dropout=m.weight_dropout,
-            zoneout=m.zoneout,
-            tied=m.tied,
-            cutoffs=cutoffs,
-            window=config.training.chunk if m.kind == "transformer" else None,
-        )
+            "cell": m.cell,
+            "layers": m.layers,
+            "recurrent_dropout": m.recurrent_dropout,
+            "weight_dropout": m.weight_dropout,
+            "zoneout": m.zoneout,
+            "tied": m.tied,
+            "cutoffs": cutoffs,
+            "window": config.training.chunk if m.kind == "transformer" else None,
+        }
 
     def stream(self, config: TextConfig, data: Path, rows: slice) -> Lanes:
         from throughtime.tasks.corpus import Lanes, open_corpus
