@@ -109,7 +109,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         if valid:
             held = read_labelled(valid, data.text_column, data.label_column)
         else:
-            train, held = hold_out(train, data.held_out, config.seed)
+            train, held = hold_out(train, data.held_out, config.seed, files[0])
         counts = Counter(row.label for row in train)
         if len(counts) < 2:
             raise UserError(
@@ -346,12 +346,14 @@ def check_no_chunk(config: RunConfig) -> None:
         raise UserError(f"training.chunk: the task {config.task!r} reads whole examples; leave it out")
 
 
-def hold_out(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """A part of the examples, drawn at random."""
+def hold_out(rows: list[Any], share: float, seed: int, file: Path) -> tuple[list[Any], list[Any]]:
+    """A part of the examples of a file, drawn at random. Raises: UserError where there are too few."""
     import numpy as np
 
     if len(rows) < 2:
-        raise UserError(f"{len(rows)} example is too few: at least 2 are needed, one of them held out")
+        from throughtime.tasks.tables import name_of
+
+        raise UserError(f"{name_of(file)}: {len(rows)} example is too few: at least 2 are needed, one of them held out")
     order = np.random.default_rng((seed, 1)).permutation(len(rows))
     count = min(max(1, round(share * len(rows))), len(rows) - 1)
     chosen = set(order[:count].tolist())

@@ -128,7 +128,7 @@ class TagTask(Task[TagConfig]):
         if valid:
             held = read_tagged(valid, config.data.column)
         else:
-            train, held = hold_out(train, config.data.held_out, config.seed)
+            train, held = hold_out(train, config.data.held_out, config.seed, files[0])
         lexicon, counts = Lexicon.of(train)
         if len(lexicon.tags) < 2:
             raise UserError(

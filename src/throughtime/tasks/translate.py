@@ -107,7 +107,7 @@ class TranslateTask(Task[TranslateConfig]):
         if valid:
             held = read_pairs(valid)
         else:
-            train, held = hold_out(train, config.data.held_out, config.seed)
+            train, held = hold_out(train, config.data.held_out, config.seed, files[0])
         sides = list(zip(*train, strict=True))
         kinds = [_kind(side) if model.tokens == "auto" else model.tokens for side in sides]
         joint = model.joint if model.joint is not None else kinds == ["bpe", "bpe"]
