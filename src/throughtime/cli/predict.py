@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,8 @@ def predict(
         if name not in model.options:
             raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
     kept = []
+    if str(file) == STDIN and sys.stdin.isatty():
+        options["batch"] = 1  # whoever types wants an answer to each line
     for values in model.predict(lines_of(file), **options):
         if alignments is not None:
             kept.append(values)

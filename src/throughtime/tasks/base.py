@@ -113,8 +113,8 @@ class Trained(ABC):
         """Scores on the user's files."""
 
     @abstractmethod
-    def predict(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """What it makes of each line, in order."""
+    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
+        """What it makes of each line, in order. batch: how many lines are read before the first is answered."""
 
     @abstractmethod
     def written(self, values: dict[str, Any]) -> str:
