@@ -44,7 +44,7 @@ class Training(Strict):
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; `null` in a file: no clipping."""
     passes: Annotated[float, Field(gt=0)] | None = None
-    """Passes through the data at most, where the budget is in minutes. [default: to fit the task]"""
+    """Passes through the data at most, where the budget is in minutes. [default: to fit the task; no limit for text]"""
     evaluations: Positive = 20
     """How often the held-out data are scored during the training, at most."""
     patience: Positive | None = 6
