@@ -26,13 +26,7 @@ TEXT = "\n\n".join(topics[name].strip() for name in sorted(topics))[:60_000] + "
 STEPS = 250
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """So small a network is quickest so, and the numbers are the same wherever it runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("_one_thread")
 
 
 @pytest.fixture(scope="module")
