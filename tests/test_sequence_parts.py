@@ -53,6 +53,8 @@ def test_attention_is_the_formula(kind):
 def test_attention_refuses_another_kind():
     with pytest.raises(ValueError, match="'additive' or 'multiplicative', got 'dot'"):
         Attention(3, 3, "dot")
+    with pytest.raises(ValueError, match="inner_size is of additive attention"):
+        Attention(3, 3, "multiplicative", inner_size=5)
 
 
 @pytest.mark.parametrize("directions", [1, 2])

@@ -16,13 +16,7 @@ from throughtime.tasks.sentences import read_tagged
 from throughtime.tasks.tables import read_labelled
 from throughtime.tasks.translate import read_pairs
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("_one_thread")
 
 
 # ------------------------------------------------------------------------------------------------ classify
@@ -541,6 +535,17 @@ def test_a_transformer_learns_the_same_tasks(task, reviews, saws, letters, tmp_p
     assert [made.written(v) for v in made.predict(["abc dog"])] == [
         again.written(v) for v in again.predict(["abc dog"])
     ]
+
+
+def test_options_without_an_effect_are_refused(capsys, reviews, letters, tmp_path):
+    for arguments, said in (
+        (["classify", reviews / "train.csv", "--model.tokens", "characters", "--data.lower"], "data.lower"),
+        (["translate", letters / "train.in", letters / "train.out", "--model.kind", "transformer", "--model.input-feeding"],
+         "model.input_feeding"),
+    ):  # fmt: skip
+        code, _, err = run(capsys, "train", *arguments, "--out", tmp_path / "x", "--steps", "1")
+        assert code == 2
+        assert said in err
 
 
 def test_two_valid_files_on_the_command_line(capsys, letters, tmp_path):

@@ -43,6 +43,8 @@ class Attention(nn.Module):
         super().__init__()
         if kind not in ("additive", "multiplicative"):
             raise ValueError(f"attention is 'additive' or 'multiplicative', got {kind!r}")
+        if inner_size is not None and kind != "additive":
+            raise ValueError(f"inner_size is of additive attention; {kind} has none")
         self.kind = kind
         inner = (inner_size or query_size) if kind == "additive" else query_size
         self.key = nn.Linear(memory_size, inner, bias=False)

@@ -69,7 +69,7 @@ class LanguageModel(nn.Module):
         )
         if window is not None:
             sizes, like, depth = embedding_size, parameters_of(self.stack), max(layers, 2)
-            found = matched(lambda size: TransformerWindow(sizes, size, depth, min(dropout, 0.3), window), like)
+            found = matched(lambda size: TransformerWindow(sizes, size, depth, dropout, window), like)
             assert isinstance(found, TransformerWindow)
             self.stack = found
         self.dropout = nn.Dropout(dropout)

@@ -96,7 +96,7 @@ def stack_of(
     if kind == "transformer":
         with torch.random.fork_rng(devices=[]):  # made to be counted
             like = parameters_of(stack_of(cell, inputs, hidden_size, layers, bidirectional, dropout))
-        found = matched(lambda size: TransformerStack(inputs, size, max(layers, 2), min(dropout, 0.3)), like)
+        found = matched(lambda size: TransformerStack(inputs, size, max(layers, 2), dropout), like)
         assert isinstance(found, TransformerStack)
         return found
     if cell == "none":

@@ -16,30 +16,30 @@ from torch import Tensor, nn
 from throughtime.models.framing import framed
 
 HEADS = 4
+MOST_DROPOUT = 0.3  # a recurrent network takes more than a Transformer learns with
 
 
 class TransformerStack(nn.Module):
     """An encoder, called as `Recurrent` is: a projection, positions, and layers of attention and feed-forward.
 
-    Args: inputs: width of what comes in. size: D, a multiple of 2 · HEADS. layers: how many. dropout: within the layers.
-        causal: a step sees no later ones.
+    Args: inputs: width of what comes in. size: D, a multiple of 2 · HEADS. layers: how many. dropout: within the layers,
+    MOST_DROPOUT at most.
     Source: Vaswani et al. (2017); the norm before each part after Xiong et al. (2020).
     """
 
-    def __init__(self, inputs: int, size: int, layers: int, dropout: float, *, causal: bool = False) -> None:
+    def __init__(self, inputs: int, size: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.project = nn.Linear(inputs, size)
-        layer = nn.TransformerEncoderLayer(size, HEADS, 4 * size, dropout, norm_first=True)
+        layer = nn.TransformerEncoderLayer(size, HEADS, 4 * size, min(dropout, MOST_DROPOUT), norm_first=True)
         self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(size), enable_nested_tensor=False)
-        self.output_size, self.directions, self.causal = size, 1, causal
+        self.output_size, self.directions = size, 1
 
     def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
         """inputs [T, B, I], lengths [B]. Returns: [T, B, D]; past a sequence's length anything; and no state."""
         x = self.project(inputs)
         x = x + positions(len(x), x.shape[-1]).to(x).unsqueeze(1)
         padding = torch.arange(len(x), device=x.device) >= lengths.clamp(min=1).unsqueeze(1)
-        mask = later(len(x), x.device) if self.causal else None
-        return self.layers(x, mask=mask, src_key_padding_mask=padding), None
+        return self.layers(x, src_key_padding_mask=padding), None
 
 
 class TransformerWindow(nn.Module):
@@ -51,7 +51,7 @@ class TransformerWindow(nn.Module):
 
     def __init__(self, inputs: int, size: int, layers: int, dropout: float, window: int) -> None:
         super().__init__()
-        self.stack = TransformerStack(inputs, size, layers, dropout, causal=True)
+        self.stack = TransformerStack(inputs, size, layers, dropout)
         self.output_size, self.window, self.inputs = size, window, inputs
 
     def forward(
@@ -146,7 +146,7 @@ class TransformerTranslator(nn.Module):
         self.source_embedding = self.embedding if joint else nn.Embedding(source, size)
         if not joint:
             nn.init.normal_(self.source_embedding.weight, std=size**-0.5)
-        rate = min(dropout, 0.3)
+        rate = min(dropout, MOST_DROPOUT)
         options = {"dropout": rate, "norm_first": True}
         encoder = nn.TransformerEncoderLayer(size, HEADS, 4 * size, **options)  # type: ignore[arg-type]
         decoder = nn.TransformerDecoderLayer(size, HEADS, 4 * size, **options)  # type: ignore[arg-type]

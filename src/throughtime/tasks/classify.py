@@ -35,7 +35,8 @@ class ClassifyNetwork(Strict):
     """The network."""
 
     kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have."""
+    """transformer: one of as many parameters as the recurrent network of these settings would have, with a dropout of 0.3
+    at most."""
     tokens: Literal["auto", "words", "bpe", "characters", "bytes"] = "auto"
     """What a text is cut into. auto: words."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
@@ -71,7 +72,7 @@ class ClassifyData(Strict):
     label_column: str | None = None
     """The column of the label. [default: label, class, sentiment or another usual name]"""
     lower: bool = True
-    """Read words in lower case."""
+    """Read words in lower case; pieces, characters and the words of --init-from are read as they are."""
     balance: Annotated[float, Field(ge=0, le=1)] | None = None
     """How much rare labels count for more in training: 0 not at all, 1 as much as the frequent ones. [default: 0.5 where one
     label is over three times as frequent as another]"""
@@ -120,7 +121,11 @@ class ClassifyTask(Task[ClassifyConfig]):
         kind: str = "words" if model.tokens == "auto" else model.tokens
         language = None if model.init_from is None else _language(model, folder)
         if language is not None:
-            data = data.model_copy(update={"lower": False})  # as the language model reads
+            kind = _read(folder / "vocabulary.json")["kind"]
+        if language is not None or kind != "words":
+            if data.lower and "lower" in data.model_fields_set:
+                raise UserError("data.lower: only a vocabulary of words of its own is read in lower case; leave it out")
+            data = data.model_copy(update={"lower": False})
         spaced = looks_tokenised("\n".join(row.text for row in train[:2000]))
         size = model.vocabulary or {"words": 30_000, "bpe": 8_000}.get(kind, 20_000)
 

@@ -35,7 +35,8 @@ class TagNetwork(Strict):
     """The network."""
 
     kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have."""
+    """transformer: one of as many parameters as the recurrent network of these settings would have, with a dropout of 0.3
+    at most."""
     cell: str = "lstm"
     """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network that sees one word at a time."""
     hidden_size: Positive = 200

@@ -37,7 +37,8 @@ class TextNetwork(Strict):
     """The network."""
 
     kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have, seeing a chunk back."""
+    """transformer: one of as many parameters as the recurrent network of these settings would have, seeing a chunk back,
+    with a dropout of 0.3 at most."""
     tokens: Literal["auto", "characters", "bytes", "words", "bpe"] = "auto"
     """What the text is cut into. auto: characters for a short text, byte-pair pieces from 50 KB on."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.tokens import Tokens
 
 FILE = "vocabularies.json"
-END = 1
+END = 1  # as in models.framing, which imports torch
 LONGEST = 250  # tokens of a line that are learned from
 READ = 1000  # tokens of a line that are read when translating
 LIMIT = (20, 2.0)  # tokens of a translation at most: this many, and this many a token of the source
@@ -38,7 +38,8 @@ class TranslateNetwork(Strict):
     """The network."""
 
     kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have."""
+    """transformer: one of as many parameters as the recurrent network of these settings would have, with a dropout of 0.3
+    at most."""
     tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
     """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
@@ -95,6 +96,8 @@ class TranslateTask(Task[TranslateConfig]):
         if config.model.cell not in NAMED:
             raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
         check_no_chunk(config)
+        if config.model.kind == "transformer" and config.model.input_feeding:
+            raise UserError("model.input_feeding: a Transformer has no step to feed; leave it out")
 
     def prepare(
         self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
