@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from throughtime.decode.beam import beam_search
 from throughtime.layers import Attention
 from throughtime.models.classifier import Pool
 from throughtime.models.counts import Counts
-from throughtime.models.reader import Reader
+from throughtime.models.reader import Read, Reader
 from throughtime.models.tagger import Crf, Tagger
 from throughtime.models.transformer import TransformerTranslator, TransformerWindow, parameters_of
 from throughtime.models.translator import Translator
 from throughtime.tasks.batches import ByLength, Sequences, in_order_of_length, side_by_side
+from throughtime.tasks.spelling import Reading, Spelling, pieces_of
+from throughtime.tasks.tokens import Tokens
 
 F64 = torch.float64
 
@@ -114,32 +117,81 @@ def test_crf_gradients(field):
 # Counting
 
 
+SPELT = {2: "cat", 3: "cats", 4: "dog", 5: "bat"}
+
+
+def spelt(rows):
+    """Rows of token numbers as `Read`, their words spelt with `SPELT`."""
+    spelling = Spelling.learn(SPELT.values())
+    tokens, lengths = side_by_side(rows)
+    return Read(tokens, lengths, spelling.spelt(tokens.numpy(), ["", "", *SPELT.values()])), spelling
+
+
 def test_counts_against_a_plain_count():
     rows = [([2, 3, 3, 4], 0), ([3, 2], 1), ([4], 1), ([2, 3], 0)]
-    counts = Counts(6, 2)
-    counts.count((*side_by_side([tokens]), torch.tensor([label])) for tokens, label in rows)
+    shared = [p for p, n in Counter(p for w in SPELT.values() for p in pieces_of(w)).items() if n > 1]
+    assert {"<ca", "at>", "<cat", "cat"} <= set(shared)
+    sorts = (
+        (set, 6),
+        (lambda tokens: set(itertools.pairwise(tokens)), 1 << 17),
+        (lambda tokens: {p for t in tokens for p in pieces_of(SPELT[t]) if p in shared}, len(shared)),
+    )
+    counts = Counts(6, 2, len(shared))
+    counts.count((spelt([tokens])[0], torch.tensor([label])) for tokens, label in rows)
 
     def expected(tokens, own=None):
         out = []
-        for kinds_of, size in ((lambda t: set(t), 6), (lambda t: set(itertools.pairwise(t)), 1 << 17)):
-            table = [sum((kinds_of(t), y) == (kinds_of(t), y) and k in kinds_of(t) and y == c for t, y in rows)
-                     for k in kinds_of(tokens) for c in (0, 1)]  # fmt: skip
+        for kinds_of, size in sorts:
             totals = [sum(len(kinds_of(t)) for t, y in rows if y == c) + size for c in (0, 1)]
             for c in (0, 1):
                 r = 0.0
-                for i in range(len(kinds_of(tokens))):
-                    n = [table[2 * i + d] - (d == own) for d in (0, 1)]
+                for kind in kinds_of(tokens):
+                    n = [sum(kind in kinds_of(t) and y == d for t, y in rows) - (d == own) for d in (0, 1)]
                     if sum(n) > 0:
                         r += math.log((n[c] + 1) / totals[c]) - math.log((n[1 - c] + 1) / totals[1 - c])
                 out.append(r)
         return out
 
-    unseen, lengths = side_by_side([[2, 3, 5], [4]])
-    found = counts(unseen, lengths)
+    found = counts(spelt([[2, 3, 5], [4]])[0]).flatten(1)
     np.testing.assert_allclose(found, [expected([2, 3, 5]), expected([4])], atol=1e-5)
-    tokens, lengths = side_by_side([t for t, _ in rows])
-    found = counts(tokens, lengths, torch.tensor([y for _, y in rows]))
+    found = counts(spelt([t for t, _ in rows])[0], torch.tensor([y for _, y in rows])).flatten(1)
     np.testing.assert_allclose(found, [expected(t, own=y) for t, y in rows], atol=1e-5)
+
+
+# Spelling
+
+
+def test_a_word_is_read_as_itself_and_the_mean_of_its_pieces():
+    read, spelling = spelt([[2, 3, 5], [4]])
+    assert set(spelling.pieces) == {"<ca", "cat", "<cat", "at>"}
+    reader = Reader(6, "none", 4, 3, pieces=len(spelling)).eval()
+    reader.stack = lambda x, lengths: (x,)
+    found = reader(read)
+    of = reader.pieces.weight[[spelling.pieces.index(p) for p in ("<ca", "cat", "<cat")]]
+    torch.testing.assert_close(found[1, 0], reader.embedding.weight[3] + of.mean(0))
+    torch.testing.assert_close(
+        found[2, 0], reader.embedding.weight[5] + reader.pieces.weight[spelling.pieces.index("at>")]
+    )
+    torch.testing.assert_close(found[0, 1], reader.embedding.weight[4])  # no piece that another word has
+
+
+def test_unknown_words_are_told_apart_by_their_spelling():
+    tokens = Tokens("words", ["<unk>", "<s>", "cat", "cats", "dog", "bat"], spaced=True)
+    reading = Reading(tokens, str, Spelling.learn(SPELT.values()), None)
+    texts = reading.texts(["cat catty rat", "rat", ""], 100)
+    assert texts.others == ["catty", "rat"]
+    read = texts.read([0, 1, 2])
+    assert read.tokens.t().tolist() == [[2, 0, 0], [0, 0, 0], [0, 0, 0]] and read.lengths.tolist() == [3, 1, 0]
+    index, pieces, starts = read.spelt
+    names = [[texts.reading.spelling.pieces[p] for p in pieces[a:b]] for a, b in itertools.pairwise(starts)]
+    assert set(names[index[1, 0]]) == {"<ca", "cat", "<cat"} and names[index[2, 0]] == names[index[0, 1]] == ["at>"]
+
+
+def test_words_as_a_language_model_numbers_them():
+    tokens = Tokens("words", ["<unk>", "<s>", "paris", "city"], spaced=True)
+    language = Tokens("words", ["<unk>", "<s>", " city", "Paris"], spaced=False)
+    texts = Reading(tokens, str, None, language).texts(["paris city rome"], 100)
+    assert texts.read([0]).language.t().tolist() == [[3, 2, 0]]
 
 
 # Beam search
@@ -336,8 +388,8 @@ def test_a_transformer_reader_gives_a_sequence_the_same_in_any_company():
     torch.manual_seed(0)
     reader = Reader(20, "lstm", 16, 8, kind="transformer").double().eval()
     tokens, lengths = side_by_side([[2, 3, 4, 5, 6], [7, 8]])
-    together = reader(tokens, lengths)
-    alone = reader(tokens[:2, 1:], lengths[1:])
+    together = reader(Read(tokens, lengths))
+    alone = reader(Read(tokens[:2, 1:], lengths[1:]))
     torch.testing.assert_close(together[:2, 1:], alone)
 
 

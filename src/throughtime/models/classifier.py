@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.models.counts import Counts
-from throughtime.models.reader import Reader
+from throughtime.models.reader import Read, Reader
 
 POOLINGS = ("last", "mean", "max", "attention")
+VOICE = [0.25, 0.125, 0.03]  # of tokens, pairs and pieces, to begin with
 
 
 class Pool(nn.Module):
@@ -56,6 +57,9 @@ class Pool(nn.Module):
 class Classifier(nn.Module):
     """A reader, a pooling over time, and a distribution over labels; beside it, where asked for, what plain counting says.
 
+    Beside counts the network learns from the mean of two losses, that of both together and its own alone; by the first alone it
+    would only learn what counting leaves over.
+
     Args: reader: what reads the tokens. classes: C. pooling: as in `Pool`. dropout: before the output.
         counts: what counts, filled by `Counts.count` or by loaded weights; None: nothing does.
         weights: [C], how much an example of each class counts in training.
@@ -77,23 +81,31 @@ class Classifier(nn.Module):
         self.output = nn.Linear(reader.output_size, classes)
         self.counts = counts
         if counts is not None:  # naive Bayes is right too loudly: it begins with a fraction of its voice
-            self.voice = nn.Parameter(torch.tensor([0.25, 0.125]))
+            self.voice = nn.Parameter(torch.tensor(VOICE[: counts.width]))
         self.class_weights = weights
 
-    def logits(self, tokens: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Tensor:
-        """tokens [T, B], lengths [B]; labels [B] of sequences that were counted. Returns: [B, C]."""
-        out: Tensor = self.output(self.dropout(self.pool(self.reader(tokens, lengths), lengths)))
-        if self.counts is not None:
-            singles, pairs = self.counts(tokens, lengths, labels).chunk(2, -1)
-            out = out + self.voice[0] * singles + self.voice[1] * pairs
-        return out
+    def _alone(self, read: Read) -> Tensor:
+        hidden = self.pool(self.reader(read), read.lengths)
+        return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
 
-    def forward(self, batch: tuple[Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
-        """(tokens [T, B], lengths [B], labels [B]): nats summed over the examples, how many they are."""
-        tokens, lengths, labels = batch
+    def _counted(self, read: Read, labels: Tensor | None) -> Tensor | float:
+        return 0.0 if self.counts is None else torch.einsum("k,bkc->bc", self.voice, self.counts(read, labels))
+
+    def logits(self, read: Read) -> Tensor:
+        """Returns: [B, C]."""
+        return self._alone(read) + self._counted(read, None)
+
+    def forward(self, batch: tuple[Read, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
+        """(what is read of B examples, labels [B]): nats summed over the examples, how many they are."""
+        read, labels = batch
+        count = torch.tensor(len(labels), device=labels.device)
+        if not self.training:
+            return F.cross_entropy(self.logits(read), labels, reduction="sum"), count, None
         weights = None
-        if self.training and self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, device=tokens.device)
-        logits = self.logits(tokens, lengths, labels if self.training else None)
-        nats = F.cross_entropy(logits, labels, weights, reduction="sum")
-        return nats, torch.tensor(len(labels), device=tokens.device), None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, device=labels.device)
+        alone = self._alone(read)
+        nats = F.cross_entropy(alone + self._counted(read, labels), labels, weights, reduction="sum")
+        if self.counts is not None:
+            nats = (nats + F.cross_entropy(alone, labels, weights, reduction="sum")) / 2
+        return nats, count, None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,19 @@ from throughtime.models.transformer import TransformerStack, matched, parameters
 UNKNOWN = 0
 
 
+class Read(NamedTuple):
+    """A batch of sequences, as it is read.
+
+    tokens [T, B], lengths [B]. spelt, where words are spelt: index [T, B] into the batch's different words, the pieces of all
+    these words [P], where each word's begin [U + 1]. language: the tokens [T, B] as a language model numbers them.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    spelt: tuple[Tensor, Tensor, Tensor] | None = None
+    language: Tensor | None = None
+
+
 class Reader(nn.Module):
     """Embedding and a stack of recurrent cells.
 
@@ -29,6 +43,7 @@ class Reader(nn.Module):
         word_dropout: how often a token is read as unknown, in training. kind: "transformer" puts one of as many parameters in
             the place of the stack.
         language: a trained language model, whose embedding and states are read beside the embedding; it learns no more.
+        pieces: how many pieces words are spelt with; a word's embedding is its own and the mean of its pieces'. 0: none.
     Attributes: output_size: the width of what it gives.
     """
 
@@ -45,47 +60,68 @@ class Reader(nn.Module):
         word_dropout: float = 0.0,
         kind: str = "recurrent",
         language: LanguageModel | None = None,
+        pieces: int = 0,
     ) -> None:
         super().__init__()
-        self.language = None if language is None else Features(language)
+        self.language = None if language is None else Features(language, embedding_size)
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         nn.init.normal_(self.embedding.weight, std=0.1)  # small, so that what is seldom seen says little
         self.word_dropout = word_dropout
         self.dropout = SequenceDropout(dropout)
-        width = embedding_size + (0 if self.language is None else self.language.output_size)
+        self.pieces = None
+        if pieces:
+            self.pieces = nn.EmbeddingBag(pieces, embedding_size, mode="mean", include_last_offset=True)
+            nn.init.normal_(self.pieces.weight, std=0.1)
+        width = embedding_size * (1 if self.language is None else 2)
         self.stack = stack_of(cell, width, hidden_size, layers, bidirectional, dropout, kind)
         self.output_size = self.stack.output_size
         self.directions = getattr(self.stack, "directions", 1)
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """tokens [T, B], lengths [B]. Returns: [T, B, output_size]; past a sequence's length anything."""
-        read = tokens
+    def forward(self, read: Read) -> Tensor:
+        """Returns: [T, B, output_size]; past a sequence's length anything."""
+        tokens = read.tokens
         if self.training and self.word_dropout:
-            read = tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.word_dropout, UNKNOWN)
-        x = self.embedding(read)
+            tokens = tokens.masked_fill(_some(tokens, self.word_dropout), UNKNOWN)
+        x = self.embedding(tokens)
+        if self.pieces is not None:
+            assert read.spelt is not None
+            index, pieces, starts = read.spelt
+            spelt = self.pieces(pieces, starts)[index]
+            if self.training and self.word_dropout:
+                spelt = spelt.masked_fill(_some(tokens, self.word_dropout / 2).unsqueeze(-1), 0.0)
+            x = x + spelt
         if self.language is not None:
-            x = torch.cat([x, self.language(tokens)], -1)
-        return self.dropout(self.stack(self.dropout(x), lengths=lengths)[0])  # type: ignore[no-any-return]
+            x = torch.cat([x, self.language(read.tokens if read.language is None else read.language)], -1)
+        return self.dropout(self.stack(self.dropout(x), lengths=read.lengths)[0])  # type: ignore[no-any-return]
+
+
+def _some(tokens: Tensor, rate: float) -> Tensor:
+    """True for a random part of the tokens."""
+    return torch.rand(tokens.shape, device=tokens.device) < rate
 
 
 class Features(nn.Module):
-    """What a language model makes of each token and all before it: its embedding beside its last layer's output, both at unit
-    scale. Source: after Peters et al. (2018), forwards alone."""
+    """What a language model makes of each token and all before it: its embedding beside its last layer's output, projected to
+    `size` numbers. Source: after Peters et al. (2018), forwards alone."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    SCALE = 0.2  # by that of the reader's own embedding: what it says of a task is small beside it
+
+    def __init__(self, model: LanguageModel, size: int) -> None:
         super().__init__()
         self.embedding, self.stack = model.embedding, model.stack
         self.requires_grad_(False)
         self.scale = math.sqrt(model.embedding_size)
-        self.output_size = model.embedding_size + self.stack.output_size
+        self.dropout = nn.Dropout(0.5)
+        self.project = nn.Linear(model.embedding_size + self.stack.output_size, size)
 
-    @torch.no_grad()
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [T, B]. Returns: [T, B, output_size]."""
+        """tokens [T, B]. Returns: [T, B, size]."""
         self.stack.eval()  # it is not trained: no noise
-        whole = torch.cat([torch.full_like(tokens[:1], START), tokens])
-        embedded = self.embedding(whole) * self.scale
-        return torch.cat([embedded[1:], self.stack(embedded)[0][1:]], -1)
+        with torch.no_grad():
+            whole = torch.cat([torch.full_like(tokens[:1], START), tokens])
+            embedded = self.embedding(whole) * self.scale
+            found = torch.cat([embedded[1:], self.stack(embedded)[0][1:]], -1)
+        return self.project(self.dropout(found * self.SCALE))  # type: ignore[no-any-return]
 
 
 def stack_of(

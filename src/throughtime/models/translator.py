@@ -18,7 +18,7 @@ from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
 from throughtime.layers.recurrent import Stack
 from throughtime.models.framing import framed
-from throughtime.models.reader import Reader, SequenceDropout
+from throughtime.models.reader import Read, Reader, SequenceDropout
 from throughtime.scanning import scan
 
 
@@ -88,7 +88,7 @@ class Translator(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
         """source [S, B], lengths [B]. Returns: the memory, and the decoder's first state."""
-        read = self.encoder(source, lengths)
+        read = self.encoder(Read(source, lengths))
         real = (torch.arange(len(read), device=read.device).unsqueeze(1) < lengths).unsqueeze(-1)
         mean = (read * real).sum(0) / lengths.clamp(min=1).unsqueeze(-1)
         flat, start = torch.tanh(self.bridge(mean)), 0

@@ -118,5 +118,6 @@ def in_order_of_length(lengths: Any, tokens: int = TOKENS) -> Iterator[Any]:
 def moved(batch: Any, device: torch.device) -> Any:
     """A batch, tensors in tuples, on a device."""
     if isinstance(batch, tuple):
-        return tuple(moved(part, device) for part in batch)
+        parts = [moved(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     return batch.to(device) if isinstance(batch, Tensor) else batch

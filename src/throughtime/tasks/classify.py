@@ -17,10 +17,13 @@ from throughtime.runs import Run, write_text
 from throughtime.tasks.base import Advance, Task, Trained, ignore
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from throughtime.models.classifier import Classifier
-    from throughtime.tasks.batches import ByLength, Sequences
+    from throughtime.models.reader import Read
+    from throughtime.tasks.batches import ByLength
+    from throughtime.tasks.spelling import Reading, Texts
     from throughtime.tasks.tables import Labelled
     from throughtime.tasks.tokens import Tokens
 
@@ -42,8 +45,11 @@ class ClassifyNetwork(Strict):
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most. [default: 30,000 words, 8,000 pieces]"""
     init_from: str | None = None
-    """A run of `train text`: its embedding and recurrent layers read the text first, and its vocabulary cuts it (Peters et al.
-    2018)."""
+    """A run of `train text`: its embedding and recurrent layers read the text beside the classifier's own embedding (Peters et
+    al. 2018). Unless it was trained on words, its vocabulary cuts the text."""
+    spelling: bool | None = None
+    """Read a word by the pieces it is spelt with too, so that one that training never had says something (Bojanowski et al.
+    2017). [default: where tokens are words]"""
     cell: str = "lstm"
     """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network without a memory."""
     hidden_size: Positive | None = None
@@ -61,7 +67,7 @@ class ClassifyNetwork(Strict):
     word_dropout: Rate | None = None
     """How often a token is read as unknown, in training. [default: to fit the data]"""
     counts: bool = True
-    """Beside the network, what plain counting of tokens and pairs says of the labels (Wang, Manning 2012)."""
+    """Beside the network, what plain counting of tokens, pairs and pieces says of the labels (Wang, Manning 2012)."""
 
 
 class ClassifyData(Strict):
@@ -72,7 +78,7 @@ class ClassifyData(Strict):
     label_column: str | None = None
     """The column of the label. [default: label, class, sentiment or another usual name]"""
     lower: bool = True
-    """Read words in lower case; pieces, characters and the words of --init-from are read as they are."""
+    """Read words in lower case; byte-pair pieces and characters are read as they are."""
     balance: Annotated[float, Field(ge=0, le=1)] | None = None
     """How much rare labels count for more in training: 0 not at all, 1 as much as the frequent ones. [default: 0.5 where one
     label is over three times as frequent as another]"""
@@ -102,6 +108,7 @@ class ClassifyTask(Task[ClassifyConfig]):
     def prepare(
         self, config: ClassifyConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> ClassifyConfig:
+        from throughtime.tasks.spelling import Spelling
         from throughtime.tasks.tables import read_labelled
         from throughtime.tasks.tokens import Tokens, learn, looks_tokenised
 
@@ -118,14 +125,14 @@ class ClassifyTask(Task[ClassifyConfig]):
             )
         labels = sorted(counts)
         check_labels(held, labels)
-        kind: str = "words" if model.tokens == "auto" else model.tokens
-        language = None if model.init_from is None else _language(model, folder)
-        if language is not None:
-            kind = _read(folder / "vocabulary.json")["kind"]
-        if language is not None or kind != "words":
+        language, kind = (None, model.tokens) if model.init_from is None else _language(model, folder)
+        kind = "words" if kind == "auto" else kind
+        if kind != "words":
             if data.lower and "lower" in data.model_fields_set:
-                raise UserError("data.lower: only a vocabulary of words of its own is read in lower case; leave it out")
+                raise UserError("data.lower: only words are read in lower case; leave it out")
             data = data.model_copy(update={"lower": False})
+            if model.spelling:
+                raise UserError(f"model.spelling: only words are spelt, and tokens are {kind}; leave it out")
         spaced = looks_tokenised("\n".join(row.text for row in train[:2000]))
         size = model.vocabulary or {"words": 30_000, "bpe": 8_000}.get(kind, 20_000)
 
@@ -133,15 +140,22 @@ class ClassifyTask(Task[ClassifyConfig]):
             for low in range(0, len(train), 1000):
                 yield "\n".join(normalised(row.text, kind, spaced, data.lower) for row in train[low : low + 1000])
 
-        if language is not None:
-            tokens = Tokens.load(folder, _read(folder / "vocabulary.json"))
-            kind, spaced = tokens.kind, spaced or not tokens.spaced
+        if language is not None and kind != "words":
+            tokens = Tokens.load(folder, language.pop("vocabulary"))
         else:
             tokens = learn(kind, blocks, size, spaced=True if kind == "words" else None)
-            tokens.save(folder)
-        write_text(folder / LABELS, _json({"labels": labels, "spaced": spaced, "language": language}))
+        tokens.save(folder)
+        spelt = kind == "words" and model.spelling is not False
+        about = {
+            "labels": labels,
+            "spaced": spaced,
+            "pieces": Spelling.learn(tokens.entries[2:]).pieces if spelt else None,
+            "language": language,
+        }
+        write_text(folder / LABELS, _json(about))
+        reading = _reading(tokens, about, data.lower)
         for name, rows in (("train", train), ("valid", held)):
-            _sequences(rows, tokens, spaced, data.lower).save(folder / f"{name}.bin")
+            reading.texts((row.text for row in rows), LONGEST).save(folder / f"{name}.bin")
             index = {label: i for i, label in enumerate(labels)}
             write_text(folder / f"{name}-labels.json", _json([index[row.label] for row in rows]))
         balance = data.balance
@@ -161,13 +175,15 @@ class ClassifyTask(Task[ClassifyConfig]):
         fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
         return config.model_copy(
             update={
-                "model": model.model_copy(update={"tokens": kind, "vocabulary": len(tokens), **fitted}),
+                "model": model.model_copy(
+                    update={"tokens": kind, "vocabulary": len(tokens), "spelling": spelt, **fitted}
+                ),
                 "data": data.model_copy(update={"balance": balance}),
                 "training": training.model_copy(
                     update={
                         "batch_size": batch,
-                        "learning_rate": training.learning_rate or 4e-3,
-                        "passes": training.passes or 12,
+                        "learning_rate": training.learning_rate or 2e-3,
+                        "passes": training.passes or 10,
                     }
                 ),
             }
@@ -177,6 +193,8 @@ class ClassifyTask(Task[ClassifyConfig]):
         return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
 
     def network(self, config: ClassifyConfig, run: Run) -> nn.Module:
+        import torch
+
         from throughtime.models.classifier import Classifier
         from throughtime.models.counts import Counts
         from throughtime.models.reader import Reader
@@ -186,41 +204,52 @@ class ClassifyTask(Task[ClassifyConfig]):
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
         sizes: dict[str, Any] = chosen(m, names, run)
         about = run.read_json(LABELS)
-        language = None
-        if about.get("language") is not None:
+        language, settings = None, about.get("language")
+        if settings is not None:
             from throughtime.models.language import LanguageModel
 
-            language = LanguageModel(**{**about["language"], "cutoffs": tuple(about["language"]["cutoffs"])})
+            settings = settings["settings"]
+            language = LanguageModel(**{**settings, "cutoffs": tuple(settings["cutoffs"])})
             if (run.corpus / LANGUAGE).exists():  # while it is trained
                 run.load_weights(language, run.corpus / LANGUAGE)
-        reader = Reader(
-            **sizes, cell=m.cell, layers=m.layers, bidirectional=m.bidirectional, kind=m.kind, language=language
-        )
+        pieces = len(about["pieces"]) if about.get("pieces") else 0
+        stack: dict[str, Any] = {"cell": m.cell, "layers": m.layers, "bidirectional": m.bidirectional, "kind": m.kind}
+        reader = Reader(**sizes, **stack, language=language, pieces=pieces)
         classes = len(about["labels"])
-        counts = Counts(sizes["vocabulary"], classes) if m.counts else None
+        counts = Counts(sizes["vocabulary"], classes, pieces) if m.counts else None
         weights = None
         if (run.corpus / "train.bin").exists():  # while it is trained
             weights = _read(run.corpus / "weights.json")
             if counts is not None:
-                texts, labels = self._train(run.corpus)
-                counts.count(_batch(texts, labels, some) for some in in_order_of_length(texts.lengths))
+                texts, labels = self._examples(config, run, "train")
+                counts.count(
+                    (texts.read(some), torch.from_numpy(labels[some])) for some in in_order_of_length(texts.lengths)
+                )
         return Classifier(reader, classes, m.pooling, sizes["dropout"], counts, weights)
 
-    def _train(self, data: Path) -> tuple[Sequences, Any]:
+    def _reading(self, config: ClassifyConfig, run: Run) -> Reading:
+        from throughtime.tasks.tokens import FILE, Tokens
+
+        return _reading(Tokens.load(run.folder, run.read_json(FILE)), run.read_json(LABELS), config.data.lower)
+
+    def _examples(self, config: ClassifyConfig, run: Run, part: str) -> tuple[Texts, Any]:
         import numpy as np
 
-        from throughtime.tasks.batches import Sequences
-
-        return Sequences.open(data / "train.bin"), np.array(_read(data / "train-labels.json"))
+        texts = self._reading(config, run).open(run.corpus / f"{part}.bin")
+        return texts, np.array(_read(run.corpus / f"{part}-labels.json"))
 
     def stream(self, config: ClassifyConfig, data: Path, rows: slice) -> ByLength:
+        import torch
+
         from throughtime.tasks.batches import ByLength
 
-        texts, labels = self._train(data)
+        texts, labels = self._examples(config, Run(data.parent.parent), "train")
         assert config.training.batch_size is not None
-        return ByLength(
-            texts.lengths, config.training.batch_size, config.seed, rows, lambda i: _batch(texts, labels, i)
-        )
+
+        def make(some: Any) -> tuple[Read, torch.Tensor]:
+            return texts.read(some), torch.from_numpy(labels[some])
+
+        return ByLength(texts.lengths, config.training.batch_size, config.seed, rows, make)
 
     def quick_tokens(self, config: ClassifyConfig, data: Path) -> int:
         from throughtime.tasks.batches import Sequences
@@ -228,20 +257,14 @@ class ClassifyTask(Task[ClassifyConfig]):
         return int(Sequences.open(data / "valid.bin").lengths.sum())
 
     def score(self, network: nn.Module, config: ClassifyConfig, data: Path, *, quick: bool) -> dict[str, float]:
-        from throughtime.tasks.batches import Sequences
-
-        log_p = log_probabilities(network, Sequences.open(data / "valid.bin"))
-        values = measures(log_p, _read(data / "valid-labels.json"))
+        texts, labels = self._examples(config, Run(data.parent.parent), "valid")
+        values = measures(log_probabilities(network, texts), labels.tolist())
         return {"loss": 1 - values["accuracy"] + 1e-3 * values["nats"], **values}
 
     def open(self, run: Run, config: ClassifyConfig) -> ClassifyModel:
-        from throughtime.tasks.tokens import FILE, Tokens
-
-        tokens = Tokens.load(run.folder, run.read_json(FILE))
         network = self.network(config, run)
         run.load_weights(network)
-        values = run.read_json(LABELS)
-        return ClassifyModel(run, config, network, tokens, values["labels"], values["spaced"])
+        return ClassifyModel(run, config, network, self._reading(config, run), run.read_json(LABELS)["labels"])
 
 
 class ClassifyModel(Trained):
@@ -250,10 +273,10 @@ class ClassifyModel(Trained):
     network: Classifier
 
     def __init__(
-        self, run: Run, config: ClassifyConfig, network: nn.Module, tokens: Tokens, labels: list[str], spaced: bool
+        self, run: Run, config: ClassifyConfig, network: nn.Module, reading: Reading, labels: list[str]
     ) -> None:
         super().__init__(run, config, network)
-        self.tokens, self.labels, self.spaced = tokens, labels, spaced
+        self.reading, self.labels = reading, labels
 
     def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
         """Scores on labelled texts.
@@ -266,7 +289,7 @@ class ClassifyModel(Trained):
         data = self.config.data
         rows = read_labelled([Path(f) for f in files], data.text_column, data.label_column)
         check_labels(rows, self.labels)
-        texts = _sequences(rows, self.tokens, self.spaced, data.lower)
+        texts = self.reading.texts((row.text for row in rows), LONGEST)
         log_p = log_probabilities(self.network, texts, advance)
         index = {label: i for i, label in enumerate(self.labels)}
         truth = [index[row.label] for row in rows]
@@ -284,7 +307,7 @@ class ClassifyModel(Trained):
         """The label of each line. Yields: line, label, probability, probabilities (of every label)."""
         source = iter(lines)
         while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
-            texts = _encoded(group, self.tokens, self.spaced, self.config.data.lower)
+            texts = self.reading.texts(group, LONGEST)
             for line, row in zip(group, log_probabilities(self.network, texts).exp().tolist(), strict=True):
                 best = max(range(len(row)), key=row.__getitem__)
                 yield {
@@ -298,8 +321,22 @@ class ClassifyModel(Trained):
         return f"{values['label']}\t{values['probability']:.4f}\t{values['line']}"
 
 
-def _language(model: ClassifyNetwork, folder: Path) -> dict[str, Any]:
-    """Copy a language model's vocabulary and weights into `folder`. Returns: what it is built of."""
+def _reading(tokens: Tokens, about: dict[str, Any], lower: bool) -> Reading:
+    """How a run reads texts. about: what labels.json holds."""
+    from functools import partial
+
+    from throughtime.tasks.spelling import Reading, Spelling
+    from throughtime.tasks.tokens import Tokens
+
+    normalise = partial(normalised, kind=tokens.kind, spaced=about["spaced"], lower=lower)
+    spelling = None if about.get("pieces") is None else Spelling(about["pieces"])
+    vocabulary = (about.get("language") or {}).get("vocabulary")
+    return Reading(tokens, normalise, spelling, None if vocabulary is None else Tokens.of(vocabulary))
+
+
+def _language(model: ClassifyNetwork, folder: Path) -> tuple[dict[str, Any], str]:
+    """Copy a language model's weights into `folder`. Returns: what it is built of and its vocabulary, and what this one cuts texts
+    into."""
     import shutil
 
     from throughtime.tasks.text import TextConfig, TextTask
@@ -316,14 +353,13 @@ def _language(model: ClassifyNetwork, folder: Path) -> dict[str, Any]:
         raise UserError(f"model.init_from: {source.folder} is a Transformer; it takes a recurrent network")
     if model.tokens not in ("auto", config.model.tokens):
         raise UserError(f"model.tokens: {model.tokens}, but {source.folder} reads {config.model.tokens}; leave it out")
-    if model.vocabulary is not None:
+    if model.vocabulary is not None and config.model.tokens != "words":
         raise UserError(f"model.vocabulary: that of {source.folder} is taken; leave it out")
     settings = TextTask().settings(config, source)
-    shutil.copy(source.folder / FILE, folder / FILE)
     if not source.weights.exists():
         raise UserError(f"{source.folder}: has no weights yet; go on with the training by --resume")
     shutil.copy(source.weights, folder / LANGUAGE)
-    return settings
+    return {"settings": settings, "vocabulary": source.read_json(FILE)}, config.model.tokens
 
 
 # ------------------------------------------------------------------------------------------------ what others share
@@ -391,11 +427,11 @@ def class_weights(counts: list[int], balance: float) -> list[float] | None:
     return [w / mean for w in raw]
 
 
-def log_probabilities(network: Any, texts: Sequences, advance: Advance = ignore) -> Any:
+def log_probabilities(network: Any, texts: Texts, advance: Advance = ignore) -> Any:
     """log p of every label for every text, float64 [n, C]."""
     import torch
 
-    from throughtime.tasks.batches import in_order_of_length, side_by_side
+    from throughtime.tasks.batches import in_order_of_length, moved
 
     device = next(network.parameters()).device
     training = network.training
@@ -403,8 +439,7 @@ def log_probabilities(network: Any, texts: Sequences, advance: Advance = ignore)
     out = None
     with torch.inference_mode():
         for chosen in in_order_of_length(texts.lengths):
-            tokens, lengths = side_by_side([texts[i] for i in chosen])
-            found = network.logits(tokens.to(device), lengths.to(device)).double().log_softmax(-1).cpu()
+            found = network.logits(moved(texts.read(chosen), device)).double().log_softmax(-1).cpu()
             out = torch.zeros(len(texts), found.shape[1], dtype=torch.float64) if out is None else out
             out[torch.from_numpy(chosen)] = found
             advance(len(chosen))
@@ -453,32 +488,6 @@ def f1(matrix: list[list[int]], i: int) -> dict[str, float]:
         "f1": 2 * hits / (true + given) if true + given else 0.0,
         "examples": true,
     }
-
-
-def _sequences(rows: list[Labelled], tokens: Tokens, spaced: bool, lower: bool) -> Sequences:
-    return _encoded([row.text for row in rows], tokens, spaced, lower)
-
-
-def _encoded(texts: list[str], tokens: Tokens, spaced: bool, lower: bool) -> Sequences:
-    from throughtime.tasks.batches import Sequences
-
-    def one(text: str) -> Any:
-        ids = tokens.encode(normalised(text, tokens.kind, spaced, lower))
-        if len(ids) <= LONGEST:
-            return ids
-        half = LONGEST // 2
-        return [*ids[:half], *ids[-half:]]
-
-    return Sequences.of(one(text) for text in texts)
-
-
-def _batch(texts: Sequences, labels: Any, chosen: Any) -> tuple[Any, Any, Any]:
-    import torch
-
-    from throughtime.tasks.batches import side_by_side
-
-    tokens, lengths = side_by_side([texts[i] for i in chosen])
-    return tokens, lengths, torch.from_numpy(labels[chosen])
 
 
 def _json(values: Any) -> str:

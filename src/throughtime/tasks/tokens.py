@@ -108,10 +108,15 @@ class Tokens:
         write_text(folder / FILE, json.dumps(values, ensure_ascii=False, indent=0))
 
     @classmethod
+    def of(cls, values: Any) -> Tokens:
+        """A vocabulary as JSON holds it."""
+        return cls(values["kind"], values["entries"], spaced=values["spaced"], merges=values["merges"])
+
+    @classmethod
     def load(cls, folder: Path, values: Any) -> Tokens:
         """The vocabulary that `save` wrote. Raises: UserError where it is damaged."""
         try:
-            return cls(values["kind"], values["entries"], spaced=values["spaced"], merges=values["merges"])
+            return cls.of(values)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / FILE}: the run is damaged: no vocabulary in it ({error!r})") from error
 
