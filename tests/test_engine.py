@@ -726,3 +726,28 @@ def test_a_stepper_that_cannot_be_compiled_says_so_and_runs():
     torch.testing.assert_close(torch.stack([stepper(v) for v in x]), stack(x)[0])
     with pytest.raises(RuntimeError, match=r"aten[.]cumsum"):
         stack.stepper(backend="cpu")
+
+
+@pytest.mark.parametrize("name", ["elman", "gru", "lstm", "layernorm-lstm"])
+def test_what_is_first_run_in_inference_mode_is_compiled_all_the_same(name):
+    torch.manual_seed(0)
+    cell = tt.cells.NAMED[name](5, 7)
+    x = torch.randn(6, 3, 5)
+    expected, end, _ = tt.scan(cell, x, lengths=[6, 4, 1], backend="reference")
+    with torch.inference_mode():
+        assert tt.explain(cell, x).chosen == "cpu"
+        found, last, _ = tt.scan(cell, x, lengths=[6, 4, 1], backend="cpu")
+        stepper = tt.Recurrent(cell, 5, 7).stepper(3, backend="cpu")
+        for t in range(6):
+            y = stepper(x[t])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(y[0], expected[5, 0])
+    for a, b in zip(
+        last if isinstance(last, tuple) else (last,), end if isinstance(end, tuple) else (end,), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    given = x.clone().requires_grad_()
+    tt.scan(cell, given, backend="cpu").outputs.square().sum().backward()
+    wanted = x.clone().requires_grad_()
+    tt.scan(cell, wanted, backend="reference").outputs.square().sum().backward()
+    torch.testing.assert_close(given.grad, wanted.grad)

@@ -338,6 +338,7 @@ def _line_of_cell() -> str:
     return last or "an unknown line"
 
 
+@torch.inference_mode(False)  # in it the operations that are traced would be others
 def capture(call: Call) -> Captured:
     """Trace the cell of a call.
 
