@@ -15,8 +15,10 @@ BELOW = {
     "models": {"layers", "scanning", "cells", "errors"},
     "decode": {"errors"},
     "runs": {"config", "errors"},
-    "tasks": {"models", "decode", "cells", "runs", "config", "errors"},
-    "training": {"tasks", "runs", "config", "errors"},
+    "travel": {"layers", "scanning", "cells", "runs", "errors"},
+    "tasks": {"models", "travel", "decode", "cells", "runs", "config", "errors"},
+    "training": {"inspect", "tasks", "runs", "config", "errors"},
+    "inspect": {"tasks", "scanning", "cells", "errors"},
 }
 ROOT = {"__init__"}  # what users import
 TOP = {"cli", "__main__"}  # may import everything

@@ -387,6 +387,39 @@ def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):
     raise AssertionError("no training got worse again")
 
 
+def test_gradients_by_layer_and_through_time_stand_in_the_metrics(text, tmp_path, capsys):
+    model = {"cell": "elman", "layers": 2, "hidden_size": 24, "embedding_size": 16, "tokens": "characters"}
+    tt.train(
+        "text",
+        [text],
+        out=tmp_path / "run",
+        steps=12,
+        model=model,
+        training={"evaluations": 3, "batch_size": 4, "chunk": 30},
+    )
+    lines = Run(tmp_path / "run").read_metrics()
+    for line in (line for line in lines if "loss" in line):
+        norms = line["gradient_norms"]
+        assert set(norms) == {"embedding", "stack.cells.0", "stack.cells.1", "output", "project"}
+        assert math.hypot(*norms.values()) == pytest.approx(line["gradient_norm"], rel=1e-3)
+    seen = [line["through_time"] for line in lines if "valid" in line]
+    assert len(seen) >= 2
+    for layers in seen:
+        assert set(layers) == {"stack.cells.0", "stack.cells.1"}
+        for values in layers.values():
+            assert set(values) == {"scale", "rate", "horizon_e", "horizon_1", "verdict"}
+    assert seen[-1]["stack.cells.1"]["verdict"] == "vanishing"
+    told = capsys.readouterr().err
+    assert told.count("gradients through time are vanishing") == 1 and "--model.cell lstm" in told
+
+
+def test_a_network_without_a_state_is_not_looked_back_into(text, tmp_path):
+    tt.train(
+        "text", [text], out=tmp_path / "run", steps=2, model={"kind": "transformer", "hidden_size": 16}, progress=False
+    )
+    assert [line["through_time"] for line in Run(tmp_path / "run").read_metrics() if "valid" in line][-1] == {}
+
+
 def test_clipping_bounds_the_update_and_the_norm_written_is_the_one_before(text, tmp_path):
     for name, clip in (("held", 1e-6), ("free", None)):
         train(

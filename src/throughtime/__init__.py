@@ -19,11 +19,25 @@ _HOMES = {
     "LSTM": "throughtime.layers:LSTM",
     "GRU": "throughtime.layers:GRU",
     "Recurrent": "throughtime.layers:Recurrent",
+    "Session": "throughtime.travel:Session",
     "load": "throughtime.tasks:load",
     "train": "throughtime.training:train",
     "UserError": "throughtime.errors:UserError",
 }
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Scanned", "UserError", "cells", "explain", "load", "scan", "train"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Recurrent",
+    "Scanned",
+    "Session",
+    "UserError",
+    "cells",
+    "explain",
+    "load",
+    "scan",
+    "train",
+]
 
 if TYPE_CHECKING:
     from throughtime import cells
@@ -32,6 +46,7 @@ if TYPE_CHECKING:
     from throughtime.scanning import Scanned, explain, scan
     from throughtime.tasks import load
     from throughtime.training import train
+    from throughtime.travel import Session
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,9 @@ class Cell(nn.Module):
 
     gates: int = 1
     forget_gate: int | None = None  # which block of rows is the forget gate, where there is one
+    keep_gate: str | None = (
+        None  # the watched gate that keeps the old state where it is 1, where it is not called "forget"
+    )
     has_recurrent_weights: bool = True  # a matrix `weight_hh`, which can be made orthogonal or dropped
     state_sizes: int | tuple[int, ...]
 

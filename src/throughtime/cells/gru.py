@@ -22,6 +22,7 @@ class GRU(Cell):
     """
 
     gates = 3
+    keep_gate = "update"
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         x_r, x_z, x_n = self.project_input(x)

@@ -78,6 +78,7 @@ class LayerNormGRU(_Normalised):
     """
 
     gates = 3
+    keep_gate = "update"
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)

@@ -21,6 +21,7 @@ class MinimalGated(Cell):
     """
 
     gates = 2
+    keep_gate = "keep"
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         n = self.hidden_size
@@ -29,7 +30,7 @@ class MinimalGated(Cell):
         seen = h if mask is None else h * mask
         f = self.watch("update", torch.sigmoid(x_f + F.linear(seen, self.weight_hh[:n], b_f)))
         new = self.watch("new", torch.tanh(x_n + F.linear(f * seen, self.weight_hh[n:], b_n)))
-        return self.watch("h", (1 - f) * h + f * new)
+        return self.watch("h", self.watch("keep", 1 - f) * h + f * new)
 
 
 class UGRNN(Cell):

@@ -22,6 +22,7 @@ class ResetBeforeGRU(Cell):
     """
 
     gates = 3
+    keep_gate = "update"
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         n = 2 * self.hidden_size  # the rows of the gates

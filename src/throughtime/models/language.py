@@ -109,6 +109,15 @@ class LanguageModel(nn.Module):
             nats = F.cross_entropy(logits, targets.flatten(), reduction="none")
         return torch.where(counts, nats.view_as(targets), 0.0), state
 
+    def log_probabilities(self, tokens: Tensor) -> Tensor:
+        """log p of what comes after each of the tokens [T, B], from the beginning: [T, B, V]."""
+        hidden, _ = self._hidden(tokens, None)
+        if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
+            flat: Tensor = self.output.log_prob(hidden.flatten(0, 1))
+            return flat.view(*tokens.shape, -1)
+        logits: Tensor = self.output(hidden)
+        return logits.log_softmax(-1)
+
     def read(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
         """Read tokens [T, B]; returns log p of what comes next in every stream, [B, V], and the state to go on from."""
         hidden, state = self._hidden(tokens, state)

@@ -14,6 +14,7 @@ from throughtime.cells import State
 from throughtime.scanning.backends import Explanation, choose, explain_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.checkpointing import in_pieces
+from throughtime.scanning.observe import Observer
 from throughtime.scanning.stepping import Stepper
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
@@ -83,6 +84,9 @@ def scan(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
+    observer = Observer.current()
+    if observer is not None:
+        return observer.run(call, lambda shown: choose(shown, backend).run(shown))
     run = choose(call, backend).run
     if checkpoint_every is None or checkpoint_every >= call.steps:
         return run(call)

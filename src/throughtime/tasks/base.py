@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 from throughtime.config import Config, RunConfig, place_in
 from throughtime.errors import UserError, unknown
-from throughtime.runs import Run
+from throughtime.runs import Run, write_text
+from throughtime.tasks.what_if import WORDS, WhatIf, what_if
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +31,8 @@ TASKS = {
         "A sequence from a sequence: translation, spelling to sound.",
     ),
 }
+
+SAMPLES = "samples.json"  # a few held-out inputs, to look at while a network is trained
 
 Advance = Callable[[float], None]
 
@@ -96,14 +102,44 @@ class Task(ABC, Generic[Config]):
         """Held-out scores. `loss` is the one that decides, the lower the better. quick: on a bounded part, while training."""
 
     @abstractmethod
+    def trained(self, run: Run, config: Config, network: nn.Module) -> Trained:
+        """A network as the model of a run."""
+
     def open(self, run: Run, config: Config) -> Trained:
         """The trained model of a run."""
+        network = self.network(config, run)
+        run.load_weights(network)
+        return self.trained(run, config, network)
+
+
+@dataclass
+class Example:
+    """One input as a network takes it, and what is asked of it: for looking inside.
+
+    inputs: what each step reads, as written. outputs: what each answer is about. names: of class k.
+    batch: goes into `answers`, which gives log p, [outputs, classes], and lets gradients pass.
+    chosen: the class of each output that is looked at. without: the batch with an input replaced by what is not known; None where
+    that input cannot be.
+    steps: which module holds a stack of cells that read the inputs (or wrote the outputs), and what its steps are called.
+    attention: the weights of the inputs, [outputs, inputs]; None where the network has none.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    names: Callable[[int], str]
+    batch: Any
+    answers: Callable[[Any], torch.Tensor]
+    chosen: list[int]
+    without: Callable[[int], Any | None]
+    steps: dict[str, list[str]]
+    attention: Callable[[Any], torch.Tensor] | None = None
 
 
 class Trained(ABC):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 
     options: ClassVar[tuple[str, ...]] = ()  # what `predict` takes beside the lines, on the command line
+    words: ClassVar[str] = WORDS  # what a word is to `what_if`
 
     def __init__(self, run: Run, config: Any, network: nn.Module) -> None:
         self.run, self.config, self.network = run, config, network.eval()
@@ -115,6 +151,35 @@ class Trained(ABC):
     @abstractmethod
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """What it makes of each line, in order. batch: how many lines are read before the first is answered."""
+
+    def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
+        """What `example` takes, from many lines: each that is not empty. steps: about how many a piece may have."""
+        return (line.rstrip("\r\n") for line in lines if line.strip())
+
+    @abstractmethod
+    def example(self, text: str) -> Example:
+        """An input for looking inside. Raises: UserError where there is nothing in it."""
+
+    def answer(self, text: str) -> dict[str, Any]:
+        """What it makes of one text."""
+        return next(iter(self.predict([text])))
+
+    def what_if(self, text: str, changes: Mapping[int, str]) -> WhatIf:
+        """What it would make of a text if some of its words were others.
+
+        Args: text: as `predict` takes it. changes: position -> word; words and signs are counted from 0.
+        Raises: UserError where there is no such word, or the replacement is not one.
+        """
+        return what_if(self, text, changes)
+
+    def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> Any:
+        """A stream that can go back in time, where the network reads one. Arguments as of `Session`.
+
+        Raises: UserError where the network needs its input whole.
+        """
+        raise UserError(
+            f"a model of the task {self.config.task!r} answers for a whole input, and has no session; use what_if"
+        )
 
     @abstractmethod
     def written(self, values: dict[str, Any]) -> str:
@@ -131,6 +196,12 @@ class Trained(ABC):
             **self.run.scores(),
             "settings": config.model_dump(exclude={"format", "task", "files", "valid"}),
         }
+
+
+def keep_samples(folder: Path, texts: Iterable[str], count: int = 4) -> None:
+    """Write a few held-out inputs, as `Trained.example` takes them, into what training needs."""
+    found = list(itertools.islice((t for t in texts if t.strip()), count))
+    write_text(folder / SAMPLES, json.dumps(found, ensure_ascii=False))
 
 
 def find_task(name: str) -> Task[Any]:

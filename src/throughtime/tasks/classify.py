@@ -14,7 +14,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
 
 if TYPE_CHECKING:
     import torch
@@ -158,6 +158,7 @@ class ClassifyTask(Task[ClassifyConfig]):
             reading.texts((row.text for row in rows), LONGEST).save(folder / f"{name}.bin")
             index = {label: i for i, label in enumerate(labels)}
             write_text(folder / f"{name}-labels.json", _json([index[row.label] for row in rows]))
+        keep_samples(folder, (row.text for row in held))
         balance = data.balance
         if balance is None:
             balance = 0.5 if max(counts.values()) > 3 * min(counts.values()) else 0.0
@@ -184,6 +185,8 @@ class ClassifyTask(Task[ClassifyConfig]):
                         "batch_size": batch,
                         "learning_rate": training.learning_rate or 2e-3,
                         "passes": training.passes or 10,
+                        # once a pass: of more looks at few held-out texts the best is chance
+                        "evaluations": training.evaluations if "evaluations" in training.model_fields_set else 10,
                     }
                 ),
             }
@@ -261,9 +264,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         values = measures(log_probabilities(network, texts), labels.tolist())
         return {"loss": 1 - values["accuracy"] + 1e-3 * values["nats"], **values}
 
-    def open(self, run: Run, config: ClassifyConfig) -> ClassifyModel:
-        network = self.network(config, run)
-        run.load_weights(network)
+    def trained(self, run: Run, config: ClassifyConfig, network: nn.Module) -> ClassifyModel:
         return ClassifyModel(run, config, network, self._reading(config, run), run.read_json(LABELS)["labels"])
 
 
@@ -316,6 +317,46 @@ class ClassifyModel(Trained):
                     "probability": row[best],
                     "probabilities": dict(zip(self.labels, row, strict=True)),
                 }
+
+    def example(self, text: str) -> Example:
+        import torch
+
+        from throughtime.tasks.batches import moved
+        from throughtime.tasks.tokens import UNKNOWN
+
+        texts = self.reading.texts([text], LONGEST)
+        ids = texts.sequences[0].copy()
+        if not len(ids):
+            raise UserError("the text is empty: there is nothing to look into")
+        network, device = self.network, next(self.network.parameters()).device
+
+        def answers(read: Read) -> torch.Tensor:
+            return network.logits(moved(read, device)).log_softmax(-1)
+
+        def attention(read: Read) -> torch.Tensor:
+            hidden = network.reader(moved(read, device))
+            return network.pool.weights(hidden, read.lengths.to(device)).t()
+
+        def without(i: int) -> Read:
+            texts.sequences.values[:] = ids
+            texts.sequences.values[i] = UNKNOWN
+            return texts.read([0])
+
+        batch = texts.read([0])
+        with torch.no_grad():
+            chosen = [int(answers(batch)[0].argmax())]
+        inputs = [texts.words[i] for i in ids]
+        return Example(
+            inputs,
+            [self.labels[chosen[0]]],
+            self.labels.__getitem__,
+            batch,
+            answers,
+            chosen,
+            without,
+            {"reader.stack": inputs},
+            attention if network.pool.kind == "attention" else None,
+        )
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['label']}\t{values['probability']:.4f}\t{values['line']}"

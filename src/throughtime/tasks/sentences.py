@@ -12,7 +12,7 @@ from throughtime.tasks.tables import name_of, read_utf8
 
 COLUMNS = {"upos": 3, "xpos": 4, "feats": 5}
 FIELDS = 10  # of a line of CoNLL-U
-_WORDS = r"\w+(?:['’-]\w+)*|[^\w\s]"
+WORDS = r"\w+(?:['’-]\w+)*|[^\w\s]"
 
 
 @dataclass
@@ -104,7 +104,7 @@ def from_conllu(lines: Iterable[str], name: str, column: str | None) -> Iterator
 
 def from_text(line: str) -> Sentence:
     """A plain sentence, cut into words and signs, as lines of CoNLL-U."""
-    words = re.findall(_WORDS, line)
+    words = re.findall(WORDS, line)
     lines = [f"# text = {' '.join(line.split())}"]
     lines += ["\t".join([str(i), word, *["_"] * (FIELDS - 2)]) for i, word in enumerate(words, 1)]
     return Sentence(words, [], lines, list(range(1, len(words) + 1)))

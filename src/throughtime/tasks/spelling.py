@@ -113,7 +113,7 @@ class Texts:
 
     def __init__(self, reading: Reading, sequences: Sequences, others: list[str]) -> None:
         self.reading, self.sequences, self.others = reading, sequences, others
-        self.words = [*reading.tokens.entries, *others]
+        self.words = ["", "", *reading.tokens.entries[2:], *others]  # what is not known has no spelling
         self.language = None
         if reading.language is not None:
             self.language = np.array([_nearest(word, reading.language) for word in self.words])

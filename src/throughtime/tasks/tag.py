@@ -13,8 +13,9 @@ from pydantic import Field
 from throughtime.config import STDIN, Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
 from throughtime.tasks.classify import check_cell, check_no_chunk, confusion, f1, hold_out
+from throughtime.tasks.sentences import WORDS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -140,6 +141,7 @@ class TagTask(Task[TagConfig]):
         for name, rows in (("train", train), ("valid", held)):
             write_text(folder / f"{name}.json", json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False))
         write_text(folder / "counts.json", json.dumps(counts))
+        keep_samples(folder, (" ".join(s.words) for s in held))
         t = config.training
         fitted = {
             "batch_size": min(t.batch_size or 32, len(train)),
@@ -181,9 +183,7 @@ class TagTask(Task[TagConfig]):
         values = measures(sentences, given, lexicon)
         return {"loss": 1 - values["accuracy"], **values}
 
-    def open(self, run: Run, config: TagConfig) -> TagModel:
-        network = self.network(config, run)
-        run.load_weights(network)
+    def trained(self, run: Run, config: TagConfig, network: nn.Module) -> TagModel:
         return TagModel(run, config, network, read_lexicon(run))
 
 
@@ -191,6 +191,7 @@ class TagModel(Trained):
     """A trained tagger."""
 
     network: Tagger
+    words: ClassVar[str] = WORDS
 
     def __init__(self, run: Run, config: TagConfig, network: nn.Module, lexicon: Lexicon) -> None:
         super().__init__(run, config, network)
@@ -238,6 +239,40 @@ class TagModel(Trained):
         while group := list(itertools.islice(sentences, batch if conllu else 1)):
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
                 yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
+
+    def example(self, text: str) -> Example:
+        import torch
+
+        from throughtime.tasks.batches import moved
+        from throughtime.tasks.sentences import Sentence, from_text
+
+        sentence = from_text(text)
+        if not sentence.words:
+            raise UserError("the sentence is empty: there is nothing to look into")
+        device = next(self.network.parameters()).device
+
+        def batch(words: list[str]) -> Any:
+            return moved(self.lexicon.batch([Sentence(words, [])], tagged=False), device)
+
+        def answers(given: Any) -> torch.Tensor:
+            return self.network.scores(*given)[:, 0].log_softmax(-1)
+
+        def without(i: int) -> Any:
+            return batch([*sentence.words[:i], "", *sentence.words[i + 1 :]])
+
+        whole = batch(sentence.words)
+        with torch.no_grad():
+            chosen = self.network.tag(*whole)[:, 0].tolist()
+        tags = [self.lexicon.tags[t] for t in chosen]
+        steps = {"stack": sentence.words}
+        return Example(sentence.words, tags, self.lexicon.tags.__getitem__, whole, answers, chosen, without, steps)
+
+    def answer(self, text: str) -> dict[str, Any]:
+        from throughtime.tasks.sentences import from_text
+
+        sentence = from_text(text)
+        (tags,) = tags_of(self.network, self.lexicon, [sentence])
+        return {"words": sentence.words, "tags": tags}
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['conllu']}\n"

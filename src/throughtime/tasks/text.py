@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run
-from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from throughtime.models.language import LanguageModel
     from throughtime.models.language import Stack as State
     from throughtime.tasks.corpus import Corpus, Lanes
+    from throughtime.tasks.text_session import TextSession
     from throughtime.tasks.tokens import Tokens
+    from throughtime.tasks.what_if import WhatIf
 
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
 QUICK = 100_000  # held-out tokens scored at a time while training, at most
 OPEN = ("vocabulary", "hidden_size", "embedding_size", "dropout")  # chosen for the user where left open
 WALKED = 2_000_000  # held-out tokens walked in one lane at the end of a training; more of them in 16
+SAMPLE = 100  # tokens of a held-out piece that is looked into while a network is trained
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
@@ -139,6 +142,8 @@ class TextTask(Task[TextConfig]):
                 f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
                 f"are needed"
             )
+        start = held_corpus.tokens[: 4 * SAMPLE]
+        keep_samples(folder, (tokens.decode(start[low : low + SAMPLE]) for low in range(0, len(start), SAMPLE)))
         return self._choose(config, kind, len(tokens), corpus)
 
     def _choose(self, config: TextConfig, kind: str, entries: int, corpus: Corpus) -> TextConfig:
@@ -241,7 +246,7 @@ class TextTask(Task[TextConfig]):
         per_character = total / (corpus.characters * count / corpus.real)
         return {"loss": per_token, "nats_per_token": per_token, "nats_per_character": per_character, "tokens": count}
 
-    def open(self, run: Run, config: TextConfig) -> TextModel:
+    def trained(self, run: Run, config: TextConfig, network: nn.Module) -> TextModel:
         from throughtime.tasks.tokens import FILE, Tokens
 
         tokens = Tokens.load(run.folder, run.read_json(FILE))
@@ -249,8 +254,6 @@ class TextTask(Task[TextConfig]):
             raise UserError(
                 f"{run.folder / FILE}: the run is damaged: {len(tokens)} entries, the network has {config.model.vocabulary}"
             )
-        network = self.network(config, run)
-        run.load_weights(network)
         return TextModel(run, config, network, tokens)
 
 
@@ -340,6 +343,64 @@ class TextModel(Trained):
         source = iter(lines)
         while group := list(itertools.islice(source, batch)):
             yield from self._predict([line.rstrip("\r\n") for line in group])
+
+    def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
+        """The text in pieces of so many tokens."""
+        waiting = ""
+        for line in lines:
+            waiting += line
+            ids = self.tokens.encode(waiting)
+            if len(ids) > 2 * steps:
+                whole = len(ids) // steps * steps
+                parts = [self.tokens.decode(ids[low : low + steps]) for low in range(0, whole, steps)]
+                yield from parts
+                waiting = self.tokens.decode(ids[whole:])
+        ids = self.tokens.encode(waiting)
+        yield from (self.tokens.decode(ids[low : low + steps]) for low in range(0, len(ids), steps))
+
+    def example(self, text: str) -> Example:
+        import torch
+
+        from throughtime.tasks.tokens import START, UNKNOWN
+
+        ids = torch.from_numpy(self.tokens.encode(text).astype("int64"))
+        if not len(ids):
+            raise UserError("the text is empty: there is nothing to look into")
+        batch = torch.cat([torch.tensor([START]), ids]).unsqueeze(1)
+
+        def answers(tokens: torch.Tensor) -> torch.Tensor:
+            return self.network.log_probabilities(tokens.to(device)).squeeze(1)
+
+        def without(i: int) -> torch.Tensor | None:
+            other = batch.clone()
+            other[i] = UNKNOWN
+            return other if i else None  # the start of a document cannot be taken away
+
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            last = answers(batch)[-1]
+        last[[UNKNOWN, START]] = -math.inf  # never written
+        chosen = [*ids.tolist(), int(last.argmax())]
+        inputs = [self.tokens.entries[int(i)] for i in batch]
+        outputs = [self.tokens.entries[i] for i in chosen]
+        return Example(
+            inputs, outputs, self.tokens.entries.__getitem__, batch, answers, chosen, without, {"stack": inputs}
+        )
+
+    def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> TextSession:
+        """A document that is read step by step, and can be gone back in, changed, and compared. Arguments as of `Session`.
+
+        Raises: UserError for a Transformer, which has no state to go back to.
+        """
+        from throughtime.tasks.text_session import TextSession
+
+        sizes: dict[str, Any] = {"snapshots": snapshots, "keep": keep, "backend": backend}
+        return TextSession(self.network, self.tokens, self.config.data.documents, **sizes)
+
+    def what_if(self, text: str, changes: Mapping[int, str]) -> WhatIf:
+        from throughtime.tasks.timeline import what_if
+
+        return what_if(self.session(), text, changes)
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['log_probability']:.4f}\t{values['line']}"

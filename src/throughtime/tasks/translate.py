@@ -16,7 +16,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
 from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class TranslateTask(Task[TranslateConfig]):
             for side, which in enumerate(("source", "target")):
                 Sequences.of(c[side] for c in coded).save(folder / f"{name}-{which}.bin")
         write_text(folder / "valid.json", json.dumps(held))
+        keep_samples(folder, (text for text, _ in held))
         t = config.training
         few = size < 1_000_000
         fitting = {"hidden_size": 128 if few else 256, "embedding_size": 128 if few else 256, "dropout": 0.3}
@@ -202,9 +203,7 @@ class TranslateTask(Task[TranslateConfig]):
             scores |= {k: v for k, v in bleu_and_chrf(found, [t for _, t in pairs]).items() if isinstance(v, float)}
         return scores
 
-    def open(self, run: Run, config: TranslateConfig) -> TranslateModel:
-        network = self.network(config, run)
-        run.load_weights(network)
+    def trained(self, run: Run, config: TranslateConfig, network: nn.Module) -> TranslateModel:
         return TranslateModel(run, config, network, read_vocabularies(run))
 
 
@@ -276,6 +275,44 @@ class TranslateModel(Trained):
             generator = torch.Generator().manual_seed(seed)
         while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
             yield from self._predict(group, beam, alignments, temperature, generator)
+
+    def example(self, text: str) -> Example:
+        import torch
+
+        from throughtime.tasks.tokens import UNKNOWN
+
+        source = torch.from_numpy(self.source.encode(text)[:READ].astype("int64"))
+        if not len(source):
+            raise UserError("the line is empty: there is nothing to look into")
+        network, device = self.network, next(self.network.parameters()).device
+        (values,) = self._predict([text], 5, True, None, None)
+        target = torch.tensor([self.target.index.get(t, UNKNOWN) for t in values["target"][:-1]], dtype=torch.int64)
+        read = torch.cat([torch.tensor([END]), target]).unsqueeze(1).to(device)
+        lengths = torch.tensor([len(source)], device=device)
+
+        def answers(tokens: torch.Tensor) -> torch.Tensor:
+            logits, _, _ = network.decode(*network.encode(tokens, lengths), read)
+            return logits[:, 0].log_softmax(-1)
+
+        def without(i: int) -> torch.Tensor:
+            other = batch.clone()
+            other[i] = UNKNOWN
+            return other
+
+        batch = source.unsqueeze(1).to(device)
+        outputs = values["target"]
+        written = ["<s>", *outputs[:-1]]
+        return Example(
+            values["source"],
+            outputs,
+            lambda k: "</s>" if k == END else self.target.entries[k],
+            batch,
+            answers,
+            [*target.tolist(), END],
+            without,
+            {"encoder.stack": values["source"], "first": written, "second": written},
+            lambda tokens: network.attended(tokens, lengths, read)[:, 0],
+        )
 
     def written(self, values: dict[str, Any]) -> str:
         return str(values["translation"])

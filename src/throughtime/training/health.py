@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from throughtime.errors import UserError
 
@@ -44,6 +44,26 @@ def check_finite(
     raise NotFinite(
         f"step {step}: {what}; {where}; gradient norms before: {before}; try {advice}", step, weight or gradient
     )
+
+
+def gradient_norms(network: nn.Module) -> dict[str, float]:
+    """The norm of the gradient of each layer: of each cell of a stack, and of everything else by the module that owns it."""
+    squares: dict[str, list[Tensor]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            squares.setdefault(_layer_of(name), []).append(torch.linalg.vector_norm(parameter.grad).double())
+    if not squares:
+        return {}
+    totals = torch.stack([torch.stack(parts).square().sum() for parts in squares.values()]).sqrt()
+    return dict(zip(squares, totals.tolist(), strict=True))
+
+
+def _layer_of(parameter: str) -> str:
+    """ "encoder.stack.cells.0.weight_ih" belongs to "encoder.stack.cells.0", "output.bias" to "output"."""
+    before, cells, after = parameter.partition(".cells.")
+    if cells:
+        return f"{before}.cells.{after.partition('.')[0]}"
+    return parameter.rpartition(".")[0] or parameter
 
 
 def _finite(value: float) -> bool:

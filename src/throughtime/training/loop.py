@@ -21,11 +21,14 @@ from torch import Tensor, nn
 
 from throughtime.config import RunConfig
 from throughtime.errors import UserError
+from throughtime.inspect.gradients import Curve, gradients_of, summarise
+from throughtime.inspect.stacks import has_states
 from throughtime.runs import Run, write_text
 from throughtime.tasks import Task
+from throughtime.tasks.base import SAMPLES
 from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
-from throughtime.training.health import check_finite
+from throughtime.training.health import check_finite, gradient_norms
 from throughtime.training.progress import Reporter
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
@@ -67,6 +70,7 @@ class Trainer:
         self.carry: Any = None
         self.best: dict[str, Any] | None = None
         self.stale = 0
+        self.told = False  # of gradients that vanish or explode
         self.norms: deque[float] = deque(maxlen=20)
         self.step_s = self.evaluation_s = 0.0
         optimizer = self._optimizer(network)
@@ -166,7 +170,9 @@ class Trainer:
                     if scored:
                         scores = self._evaluate()
                         if metrics:
-                            metrics.write(json.dumps({"step": self.step, "valid": scores}) + "\n")
+                            through_time = self._look_back()
+                            values = {"step": self.step, "valid": scores, "through_time": through_time}
+                            metrics.write(json.dumps(values) + "\n")
                             metrics.flush()
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
@@ -198,7 +204,8 @@ class Trainer:
         self.accelerator.backward(total * (self.world / max(counted, 1.0)))
         clip = self.config.training.clip
         parameters = list(self.network.parameters())
-        norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        by_layer = gradient_norms(self._bare())
+        norm = math.hypot(*by_layer.values())
         loss = loss_sum / max(counted, 1.0)
         self.step += 1
         check_finite(self.step, loss, norm, self._bare(), self.norms, rate, clip)
@@ -213,11 +220,12 @@ class Trainer:
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         valid = self.best["scores"]["loss"] if self.best else None
-        self.report.step(self.plan.progress(self.step), loss, counted / max(self.step_s, 1e-9), left, valid)
+        self.report.step(self.plan.progress(self.step), loss, counted / max(self.step_s, 1e-9), left, valid, by_layer)
         return {
             "step": self.step,
             "loss": loss,
             "gradient_norm": norm,
+            "gradient_norms": {name: float(f"{value:.4g}") for name, value in by_layer.items()},
             "learning_rate": rate,
             "tokens": self.tokens,
             "seconds": round(self._elapsed(), 3),
@@ -242,6 +250,31 @@ class Trainer:
             self.stale += 1
         self.evaluation_s = time.monotonic() - start
         return scores
+
+    def _look_back(self) -> dict[str, dict[str, Any]]:
+        """How far gradients reach through time, for each layer, on a few held-out inputs; past the middle of the training a
+        word, once, where they vanish or explode."""
+        network = self._bare()
+        if not has_states(self.config):
+            return {}
+        start, rng = time.monotonic(), self._rng()
+        texts = json.loads((self.run.corpus / SAMPLES).read_text(encoding="utf-8"))
+        model = self.task.trained(self.run, self.config, network)
+        curves: dict[str, list[Curve]] = {}
+        for text in texts:
+            for name, curve in gradients_of(model, model.example(text)).items():
+                curves.setdefault(name, []).append(curve)
+        network.train()
+        self._set_rng(rng)
+        found = {name: summarise(many) for name, many in curves.items()}
+        for name, seen in found.items():
+            gated = any(curve.gated for curve in curves[name])
+            telling = seen.verdict in ("exploding", "broken") or (seen.verdict == "vanishing" and not gated)
+            if telling and not self.told and self.plan.progress(self.step) >= 0.5:
+                self.told = True
+                self.report.say(f"gradients through time are {seen.verdict} in {name}: {seen.advice}")
+        self.evaluation_s += time.monotonic() - start
+        return {name: seen.brief() for name, seen in found.items()}
 
     def _stale(self) -> bool:
         patience = self.config.training.patience

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -66,12 +67,24 @@ class Reporter:
             self._bar.stop()
             self._bar = None
 
-    def step(self, share: float, loss: float, tokens_s: float, left_s: float, valid: float | None) -> None:
-        """Where the training stands."""
+    def step(
+        self,
+        share: float,
+        loss: float,
+        tokens_s: float,
+        left_s: float,
+        valid: float | None,
+        gradients: Mapping[str, float],
+    ) -> None:
+        """Where the training stands. gradients: the norm of each layer's."""
         if not self.show:
             return
         words = f"loss {loss:.3f}" + (f"  held out {valid:.3f}" if valid is not None else "")
-        words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
+        # the cells', which say whether they still learn through time; all of them stand in metrics.jsonl
+        cells = [f"{norm:.2g}" for name, norm in gradients.items() if ".cells." in name] or [
+            f"{math.hypot(*gradients.values()):.2g}"
+        ]
+        words += f"  gradient {' '.join(cells[:6])}  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=share, description=words)
         elif time.monotonic() - self._last_line > 15:

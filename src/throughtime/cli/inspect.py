@@ -1,0 +1,69 @@
+"""inspect: what a network remembers of an input, as a page and as numbers."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.config import STDIN
+from throughtime.errors import UserError
+
+
+def inspect(
+    run: Run,
+    file: Annotated[Path, Parameter(help="Lines, as predict takes them, or a text; - is standard input.")] = Path(
+        STDIN
+    ),
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The page to write, .html.")] = None,
+    pictures: Annotated[
+        Path | None, Parameter(help="A new folder for the pictures, .png (needs the extra plot).")
+    ] = None,
+    output: Annotated[
+        int | None,
+        Parameter(help="The answer that is looked at, by its number in the first input. [default: the last]"),
+    ] = None,
+    inputs: Annotated[int, Parameter(help="Inputs that gradients and units are averaged over, at most.")] = 50,
+    overwrite: Annotated[bool, Parameter(help="Write over a page that is there.", negative="")] = False,
+    json: Json = False,
+) -> None:
+    """What a network remembers: the network unrolled over an input, gradients through time, states and gates, and which inputs
+    mattered. Writes a page that needs no network (--out), the same numbers as JSON (--json), or pictures; without these a few
+    words."""
+    if inputs < 1:
+        raise UserError(f"--inputs: got {inputs}; at least 1")
+    for name, path in (("--out", out), ("--pictures", pictures)):
+        if path is not None and path.exists() and not overwrite:
+            raise UserError(f"{name}: {path} is there already; name another, or --overwrite")
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UserError(f"{name}: there is no folder {path.resolve().parent}")
+    model = opened(run)
+    from throughtime.inspect.report import look_into
+    from throughtime.training.progress import Reporter
+
+    if pictures is not None:
+        from throughtime.inspect.pictures import check_plot
+
+        check_plot()
+    with Reporter().counting("looking", inputs, "inputs") as advance:
+        values = look_into(model, lines_of(file), output=output, most=inputs, advance=advance)
+    if out is not None:
+        from throughtime.inspect.page import page
+        from throughtime.runs import write_text
+
+        write_text(out, page(values))
+    if pictures is not None:
+        from throughtime.inspect.pictures import draw
+
+        draw(values, pictures)
+    if json:
+        print(json_module.dumps(values, ensure_ascii=False))
+    elif out is None and pictures is None:
+        from throughtime.inspect.words import in_words
+
+        print(in_words(values))

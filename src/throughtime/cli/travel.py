@@ -1,0 +1,116 @@
+"""travel: back and forth in time, from a terminal or a pipe of commands."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.config import STDIN
+from throughtime.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from throughtime.cli.futures import Futures
+
+ENDS = ("quit", "exit", "q")
+
+
+def travel(
+    run: Run,
+    text: Annotated[str | None, Parameter(help="What is read first.")] = None,
+    /,
+    *,
+    session: Annotated[Path | None, Parameter(help="text: go on with a session that was saved.")] = None,
+    tokens: Annotated[
+        bool, Parameter(help="text: count in the model's own tokens, not in words.", negative="")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Go back and forth in what a network has read, change a word, and see both futures side by side. Takes commands from standard
+    input, a line each; `help` lists them. With --json an object a command."""
+    if text == STDIN:
+        raise UserError(
+            "standard input is where the commands come from; give the text itself, or the command read TEXT"
+        )
+    if session is not None and not session.is_file():
+        raise UserError(f"--session: {session}: no such file")
+    model = opened(run)
+    for name, value in (("session", session), ("tokens", tokens)):
+        if value and model.config.task != "text":
+            raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
+    from throughtime.cli.futures import StreamFutures, WholeFutures
+
+    here: Futures
+    if model.config.task == "text":
+        from throughtime.tasks.timeline import Timeline
+        from throughtime.travel import Session
+
+        stream = model.session() if session is None else Session.load(model, session)
+        here = StreamFutures(Timeline(stream, "tokens" if tokens else "words"))
+    else:
+        here = WholeFutures(model)
+    if text is not None:
+        here.read(text)
+    if text is not None or session is not None:
+        _show(here, here.shown(), json)
+    for place, line in _commands():
+        name, _, rest = line.strip("\r\n").lstrip().partition(" ")
+        if name in ENDS:
+            return
+        try:
+            if name:
+                _show(here, _obeyed(here, name, rest), json)
+        except UserError as error:
+            if not sys.stdin.isatty():  # what follows may rest on it
+                raise UserError(f"{place}: {error}") from error
+            print(f"throughtime: {error}", file=sys.stderr)
+
+
+def _obeyed(here: Futures, name: str, rest: str) -> dict[str, Any]:
+    """What a command gives. Raises: UserError where there is no such command, or it cannot be done."""
+    commands = here.commands()
+    if name == "help":
+        return {"help": {**{f"{n} {c.takes}".strip(): c.help for n, c in commands.items()}, "quit": "End."}}
+    if name not in commands:
+        raise UserError(unknown("command", name, [*commands, "help", "quit"]))
+    command = commands[name]
+    if not command.takes and rest.strip():
+        raise UserError(f"{name}: takes nothing, got {rest.strip()!r}")
+    return command.run(rest)
+
+
+def _show(here: Futures, values: dict[str, Any], json: bool) -> None:
+    if json:
+        print(json_module.dumps(values, ensure_ascii=False), flush=True)
+        return
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 1000  # a pipe has no width: nothing is to be cut
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=wide)
+    for part in here.drawn(values):
+        console.print(part)
+    sys.stdout.flush()
+
+
+def _commands() -> Iterator[tuple[str, str]]:
+    """The lines that are typed or come through a pipe, and where each stands."""
+    if not sys.stdin.isatty():
+        yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(lines_of(Path(STDIN)), 1))
+        return
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # so that lines can be edited and found again
+
+    print("help lists what can be done", file=sys.stderr)
+    while True:
+        try:
+            yield STDIN, input("> ")
+        except EOFError:
+            print(file=sys.stderr)
+            return

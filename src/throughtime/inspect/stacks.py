@@ -1,0 +1,56 @@
+"""The stacks of cells in a network, layer by layer, as a scan of an example goes through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from throughtime.errors import UserError
+from throughtime.scanning.observe import Observed, observing
+from throughtime.tasks.base import Example, Trained
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a stack in one direction.
+
+    name: of the module of its cell, from the network. steps: what its steps are called. depth: 0 for the lowest.
+    """
+
+    name: str
+    stack: str
+    depth: int
+    scan: Observed
+    steps: list[str]
+
+
+def has_states(config: Any) -> bool:
+    """Whether the network of these settings carries a state."""
+    return bool(config.model.kind != "transformer" and config.model.cell != "none")
+
+
+@contextmanager
+def looked_into(model: Trained, example: Example, *, gradients: bool = False) -> Iterator[Callable[[], list[Layer]]]:
+    """Look into the stacks of an example while the block runs; what it yields tells the layers once it has run.
+
+    Raises: UserError where the network has no recurrent layers.
+    """
+    if not has_states(model.config):
+        what = "a network without a memory" if model.config.model.cell == "none" else "a Transformer"
+        raise UserError(f"{model.run.folder}: {what} has no state to look into")
+    names = {id(module): name for name, module in model.network.named_modules()}
+    with observing(gradients=gradients) as scans:
+        yield lambda: _layers(scans, names, example)
+
+
+def _layers(scans: list[Observed], names: dict[int, str], example: Example) -> list[Layer]:
+    found = []
+    for scan in scans:
+        name = names.get(id(scan.cell), "")
+        stack, _, number = name.rpartition(".cells.")
+        if stack in example.steps:
+            directions = 1 + any(other.reverse and names.get(id(other.cell), "").startswith(stack) for other in scans)
+            found.append(Layer(name, stack, int(number) // directions, scan, example.steps[stack]))
+    return found

@@ -1,0 +1,373 @@
+"""Looking inside trained networks: numbers against independent computations, the page and the pictures against the numbers."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.cli import main
+from throughtime.errors import UserError
+from throughtime.inspect.gradients import Curve, gradients_of, summarise
+from throughtime.inspect.influence import influence
+from throughtime.inspect.jacobian import stretching
+from throughtime.inspect.page import page
+from throughtime.inspect.report import look_into
+from throughtime.inspect.units import features_of, followers, gates_of, openness, order_of, time_constants
+from throughtime.scanning.observe import observing
+
+pytestmark = pytest.mark.usefixtures("_one_thread")
+F64 = torch.float64
+
+SENTENCES = ["the cat saw the dog", "a dog saw the saw", "the saw cut a dog", "a cat can see the can"] * 8
+TAGS = {"the": "D", "a": "D", "cat": "N", "dog": "N", "cut": "V", "see": "V"}
+FIRST = {"text": "the cat saw the dog\na dog saw", "classify": "the cat saw the dog", "tag": "a dog saw the saw"}
+FIRST["translate"] = "the cat saw"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A small trained network of every task."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "text.txt").write_text("\n".join(SENTENCES) + "\n")
+    (folder / "labels.tsv").write_text(
+        "text\tlabel\n" + "".join(f"{s}\t{'animal' if 'cat' in s else 'thing'}\n" for s in SENTENCES)
+    )
+    tagged = []
+    for sentence in SENTENCES:
+        words = sentence.split()
+        for i, w in enumerate(words):
+            before = words[i - 1] if i else ""
+            tagged.append(f"{w}\t{TAGS.get(w) or ('N' if before in ('the', 'a') else 'V')}")
+        tagged.append("")
+    (folder / "tagged.tsv").write_text("\n".join(tagged) + "\n")
+    (folder / "pairs.tsv").write_text("".join(f"{s}\t{' '.join(reversed(s.split()))}\n" for s in SENTENCES))
+    size = {"hidden_size": 12, "embedding_size": 10}
+    rate = {"learning_rate": 1e-2, "batch_size": 8}
+    many = {
+        "text": ("text.txt", {**size, "layers": 2, "cell": "gru", "tokens": "characters"}, {**rate, "chunk": 20}, 60),
+        "classify": ("labels.tsv", {**size, "pooling": "attention", "dropout": 0.1, "word_dropout": 0.1}, rate, 30),
+        "tag": ("tagged.tsv", {**size, "character_size": 6}, rate, 60),
+        "translate": ("pairs.tsv", {**size, "tokens": "words"}, rate, 60),
+    }
+    return {
+        task: tt.train(
+            task, [folder / file], out=folder / task, steps=steps, model=model, training=training, progress=False
+        )
+        for task, (file, model, training, steps) in many.items()
+    }
+
+
+TASKS = ["text", "classify", "tag", "translate"]
+
+
+# Gradients through time
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.99, 1.3])
+def test_a_curve_of_known_rate(rate):
+    steps = np.arange(40)
+    curves = [7.0 * rate**steps, 0.01 * rate ** steps[:30], np.zeros(0)]
+    found = summarise(Curve(c, False) for c in curves)
+    assert found.rate == pytest.approx(rate)
+    assert found.norms == pytest.approx((rate**steps).tolist())
+    assert found.scale == pytest.approx(math.sqrt(7.0 * 0.01))
+    assert found.inputs == [2] * 30 + [1] * 10 and max(found.spread) < 1e-9
+    if rate < 1:
+        for horizon, share in ((found.horizon_e, 1 / math.e), (found.horizon_1, 0.01)):
+            expected = math.log(share) / math.log(rate)
+            assert horizon == (pytest.approx(expected) if expected < 39 else None)
+    assert found.verdict == {0.5: "vanishing", 0.8: "healthy", 0.99: "healthy", 1.3: "exploding"}[rate]
+
+
+def test_curves_that_say_little():
+    def of(norms, gated=False):
+        return summarise([Curve(np.array(norms), gated)])
+
+    assert of([1.0] * 5).verdict == "too short to tell"
+    assert of([1.0, np.nan] * 10).verdict == "broken"
+    assert "certain" in of([0.0] * 20).advice
+    assert of([1.0, 0.001, 0.5, 0.4, *[0.3] * 20]).horizon_1 is None  # it comes back
+    fades = 0.5 ** np.arange(30)
+    assert "--model.cell" in of(fades).advice and "gates" in of(fades, gated=True).advice
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gradients_against_a_small_push(runs, task):
+    """What a push on one unit of the state does to the loss, by running the network again from there."""
+    model = runs[task]
+    model.network.double()
+    try:
+        example = model.example(FIRST[task])
+        curves = gradients_of(model, example, len(example.outputs) - 1)
+        with observing(gradients=True) as scans:
+            log_p = example.answers(example.batch)
+        (-log_p[-1, example.chosen[-1]]).backward()
+        names = {id(m): n for n, m in model.network.named_modules()}
+        checked = 0
+        for scan in scans:
+            name = names.get(id(scan.cell))
+            if name in curves and not scan.reverse:
+                norms = sum(g[:, 0].square().sum(-1) for g in scan.gradients).sqrt().flip(0)
+                np.testing.assert_allclose(curves[name].norms, norms)
+                assert curves[name].gated
+                checked += 1
+                assert norms[0] > 0 and len(norms) == len(example.steps[name.rpartition(".cells.")[0]])
+        assert checked == sum(not scan.reverse and names.get(id(scan.cell)) in curves for scan in scans) >= 1
+    finally:
+        model.network.float()
+
+
+def test_a_linear_network_forgets_at_its_own_rate():
+    cell = tt.cells.Elman(2, 3, nonlinearity="relu").double()
+    with torch.no_grad():
+        cell.weight_hh.copy_(torch.diag(torch.tensor([0.9, 0.5, 1.1], dtype=F64)))
+        cell.weight_ih.abs_()
+        cell.bias_ih.fill_(0.1), cell.bias_hh.zero_()
+    x = torch.rand(32, 1, 2, dtype=F64)
+    with observing(gradients=True) as scans:
+        outputs, _, _ = tt.scan(cell, x)
+    outputs[-1, 0, 2].backward()
+    norms = scans[0].gradients[0][:, 0].norm(dim=-1).flip(0)
+    np.testing.assert_allclose(norms, 1.1 ** np.arange(32))
+    found = stretching(scans[0])
+    np.testing.assert_allclose(
+        found.exponents, np.log([1.1, 0.9, 0.5]), atol=0.05
+    )  # the first steps are turned by chance
+    assert found.steps == [1, 2, 4, 8, 16, 32]
+    for t, row in zip(found.steps, found.singular, strict=True):
+        np.testing.assert_allclose(row, t * np.log([1.1, 0.9, 0.5]), atol=1e-9)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru", "indrnn", "layernorm-lstm"])
+def test_singular_values_against_the_whole_derivative(name, reverse):
+    torch.manual_seed(0)
+    cell, x = tt.cells.NAMED[name](3, 4).double(), torch.randn(8, 1, 3, dtype=F64)
+    like = tt.scan(cell, x).state
+    first = tuple(torch.randn_like(s) for s in like) if isinstance(like, tuple) else torch.randn_like(like)
+    with observing() as scans:
+        tt.scan(cell, x, first, reverse=reverse)
+    flat = torch.cat([s.flatten() for s in (first if isinstance(first, tuple) else (first,))])
+
+    def run(start):
+        parts = tuple(p.view(1, -1) for p in start.split(4))
+        _, end, _ = tt.scan(
+            cell, x, parts if isinstance(first, tuple) else parts[0], reverse=reverse, backend="reference"
+        )
+        return torch.cat([e.flatten() for e in (end if isinstance(end, tuple) else (end,))])
+
+    whole = torch.linalg.svdvals(torch.autograd.functional.jacobian(run, flat))
+    found = stretching(scans[0])
+    assert found.steps[-1] == 8
+    np.testing.assert_allclose(np.exp(found.singular[-1]), whole[:8], rtol=1e-6, atol=1e-12)
+
+
+# What mattered
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_influence_against_doing_it(runs, task):
+    model = runs[task]
+    example = model.example(FIRST[task])
+    output = len(example.outputs) - 1
+    found = influence(model, example, output)
+    chosen = example.chosen[output]
+    with torch.no_grad():
+        p = example.answers(example.batch)[output].exp()
+    assert float(p.sum()) == pytest.approx(1, abs=1e-4)
+    assert found.probability == pytest.approx(float(p[chosen]), abs=1e-6)
+    assert found.chosen == example.outputs[output] == example.names(chosen)
+    assert len(found.removal) == len(found.gradient) == len(example.inputs)
+    moved = [r for r in found.removal if r is not None]
+    assert max(map(abs, moved)) > 1e-4 and max(map(abs, found.gradient)) > 1e-6
+    if task == "text":  # removal: by hand, from the network
+        assert found.removal[0] is None
+        tokens = model.tokens.encode(FIRST["text"]).astype("int64")
+        for i in (3, len(tokens)):
+            other = torch.tensor([1, *tokens]).unsqueeze(1)
+            other[i] = 0
+            with torch.no_grad():
+                log_p, _ = model.network.read(other, None)
+            assert found.removal[i] == pytest.approx(math.log(found.probability) - float(log_p[0, chosen]), abs=1e-4)
+    if found.attention is not None:
+        assert sum(found.attention) == pytest.approx(1, abs=1e-5)
+    assert (found.attention is not None) == (task in ("classify", "translate"))
+
+
+def test_an_example_answers_as_the_model_does(runs):
+    tags = next(runs["tag"].predict([FIRST["tag"]]))["tags"]
+    assert runs["tag"].example(FIRST["tag"]).outputs == tags
+    label = next(runs["classify"].predict([FIRST["classify"]]))
+    example = runs["classify"].example(FIRST["classify"])
+    assert example.outputs == [label["label"]]
+    found = example.answers(example.batch).detach().exp()[0]
+    assert [float(p) for p in found] == pytest.approx(
+        [label["probabilities"][n] for n in runs["classify"].labels], abs=1e-5
+    )
+    translated = next(runs["translate"].predict([FIRST["translate"]]))
+    example = runs["translate"].example(FIRST["translate"])
+    assert example.outputs[-1] == "</s>" and " ".join(example.outputs[:-1]) == translated["translation"]
+    log_p = example.answers(example.batch).detach()
+    total = sum(float(log_p[i, c]) for i, c in enumerate(example.chosen))
+    assert total == pytest.approx(translated["log_probability"], abs=1e-3)
+    scored = next(runs["text"].predict(["the cat"]))
+    example = runs["text"].example("the cat")
+    log_p = example.answers(example.batch).detach()
+    total = sum(float(log_p[i, c]) for i, c in enumerate(example.chosen[:-1]))
+    assert total == pytest.approx(scored["log_probability"], abs=1e-3)
+
+
+# Units
+
+
+def test_units_that_move_alike_stand_together():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, 1))
+    states = np.concatenate([a, b, a * 0.5, b * 2, a + 3, b - 1], 1)
+    order = order_of(states)
+    assert sorted(order) == list(range(6))
+    assert {frozenset(order[:3]), frozenset(order[3:])} == {frozenset({0, 2, 4}), frozenset({1, 3, 5})}
+
+
+def test_gates_are_what_opens_and_closes():
+    torch.manual_seed(0)
+    for name, gates in {
+        "lstm": {"input", "forget", "output"},
+        "gru": {"reset", "update"},
+        "elman": set(),
+        "minimal-gated": {"update", "keep"},
+    }.items():
+        cell = tt.cells.NAMED[name](3, 4)
+        with observing() as scans:
+            tt.scan(cell, torch.randn(20, 1, 3))
+        found = gates_of(scans[0])
+        assert set(found) == gates, name
+        constants = time_constants(scans[0], found)
+        assert (constants is None) == (name == "elman")
+        if constants is not None:
+            kept = found[{"lstm": "forget", "gru": "update", "minimal-gated": "keep"}[name]].mean(0)
+            np.testing.assert_allclose(np.exp(-1 / np.array(constants)), kept, rtol=1e-4)
+
+
+def test_how_open_a_gate_is():
+    found = openness(np.array([[0.05, 0.95, 0.5], [0.0, 0.99, 0.95]]))
+    assert found["closed"] == [1, 0, 0] and found["open"] == [0, 1, 0.5]
+    assert found["mean"] == pytest.approx([0.025, 0.97, 0.725])
+
+
+def test_a_unit_that_follows_something_is_found():
+    steps = list('he said "no, not 9" to me.\nand then "yes" he went on')
+    features = features_of(steps, [])
+    inside = [i > 8 and i < 19 for i in range(27)]
+    assert features["inside quotes"][9:18].all() and not features["inside quotes"][:8].any() and any(inside)
+    assert (
+        features["characters since the line began"][27] == 0 and features["characters since the line began"][26] == 26
+    )
+    assert features["digit"].sum() == 1 and features["position"][5] == 5
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(len(steps), 10))
+    states[:, 7] = 2 - 3 * features["inside quotes"] + 0.1 * rng.normal(size=len(steps))
+    found = {f["feature"]: f for f in followers(states, features)}
+    assert found["inside quotes"]["unit"] == 7 and found["inside quotes"]["correlation"] < -0.95
+    assert followers(states[:5], {k: v[:5] for k, v in features.items()}) == []
+    answers = features_of(["a"] * 6, ["N", "V", "N", "V", "N", "V"])
+    assert set(answers) == {"position", "characters since the line began", "answer N", "answer V"}
+
+
+# The report, the page, the pictures, the command
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_report_of_every_task(runs, task):
+    values = look_into(runs[task], [FIRST[task] + "\n", "the dog saw the cat\n", "\n"])
+    assert json.loads(json.dumps(values)) == values
+    stacks = {"text": {"stack": 2}, "classify": {"reader.stack": 2}, "tag": {"stack": 2}}
+    stacks["translate"] = {"encoder.stack": 2, "first": 1, "second": 1}
+    found = {s: sum(layer["stack"] == s for layer in values["layers"]) for s in stacks[task]}
+    assert found == stacks[task] and len(values["layers"]) == sum(found.values())
+    assert values["averaged_over"] == (1 if task == "text" else 2)
+    for layer in values["layers"]:
+        assert layer["reverse"] == (layer["name"].endswith("cells.1") and task != "text")
+        assert layer["depth"] == (1 if task == "text" and layer["name"].endswith("1") else 0)
+        for rows in layer["states"].values():
+            assert len(rows) == len(layer["steps"]) and {len(r) for r in rows} == {12}
+        assert sorted(layer["order"]) == list(range(12))
+        assert values["gradients"][layer["name"]]["norms"][0] == 1
+        assert layer["stretching"]["exponents"] == sorted(layer["stretching"]["exponents"], reverse=True)
+    if task != "translate":  # a search does not always take the likeliest
+        assert [p[0][0] for p in values["likeliest"]][-1] == values["outputs"][-1]
+
+
+def test_pieces_of_a_text_are_the_text(runs):
+    lines = [line + "\n" for line in SENTENCES]
+    parts = list(runs["text"].pieces(lines, 50))
+    assert "".join(parts) == "".join(lines) and {len(p) for p in parts[:-1]} == {50}
+    assert list(runs["tag"].pieces(["a b\n", " \n", "c\r\n"], 50)) == ["a b", "c"]
+
+
+def test_the_page_holds_the_numbers_and_asks_for_nothing(runs):
+    values = look_into(runs["tag"], ["the </script><!-- cat"])
+    html = page(values)
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S).group(1)
+    assert json.loads(data) == values
+    assert "</script><!--" not in html
+    assert not re.search(r"https?://|src=|@import|url\((?!#)", html.replace(data, ""))
+
+
+def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
+    run, file = str(runs["tag"].run.folder), tmp_path / "in.txt"
+    file.write_text("a dog saw the saw\nthe cat saw the dog\n")
+    assert main(["inspect", run, str(file), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["inputs"] == ["a", "dog", "saw", "the", "saw"]
+    out, pictures = tmp_path / "r.html", tmp_path / "pictures"
+    assert main(["inspect", run, str(file), "--out", str(out), "--pictures", str(pictures), "--output", "2"]) == 0
+    assert capsys.readouterr().out == ""
+    assert '"output": 2' in out.read_text()
+    names = {p.name for p in pictures.iterdir()}
+    assert names == {"gradients.png", "influence.png", "states-stack.cells.0.png", "states-stack.cells.1.png"}
+    assert main(["inspect", run, str(file)]) == 0
+    words = capsys.readouterr().out
+    assert "stack.cells.1, backwards" in words and "by taking it away" in words
+    before = out.read_text()
+    for more, message in (
+        (["--out", str(out)], "is there already"),
+        (["--out", str(tmp_path / "no" / "r.html")], "there is no folder"),
+        (["--output", "5"], "outputs 0 to 4"),
+        (["--inputs", "0"], "at least 1"),
+    ):
+        assert main(["inspect", run, str(file), *more]) == 2
+        assert message in capsys.readouterr().err
+    assert out.read_text() == before
+    file.write_text("\n \n")
+    assert main(["inspect", run, str(file)]) == 2
+    assert "nothing to look into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "message"), [({"kind": "transformer"}, "no state"), ({"cell": "none"}, "without a memory")]
+)
+def test_networks_without_a_state_are_refused(tmp_path, model, message):
+    (tmp_path / "t.tsv").write_text("text\tlabel\n" + "a b\tx\nc d\ty\n" * 4)
+    made = tt.train(
+        "classify", [tmp_path / "t.tsv"], out=tmp_path / "r", steps=1, model={**model, "hidden_size": 8}, progress=False
+    )
+    with pytest.raises(UserError, match=message):
+        look_into(made, ["a b"])
+
+
+@pytest.mark.parametrize("cell", sorted(tt.cells.NAMED))
+def test_every_cell_can_be_looked_into(tmp_path, cell):
+    (tmp_path / "t.txt").write_text("one two three four five\n" * 20)
+    made = tt.train(
+        "text", [tmp_path / "t.txt"], out=tmp_path / "r", steps=2, progress=False,
+        model={"cell": cell, "hidden_size": 6, "embedding_size": 5, "tokens": "characters"}, training={"batch_size": 2, "chunk": 8},
+    )  # fmt: skip
+    values = look_into(made, ["one two three"])
+    assert values["layers"][0]["cell"] == tt.cells.NAMED[cell].__name__
+    assert values["gradients"]["stack.cells.0"]["verdict"] in ("vanishing", "healthy", "exploding")
+    assert len(values["influence"]["removal"]) == 14
