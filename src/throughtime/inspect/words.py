@@ -25,7 +25,7 @@ def in_words(values: dict[str, Any]) -> str:
         lines.append(words)
     influence = values["influence"]
     lines.append(
-        f"what mattered for {influence['chosen'].strip()!r} (p = {influence['probability']:.3g}), by taking it away:"
+        f"what mattered for {influence['chosen'].strip(' ') or ' '!r} (p = {influence['probability']:.3g}), by taking it away:"
     )
     known = [
         (r, g, s)
