@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,3 +372,27 @@ def test_every_cell_can_be_looked_into(tmp_path, cell):
     assert values["layers"][0]["cell"] == tt.cells.NAMED[cell].__name__
     assert values["gradients"]["stack.cells.0"]["verdict"] in ("vanishing", "healthy", "exploding")
     assert len(values["influence"]["removal"]) == 14
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/inspect.md"])
+def test_what_the_documents_show_runs(runs, tmp_path, monkeypatch, name):
+    text = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+    blocks = [
+        b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if re.search("what_if|look_into|observing", b)
+    ]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tag").symlink_to(runs["tag"].run.folder)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block, {})
+    assert len(blocks) == {"README.md": 1, "docs/inspect.md": 2}[name]
+
+
+def test_looking_leaves_no_trace(runs):
+    model = runs["tag"]
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    first = model.what_if("the cat saw", {0: "a"}).before
+    look_into(model, ["the cat saw the dog"])
+    assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+    assert all(p.grad is None for p in model.network.parameters()) and not model.network.training
+    assert model.what_if("the cat saw", {0: "a"}).before == first
