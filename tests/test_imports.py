@@ -19,6 +19,7 @@ BELOW = {
     "tasks": {"models", "travel", "decode", "cells", "runs", "config", "errors"},
     "training": {"inspect", "tasks", "runs", "config", "errors"},
     "inspect": {"tasks", "scanning", "cells", "errors"},
+    "laboratory": {"training", "tasks", "models", "layers", "cells", "runs", "errors"},
 }
 ROOT = {"__init__"}  # what users import
 TOP = {"cli", "__main__"}  # may import everything

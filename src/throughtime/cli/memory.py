@@ -1,0 +1,140 @@
+"""memory: how far back a cell can learn to remember, side by side with others."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from throughtime.cli.output import Json, whole
+from throughtime.errors import UserError
+from throughtime.runs import write_text
+
+RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
+
+
+def memory(
+    *,
+    problem: Annotated[str, Parameter(help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall",
+    cells: Annotated[
+        str | None,
+        Parameter(
+            help="Names with commas between: rnn, rnn-relu, none, those of --model.cell, or module:Class for one's own. "
+            "[default: rnn,lstm,gru; for exploding rnn-relu]"
+        ),
+    ] = None,
+    lags: Annotated[
+        str | None,
+        Parameter(
+            name=("--lags", "--length"),
+            help="Over how many steps to remember (adding: the length), rising, with commas between; one lag is learned "
+            "from nothing, of several each goes on from the one before. [default: to fit the problem]",
+        ),
+    ] = None,
+    minutes: Annotated[float | None, Parameter(help="The budget of each cell at each lag, in minutes.")] = None,
+    steps: Annotated[
+        int | None, Parameter(help="The budget in steps. [default: to fit the problem]", converter=whole)
+    ] = None,
+    parameters: Annotated[
+        int | None, Parameter(help="Of each network, as near as can be. [default: to fit the problem]", converter=whole)
+    ] = None,
+    hidden: Annotated[
+        int | None, Parameter(help="The width of every cell, in the place of --parameters.", converter=whole)
+    ] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Of Adam. [default: to fit the problem]")] = None,
+    clip: Annotated[float | None, Parameter(help="Largest norm of the gradient. [default: 1]")] = None,
+    spectral_radius: Annotated[
+        float | None, Parameter(help="For exploding: of the recurrent weights at first. [default: 1.5]")
+    ] = None,
+    mnist: Annotated[
+        Path | None, Parameter(help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of everything that is drawn.")] = 0,
+    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.")] = 0,
+    out: Annotated[
+        Path | None, Parameter(help=f"A folder for {RESULTS}, {TABLE} and {PICTURE} (needs the extra plot).")
+    ] = None,
+    overwrite: Annotated[bool, Parameter(help="Replace the results that --out holds.", negative="")] = False,
+    json: Json = False,
+) -> None:
+    """How far back each cell can learn to remember: made problems that only a memory solves, networks of as many parameters, one
+    budget. A network goes up the lags until it fails at one. exploding: a network whose gradients explode, without and with
+    clipping."""
+    if threads < 0:
+        raise UserError(f"--threads: got {threads}; at least 0")
+    if out is not None:
+        _check_free(out, overwrite)
+    wanted = None if lags is None else tuple(_lag(part) for part in lags.split(","))
+    names = None if cells is None else tuple(part.strip() for part in cells.split(","))
+
+    import torch
+
+    from throughtime.laboratory.experiment import Asked, Experiment
+    from throughtime.laboratory.picture import draw, missing
+    from throughtime.laboratory.tables import written
+    from throughtime.training.progress import Reporter
+
+    if threads:
+        torch.set_num_threads(threads)
+    experiment = Experiment(
+        Asked(
+            problem,
+            cells=names,
+            lags=wanted,
+            minutes=minutes,
+            steps=steps,
+            parameters=parameters,
+            hidden=hidden,
+            learning_rate=learning_rate,
+            clip=clip,
+            spectral_radius=spectral_radius,
+            mnist=mnist,
+            seed=seed,
+        )
+    )
+    if out is not None:
+        _make(out)
+    report = Reporter()
+
+    def keep(values: dict[str, Any]) -> None:
+        if out is not None:
+            write_text(out / RESULTS, json_module.dumps(values, allow_nan=False))
+            write_text(out / TABLE, written(values, markdown=True) + "\n")
+
+    values = experiment.run(lambda what: report.counting(what, 1.0, "budget"), report.say, keep)
+    if out is not None:
+        why = missing()
+        if why is None:
+            draw(values, out / PICTURE)
+        report.say(why or f"written: {out / PICTURE}")
+    print(json_module.dumps(values, allow_nan=False) if json else written(values))
+
+
+def _lag(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--lags: got {text!r}; whole numbers with commas between, as 10,20,50") from None
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """Raises: UserError where results cannot be put into `folder`."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder for --out")
+    if (folder / RESULTS).exists():
+        if not overwrite:
+            raise UserError(f"{folder}: holds results; name another folder for --out, or --overwrite")
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty and holds no results; name a new folder for --out")
+
+
+def _make(folder: Path) -> None:
+    """The folder, without former results."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot make the folder: {error.strerror}") from error
+    for name in (RESULTS, TABLE, PICTURE):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""Cells side by side on one problem: as far back as each can learn, as values that JSON can hold.
+
+What the picture, the table and the JSON show is read from these values, and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from throughtime.errors import UserError, unknown
+from throughtime.laboratory.network import Made, Network, find_cell, size_of, stretch_
+from throughtime.laboratory.pixels import Pixels, Shuffled
+from throughtime.laboratory.problems import Adding, Copy, Exploding, Problem, Recall
+from throughtime.laboratory.trial import Budget, Recipe, Trial, optimizer_of, run_trial
+from throughtime.tasks.base import Advance
+
+PROBLEMS: dict[str, type[Problem]] = {p.name: p for p in (Adding, Copy, Recall, Pixels, Shuffled, Exploding)}
+RADIUS = 1.5
+
+Values = dict[str, Any]
+Counting = Callable[[str], AbstractContextManager[Advance]]  # a bar for a trial
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured; None: as the problem has it.
+
+    lags: rising. minutes or steps: the budget of a cell at a lag, one of the two or neither. hidden: the width of every cell, in
+    the place of `parameters`. mnist: the folder of the images. spectral_radius: of the recurrent weights, for "exploding".
+    """
+
+    problem: str
+    cells: tuple[str, ...] | None = None
+    lags: tuple[int, ...] | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    parameters: int | None = None
+    hidden: int | None = None
+    learning_rate: float | None = None
+    clip: float | None = None
+    spectral_radius: float | None = None
+    mnist: Path | None = None
+    seed: int = 0
+
+
+class Experiment:
+    """An experiment that is ready to run. Raises: UserError for what cannot be measured, before anything is trained."""
+
+    def __init__(self, asked: Asked) -> None:
+        if asked.problem not in PROBLEMS:
+            raise UserError("--problem: " + unknown("problem", asked.problem, PROBLEMS))
+        self.asked, self.kind = asked, PROBLEMS[asked.problem]
+        pixels, explodes = issubclass(self.kind, Pixels), self.kind is Exploding
+        _check(asked, pixels, explodes)
+        self.problem: Callable[[int], Problem] = self.kind
+        self.lags = asked.lags or self.kind.lags
+        if issubclass(self.kind, Pixels):
+            assert asked.mnist is not None
+            images = self.kind(asked.mnist)
+            self.problem, self.lags = lambda lag: images, (images.lag,)  # read once
+        self.names = asked.cells or self.kind.cells
+        self.radius = (asked.spectral_radius or RADIUS) if explodes else None
+        steps = asked.steps or (None if asked.minutes else self.kind.budget)
+        self.budget = Budget(steps, asked.minutes * 60 if asked.minutes else None)
+        self.recipe = Recipe(
+            asked.learning_rate or self.kind.learning_rate, asked.clip or self.kind.clip, "sgd" if explodes else "adam"
+        )
+        self.cells: dict[str, Made | None] = {name: find_cell(name) for name in self.names}
+        parameters = asked.parameters or self.kind.parameters
+        self.sizes = {
+            name: size_of(name, cell, self.kind.inputs, self.kind.outputs, parameters, asked.hidden)
+            for name, cell in self.cells.items()
+        }
+        if self.radius is not None:
+            for name in self.names:
+                self._network(name)
+
+    def run(
+        self,
+        counting: Counting,
+        say: Callable[[str], None] = lambda words: None,
+        keep: Callable[[Values], None] = lambda values: None,
+    ) -> Values:
+        """Train each cell at each lag, from the shortest up, until it fails at one. A network goes on to the next lag as it is.
+
+        Args: counting: a bar, told of shares of a trial. say: a line of words after each trial. keep: the values so far,
+            after each.
+        Returns: the values, with `finished` true.
+        """
+        values = self._head()
+        for name in self.names:
+            size, parameters = self.sizes[name]
+            found: Values = {
+                "cell": name,
+                "hidden_size": size,
+                "parameters": parameters,
+                "longest_lag": None,
+                "trials": [],
+            }
+            values["cells"].append(found)
+            for recipe in self._recipes():
+                network = self._network(name)
+                optimizer = optimizer_of(network, recipe)
+                for lag in self.lags:
+                    problem = self.problem(lag)
+                    with counting(f"{name} at lag {lag}") as advance:
+                        trial = run_trial(network, optimizer, problem, self.budget, recipe, self.asked.seed, advance)
+                    found["trials"].append(self._as_values(problem, recipe, trial))
+                    if trial.learned_at is not None:
+                        found["longest_lag"] = max(lag, found["longest_lag"] or 0)
+                    say(_in_words(name, values["score"], found["trials"][-1]))
+                    keep(values)
+                    if trial.learned_at is None:
+                        break
+        values["finished"] = True
+        keep(values)
+        return values
+
+    def _recipes(self) -> list[Recipe]:
+        if self.kind is not Exploding:
+            return [self.recipe]
+        return [Recipe(self.recipe.learning_rate, None, self.recipe.method), self.recipe]
+
+    def _network(self, name: str) -> Network:
+        torch.manual_seed(self.asked.seed)
+        network = Network(self.cells[name], self.kind.inputs, self.sizes[name][0], self.kind.outputs)
+        if self.radius is not None:
+            stretch_(name, network, self.radius)
+        return network
+
+    def _head(self) -> Values:
+        kind, budget = self.kind, self.budget
+        return {
+            "problem": kind.name,
+            "score": kind.score,
+            "rising": kind.rising,
+            "lags": list(self.lags),
+            "seed": self.asked.seed,
+            "budget": {"steps": budget.steps, "seconds": budget.seconds},
+            "method": self.recipe.method,
+            "learning_rate": self.recipe.learning_rate,
+            "clip": self.recipe.clip,
+            "batch_size": kind.batch_size,
+            "spectral_radius": self.radius,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "finished": False,
+            "cells": [],
+        }
+
+    @staticmethod
+    def _as_values(problem: Problem, recipe: Recipe, trial: Trial) -> Values:
+        about = {"lag": problem.lag, "clip": recipe.clip, "chance": problem.chance, "goal": problem.goal}
+        return about | trial.as_json()
+
+
+def _check(asked: Asked, pixels: bool, explodes: bool) -> None:
+    """Options that do not go together, or out of range. Raises: UserError."""
+    if asked.minutes is not None and asked.steps is not None:
+        raise UserError("--minutes and --steps are two budgets; give one")
+    if asked.parameters is not None and asked.hidden is not None:
+        raise UserError("--parameters and --hidden both say how wide the networks are; give one")
+    for name in ("minutes", "learning_rate", "clip", "spectral_radius"):
+        value = getattr(asked, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name.replace('_', '-')}: got {value}; it must be over 0")
+    for name in ("steps", "parameters", "hidden"):
+        value = getattr(asked, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: got {value}; at least 1")
+    if not 0 <= asked.seed < 2**63:
+        raise UserError(f"--seed: got {asked.seed}; from 0 to 2^63 - 1")
+    if asked.cells is not None:
+        _once("--cells", asked.cells)
+    if asked.lags is not None:
+        if pixels:
+            raise UserError(f"--lags: {asked.problem} has one length, that of its images; leave it out")
+        _once("--lags", asked.lags)
+        least = PROBLEMS[asked.problem].least
+        if min(asked.lags) < least or list(asked.lags) != sorted(asked.lags):
+            raise UserError(f"--lags: got {','.join(map(str, asked.lags))}; at least {least}, and rising")
+    if pixels and asked.mnist is None:
+        raise UserError(f"--mnist: {asked.problem} reads images; name the folder of train-images-idx3-ubyte.gz")
+    if asked.mnist is not None and not pixels:
+        raise UserError(f"--mnist: {asked.problem} reads no images; it is for the problems mnist and pmnist")
+    if asked.spectral_radius is not None and not explodes:
+        raise UserError(f"--spectral-radius: is for the problem exploding, not {asked.problem}")
+
+
+def _once(option: str, values: Sequence[Any]) -> None:
+    twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
+    if twice is not None or not values:
+        raise UserError(f"{option}: {f'{twice} stands there twice' if values else 'got nothing'}")
+
+
+def _in_words(cell: str, score: str, trial: Values) -> str:
+    """A trial in a line."""
+    clip = "" if trial["clip"] is not None else ", without clipping"
+    found = "no score" if trial["score"] is None else f"{score} {trial['score']:.4g}"
+    if trial["broke"]:
+        end = f"broke at step {trial['broke']['step']}"
+    elif trial["learned_at"] is None:
+        end = f"not learned in {trial['steps']:,} steps"
+    else:
+        end = f"learned at step {trial['learned_at']:,}"
+    return f"{cell}, lag {trial['lag']}{clip}: {found}, {end}, {trial['seconds']:.0f} s"
