@@ -1,8 +1,9 @@
 """The table of classify, tag and translate: trains each by its command, with default settings, and scores it.
 
-    python benchmarks/tasks.py DATA OUT [--only classify tag de-en en-fr] [--minutes 10 15 30 30]
+    python benchmarks/tasks.py DATA OUT [--only classify init-from tag de-en en-fr] [--minutes 10 20 15 30 30]
 
-DATA holds classify/sst2, tag/ewt and translate/multi30k; OUT is a new folder for the runs and `tasks.md`.
+DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt and
+translate/multi30k; OUT is a new folder for the runs and `tasks.md`. The minutes of init-from are those of the language model.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def throughtime(*arguments: object) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def run(task: str, train: list[Path], valid: list[Path], minutes: float, out: Path) -> dict[str, Any]:
+def run(task: str, train: list[Path], valid: list[Path], minutes: float, out: Path, *more: object) -> dict[str, Any]:
     """Train with default settings; the scores on the held-out files."""
-    throughtime("train", task, *train, "--valid", *valid, "--minutes", minutes, "--out", out)
+    throughtime("train", task, *train, "--valid", *valid, "--minutes", minutes, "--out", out, *more)
     scores: dict[str, Any] = json.loads(throughtime("evaluate", out, *valid, "--json"))
     return scores
 
@@ -92,12 +93,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=["classify", "tag", "de-en", "en-fr"])
-    parser.add_argument("--minutes", nargs=4, type=float, default=[10, 15, 30, 30])
+    names = ["classify", "init-from", "tag", "de-en", "en-fr"]
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    parser.add_argument("--minutes", nargs=len(names), type=float, default=[10, 20, 15, 30, 30])
     given = parser.parse_args()
     data, out = given.data, given.out
     out.mkdir(parents=True)
-    minutes = dict(zip(["classify", "tag", "de-en", "en-fr"], given.minutes, strict=True))
+    minutes = dict(zip(names, given.minutes, strict=True))
     lines = ["| task | data | minutes | measured |", "|---|---|---|---|"]
 
     def done(task: str, name: str, held: str, measured: str) -> None:
@@ -111,6 +113,14 @@ def main() -> None:
             f"{k.replace('_', ' ')} {scores[k]:.1%}" for k in ("accuracy", "macro_f1", "calibration_error")
         )
         done("classify", "classify", "SST-2 dev", f"{words}; TF-IDF and logistic regression {plain:.1%}")
+    if "init-from" in given.only:
+        train, dev = (data / "classify" / "sst2" / f"{part}.csv" for part in ("train", "dev"))
+        text, held = (data / "text" / "wikitext-2" / f"{part}.txt" for part in ("train", "valid"))
+        of_words = ("--model.tokens", "words")
+        found = run("text", [text], [held], minutes["init-from"], out / "language", *of_words)
+        scores = run("classify", [train], [dev], 10, out / "init-from", "--init-from", out / "language")
+        words = f"accuracy {scores['accuracy']:.1%} (language model: perplexity {found['perplexity']:.0f})"
+        done("classify --init-from", "init-from", "SST-2 dev", words)
     if "tag" in given.only:
         train, dev = (data / "tag" / "ewt" / f"{part}.conllu" for part in ("train", "dev"))
         scores = run("tag", [train], [dev], minutes["tag"], out / "tag")

@@ -18,7 +18,7 @@ def in_words(values: dict[str, Any]) -> str:
             words += f"; a step back leaves {found['rate']:.1%} of the gradient"
         for share, steps in (("1/e", found["horizon_e"]), ("1 %", found["horizon_1"])):
             words += f"; {share} " + (
-                f"after {steps:.3g} steps" if steps is not None else f"after over {len(found['norms']) - 1}"
+                f"after {steps:.3g} steps" if steps is not None else f"after more than {len(found['norms']) - 1}"
             )
         if layer["stretching"] is not None:
             words += f"; largest Lyapunov exponent {layer['stretching']['exponents'][0]:.3g}"
