@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from throughtime.runs import Run, replacing
 from throughtime.tasks.text import TextTask
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import NotFinite, check_finite
+from throughtime.training.progress import Reporter
 
 SMALL = {"cell": "gru", "hidden_size": 24, "embedding_size": 12, "tokens": "characters"}
 OPTIONS = [f"--model.{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + [
@@ -411,6 +413,7 @@ def test_gradients_by_layer_and_through_time_stand_in_the_metrics(text, tmp_path
     assert seen[-1]["stack.cells.1"]["verdict"] == "vanishing"
     told = capsys.readouterr().err
     assert told.count("gradients through time are vanishing") == 1 and "--model.cell lstm" in told
+    assert re.search(r"gradient [\d.e-]+ [\d.e-]+  ", told)
 
 
 def test_a_network_without_a_state_is_not_looked_back_into(text, tmp_path):
@@ -476,3 +479,15 @@ def test_metrics_hold_every_step_and_the_curve_is_a_picture(text, tmp_path):
     assert all(line["gradient_norm"] > 0 for line in steps)
     pytest.importorskip("matplotlib")
     assert (tmp_path / "run/learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_progress_line_tells_gradients_by_layer_and_how_far_they_reach(capsys):
+    report = Reporter()
+    report.step(
+        0.25, 1.5, 1234.0, 61.0, 1.25, {"embedding": 3.0, "stack.cells.0": 0.5, "stack.cells.1": 0.25}, "13 >99"
+    )
+    line = capsys.readouterr().err
+    assert "25%  loss 1.500  held out 1.250  gradient 0.5 0.25  memory 13 >99 steps  1,234 tokens/s  1:01 left" in line
+    report = Reporter()
+    report.step(0.5, 1.5, 10.0, 1.0, None, {"a": 3.0, "b": 4.0}, "")  # no cells: the norm of all
+    assert "gradient 5  10 tokens/s" in capsys.readouterr().err

@@ -52,6 +52,10 @@ class ThroughTime:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def reach(self) -> str:
+        """Steps until 1 % of it is left, in short."""
+        return f"{self.horizon_1:.0f}" if self.horizon_1 is not None else f">{max(len(self.norms) - 1, 0)}"
+
     def brief(self) -> dict[str, Any]:
         """What it comes to, without the curve."""
         values = {name: getattr(self, name) for name in ("scale", "rate", "horizon_e", "horizon_1")}

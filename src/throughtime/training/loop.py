@@ -71,6 +71,7 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.stale = 0
         self.told = False  # of gradients that vanish or explode
+        self.memory = ""  # how far back gradients reach, in words
         self.norms: deque[float] = deque(maxlen=20)
         self.step_s = self.evaluation_s = 0.0
         optimizer = self._optimizer(network)
@@ -220,7 +221,8 @@ class Trainer:
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         valid = self.best["scores"]["loss"] if self.best else None
-        self.report.step(self.plan.progress(self.step), loss, counted / max(self.step_s, 1e-9), left, valid, by_layer)
+        speed = counted / max(self.step_s, 1e-9)
+        self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
         return {
             "step": self.step,
             "loss": loss,
@@ -273,6 +275,7 @@ class Trainer:
             if telling and not self.told and self.plan.progress(self.step) >= 0.5:
                 self.told = True
                 self.report.say(f"gradients through time are {seen.verdict} in {name}: {seen.advice}")
+        self.memory = " ".join(seen.reach() for seen in found.values())
         self.evaluation_s += time.monotonic() - start
         return {name: seen.brief() for name, seen in found.items()}
 

@@ -75,8 +75,9 @@ class Reporter:
         left_s: float,
         valid: float | None,
         gradients: Mapping[str, float],
+        memory: str,
     ) -> None:
-        """Where the training stands. gradients: the norm of each layer's."""
+        """Where the training stands. gradients: the norm of each layer's. memory: after how many steps back 1 % is left of them."""
         if not self.show:
             return
         words = f"loss {loss:.3f}" + (f"  held out {valid:.3f}" if valid is not None else "")
@@ -84,7 +85,8 @@ class Reporter:
         cells = [f"{norm:.2g}" for name, norm in gradients.items() if ".cells." in name] or [
             f"{math.hypot(*gradients.values()):.2g}"
         ]
-        words += f"  gradient {' '.join(cells[:6])}  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
+        words += f"  gradient {' '.join(cells[:6])}" + (f"  memory {memory} steps" if memory else "")
+        words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=share, description=words)
         elif time.monotonic() - self._last_line > 15:
