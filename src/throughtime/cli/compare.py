@@ -71,13 +71,19 @@ def _shown(value: Any) -> str:
 def _memory(run: Path, tokens: int) -> float:
     """Megabytes that reading one line of so many tokens adds to a process."""
     code = (
-        "import resource, sys, torch, throughtime as tt\n"
+        "import pathlib, resource, sys, throughtime as tt\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model = tt.load(sys.argv[1])\n"
-        "list(model.predict(['a b a b']))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "options = {'beam': 1} if 'beam' in model.options else {}\n"
+        "list(model.predict(['a b a b'], **options))\n"
+        "before = peak()\n"
+        "reset = pathlib.Path('/proc/self/clear_refs')\n"
+        "if reset.exists():\n"  # Linux: from now on the peak is that of the line, not that of loading
+        "    value = lambda key: int(pathlib.Path('/proc/self/status').read_text().split(key + ':')[1].split()[0])\n"
+        "    reset.write_text('5')\n"
+        "    peak, before = lambda: value('VmHWM'), value('VmRSS')\n"
         "list(model.predict([' '.join(['a', 'b'] * (int(sys.argv[2]) // 2))], **options))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "print(peak() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(run), str(tokens)], capture_output=True, text=True, check=False
