@@ -556,3 +556,22 @@ def test_two_valid_files_on_the_command_line(capsys, letters, tmp_path):
     assert code == 0
     assert f"valid:\n- {letters / 'dev.in'}\n- {letters / 'dev.out'}" in out
     assert Path(letters / "dev.in").exists()
+
+
+def test_predict_draws_where_it_is_asked_to(capsys, letters, translator):
+    run, lines = str(translator.run.folder), str(letters / "dev.in")
+
+    def said(*options):
+        assert main(["predict", run, lines, *options]) == 0
+        return capsys.readouterr().out
+
+    greedy = said("--beam", "1")
+    assert said("--temperature", "0") == greedy
+    assert said("--temperature", "2", "--seed", "3") == said("--temperature", "2", "--seed", "3") != greedy
+    for options, message in (
+        (["--temperature", "1", "--beam", "2"], "give one"),
+        (["--seed", "1"], "--temperature too"),
+        (["--temperature", "-1"], "at least 0"),
+    ):
+        assert main(["predict", run, lines, *options]) == 2
+        assert message in capsys.readouterr().err

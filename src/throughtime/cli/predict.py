@@ -25,14 +25,21 @@ def predict(
     alignments: Annotated[
         Path | None, Parameter(help="translate: a file for the attention, as JSON; beside it a picture, .png.")
     ] = None,
+    temperature: Annotated[
+        float | None, Parameter(help="translate: draw in place of searching; under 1 is safer, 0 takes the likeliest.")
+    ] = None,
+    seed: Annotated[int | None, Parameter(help="translate: of what is drawn.")] = None,
     json: Json = False,
 ) -> None:
     """What a model makes of each line. text: log-probability (nats), line; classify: label, probability, line; tag: CoNLL-U, of
     plain sentences or of CoNLL-U; translate: the translation. With --json an object a line."""
     model = opened(run)
-    options: dict[str, Any] = {}
-    if beam is not None:
-        options["beam"] = beam
+    given = {"beam": beam, "temperature": temperature, "seed": seed}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if temperature is not None and beam is not None:
+        raise UserError("--beam and --temperature: a search draws nothing; give one")
+    if seed is not None and temperature is None:
+        raise UserError("--seed: only what is drawn hangs on it; give --temperature too")
     if alignments is not None:
         options["alignments"] = True
         if alignments.exists() or alignments.with_suffix(".png").exists():
