@@ -396,3 +396,16 @@ def test_looking_leaves_no_trace(runs):
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
     assert all(p.grad is None for p in model.network.parameters()) and not model.network.training
     assert model.what_if("the cat saw", {0: "a"}).before == first
+
+
+def test_what_a_translator_would_have_said(runs):
+    found = runs["translate"].what_if("the cat saw", {1: "dog"})
+    assert found.before["translation"] == next(runs["translate"].predict(["the cat saw"]))["translation"]
+    assert found.after["translation"] == next(runs["translate"].predict(["the dog saw"]))["translation"]
+    assert found.before["words"] == ["the", "cat", "saw"] and found.difference is None
+
+
+def test_a_column_is_not_chosen_of_two(runs, tmp_path, capsys):
+    file = str(runs["tag"].run.folder.parent / "tagged.tsv")
+    assert main(["train", "tag", file, "--data.column", "xpos", "--out", str(tmp_path / "r"), "--steps", "1"]) == 2
+    assert "data.column" in capsys.readouterr().err and not (tmp_path / "r").exists()
