@@ -132,7 +132,9 @@ class TagTask(Task[TagConfig]):
         else:
             train, held = hold_out(train, config.data.held_out, config.seed, files[0])
         if config.data.column != "upos" and not any(s.lines for s in train):
-            raise UserError("data.column: only CoNLL-U has columns to choose from, and the files have a word and its tag")
+            raise UserError(
+                "data.column: only CoNLL-U has columns to choose from, and the files have a word and its tag"
+            )
         lexicon, counts = Lexicon.of(train)
         if len(lexicon.tags) < 2:
             raise UserError(
