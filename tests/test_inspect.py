@@ -97,29 +97,30 @@ def test_curves_that_say_little():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_gradients_against_a_small_push(runs, task):
-    """What a push on one unit of the state does to the loss, by running the network again from there."""
+def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(runs, task):
     model = runs[task]
-    model.network.double()
-    try:
-        example = model.example(FIRST[task])
-        curves = gradients_of(model, example, len(example.outputs) - 1)
-        with observing(gradients=True) as scans:
-            log_p = example.answers(example.batch)
-        (-log_p[-1, example.chosen[-1]]).backward()
-        names = {id(m): n for n, m in model.network.named_modules()}
-        checked = 0
-        for scan in scans:
-            name = names.get(id(scan.cell))
-            if name in curves and not scan.reverse:
-                norms = sum(g[:, 0].square().sum(-1) for g in scan.gradients).sqrt().flip(0)
-                np.testing.assert_allclose(curves[name].norms, norms)
-                assert curves[name].gated
-                checked += 1
-                assert norms[0] > 0 and len(norms) == len(example.steps[name.rpartition(".cells.")[0]])
-        assert checked == sum(not scan.reverse and names.get(id(scan.cell)) in curves for scan in scans) >= 1
-    finally:
-        model.network.float()
+    example = model.example(FIRST[task])
+    held = torch.ones(())
+    some = next(model.network.parameters())
+    some.grad = held.expand_as(some)
+    curves = gradients_of(model, example, len(example.outputs) - 1)
+    assert some.grad.eq(1).all() and sum(p.grad is not None for p in model.network.parameters()) == 1
+    some.grad = None
+    with observing(gradients=True) as scans:
+        log_p = example.answers(example.batch)
+    (-log_p[-1, example.chosen[-1]]).backward()
+    model.network.zero_grad()
+    names = {id(m): n for n, m in model.network.named_modules()}
+    checked = 0
+    for scan in scans:
+        name = names.get(id(scan.cell))
+        if name in curves and not scan.reverse:
+            norms = sum(g[:, 0].double().square().sum(-1) for g in scan.gradients).sqrt().flip(0)
+            np.testing.assert_allclose(curves[name].norms, norms, rtol=1e-5)
+            checked += 1
+            assert curves[name].gated
+            assert norms[0] > 0 and len(norms) == len(example.steps[name.rpartition(".cells.")[0]])
+    assert checked == {"text": 2, "classify": 1, "tag": 1, "translate": 3}[task]
 
 
 def test_a_linear_network_forgets_at_its_own_rate():
@@ -263,8 +264,7 @@ def test_how_open_a_gate_is():
 def test_a_unit_that_follows_something_is_found():
     steps = list('he said "no, not 9" to me.\nand then "yes" he went on')
     features = features_of(steps, [])
-    inside = [i > 8 and i < 19 for i in range(27)]
-    assert features["inside quotes"][9:18].all() and not features["inside quotes"][:8].any() and any(inside)
+    assert features["inside quotes"][9:18].all() and not features["inside quotes"][:8].any()
     assert (
         features["characters since the line began"][27] == 0 and features["characters since the line began"][26] == 26
     )

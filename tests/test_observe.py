@@ -140,3 +140,24 @@ def test_no_steps_are_observed_as_none():
     with observing() as scans:
         tt.scan(tt.cells.LSTM(3, 4), torch.randn(0, 2, 3))
     assert scans[0].states[1].shape == (0, 2, 4)
+
+
+class Around(nn.Module):
+    """A cell of somebody's own that has another inside, and says what it starts from."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(3, 4)
+
+    def initial_state(self, batch, *, device=None):
+        return torch.zeros(batch, 4)
+
+    def forward(self, x, h):
+        return 0.5 * self.cell(x, h)
+
+
+def test_a_cell_with_another_inside_is_no_wrapper():
+    cell = Around()
+    with observing() as scans:
+        tt.scan(cell, torch.randn(3, 2, 3))
+    assert scans[0].cell is cell

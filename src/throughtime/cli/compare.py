@@ -90,4 +90,4 @@ def _memory(run: Path, tokens: int) -> float:
     )
     if done.returncode:
         raise UserError(f"{run}: cannot measure its memory: {done.stderr.strip().splitlines()[-1:]}")
-    return int(done.stdout.split()[-1]) / 1024
+    return max(int(done.stdout.split()[-1]), 0) / 1024  # what was in use before may have been given back

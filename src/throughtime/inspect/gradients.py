@@ -81,8 +81,9 @@ def gradients_of(model: Trained, example: Example, output: int | None = None) ->
     for number, reverse in ((count - 1, False), (0, True)) if output is None else ((output, None),):
         with looked_into(model, example, gradients=True) as layers:
             log_p = example.answers(example.batch)
-            torch.autograd.backward(-log_p[number, example.chosen[number]])
-        model.network.zero_grad()
+        # of the states alone: the weights' gradients, if anybody holds some, stay as they are
+        nudges = [nudge for layer in layers() for nudge in layer.scan.nudges]
+        torch.autograd.backward(-log_p[number, example.chosen[number]], inputs=nudges)
         for layer in layers():
             if reverse in (None, layer.scan.reverse):
                 found[layer.name] = Curve(_back_from(layer, number, count), bool(gates_of(layer.scan)))

@@ -52,7 +52,7 @@ def look_into(
     seen: dict[str, list[_Course]] = defaultdict(list)
     shown: list[Layer] = []
     for i, text in enumerate(texts):
-        example = model.example(text)
+        example = model.example(text) if i else first
         if output is None or len(example.outputs) > number:
             for name, curve in gradients_of(model, example, None if output is None else number).items():
                 curves[name].append(curve)

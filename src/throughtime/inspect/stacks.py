@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from throughtime.errors import UserError
 from throughtime.scanning.observe import Observed, observing
 from throughtime.tasks.base import Example, Trained
@@ -40,17 +42,16 @@ def looked_into(model: Trained, example: Example, *, gradients: bool = False) ->
     if not has_states(model.config):
         what = "a network without a memory" if model.config.model.cell == "none" else "a Transformer"
         raise UserError(f"{model.run.folder}: {what} has no state to look into")
-    names = {id(module): name for name, module in model.network.named_modules()}
     with observing(gradients=gradients) as scans:
-        yield lambda: _layers(scans, names, example)
+        yield lambda: _layers(scans, model.network, example)
 
 
-def _layers(scans: list[Observed], names: dict[int, str], example: Example) -> list[Layer]:
-    found = []
+def _layers(scans: list[Observed], network: nn.Module, example: Example) -> list[Layer]:
+    names, found = {id(module): name for name, module in network.named_modules()}, []
     for scan in scans:
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
         if stack in example.steps:
-            directions = 1 + any(other.reverse and names.get(id(other.cell), "").startswith(stack) for other in scans)
+            directions: Any = network.get_submodule(stack).directions
             found.append(Layer(name, stack, int(number) // directions, scan, example.steps[stack]))
     return found

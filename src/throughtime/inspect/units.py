@@ -13,10 +13,7 @@ import numpy as np
 from throughtime.scanning.observe import STATE, Observed
 
 Array = np.ndarray[Any, Any]
-CLOSED, OPEN = (
-    0.1,
-    0.9,
-)  # Karpathy et al. (2015), section 4: a gate under the one is left-saturated, over the other right
+CLOSED, OPEN = 0.1, 0.9  # under the one a gate is left-saturated, over the other right-saturated
 FOLLOWS = 0.6  # correlation from which a unit is said to follow something
 LEAST = 12  # steps, under which correlations say nothing
 

@@ -153,6 +153,13 @@ def make_call(
     return Call(cell, inputs, state, initial, lengths, reverse, resets, tuple(record))
 
 
+def unwrapped(cell: nn.Module) -> nn.Module:
+    """The cell inside wrappers, which have a `cell` and no state of their own."""
+    while not hasattr(cell, "initial_state") and isinstance(getattr(cell, "cell", None), nn.Module):
+        cell = cell.cell  # type: ignore[assignment]
+    return cell
+
+
 def initial_state(
     cell: nn.Module, batch: int, *, device: torch.device | None = None, like: State | None = None
 ) -> State:
@@ -160,9 +167,7 @@ def initial_state(
 
     Raises: TypeError where nothing says what shape the state has.
     """
-    inner = cell
-    while not hasattr(inner, "initial_state") and isinstance(getattr(inner, "cell", None), nn.Module):
-        inner = inner.cell  # type: ignore[assignment]  # a wrapper: its state is that of the cell inside
+    inner = unwrapped(cell)
     if hasattr(inner, "initial_state"):
         made: State = inner.initial_state(batch, device=device)  # type: ignore[operator]
         return made

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import Cell, split_result, watching
-from throughtime.scanning.call import Call, Inputs, Scanned, first_leaf, map_leaves, map_states
+from throughtime.scanning.call import Call, Inputs, Scanned, first_leaf, map_leaves, map_states, unwrapped
 
 _observed: ContextVar[Observer | None] = ContextVar("throughtime_observed", default=None)
 STATE = "state {}"  # the name under which each tensor of the state is recorded
@@ -71,6 +71,7 @@ def observing(*, gradients: bool = False) -> Iterator[list[Observed]]:
     tensor(6)
 
     It goes by the names a cell watches and by a wrapper that shows its state, on whatever backend can record: any cell will do.
+    Every step is held in memory, whatever `checkpoint_every` a scan asks for.
     Args: gradients: observe ∂loss/∂state too (of losses made inside or after the block).
     """
     observer = Observer(gradients)
@@ -100,19 +101,13 @@ class Observer:
         if self.gradients:
             nudges = tuple(s.new_zeros(call.steps, *s.shape).requires_grad_() for s in states)
             inputs = (inputs, nudges)
-            given = first_leaf(call.inputs)
-            if given.requires_grad and not given.is_leaf:
-                given.retain_grad()
         names = self._names(call)
         shown = tuple(STATE.format(i) for i in range(len(states)))
         step = _Shown(call.cell, nudged=self.gradients)
         found = run(replace(call, cell=step, inputs=inputs, record=(*names, *shown)))
-        cell = call.cell
-        while hasattr(cell, "cell") and isinstance(cell.cell, nn.Module):
-            cell = cell.cell
         kept = {name: found.records[name] for name in names}
         after = tuple(found.records[name] for name in shown)
-        given = first_leaf(call.inputs)
+        given, cell = first_leaf(call.inputs), unwrapped(call.cell)
         self.scans.append(
             Observed(cell, given, call.state, found.outputs, after, kept, nudges, call.lengths, call.reverse)
         )

@@ -81,6 +81,8 @@ class Reading:
         self, tokens: Tokens, normalise: Callable[[str], str], spelling: Spelling | None, language: Tokens | None
     ) -> None:
         self.tokens, self.normalise, self.spelling, self.language = tokens, normalise, spelling, language
+        self.words = ["", "", *tokens.entries[2:]]  # what is not known has no spelling
+        self.numbers = None if language is None else _numbers(self.words, language)
 
     def texts(self, texts: Iterable[str], longest: int) -> Texts:
         """Read texts; of one of more than `longest` tokens its beginning and its end."""
@@ -113,10 +115,10 @@ class Texts:
 
     def __init__(self, reading: Reading, sequences: Sequences, others: list[str]) -> None:
         self.reading, self.sequences, self.others = reading, sequences, others
-        self.words = ["", "", *reading.tokens.entries[2:], *others]  # what is not known has no spelling
+        self.words = [*reading.words, *others]
         self.language = None
         if reading.language is not None:
-            self.language = np.array([_nearest(word, reading.language) for word in self.words])
+            self.language = np.concatenate([reading.numbers, _numbers(others, reading.language)])
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -148,6 +150,11 @@ class Texts:
 
 def _others(path: Path) -> Path:
     return path.with_name(f"{path.stem}-others.json")
+
+
+def _numbers(words: list[str], tokens: Tokens) -> Any:
+    """Words as another vocabulary numbers them, int64 [n]."""
+    return np.array([_nearest(word, tokens) for word in words], dtype=np.int64)
 
 
 def _nearest(word: str, tokens: Tokens) -> int:

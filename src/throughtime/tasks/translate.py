@@ -267,6 +267,8 @@ class TranslateModel(Trained):
             raise UserError(f"beam: got {beam}; at least 1")
         if temperature is not None and not 0 <= temperature < math.inf:
             raise UserError(f"temperature: got {temperature}; at least 0")
+        if seed is not None and not 0 <= seed < 2**63:
+            raise UserError(f"seed: got {seed}; it must be at least 0 and under 2**63")
         source = iter(lines)
         generator = None
         if seed is not None:

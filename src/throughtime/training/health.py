@@ -59,7 +59,7 @@ def gradient_norms(network: nn.Module) -> dict[str, float]:
 
 
 def _layer_of(parameter: str) -> str:
-    """ "encoder.stack.cells.0.weight_ih" belongs to "encoder.stack.cells.0", "output.bias" to "output"."""
+    """Of `encoder.stack.cells.0.weight_ih` it is `encoder.stack.cells.0`, of `output.bias` it is `output`."""
     before, cells, after = parameter.partition(".cells.")
     if cells:
         return f"{before}.cells.{after.partition('.')[0]}"
