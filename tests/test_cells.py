@@ -15,7 +15,18 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from throughtime.cells import GRU, LSTM, Cell, Elman, RecurrentDropout, Zoneout, orthogonal_, set_forget_bias_
+from throughtime.cells import (
+    GRU,
+    LSTM,
+    NAMED,
+    Cell,
+    Elman,
+    RecurrentDropout,
+    Zoneout,
+    chrono_,
+    orthogonal_,
+    set_forget_bias_,
+)
 from throughtime.cells.base import split_result, watching
 
 T, B, I, N, P = 6, 4, 3, 5, 2  # noqa: E741
@@ -401,6 +412,44 @@ def test_set_forget_bias_after_the_fact():
     assert cell.bias_ih.is_leaf
 
 
+TIMED = sorted(name for name, cls in NAMED.items() if cls.time_gates)
+
+
+def test_the_cells_with_a_gate_that_keeps_say_which():
+    assert set(NAMED) - set(TIMED) == {"elman", "indrnn", "highway"}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_chrono_gives_units_times_from_one_step_to_the_longest(name):
+    """On zeros a gate is σ of its bias: u / (1 + u) where it keeps, for u drawn uniformly from 1 to T - 1."""
+    torch.manual_seed(3)
+    cell, longest = NAMED[name](1, 4000).double(), 100
+    chrono_(cell, longest)
+    x, state = torch.zeros(1, 1, dtype=torch.float64), cell.initial_state(1)
+    with watching() as seen:
+        cell(x, state)
+    keeps = seen[cell.keep_gate or "forget"].squeeze(0)
+    u = (keeps / (1 - keeps)).detach().sort().values
+    drawn = torch.linspace(1, longest - 1, 4000, dtype=torch.float64)
+    assert (u - drawn).abs().max() < 4, "not uniform from 1 to T - 1 (Kolmogorov: 4 of 98 is never met by chance)"
+    assert not torch.equal(keeps, keeps.sort().values), "units in order of their times"
+    if "input" in seen:
+        torch.testing.assert_close(seen["input"].squeeze(0), 1 - keeps)
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_chrono_moves_nothing_but_the_biases_of_those_gates(name):
+    cell = NAMED[name](I, N)
+    before = {key: value.clone() for key, value in cell.state_dict().items()}
+    chrono_(cell, 10)
+    others = [r for r in range(cell.gates * N) if r // N not in cell.time_gates]
+    for key, value in cell.state_dict().items():
+        rows = others if key in ("bias_ih", "bias_hh") else slice(None)
+        assert torch.equal(value[rows], before[key][rows]), key
+    assert cell.bias_ih.is_leaf
+    assert cell.bias_ih.requires_grad
+
+
 @pytest.mark.parametrize("kind", ["elman-tanh", "gru", "lstm"])
 def test_orthogonal_makes_each_gate_orthogonal(kind):
     cell = make(kind)
@@ -458,6 +507,9 @@ def test_initial_state_is_zeros_of_the_cells_type(kind):
         (lambda: set_forget_bias_(GRU(I, N), 1.0), "GRU has no forget-gate bias"),
         (lambda: set_forget_bias_(LSTM(I, N, bias=False), 1.0), "LSTM has no forget-gate bias"),
         (lambda: orthogonal_(nn.Linear(I, N)), "Linear has no weight_hh"),
+        (lambda: chrono_(Elman(I, N), 10), "Elman has no bias of a gate that keeps"),
+        (lambda: chrono_(LSTM(I, N, bias=False), 10), "LSTM has no bias of a gate that keeps"),
+        (lambda: chrono_(LSTM(I, N), 2), "longest must be at least 3 steps, got 2"),
     ],
 )
 def test_a_bad_option_is_refused(build, message):

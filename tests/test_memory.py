@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from throughtime.laboratory.pixels import IMAGES, LABELS, ORDER_SEED, Pixels, Sh
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Recall
 from throughtime.laboratory.tables import in_words, longest, trials, written
 from throughtime.laboratory.trial import Budget, Recipe, optimizer_of, run_trial, scored
+from throughtime.training.progress import Reporter
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -35,12 +37,11 @@ def drawn(problem, size, seed=0):
 
 def counting(what):
     """A bar that nobody watches, which sees that a trial spends its budget once."""
-    from contextlib import contextmanager
 
     @contextmanager
     def bar():
         shares = []
-        yield shares.append
+        yield lambda share, words: shares.append(share)
         assert sum(shares) == pytest.approx(1)
 
     return bar()
@@ -281,7 +282,7 @@ def test_stretched_weights_have_the_radius_asked_for(name):
 
 def tried(network, problem, steps, recipe, seed=0):
     optimizer = optimizer_of(network, recipe)
-    return run_trial(network, optimizer, problem, Budget(steps=steps), recipe, seed, lambda share: None)
+    return run_trial(network, optimizer, problem, Budget(steps=steps), recipe, seed, lambda share, words: None)
 
 
 def test_a_gru_recalls_and_a_network_without_a_memory_does_not():
@@ -401,7 +402,7 @@ def test_the_json_the_table_and_the_files_say_the_same(call, tmp_path):
     assert json.loads((folder / "results.json").read_text()) == values and values["finished"]
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "table.md").read_text() == written(values, markdown=True) + "\n"
-    assert err.count(": accuracy ") == sum(len(c["trials"]) for c in values["cells"]) == 3
+    assert err.count(", lag ") == sum(len(c["trials"]) for c in values["cells"]) == 3
     assert [row["longest lag"] for row in longest(values)] == ["4 or more", "under 2"]
     rows = [line.split() for line in written(values).splitlines()]
     assert rows[1] == ["gru", "4", "or", "more"]
@@ -459,6 +460,29 @@ def test_what_was_measured_before_an_interruption_is_kept(call, tmp_path, monkey
     assert (code, out) == (130, "")
     values = json.loads((tmp_path / "out" / "results.json").read_text())
     assert not values["finished"] and [t["lag"] for t in values["cells"][0]["trials"]] == [2]
+
+
+def test_the_curve_of_an_interrupted_trial_is_kept(call, tmp_path, monkeypatch):
+    told = []
+
+    class Stopped(Reporter):
+        @contextmanager
+        def counting(self, what, total, unit):
+            def advance(share, words):
+                told.extend([words] if words else [])
+                if len(told) == 3:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    monkeypatch.setattr("throughtime.training.progress.Reporter", Stopped)
+    code, _, _ = call("--cells", "rnn", "--lags", 50, "--hidden", 4, "--steps", 1000, "--out", tmp_path / "out")
+    assert code == 130
+    (trial,) = json.loads((tmp_path / "out" / "results.json").read_text())["cells"][0]["trials"]
+    assert [point["step"] for point in trial["curve"]] == [50, 100]
+    assert (trial["steps"], trial["score"], trial["learned_at"]) == (100, None, None)
+    assert told[1] == f"accuracy {trial['curve'][1]['score']:.4g} after 100 steps"
+    assert "| 50 | none |" in (tmp_path / "out" / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

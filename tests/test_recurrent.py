@@ -387,6 +387,17 @@ def test_forget_bias_reaches_every_cell():
         assert not torch.isin(1.5, (cell.bias_ih + cell.bias_hh)[:N])
 
 
+def test_chrono_reaches_every_cell():
+    stack = make(LSTM, num_layers=2, bidirectional=True, chrono=50)
+    for cell in stack.cells:
+        bias = (cell.bias_ih + cell.bias_hh).detach()
+        assert torch.equal(bias[:N], -bias[N : 2 * N])
+        u = bias[N : 2 * N].exp()
+        assert u.min() >= 1
+        assert u.max() <= 49
+        assert u.max() - u.min() > 5, "one time for all units"
+
+
 # Noise. What is drawn is read off cells that show it; what it does is compared with loops written out.
 
 NOISES = {
@@ -652,6 +663,8 @@ class NoStart(nn.Module):
         (lambda: Recurrent(GRU(I, N), I, N, bidirectional=True), TypeError, "a module is one cell; pass its class"),
         (lambda: Recurrent(GRU, I, N, forget_bias=1.0), ValueError, "GRU has no forget-gate bias"),
         (lambda: Recurrent(partial(LSTM, bias=False), I, N, forget_bias=1.0), ValueError, "no forget-gate bias"),
+        (lambda: Recurrent(LSTM, I, N, forget_bias=1.0, chrono=9), ValueError, "forget_bias and chrono .* give one"),
+        (lambda: Recurrent(Elman, I, N, chrono=9), ValueError, "Elman has no bias of a gate that keeps"),
         (lambda: Recurrent(Echo, I, N, orthogonal=True), ValueError, "Echo has no weight_hh"),
         (lambda: Recurrent(nn.GRUCell, I, N, recurrent_dropout=0.1), TypeError, "GRUCell a parameter mask=None"),
         (lambda: Recurrent(NoStart, I, N), TypeError, "NoStart does not say what it starts from"),

@@ -1,6 +1,6 @@
 """Cells: one step of a recurrent network each, as equations. No time, no kernels."""
 
-from throughtime.cells.base import Cell, State, orthogonal_, set_forget_bias_
+from throughtime.cells.base import Cell, State, chrono_, orthogonal_, set_forget_bias_
 from throughtime.cells.coupled import CoupledLSTM
 from throughtime.cells.elman import Elman
 from throughtime.cells.gru import GRU
@@ -46,6 +46,7 @@ __all__ = [
     "ResetBeforeGRU",
     "State",
     "Zoneout",
+    "chrono_",
     "drop_weights",
     "orthogonal_",
     "set_forget_bias_",

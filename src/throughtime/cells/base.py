@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,9 @@ class Cell(nn.Module):
     keep_gate: str | None = (
         None  # the watched gate that keeps the old state where it is 1, where it is not called "forget"
     )
+    time_gates: ClassVar[
+        dict[int, int]
+    ] = {}  # blocks of rows that say for how long: 1 opens to keep, -1 opens to let in
     has_recurrent_weights: bool = True  # a matrix `weight_hh`, which can be made orthogonal or dropped
     state_sizes: int | tuple[int, ...]
 
@@ -156,6 +159,30 @@ def set_forget_bias_(cell: nn.Module, value: float) -> None:
     with torch.no_grad():
         bias_ih[rows] = value
         bias_hh[rows] = 0.0
+
+
+def chrono_(cell: nn.Module, longest: int) -> None:
+    """Set the biases of the gates so that the units keep their state for about 1 to `longest` steps, each for a time of its own.
+
+    A gate that keeps begins at log u, u drawn uniformly from 1 to `longest` - 1 for each unit; one that lets in at -log u.
+    Source: Tallec, Ollivier (2018), Can recurrent neural networks warp time?, section 2 and equation 16.
+    Args: longest: steps over which there is something to remember, at least 3.
+    Raises: ValueError where the cell has no such gate or no bias, or `longest` is under 3.
+    """
+    gates = getattr(cell, "time_gates", {})
+    bias_ih, bias_hh = getattr(cell, "bias_ih", None), getattr(cell, "bias_hh", None)
+    if not gates or bias_ih is None or bias_hh is None:
+        raise ValueError(
+            f"{type(cell).__name__} has no bias of a gate that keeps, or does not say by `time_gates` which it is"
+        )
+    if longest < 3:
+        raise ValueError(f"longest must be at least 3 steps, got {longest}")
+    n: int = cell.hidden_size  # type: ignore[assignment]
+    with torch.no_grad():
+        bias = torch.empty_like(bias_ih[:n]).uniform_(1, longest - 1).log_()
+        for gate, sign in gates.items():
+            bias_ih[gate * n : (gate + 1) * n] = sign * bias
+            bias_hh[gate * n : (gate + 1) * n] = 0.0
 
 
 def orthogonal_(cell: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class CoupledLSTM(Cell):
 
     gates = 3
     forget_gate = 0
+    time_gates: ClassVar[dict[int, int]] = {0: 1}
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ class GRU(Cell):
 
     gates = 3
     keep_gate = "update"
+    time_gates: ClassVar[dict[int, int]] = {1: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         x_r, x_z, x_n = self.project_input(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ class LayerNormLSTM(_Normalised):
 
     gates = 4
     forget_gate = 1
+    time_gates: ClassVar[dict[int, int]] = {0: -1, 1: 1}
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)
@@ -79,6 +80,7 @@ class LayerNormGRU(_Normalised):
 
     gates = 3
     keep_gate = "update"
+    time_gates: ClassVar[dict[int, int]] = {1: 1}
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ class LSTM(Cell):
 
     gates = 4
     forget_gate = 1
+    time_gates: ClassVar[dict[int, int]] = {0: -1, 1: 1}
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, proj_size: int = 0, **options: Any

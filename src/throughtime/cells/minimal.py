@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ class MinimalGated(Cell):
 
     gates = 2
     keep_gate = "keep"
+    time_gates: ClassVar[dict[int, int]] = {0: -1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         n = self.hidden_size
@@ -46,6 +49,7 @@ class UGRNN(Cell):
 
     gates = 2
     forget_gate = 0
+    time_gates: ClassVar[dict[int, int]] = {0: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         (x_g, x_n), (h_g, h_n) = self.project_input(x), self.project_state(h, mask)

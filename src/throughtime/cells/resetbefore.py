@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +25,7 @@ class ResetBeforeGRU(Cell):
 
     gates = 3
     keep_gate = "update"
+    time_gates: ClassVar[dict[int, int]] = {1: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
         n = 2 * self.hidden_size  # the rows of the gates

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from throughtime.errors import UserError, unknown
 from throughtime.laboratory.network import Made, Network, find_cell, size_of, stretch_
 from throughtime.laboratory.pixels import Pixels, Shuffled
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Problem, Recall
-from throughtime.laboratory.trial import Budget, Recipe, Trial, optimizer_of, run_trial
-from throughtime.tasks.base import Advance
+from throughtime.laboratory.trial import Budget, Recipe, Telling, Trial, optimizer_of, run_trial
 
 PROBLEMS: dict[str, type[Problem]] = {p.name: p for p in (Adding, Copy, Recall, Pixels, Shuffled, Exploding)}
 RADIUS = 1.5
 
 Values = dict[str, Any]
-Counting = Callable[[str], AbstractContextManager[Advance]]  # a bar for a trial
+Counting = Callable[[str], AbstractContextManager[Telling]]  # a bar for a trial
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Experiment:
         """Train each cell at each lag, from the shortest up, until it fails at one. A network goes on to the next lag as it is.
 
         Args: counting: a bar, told of shares of a trial. say: a line of words after each trial. keep: the values so far,
-            after each.
+            after each trial and each score.
         Returns: the values, with `finished` true.
         """
         values = self._head()
@@ -109,10 +109,16 @@ class Experiment:
                 network = self._network(name)
                 optimizer = optimizer_of(network, recipe)
                 for lag in self.lags:
-                    problem = self.problem(lag)
-                    with counting(f"{name} at lag {lag}") as advance:
-                        trial = run_trial(network, optimizer, problem, self.budget, recipe, self.asked.seed, advance)
-                    found["trials"].append(self._as_values(problem, recipe, trial))
+                    trial = self._trial(
+                        f"{name} at lag {lag}",
+                        network,
+                        optimizer,
+                        lag,
+                        recipe,
+                        found["trials"],
+                        counting,
+                        lambda: keep(values),
+                    )
                     if trial.learned_at is not None:
                         found["longest_lag"] = max(lag, found["longest_lag"] or 0)
                     say(_in_words(name, values["score"], found["trials"][-1]))
@@ -122,6 +128,31 @@ class Experiment:
         values["finished"] = True
         keep(values)
         return values
+
+    def _trial(
+        self,
+        what: str,
+        network: Network,
+        optimizer: Optimizer,
+        lag: int,
+        recipe: Recipe,
+        trials: list[Values],
+        counting: Counting,
+        keep: Callable[[], None],
+    ) -> Trial:
+        """Run one trial; its values stand last in `trials`, as far as it has come."""
+        problem = self.problem(lag)
+        about = {"lag": problem.lag, "clip": recipe.clip, "chance": problem.chance, "goal": problem.goal}
+        trials.append(about | Trial().as_json())
+
+        def so_far(trial: Trial) -> None:
+            trials[-1] = about | trial.as_json()
+            keep()
+
+        with counting(what) as advance:
+            trial = run_trial(network, optimizer, problem, self.budget, recipe, self.asked.seed, advance, so_far)
+        trials[-1] = about | trial.as_json()
+        return trial
 
     def _recipes(self) -> list[Recipe]:
         if self.kind is not Exploding:
@@ -155,11 +186,6 @@ class Experiment:
             "finished": False,
             "cells": [],
         }
-
-    @staticmethod
-    def _as_values(problem: Problem, recipe: Recipe, trial: Trial) -> Values:
-        about = {"lag": problem.lag, "clip": recipe.clip, "chance": problem.chance, "goal": problem.goal}
-        return about | trial.as_json()
 
 
 def _check(asked: Asked, pixels: bool, explodes: bool) -> None:

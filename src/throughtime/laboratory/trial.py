@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,9 +16,9 @@ from torch import Generator, nn
 
 from throughtime.laboratory.network import Network
 from throughtime.laboratory.problems import Batch, Problem
-from throughtime.tasks.base import Advance
 from throughtime.training.health import NotFinite, check_finite, gradient_norms
 
+Telling = Callable[[float, str], None]  # a share of the budget that was spent, and words of where it stands or ""
 KEPT = 20  # gradient norms before a break that are told
 
 
@@ -100,12 +100,13 @@ def run_trial(
     budget: Budget,
     recipe: Recipe,
     seed: int,
-    advance: Advance,
+    advance: Telling,
+    keep: Callable[[Trial], None] = lambda trial: None,
 ) -> Trial:
     """Train a network on a problem until the goal is met, the budget is spent or a number is none.
 
     Args: optimizer: as `optimizer_of` gives it. seed: of the sequences it learns from. advance: told of each share of the budget
-        that is spent.
+        that is spent, and of each score in words. keep: given what there is after each score.
     """
     trial, generator = Trial(), Generator().manual_seed(seed)
     parameters = list(network.parameters())
@@ -135,7 +136,7 @@ def run_trial(
         since.append((loss.item(), norm))
         norms.append(norm)
         now = budget.spent(trial.steps, time.monotonic() - began)
-        advance(now - spent)
+        advance(now - spent, "")
         spent = now
         if trial.steps % problem.every and spent < 1:
             continue
@@ -148,6 +149,9 @@ def run_trial(
         point = Point(trial.steps, round(time.monotonic() - began, 3), statistics.fmean(losses), score, max(recent))
         trial.curve.append(point)
         since = []
+        trial.seconds = point.seconds
+        advance(0.0, f"{problem.score} {score:.4g} after {trial.steps:,} steps")
+        keep(trial)
         if problem.learned(score) and problem.ends:
             break
     if best:
@@ -156,7 +160,7 @@ def run_trial(
         if problem.learned(trial.score):
             trial.learned_at = next((p.step for p in trial.curve if problem.learned(p.score)), None)
     trial.seconds = round(time.monotonic() - began, 3)
-    advance(1 - spent)
+    advance(1 - spent, "")
     return trial
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.cells import RecurrentDropout, State, Zoneout, drop_weights, orthogonal_, set_forget_bias_
+from throughtime.cells import RecurrentDropout, State, Zoneout, chrono_, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.cells.base import split_result
 from throughtime.scanning import Inputs, Stepper, initial_state, scan
 from throughtime.scanning.call import map_leaves
@@ -39,6 +39,7 @@ class Recurrent(nn.Module):
         learn_initial_state: the first state is a parameter, zeros at first.
         orthogonal: make the recurrent weights of each gate orthogonal (Saxe et al. 2014).
         forget_bias: the first value of the forget gate's bias (Jozefowicz et al. 2015: 1); None leaves the cell's own.
+        chrono: gates begin so that units keep their state for 1 to so many steps (Tallec, Ollivier 2018); see `cells.chrono_`.
         batch_first: inputs and outputs are [B, T, ...].
         backend: handed to `scan`.
     Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
@@ -61,6 +62,7 @@ class Recurrent(nn.Module):
         learn_initial_state: bool = False,
         orthogonal: bool = False,
         forget_bias: float | None = None,
+        chrono: int | None = None,
         batch_first: bool = False,
         backend: str = "auto",
     ) -> None:
@@ -78,6 +80,8 @@ class Recurrent(nn.Module):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.directions = 2 if bidirectional else 1
+        if forget_bias is not None and chrono is not None:
+            raise ValueError("forget_bias and chrono both say where the gates begin; give one")
         if dropout > 0 and num_layers == 1:
             raise ValueError(f"dropout stands between layers: {dropout} needs num_layers over 1")
         if variational and dropout == 0:
@@ -97,6 +101,8 @@ class Recurrent(nn.Module):
                     orthogonal_(made)
                 if forget_bias is not None:
                     set_forget_bias_(made, forget_bias)
+                if chrono is not None:
+                    chrono_(made, chrono)
                 self.cells.append(made)
             width = self._output_size(self.cells[-1]) * self.directions
         self.output_size = width

@@ -39,14 +39,17 @@ class Reporter:
 
     @contextmanager
     def counting(self, what: str, total: float, unit: str) -> Iterator[Any]:
-        """A bar for work that is counted; yields what to tell of each piece done."""
+        """A bar for work that is counted; yields what to tell of each piece done, with words of where it stands if there are any:
+        beside the bar, or where there is none a line of their own now and then."""
         if not self.live:
-            yield lambda amount: None
+            yield lambda amount, words="": self._now_and_then(f"{what}: {words}") if words else None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
             task = bar.add_task(what, total=max(total, 1))
-            yield lambda amount: bar.advance(task, amount)
+            yield lambda amount, words="": bar.update(
+                task, advance=amount, description=f"{what}: {words}" if words else None
+            )
 
     def __enter__(self) -> Reporter:
         if self.live:
@@ -89,6 +92,10 @@ class Reporter:
         words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=share, description=words)
-        elif time.monotonic() - self._last_line > 15:
+        else:
+            self._now_and_then(f"{share:4.0%}  {words}")
+
+    def _now_and_then(self, words: str) -> None:
+        if time.monotonic() - self._last_line > 15:
             self._last_line = time.monotonic()
-            self.say(f"{share:4.0%}  {words}")
+            self.say(words)
