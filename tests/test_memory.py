@@ -263,6 +263,19 @@ def test_a_cell_of_ones_own(tmp_path, monkeypatch):
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_chrono_gives_the_units_of_gated_cells_times_up_to_the_longest_lag():
+    def times(**asked):
+        experiment = Experiment(Asked("recall", cells=("lstm", "rnn"), lags=(5, 200), hidden=64, **asked))
+        assert experiment.run(counting)["chrono"] == (200 if asked["chrono"] else None)
+        (cell,) = experiment._network("lstm").stack.cells
+        return (cell.bias_ih + cell.bias_hh)[64:128].exp().detach()
+
+    drawn = times(chrono=True, steps=1)
+    assert drawn.min() < 20
+    assert 180 < drawn.max() <= 199
+    torch.testing.assert_close(times(chrono=False, steps=1), torch.full((64,), math.e))
+
+
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_stretched_weights_have_the_radius_asked_for(name):
     torch.manual_seed(0)

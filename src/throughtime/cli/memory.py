@@ -48,6 +48,13 @@ def memory(
     spectral_radius: Annotated[
         float | None, Parameter(help="For exploding: of the recurrent weights at first. [default: 1.5]")
     ] = None,
+    chrono: Annotated[
+        bool | None,
+        Parameter(
+            help="Gates begin so that each unit keeps its state for a time of its own, up to the longest lag, in the place of "
+            "forget gates at 1. [default: for mnist and pmnist]"
+        ),
+    ] = None,
     mnist: Annotated[
         Path | None, Parameter(help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels.")
     ] = None,
@@ -90,6 +97,7 @@ def memory(
             learning_rate=learning_rate,
             clip=clip,
             spectral_radius=spectral_radius,
+            chrono=chrono,
             mnist=mnist,
             seed=seed,
         )

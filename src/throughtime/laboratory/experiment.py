@@ -33,7 +33,8 @@ class Asked:
     """What is to be measured; None: as the problem has it.
 
     lags: rising. minutes or steps: the budget of a cell at a lag, one of the two or neither. hidden: the width of every cell, in
-    the place of `parameters`. mnist: the folder of the images. spectral_radius: of the recurrent weights, for "exploding".
+    the place of `parameters`. chrono: whether gates begin with times up to the longest lag (`cells.chrono_`).
+    mnist: the folder of the images. spectral_radius: of the recurrent weights, for "exploding".
     """
 
     problem: str
@@ -46,6 +47,7 @@ class Asked:
     learning_rate: float | None = None
     clip: float | None = None
     spectral_radius: float | None = None
+    chrono: bool | None = None
     mnist: Path | None = None
     seed: int = 0
 
@@ -68,6 +70,8 @@ class Experiment:
         self.names = asked.cells or self.kind.cells
         self.radius = (asked.spectral_radius or RADIUS) if explodes else None
         steps = asked.steps or (None if asked.minutes else self.kind.budget)
+        wanted = self.kind.chrono if asked.chrono is None else asked.chrono
+        self.chrono = max(*self.lags, 3) if wanted else None
         self.budget = Budget(steps, asked.minutes * 60 if asked.minutes else None)
         self.recipe = Recipe(
             asked.learning_rate or self.kind.learning_rate, asked.clip or self.kind.clip, "sgd" if explodes else "adam"
@@ -161,7 +165,7 @@ class Experiment:
 
     def _network(self, name: str) -> Network:
         torch.manual_seed(self.asked.seed)
-        network = Network(self.cells[name], self.kind.inputs, self.sizes[name][0], self.kind.outputs)
+        network = Network(self.cells[name], self.kind.inputs, self.sizes[name][0], self.kind.outputs, self.chrono)
         if self.radius is not None:
             stretch_(name, network, self.radius)
         return network
@@ -179,6 +183,7 @@ class Experiment:
             "learning_rate": self.recipe.learning_rate,
             "clip": self.recipe.clip,
             "batch_size": kind.batch_size,
+            "chrono": self.chrono,
             "spectral_radius": self.radius,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

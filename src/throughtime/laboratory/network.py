@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from throughtime.cells import NAMED, Cell, Elman, orthogonal_, set_forget_bias_
+from throughtime.cells import NAMED, Cell, Elman, chrono_, orthogonal_, set_forget_bias_
 from throughtime.errors import UserError, unknown
 from throughtime.layers import Recurrent
 from throughtime.models.reader import Memoryless
@@ -57,10 +57,13 @@ class Network(nn.Module):
     Recurrent weights begin orthogonal and forget gates open (bias 1), as in everything that is trained here; what is not a
     `throughtime.cells.Cell` begins as it comes.
 
-    Args: cell: as `find_cell` gives it. inputs: I. hidden_size: N. outputs: O.
+    Args: cell: as `find_cell` gives it. inputs: I. hidden_size: N. outputs: O. chrono: gates that keep begin so that units
+        remember for 1 to so many steps, each for a time of its own, in the place of a bias of 1.
     """
 
-    def __init__(self, cell: Made | None, inputs: int, hidden_size: int, outputs: int) -> None:
+    def __init__(
+        self, cell: Made | None, inputs: int, hidden_size: int, outputs: int, chrono: int | None = None
+    ) -> None:
         super().__init__()
         self.stack: nn.Module
         if cell is None:
@@ -72,8 +75,11 @@ class Network(nn.Module):
         for step in stack.cells:
             if isinstance(step, Cell) and step.has_recurrent_weights:
                 orthogonal_(step)
-            if isinstance(step, Cell) and step.forget_gate is not None and step.bias:
-                set_forget_bias_(step, 1.0)
+            if isinstance(step, Cell) and step.bias:
+                if chrono is not None and step.time_gates:
+                    chrono_(step, chrono)
+                elif step.forget_gate is not None:
+                    set_forget_bias_(step, 1.0)
 
     def forward(self, inputs: Tensor, answered: int) -> Tensor:
         """inputs: [T, B, I]. Returns: [answered, B, O]."""
