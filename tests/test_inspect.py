@@ -1,8 +1,12 @@
 """Looking inside trained networks: numbers against independent computations, the page and the pictures against the numbers."""
 
+import contextlib
+import functools
+import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +321,95 @@ def test_the_page_holds_the_numbers_and_asks_for_nothing(runs):
     assert json.loads(data) == values
     assert "</script><!--" not in html
     assert not re.search(r"https?://|src=|@import|url\((?!#)", html.replace(data, ""))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A real browser without a screen."""
+    where = shutil.which("chromium") or shutil.which("google-chrome")
+    if where is None:
+        pytest.skip("no chromium on the PATH")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        yield p.chromium.launch(executable_path=where, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture(scope="module")
+def opened(runs, tmp_path_factory):
+    """Writes the page and the JSON of a task's run by the command. Returns: the page's file and the values."""
+
+    @functools.cache
+    def write(task):
+        folder = tmp_path_factory.mktemp(task)
+        (folder / "in.txt").write_text(FIRST[task] + "\n")
+        arguments = ["inspect", str(runs[task].run.folder), str(folder / "in.txt")]
+        assert main([*arguments, "--out", str(folder / "page.html")]) == 0
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert main([*arguments, "--json"]) == 0
+        return folder / "page.html", json.loads(out.getvalue())
+
+    return write
+
+
+def same_figure(words, value):
+    """Whether the page's three digits are those of `value`."""
+    return float(words) == pytest.approx(value, rel=5.1e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
+    """Opened from disk it asks for nothing else, says no error, and what it tells of a point is what the JSON holds."""
+    file, values = opened(task)
+    with chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True) as context:
+        tab, asked, wrong = context.new_page(), [], []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("console", lambda message: wrong.append(message.text))
+        tab.goto(file.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the screen"
+        dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+        assert dark == (scheme == "dark")
+
+        def tip(place):
+            place.scroll_into_view_if_needed()
+            tab.mouse.move(0, 0)
+            place.hover()
+            assert tab.locator("#tip").is_visible()
+            return tab.locator("#tip").inner_text()
+
+        layer = values["layers"][-1]
+        name, states = next(iter(layer["states"].items()))
+        box = tab.locator(f'rect[data-tip^="{name}_0 after"]').last
+        mean = re.search(r"mean size (\S+)", tip(box)).group(1)
+        assert same_figure(mean, np.abs(states[0]).mean())
+
+        dots = tab.locator('circle[data-tip*="gradient left"]')
+        told = [dots.nth(i).get_attribute("data-tip").splitlines() for i in range(dots.count())]
+        norms = [
+            n for layer in values["layers"] for n in values["gradients"].get(layer["name"], {"norms": []})["norms"]
+        ]
+        assert len(told) == len(norms)
+        assert all(same_figure(t[2].split(": ")[1], n) for t, n in zip(told, norms, strict=True))
+        assert tip(dots.nth(1)).splitlines() == told[1]
+
+        canvas = tab.locator("canvas").first
+        rows, order = next(iter(values["layers"][0]["states"].values())), values["layers"][0]["order"]
+        canvas.scroll_into_view_if_needed()
+        frame = canvas.bounding_box()
+        for t, place in ((0, 3), (len(rows) - 1, len(order) - 1)):
+            x = frame["x"] + (t + 0.5) * frame["width"] / len(rows)
+            if x < width:
+                tab.mouse.move(x, frame["y"] + (place + 0.5) * frame["height"] / len(order))
+                words = tab.locator("#tip").inner_text()
+                assert words.startswith(f"unit {order[place]}, after ")
+                assert same_figure(words.split(": ")[-1], rows[t][order[place]])
+
+        removed = tab.locator(".tokens").first.locator("span[data-tip]").first
+        words, value = tip(removed).split(": ")[-1], values["influence"]["removal"][0]
+        assert words == "cannot be taken away" if value is None else same_figure(words, value)
+    assert not wrong
+    assert asked == [file.as_uri()]
 
 
 def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
