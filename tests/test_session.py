@@ -1,6 +1,7 @@
 """Time travel: going back, changing the past, branching, comparing, and going on from a file, each against a plain run."""
 
 import json
+import math
 import os
 import random
 import re
@@ -349,6 +350,23 @@ def test_edits_add_up_and_move_with_what_follows_them(gru):
     assert same(session.state, wanted.state)
 
 
+@pytest.mark.parametrize("present", [0, 1, 9])
+def test_a_state_put_in_stays_where_all_before_it_is_taken_out(gru, present):
+    x = inputs(9)
+    session = tt.Session(gru)
+    session.feed(x)
+    state = session.state
+    session.edit(2, state=state)
+    session.rewind(present)
+    session.replace(0, 2, [])
+    wanted = tt.Session(gru, state)
+    wanted.feed(x[2:])
+    for t in (session.time, 7, 0, 3):
+        session.rewind(t)
+        wanted.rewind(t)
+        assert same(session.state, wanted.state)
+
+
 def test_the_present_moves_with_what_it_has_read(gru):
     x = inputs(20)
     for present, start, stop, count, wanted in (
@@ -619,6 +637,11 @@ def test_bad_values_are_refused_and_change_nothing(gru):
         ("rewind: there is no time 11; they go from 0 to 10", session.rewind, (11,), {}),
         ("rewind: there is no time -1; they go from 0 to 10", session.rewind, (-1,), {}),
         ("rewind: a time is a whole number, got 1.5", session.rewind, (1.5,), {}),
+        ("keep is a whole number, got 2.5", tt.Session, (gru,), {"keep": 2.5}),
+        ("snapshots is a whole number, got '3'", tt.Session, (gru,), {"snapshots": "3"}),
+        ("edit: a time is a whole number, got 1.5", session.edit, (1.5,), {"input": x[0]}),
+        ("edit: a time is a whole number, got True", session.edit, (True,), {"input": x[0]}),
+        ("diff: times are pairs", session.diff, (session, [1, 2]), {}),
         ("edit: give input= or state=, just one of them", session.edit, (3,), {}),
         ("edit: give input= or state=, just one of them", session.edit, (3,), {"input": x[0], "state": session.state}),
         ("edit: there is no input 10; they go from 0 to 9", session.edit, (10,), {"input": x[0]}),
@@ -645,7 +668,24 @@ def test_bad_values_are_refused_and_change_nothing(gru):
     refused("they share none", session.diff, late)
 
 
-def test_a_network_that_was_trained_on_is_refused(gru):
+def test_a_number_of_numpy_is_a_time(gru):
+    session = tt.Session(gru)
+    session.feed(inputs(5))
+    session.rewind(np.int64(2))
+    assert session.time == 2
+
+
+def test_what_is_not_a_number_is_like_what_is_not(gru):
+    session = tt.Session(gru)
+    session.feed(inputs(6))
+    session.edit(3, input=torch.full((3,), math.nan))
+    assert session.diff(session.branch()).parts is None
+    other = session.branch()
+    other.edit(5, input=torch.zeros(3))
+    assert session.diff(other, [(t, t) for t in range(4)]).parts is None
+
+
+def test_a_network_that_was_trained_on_is_refused(gru, tmp_path):
     session = tt.Session(gru)
     session.feed(inputs(5))
     with torch.no_grad():
@@ -654,6 +694,7 @@ def test_a_network_that_was_trained_on_is_refused(gru):
         lambda: session.feed(inputs(1)),
         lambda: session.rewind(2),
         lambda: session.edit(2, input=inputs(1)[0]),
+        lambda: session.save(tmp_path / "s"),
     ):
         refused("the weights have changed since the session was made", call)
 
@@ -793,6 +834,10 @@ def test_bad_text_is_refused(made):
         ("there is no token 99999; they go from 0 to", session.feed, ([5, 99999],)),
         ("token 1 begins a document: make a new session", session.feed, ([5, 1],)),
         ("character 1 is not UTF-8 text", session.feed, ("a\udc80",)),
+        ("got bytes; decode them first", session.feed, (b"abc",)),
+        ("feed: there is no text in it", session.feed, ("",)),
+        ("what_if: takes a text first, got a NoneType", model.what_if, (None, {0: "x"})),
+        ("next: k is a whole number, got 1.5", session.next, (1.5,)),
         ("next: got 0; at least 1", session.next, (0,)),
         ("write: got -1; at least 0", session.write, (-1,)),
         ("there is no word 4; the 4 words are numbered 0 to 3", model.what_if, ("I saw a saw", {4: "dog"})),
@@ -992,7 +1037,8 @@ def test_travel_refuses_what_cannot_be(made, tagger, travel, tmp_path):
         ("diff", "there is no other future yet"),
         ("read", "there is nothing to read in it"),
         ("save", "save: FILE is missing"),
-        (f"save {tmp_path / 'there'}", "is there already"),
+        (f"save {tmp_path / 'there'}", "is there already; name another file (that of --session is written over)"),
+        ("go " + "9" * 5000, "go: the number has 5000 digits"),
         ("futures -1", "futures: takes a number from 0 on, got '-1'"),
     ):
         code, out, err = travel(model, "I saw a saw.", commands=["show", command, "show"])

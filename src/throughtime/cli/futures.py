@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.timeline import Timeline
 
 AROUND = 15  # words shown before and after the present
+DIGITS = 12  # of a number that is typed
 LENGTH = 20  # tokens that a future is written on for
 
 
@@ -38,10 +39,13 @@ class Futures(Protocol):
 
 
 class StreamFutures:
-    """A timeline, and another to compare it with: what it was before the first change, or at `branch`."""
+    """A timeline, and another to compare it with: what it was before the first change, or at `branch`.
 
-    def __init__(self, timeline: Timeline) -> None:
-        self.here = timeline
+    Args: file: where it was saved, and may be again; None: it was not.
+    """
+
+    def __init__(self, timeline: Timeline, file: Path | None = None) -> None:
+        self.here, self.file = timeline, file
         self.other: Timeline | None = None
 
     def commands(self) -> dict[str, Command]:
@@ -57,7 +61,7 @@ class StreamFutures:
             "diff": Command("", "Both timelines, word by word, and how far they part.", lambda _: self._diff()),
             "state": Command("", "The state of each layer, and how far it is from the original's.", lambda _: self._state()),
             "show": Command("", "The timeline.", lambda _: self.shown()),
-            "save": Command("FILE", "Write this session to a file; --session goes on with it.", self._save),
+            "save": Command("FILE", "Write this session to a file; --session goes on with it, and save may write over it.", self._save),
         }  # fmt: skip
 
     def read(self, text: str) -> dict[str, Any]:
@@ -146,7 +150,10 @@ class StreamFutures:
 
     def _save(self, rest: str) -> dict[str, Any]:
         path = Path(_given("save", "FILE", rest))
-        self.here.session.save(path)
+        if path.exists() and (self.file is None or not path.samefile(self.file)):
+            raise UserError(f"{path}: is there already; name another file (that of --session is written over)")
+        self.here.session.save(path, overwrite=True)
+        self.file = path
         return {"saved": str(path)}
 
     def drawn(self, values: dict[str, Any]) -> Iterator[Any]:
@@ -229,6 +236,8 @@ def _number(name: str, rest: str, default: int | None) -> int:
         return default
     if not rest.isdecimal():
         raise UserError(f"{name}: takes a number from 0 on, got {rest!r}" if rest else f"{name}: the number is missing")
+    if len(rest) > DIGITS:
+        raise UserError(f"{name}: the number has {len(rest)} digits; there are not so many words")
     return int(rest)
 
 

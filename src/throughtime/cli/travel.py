@@ -51,7 +51,7 @@ def travel(
         from throughtime.travel import Session
 
         stream = model.session() if session is None else Session.load(model, session)
-        here = StreamFutures(Timeline(stream, "tokens" if tokens else "words"))
+        here = StreamFutures(Timeline(stream, "tokens" if tokens else "words"), session)
     else:
         here = WholeFutures(model)
     if text is not None:

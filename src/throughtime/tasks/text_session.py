@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from throughtime.errors import UserError
 from throughtime.tasks.tokens import START, UNKNOWN, Tokens
 from throughtime.travel import Engine, Moment, Session
-from throughtime.travel.session import KEEP, SNAPSHOTS
+from throughtime.travel.session import KEEP, SNAPSHOTS, whole
 
 if TYPE_CHECKING:
     from throughtime.models.language import LanguageModel
@@ -48,6 +48,8 @@ class TextEngine(Engine):
         """Tokens [T] of a text, a number, or numbers."""
         if isinstance(given, str):
             return torch.from_numpy(encoded(self._tokens, given).astype("int32"))
+        if isinstance(given, bytes | bytearray):
+            raise UserError("a session of a text model reads text or tokens, got bytes; decode them first")
         try:
             found = torch.as_tensor(given if isinstance(given, int | Tensor) else list(given)).reshape(-1)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -110,7 +112,10 @@ class TextSession(Session):
 
         Returns: log p of the next token, [V].
         """
-        self._feed(self._engine.checked(x))
+        ids = self._engine.checked(x)
+        if not len(ids):
+            raise UserError("feed: there is no text in it")
+        self._feed(ids)
         return self.log_p
 
     @property
@@ -126,7 +131,7 @@ class TextSession(Session):
 
     def next(self, k: int = 5) -> list[tuple[str, float]]:
         """The k likeliest next tokens and their probabilities."""
-        if k < 1:
+        if whole("next: k", k) < 1:
             raise UserError(f"next: got {k}; at least 1")
         best = _writable(self.log_p).topk(min(k, len(self.tokens) - 2))
         return [
@@ -136,7 +141,7 @@ class TextSession(Session):
     def write(self, length: int) -> str:
         """What would follow if the likeliest token always came next: `length` tokens, or to the end of the document where it is
         a line or a paragraph. The session stays as it is."""
-        if length < 0:
+        if whole("write: length", length) < 0:
             raise UserError(f"write: got {length}; at least 0")
         moment, read, written = self._now, self.tokens.decoder(), ""
         for token in self.inputs(max(self.first, self.time - 4), self.time).tolist():

@@ -90,6 +90,8 @@ class Timeline:
         ids = encoded(self.session.tokens, unit).tolist()
         if self.by == "tokens" and len(ids) != 1:
             raise UserError(f"token {position}: {word!r} is {len(ids)} tokens of this model; give one")
+        if self.by == "tokens":
+            unit = self.session.tokens.entries[ids[0]]
         start, stop = self.ends[position - 1] if position else self.session.first, self.ends[position]
         self.session.replace(start, stop, ids)
         moved = len(ids) - (stop - start)

@@ -61,6 +61,8 @@ def rewritten(text: str, changes: Mapping[int, str], pattern: str = WORDS) -> tu
     Args: changes: position -> word. pattern: what a word is.
     Raises: UserError as `check_change`; where there are no words or no changes; and where the words run into one another.
     """
+    if not isinstance(text, str):
+        raise UserError(f"what_if: takes a text first, got a {type(text).__name__}")
     places = spans(text, pattern)
     if not places:
         raise UserError("the text is empty: there is no word to replace")

@@ -58,11 +58,18 @@ def difference(engine: Engine, pairs: Iterable[tuple[tuple[int, int], Moment, Mo
 
 
 def same(a: Moment, b: Moment) -> bool:
-    """Whether two moments are the same to the bit."""
+    """Whether two moments hold the same numbers, or none in the same places."""
     if (a.output is None) != (b.output is None):
         return False
-    whole = all(torch.equal(joined(x), joined(y)) for x, y in zip(a.state, b.state, strict=True))
-    return whole and (a.output is None or b.output is None or torch.equal(a.output, b.output))
+    pairs = [(joined(x), joined(y)) for x, y in zip(a.state, b.state, strict=True)]
+    if a.output is not None and b.output is not None:
+        pairs.append((a.output, b.output))
+    return not any(bool(unlike(x, y).any()) for x, y in pairs)
+
+
+def unlike(a: Tensor, b: Tensor) -> Tensor:
+    """Where two tensors differ; what is not a number is like what is not."""
+    return (a != b) & ((a == a) | (b == b))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.errors import UserError
-from throughtime.travel.difference import same
+from throughtime.travel.difference import same, unlike
 from throughtime.travel.engine import Engine, Moment
 from throughtime.travel.tape import Tape
 
@@ -108,6 +108,8 @@ class History:
         self.tape.splice(start - self.first, stop - self.first, rows)
         kept = {t: s for t, s in self.edits.items() if t <= start}
         self.edits = kept | {t + moved: s for t, s in self.edits.items() if t >= stop and t > start}
+        if self.first in self.edits:  # all before it was taken out
+            self.put(self.first, self.edits.pop(self.first))
 
     def last(self) -> tuple[int, Moment]:
         """The last snapshot, and its time."""
@@ -138,8 +140,7 @@ class History:
             return begin
         found = [t for t in {*self.edits, *other.edits} if begin < t <= end and not self._same_edit(other, t)]
         if end > begin:
-            unlike = self.inputs(begin, end) != other.inputs(begin, end)
-            where = unlike.reshape(end - begin, -1).any(1).nonzero()
+            where = unlike(self.inputs(begin, end), other.inputs(begin, end)).reshape(end - begin, -1).any(1).nonzero()
             found += [begin + int(i) + 1 for i in where[:1]]
         return min(found, default=None)
 

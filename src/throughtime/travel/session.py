@@ -6,6 +6,7 @@ Shapes: T time, I input, N output.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -67,7 +68,7 @@ class Session:
 
     def _begin(self, engine: Engine, state: Any, snapshots: int, keep: int) -> None:
         for name, value, least in (("snapshots", snapshots, 2), ("keep", keep, 1)):
-            if value < least:
+            if whole(name, value) < least:
                 raise UserError(f"{name}: got {value}; at least {least}")
         origin = engine.first() if state is None else Moment(engine.checked_state(state), None)
         self._engine, self._history = engine, History(engine, origin, snapshots, keep)
@@ -172,7 +173,7 @@ class Session:
             self._check_time("edit", t)
             self._put(t, self._engine.checked_state(state))
             return
-        if not self.first <= t < len(self):
+        if not self.first <= whole("edit: a time", t) < len(self):
             raise UserError(f"edit: there is no input {t}; {self._range(len(self) - 1)}")
         rows = self._engine.checked(input)
         if len(rows) != 1:
@@ -204,7 +205,7 @@ class Session:
         elif time > start:
             time = start + min(time - start, len(rows))
         self._history.splice(start, stop, rows)
-        self._settle(start + 1, time)
+        self._settle(start, time)  # at its start there may now be a state that was put in later
 
     def _settle(self, changed: int, time: int) -> None:
         """Go to `time` after what was from time `changed` on is no longer so."""
@@ -236,13 +237,16 @@ class Session:
         if times is None:
             begin, end = self._history.parting(other._history), min(len(self), len(other))
             times = [] if begin is None else [(t, t) for t in range(begin, end + 1)]
-        pairs = [(int(a), int(b)) for a, b in times]
-        for (a, b), (c, d) in itertools.pairwise(pairs):
-            if c < a or d < b:
-                raise UserError(f"diff: times must rise, got {(a, b)} before {(c, d)}")
+        try:
+            pairs = [(a, b) for a, b in times]
+        except (TypeError, ValueError) as error:
+            raise UserError("diff: times are pairs, one of this session and one of the other: [(3, 3), (4, 5)]") from error
         for a, b in pairs:
             self._check_time("diff", a)
             other._check_time("diff", b)
+        for (a, b), (c, d) in itertools.pairwise(pairs):
+            if c < a or d < b:
+                raise UserError(f"diff: times must rise, got {(a, b)} before {(c, d)}")
         moments = zip(
             self._history.walk([a for a, _ in pairs]), other._history.walk([b for _, b in pairs]), strict=True
         )
@@ -251,8 +255,9 @@ class Session:
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the session to a file: history, present and what lies ahead. It holds no weights.
 
-        Raises: UserError where there is a file and `overwrite` is not asked for, or it cannot be written.
+        Raises: UserError where there is a file and `overwrite` is not asked for, it cannot be written, or the weights have changed.
         """
+        self._engine.check_weights()
         history = self._history
         about = {
             "network": self._engine.fingerprint(),
@@ -310,9 +315,7 @@ class Session:
         self._time = t
 
     def _check_time(self, verb: str, t: int) -> None:
-        if isinstance(t, bool) or not isinstance(t, int):
-            raise UserError(f"{verb}: a time is a whole number, got {t!r}")
-        if not self.first <= t <= len(self):
+        if not self.first <= whole(f"{verb}: a time", t) <= len(self):
             raise UserError(f"{verb}: there is no time {t}; {self._range(len(self))}")
 
     def _range(self, last: int) -> str:
@@ -321,6 +324,16 @@ class Session:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(time {self._time} of {len(self)}, {len(self.snapshots)} snapshots)"
+
+
+def whole(what: str, value: Any) -> int:
+    """Raises: UserError where it is no whole number."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise UserError(f"{what} is a whole number, got {value!r}")
 
 
 def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
