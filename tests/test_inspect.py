@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import itertools
 import json
 import math
 import re
@@ -16,7 +17,7 @@ import torch
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
-from throughtime.inspect.gradients import Curve, gradients_of, summarise
+from throughtime.inspect.gradients import Curve, _back_from, gradients_of, summarise
 from throughtime.inspect.influence import influence
 from throughtime.inspect.jacobian import stretching
 from throughtime.inspect.page import page
@@ -112,7 +113,7 @@ def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(
     some.grad = None
     with observing(gradients=True) as scans:
         log_p = example.answers(example.batch)
-    (-log_p[-1, example.chosen[-1]]).backward()
+    (-log_p[-1, example.chosen[-1]]).backward(retain_graph=True)
     model.network.zero_grad()
     names = {id(m): n for n, m in model.network.named_modules()}
     checked = 0
@@ -120,11 +121,32 @@ def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(
         name = names.get(id(scan.cell))
         if name in curves and not scan.reverse:
             norms = sum(g[:, 0].double().square().sum(-1) for g in scan.gradients).sqrt().flip(0)
+            if len(norms) != len(example.outputs):  # by hand, from each state on, through the last output alone
+                assert norms[1] != pytest.approx(curves[name].norms[1], rel=1e-3), "the rest goes past time"
+                (slope,) = torch.autograd.grad(-log_p[-1, example.chosen[-1]], scan.outputs, retain_graph=True)
+                norms = norms.clone()
+                for t in range(len(norms)):
+                    state = tuple(s[t].detach().requires_grad_() for s in scan.states)
+                    now = state if len(state) > 1 else state[0]
+                    for x in scan.inputs[t + 1 :].detach():
+                        now = scan.cell(x, now)
+                    last = now[0] if len(state) > 1 else now
+                    slopes = torch.autograd.grad((slope[-1] * last).sum(), state, materialize_grads=True)
+                    norms[len(norms) - 1 - t] = math.hypot(*(float(g.norm()) for g in slopes))
             np.testing.assert_allclose(curves[name].norms, norms, rtol=1e-5)
             checked += 1
             assert curves[name].gated
             assert norms[0] > 0 and len(norms) == len(example.steps[name.rpartition(".cells.")[0]])
     assert checked == {"text": 2, "classify": 1, "tag": 1, "translate": 3}[task]
+
+
+def test_a_curve_begins_where_anything_came_of_the_state():
+    """A cell whose output is made of the state before: of the state after the step of an output nothing comes of it."""
+    norms = np.array([8.0, 4.0, 2.0, 0.0, 7.0])
+    assert _back_from(norms, 3, False).tolist() == [2, 4, 8]
+    assert _back_from(norms[::-1], 1, True).tolist() == [2, 4, 8]
+    assert _back_from(norms, 4, False).tolist() == [7, 0, 2, 4, 8]
+    assert _back_from(np.zeros(3), 2, False).tolist() == [0, 0, 0]
 
 
 def test_a_linear_network_forgets_at_its_own_rate():
@@ -286,6 +308,37 @@ def test_a_unit_that_follows_something_is_found():
 # The report, the page, the pictures, the command
 
 
+def test_what_is_too_long_is_cut_and_said(runs):
+    with pytest.warns(
+        UserWarning, match=r"an input of 4,999 characters is too long to be shown: its first 900 are read"
+    ):
+        values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
+    assert len(values["inputs"]) == 300
+    with pytest.warns(UserWarning, match=r"its first 3,000 are read"):
+        look_into(runs["classify"], ["a" * 5000])
+
+
+def test_what_a_language_model_never_saw_is_said(runs):
+    with pytest.warns(UserWarning, match="the model never saw these, and reads them as unknown: Q"):
+        look_into(runs["text"], ["the Q"])
+
+
+def test_units_follow_the_text_and_not_how_a_token_is_written(tmp_path):
+    (tmp_path / "t.txt").write_text("the cat saw 7 dogs\n" * 40)
+    sizes = {"hidden_size": 8, "embedding_size": 8, "tokens": "bytes"}
+    model = tt.train(
+        "text", [tmp_path / "t.txt"], out=tmp_path / "run", steps=5, model=sizes, training={"chunk": 20}, progress=False
+    )
+    example = model.example("é 7\nC")
+    assert example.texts == ["", "", "é", " ", "7", "\n", "C"]
+    assert example.inputs[1] == "<c3>"
+    features = features_of(example.texts, [])
+    assert features["digit"].tolist() == [0, 0, 0, 0, 1, 0, 0]
+    assert features["capital"].tolist() == [0] * 6 + [1]
+    assert features["characters since the line began"].tolist() == [0, 0, 0, 1, 2, 3, 0]
+    assert "length" not in features
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_report_of_every_task(runs, task):
     values = look_into(runs[task], [FIRST[task] + "\n", "the dog saw the cat\n", "\n"])
@@ -312,6 +365,22 @@ def test_pieces_of_a_text_are_the_text(runs):
     parts = list(runs["text"].pieces(lines, 50))
     assert "".join(parts) == "".join(lines) and {len(p) for p in parts[:-1]} == {50}
     assert list(runs["tag"].pieces(["a b\n", " \n", "c\r\n"], 50)) == ["a b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_pieces_end_between_words(tmp_path, kind):
+    text = "".join(f"line {i}, of words.\n" for i in range(300))
+    (tmp_path / "t.txt").write_text(text)
+    sizes = {"hidden_size": 4, "embedding_size": 4, "tokens": kind, "vocabulary": 60}
+    model = tt.train(
+        "text", [tmp_path / "t.txt"], out=tmp_path / "r", steps=1, model=sizes, training={"chunk": 20}, progress=False
+    )
+    strange = text.replace("line 7,", "ünheard 7,")
+    parts = list(model.pieces(strange.splitlines(keepends=True), 50))
+    assert "".join(parts) == strange
+    assert all(a[-1:].isspace() or b[:1].isspace() for a, b in itertools.pairwise(parts))
+    counts = [len(model.tokens.encode(part)) for part in parts[:-1]]
+    assert min(counts) >= 30 and max(counts) <= 70
 
 
 def test_the_page_holds_the_numbers_and_asks_for_nothing(runs):
@@ -422,6 +491,11 @@ def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
     assert main(["inspect", run, str(file), "--out", str(out), "--pictures", str(pictures), "--output", "2"]) == 0
     assert capsys.readouterr().out == ""
     assert '"output": 2' in out.read_text()
+    (pictures / "states-of.another.png").touch()
+    (pictures / "mine.png").touch()
+    assert main(["inspect", run, str(file), "--pictures", str(pictures), "--overwrite"]) == 0
+    capsys.readouterr()
+    (pictures / "mine.png").unlink()
     names = {p.name for p in pictures.iterdir()}
     assert names == {"gradients.png", "influence.png", "states-stack.cells.0.png", "states-stack.cells.1.png"}
     assert main(["inspect", run, str(file)]) == 0
@@ -432,11 +506,20 @@ def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
         (["--out", str(out)], "is there already"),
         (["--out", str(tmp_path / "no" / "r.html")], "there is no folder"),
         (["--output", "5"], "outputs 0 to 4"),
-        (["--inputs", "0"], "at least 1"),
+        (["--inputs", "0"], "got 0; from 1 to"),
+        (["--inputs", "9" * 30], "from 1 to"),
+        (["--inputs", "1.5"], "inputs"),
+        (["--output", "1.5"], "output"),
+        (["--out", str(tmp_path), "--overwrite"], "is a folder; name a file for the page"),
+        (["--pictures", str(out), "--overwrite"], "is a file; name a folder"),
+        (["--pictures", str(tmp_path / "one"), "--out", str(tmp_path / "one")], "is where the page goes"),
     ):
         assert main(["inspect", run, str(file), *more]) == 2
         assert message in capsys.readouterr().err
     assert out.read_text() == before
+    file.write_bytes(b"\xef\xbb\xbfa dog\n")
+    assert main(["inspect", run, str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == ["a", "dog"], "the mark of the byte order is no word"
     file.write_text("\n \n")
     assert main(["inspect", run, str(file)]) == 2
     assert "nothing to look into" in capsys.readouterr().err

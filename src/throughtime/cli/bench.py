@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json
+from throughtime.cli.output import Json, check_threads, whole
 from throughtime.errors import UserError
 
 # T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
@@ -32,16 +32,15 @@ Row = dict[str, Any]
 
 def bench(
     *,
-    runs: Annotated[int, Parameter(help="Timed runs of each; the median counts.")] = 7,
-    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.")] = 0,
+    runs: Annotated[int, Parameter(help="Timed runs of each; the median counts.", converter=whole)] = 7,
+    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.", converter=whole)] = 0,
     save: Annotated[Path | None, Parameter(help="A folder to write CPU_DATE.md into.")] = None,
     json: Json = False,
 ) -> None:
     """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn."""
     if runs < 1:
         raise UserError(f"--runs: got {runs}; at least 1")
-    if threads < 0:
-        raise UserError(f"--threads: got {threads}; at least 0")
+    check_threads(threads)
     import json as json_module
 
     import torch

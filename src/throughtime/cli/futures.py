@@ -61,7 +61,7 @@ class StreamFutures:
             "diff": Command("", "Both timelines, word by word, and how far they part.", lambda _: self._diff()),
             "state": Command("", "The state of each layer, and how far it is from the original's.", lambda _: self._state()),
             "show": Command("", "The timeline.", lambda _: self.shown()),
-            "save": Command("FILE", "Write this session to a file; --session goes on with it, and save may write over it.", self._save),
+            "save": Command("FILE", "Write this session to a file; --session goes on with it.", self._save),
         }  # fmt: skip
 
     def read(self, text: str) -> dict[str, Any]:

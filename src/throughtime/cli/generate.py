@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, opened
+from throughtime.cli.output import Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -18,12 +18,12 @@ def generate(
     /,
     *,
     prompt: Annotated[str, Parameter(help="What the text begins with; - reads it from standard input.")] = "",
-    length: Annotated[int, Parameter(help="Tokens to write.")] = 400,
+    length: Annotated[int, Parameter(help="Tokens to write.", converter=whole)] = 400,
     temperature: Annotated[float, Parameter(help="Under 1 is safer, over 1 wilder; 0 takes the likeliest.")] = 0.8,
-    top_k: Annotated[int | None, Parameter(help="Draw from the K likeliest tokens alone.")] = None,
+    top_k: Annotated[int | None, Parameter(help="Draw from the K likeliest tokens alone.", converter=whole)] = None,
     top_p: Annotated[float | None, Parameter(help="Draw from the likeliest tokens that make up P alone.")] = None,
-    samples: Annotated[int, Parameter(help="How many texts to write.")] = 1,
-    seed: Annotated[int | None, Parameter(help="The same seed writes the same.")] = None,
+    samples: Annotated[int, Parameter(help="How many texts to write.", converter=whole)] = 1,
+    seed: Annotated[int | None, Parameter(help="The same seed writes the same.", converter=whole)] = None,
     json: Json = False,
 ) -> None:
     """Write text, piece by piece as it comes."""

@@ -8,9 +8,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.cli.output import Json, Run, lines_of, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
+
+MOST = 1_000_000  # inputs
 
 
 def inspect(
@@ -26,17 +28,29 @@ def inspect(
     ] = None,
     output: Annotated[
         int | None,
-        Parameter(help="The answer that is looked at, by its number in the first input. [default: the last]"),
+        Parameter(
+            help="The answer that is looked at, by its number in the first input. [default: the last]", converter=whole
+        ),
     ] = None,
-    inputs: Annotated[int, Parameter(help="Inputs that gradients and units are averaged over, at most.")] = 50,
-    overwrite: Annotated[bool, Parameter(help="Write over a page that is there.", negative="")] = False,
+    inputs: Annotated[
+        int, Parameter(help="Inputs that gradients and units are averaged over, at most.", converter=whole)
+    ] = 50,
+    overwrite: Annotated[
+        bool, Parameter(help="Write over a page, or the pictures in a folder, that are there.", negative="")
+    ] = False,
     json: Json = False,
 ) -> None:
     """What a network remembers: the network unrolled over an input, gradients through time, states and gates, and which inputs
     mattered. Writes a page that needs no network (--out), the same numbers as JSON (--json), or pictures; without these a few
     words."""
-    if inputs < 1:
-        raise UserError(f"--inputs: got {inputs}; at least 1")
+    if not 1 <= inputs <= MOST:
+        raise UserError(f"--inputs: got {inputs}; from 1 to {MOST:,}")
+    if out is not None and pictures is not None and out.resolve() == pictures.resolve():
+        raise UserError(f"--pictures: {pictures} is where the page goes; name a folder")
+    if out is not None and out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file for the page, .html")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UserError(f"--pictures: {pictures} is a file; name a folder")
     for name, path in (("--out", out), ("--pictures", pictures)):
         if path is not None and path.exists() and not overwrite:
             raise UserError(f"{name}: {path} is there already; name another, or --overwrite")

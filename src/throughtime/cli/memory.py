@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, whole
+from throughtime.cli.output import Json, check_threads, whole
 from throughtime.errors import UserError
 from throughtime.runs import write_text
 
@@ -58,8 +58,8 @@ def memory(
     mnist: Annotated[
         Path | None, Parameter(help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels.")
     ] = None,
-    seed: Annotated[int, Parameter(help="Of everything that is drawn.")] = 0,
-    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.")] = 0,
+    seed: Annotated[int, Parameter(help="Of everything that is drawn.", converter=whole)] = 0,
+    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.", converter=whole)] = 0,
     out: Annotated[
         Path | None, Parameter(help=f"A folder for {RESULTS}, {TABLE} and {PICTURE} (needs the extra plot).")
     ] = None,
@@ -69,8 +69,7 @@ def memory(
     """How far back each cell can learn to remember: made problems that only a memory solves, networks of as many parameters, one
     budget. A network goes up the lags until it fails at one. exploding: a network whose gradients explode, without and with
     clipping."""
-    if threads < 0:
-        raise UserError(f"--threads: got {threads}; at least 0")
+    check_threads(threads)
     if out is not None:
         _check_free(out, overwrite)
     wanted = None if lags is None else tuple(_lag(part) for part in lags.split(","))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +23,13 @@ Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
 def whole(type_: Any, tokens: Any) -> int:
     """A whole number, where rounding 1.5 would be to guess."""
     return int(tokens[0].value)
+
+
+def check_threads(threads: int) -> None:
+    """Raises: UserError for a number of threads that cannot be had; 0 stands for PyTorch's own choice."""
+    most = os.cpu_count() or 1
+    if not 0 <= threads <= most:
+        raise UserError(f"--threads: got {threads}; from 0 to {most}, as many as there are cores here")
 
 
 Run = Annotated[Path, Parameter(help="A run folder.")]
@@ -57,6 +66,8 @@ def lines_of(file: Path) -> Iterator[str]:
         raise UserError(f"{file}: cannot read it: {error.strerror}") from error
     with source:
         for number, line in enumerate(source, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.cli.output import Json, Run, lines_of, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -20,7 +20,8 @@ def predict(
     /,
     *,
     beam: Annotated[
-        int | None, Parameter(help="translate: hypotheses kept in the search; 1 is greedy. [default: 5]")
+        int | None,
+        Parameter(help="translate: hypotheses kept in the search; 1 is greedy. [default: 5]", converter=whole),
     ] = None,
     alignments: Annotated[
         Path | None, Parameter(help="translate: a file for the attention, as JSON; beside it a picture, .png.")
@@ -28,7 +29,7 @@ def predict(
     temperature: Annotated[
         float | None, Parameter(help="translate: draw in place of searching; under 1 is safer, 0 takes the likeliest.")
     ] = None,
-    seed: Annotated[int | None, Parameter(help="translate: of what is drawn.")] = None,
+    seed: Annotated[int | None, Parameter(help="translate: of what is drawn.", converter=whole)] = None,
     json: Json = False,
 ) -> None:
     """What a model makes of each line. text: log-probability (nats), line; classify: label, probability, line; tag: CoNLL-U, of

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from throughtime.inspect.stacks import Layer, looked_into
+from throughtime.inspect.stacks import looked_into
 from throughtime.inspect.units import gates_of
 from throughtime.tasks.base import Example, Trained
 
+Array = np.ndarray[Any, Any]
 FORGETS = "its gates have learned to forget so soon; where more matters, more training or an attention may find it"
 SHORT = 8  # steps back below which nothing is said of a rate
 VANISHED, EXPLODED = 20, 10.0  # steps until 1 % is left; how many times the last step's gradient
@@ -65,39 +66,44 @@ class ThroughTime:
 class Curve(NamedTuple):
     """norms: of the gradient, by steps back, [L]. gated: whether the cell has gates."""
 
-    norms: np.ndarray[Any, Any]
+    norms: Array
     gated: bool
 
 
 def gradients_of(model: Trained, example: Example, output: int | None = None) -> dict[str, Curve]:
     """The norm of ∂(-log p of an output)/∂state for every layer and direction, by steps back from that output.
 
-    All tensors of a state count together (of an LSTM h and c). Where the outputs are no steps of the stack (a label for a whole
-    text), steps are counted from the end that the direction reads last.
+    All tensors of a state count together (of an LSTM h and c). Of a stack whose steps are no outputs (a label is read off all of
+    them, a translator attends to all) only what comes through its last step is counted, from there: the rest goes past time.
     Args: output: its number; None: for each direction the one at the end that it reads last.
     """
     count = len(example.outputs)
-    found = {}
-    for number, reverse in ((count - 1, False), (0, True)) if output is None else ((output, None),):
-        with looked_into(model, example, gradients=True) as layers:
-            log_p = example.answers(example.batch)
-        # of the states alone: the weights' gradients, if anybody holds some, stay as they are
-        nudges = [nudge for layer in layers() for nudge in layer.scan.nudges]
-        torch.autograd.backward(-log_p[number, example.chosen[number]], inputs=nudges)
-        for layer in layers():
-            if reverse in (None, layer.scan.reverse):
-                found[layer.name] = Curve(_back_from(layer, number, count), bool(gates_of(layer.scan)))
-        if not any(layer.scan.reverse for layer in layers()):
-            break
+    with looked_into(model, example, gradients=True) as looked:
+        log_p = example.answers(example.batch)
+    layers, found = looked(), {}
+    for stack, reverse in dict.fromkeys((layer.stack, layer.scan.reverse) for layer in layers):
+        some = [layer for layer in layers if (layer.stack, layer.scan.reverse) == (stack, reverse)]
+        number = (0 if reverse else count - 1) if output is None else output
+        wanted, step = -log_p[number, example.chosen[number]], number
+        if stack in example.whole:
+            step = 0 if reverse else len(some[0].scan.inputs) - 1
+            last = max(some, key=lambda layer: layer.depth).scan.outputs
+            (slope,) = torch.autograd.grad(wanted, last, retain_graph=True)
+            wanted = (slope[step] * last[step]).sum()
+        nudges = [nudge for layer in some for nudge in layer.scan.nudges]
+        slopes = iter(torch.autograd.grad(wanted, nudges, retain_graph=True, materialize_grads=True))
+        for layer in some:
+            squares = [next(slopes)[:, 0].double().square().sum(-1) for _ in layer.scan.nudges]
+            norms = torch.stack(squares).sum(0).sqrt().cpu().numpy()
+            found[layer.name] = Curve(_back_from(norms, step, reverse), bool(gates_of(layer.scan)))
     return found
 
 
-def _back_from(layer: Layer, output: int, outputs: int) -> np.ndarray[Any, Any]:
-    norms = sum(g[:, 0].double().square().sum(-1) for g in layer.scan.gradients)
-    found: np.ndarray[Any, Any] = norms.sqrt().cpu().numpy()  # type: ignore[union-attr]
-    if layer.scan.reverse:
-        return found[output if len(found) == outputs else 0 :]
-    return found[: (output if len(found) == outputs else len(found) - 1) + 1][::-1]
+def _back_from(norms: Array, step: int, reverse: bool) -> Array:
+    """By steps back, from the first that has any: of an output of a cell's own making nothing came of the state after it."""
+    back = norms[step:] if reverse else norms[: step + 1][::-1]
+    reached = np.flatnonzero(back != 0)
+    return back[reached[0] :] if len(reached) else back
 
 
 def summarise(curves: Iterable[Curve]) -> ThroughTime:
@@ -142,7 +148,7 @@ def _steps_at(rate: float | None) -> float:
     return math.log(100) / -math.log(rate) if rate is not None and 0 < rate < 1 else math.inf
 
 
-def _until(log_norms: np.ndarray[Any, Any], fall: float) -> float | None:
+def _until(log_norms: Array, fall: float) -> float | None:
     """Steps until a curve has fallen by `fall` nats for good, between two steps on a straight line; None where it has not."""
     below = log_norms - (log_norms[0] if len(log_norms) else 0.0) + fall
     over = np.flatnonzero(below > 0)

@@ -24,6 +24,8 @@ def draw(values: dict[str, Any], folder: Path) -> None:
     from matplotlib import pyplot
 
     folder.mkdir(exist_ok=True)
+    for former in (*folder.glob("states-*.png"), folder / "gradients.png", folder / "influence.png"):
+        former.unlink(missing_ok=True)  # of another network there may be more
 
     def save(figure: Any, name: str) -> None:
         figure.savefig(folder / name, dpi=144)

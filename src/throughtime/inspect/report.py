@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +29,7 @@ from throughtime.inspect.units import (
 from throughtime.tasks.base import Advance, Example, Trained, ignore
 
 STEPS = 100  # of an input that is shown; of a text without lines, in a piece
+LONGEST, CHARACTERS = 300, 3000  # words and characters of an input
 MOST = 50  # inputs that gradients and units are averaged over
 
 
@@ -40,9 +43,12 @@ def look_into(
     Returns: what JSON can hold; docs/inspect.md lists it.
     Raises: UserError where there is nothing to look into, or no such output.
     """
-    texts = list(itertools.islice(model.pieces(lines, STEPS), most))
+    texts = [_cut(text) for text in itertools.islice(model.pieces(lines, STEPS), most)]
     if not texts:
         raise UserError("the input is empty: there is nothing to look into")
+    unseen = model.unseen(texts[0])
+    if unseen:
+        warnings.warn(f"the model never saw these, and reads them as unknown: {' '.join(unseen)}", stacklevel=2)
     first = model.example(texts[0])
     count = len(first.outputs)
     if output is not None and not -count <= output < count:
@@ -78,13 +84,26 @@ def look_into(
     }
 
 
+def _cut(text: str) -> str:
+    """The beginning of a text that is too long to be shown."""
+    words = list(itertools.islice(re.finditer(r"\S+", text), LONGEST + 1))
+    end = words[LONGEST].start() if len(words) > LONGEST else CHARACTERS
+    if end >= len(text):
+        return text
+    warnings.warn(
+        f"an input of {len(text):,} characters is too long to be shown: its first {end:,} are read", stacklevel=3
+    )
+    return text[:end]
+
+
 class _Course:
     """What a layer did on one input: its states, gates, and what can be read off the input."""
 
     def __init__(self, layer: Layer, example: Example) -> None:
         self.states = [state_of(layer.scan, i) for i in range(len(layer.scan.states))]
         self.gates = gates_of(layer.scan)
-        self.features = features_of(layer.steps, example.outputs)
+        reads = layer.steps == example.inputs and example.texts is not None
+        self.features = features_of(example.texts if reads else layer.steps, example.outputs)  # type: ignore[arg-type]
 
 
 def _layer(layer: Layer, courses: list[_Course]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def time_constants(scan: Observed, gates: dict[str, Array]) -> list[float] | Non
 
 
 def features_of(steps: list[str], outputs: list[str]) -> dict[str, Array]:
-    """What can be read off a text at each step: name -> [T]."""
+    """What can be read off the text that each step reads: name -> [T]."""
     column, quotes, inside, since = [], [], 0, 0
     for step in steps:
         inside ^= step.count('"') % 2
@@ -90,6 +90,8 @@ def features_of(steps: list[str], outputs: list[str]) -> dict[str, Array]:
         for name in sorted(set(outputs)):
             if 2 <= outputs.count(name) <= len(outputs) - 2:
                 found[f"answer {name.strip() or repr(name)}"] = np.array([o == name for o in outputs], dtype=float)
+    if found["length"].max(initial=0) <= 1:  # characters: it is white space the other way round
+        del found["length"]
     return {name: value for name, value in found.items() if value.std() > 0}
 
 

@@ -23,6 +23,7 @@ from throughtime.laboratory.trial import Budget, Recipe, Telling, Trial, optimiz
 
 PROBLEMS: dict[str, type[Problem]] = {p.name: p for p in (Adding, Copy, Recall, Pixels, Shuffled, Exploding)}
 RADIUS = 1.5
+LONGEST = 1_000_000  # lag
 
 Values = dict[str, Any]
 Counting = Callable[[str], AbstractContextManager[Telling]]  # a bar for a trial
@@ -216,6 +217,8 @@ def _check(asked: Asked, pixels: bool, explodes: bool) -> None:
             raise UserError(f"--lags: {asked.problem} has one length, that of its images; leave it out")
         _once("--lags", asked.lags)
         least = PROBLEMS[asked.problem].least
+        if max(asked.lags) > LONGEST:
+            raise UserError(f"--lags: got {max(asked.lags)}; at most {LONGEST:,}")
         if min(asked.lags) < least or list(asked.lags) != sorted(asked.lags):
             raise UserError(f"--lags: got {','.join(map(str, asked.lags))}; at least {least}, and rising")
     if pixels and asked.mnist is None:

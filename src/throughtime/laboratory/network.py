@@ -23,7 +23,7 @@ from throughtime.models.transformer import parameters_of
 Made = Callable[[int, int], nn.Module]
 NONE = "none"
 CELLS: dict[str, Made] = {"rnn": Elman, "rnn-relu": functools.partial(Elman, nonlinearity="relu"), **NAMED}
-WIDEST = 1 << 20
+WIDEST = 1 << 13
 
 
 def find_cell(name: str) -> Made | None:
@@ -99,7 +99,7 @@ def matched_size(count: Callable[[int], int], parameters: int) -> int:
     while count(high) < parameters:
         low, high = high, 2 * high
         if high > WIDEST:
-            raise UserError(f"has {count(low)} parameters at a width of {low}; --parameters asks for {parameters}")
+            raise UserError(f"has {count(low):,} parameters at a width of {low:,}; --parameters asks for {parameters}")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < parameters else (low, middle)
@@ -115,8 +115,11 @@ def size_of(
     """
 
     def count(size: int) -> int:
-        return parameters_of(Network(cell, inputs, size, outputs))
+        with torch.device("meta"):  # of no memory
+            return parameters_of(Network(cell, inputs, size, outputs))
 
+    if hidden is not None and hidden > WIDEST:
+        raise UserError(f"--hidden: got {hidden}; at most {WIDEST:,}")
     with torch.random.fork_rng(devices=[]):  # made to be counted and tried
         try:
             size = hidden or matched_size(count, parameters)

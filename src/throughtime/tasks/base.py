@@ -122,6 +122,8 @@ class Example:
     that input cannot be.
     steps: which module holds a stack of cells that read the inputs (or wrote the outputs), and what its steps are called.
     attention: the weights of the inputs, [outputs, inputs]; None where the network has none.
+    whole: of those in `steps` the ones whose steps are no outputs: these are made of all of them.
+    texts: the text that each input stands for; None: as in `inputs`.
     """
 
     inputs: list[str]
@@ -133,6 +135,8 @@ class Example:
     without: Callable[[int], Any | None]
     steps: dict[str, list[str]]
     attention: Callable[[Any], torch.Tensor] | None = None
+    whole: frozenset[str] = frozenset()
+    texts: list[str] | None = None
 
 
 class Trained(ABC):
@@ -155,6 +159,10 @@ class Trained(ABC):
     def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
         """What `example` takes, from many lines: each that is not empty. steps: about how many a piece may have."""
         return (line.rstrip("\r\n") for line in lines if line.strip())
+
+    def unseen(self, text: str) -> list[str]:
+        """What of a text the model takes for unknown, and reads in no other way either."""
+        return []
 
     @abstractmethod
     def example(self, text: str) -> Example:

@@ -356,6 +356,7 @@ class ClassifyModel(Trained):
             without,
             {"reader.stack": inputs},
             attention if network.pool.kind == "attention" else None,
+            whole=frozenset(["reader.stack"]),
         )
 
     def written(self, values: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -345,18 +346,31 @@ class TextModel(Trained):
             yield from self._predict([line.rstrip("\r\n") for line in group])
 
     def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
-        """The text in pieces of so many tokens."""
+        """The text in pieces of about so many tokens; set end to end, the text again."""
         waiting = ""
         for line in lines:
             waiting += line
-            ids = self.tokens.encode(waiting)
-            if len(ids) > 2 * steps:
-                whole = len(ids) // steps * steps
-                parts = [self.tokens.decode(ids[low : low + steps]) for low in range(0, whole, steps)]
+            count = len(self.tokens.encode(waiting))
+            if count > 2 * steps:
+                *parts, waiting = self._cut(waiting, count, steps)
                 yield from parts
-                waiting = self.tokens.decode(ids[whole:])
-        ids = self.tokens.encode(waiting)
-        yield from (self.tokens.decode(ids[low : low + steps]) for low in range(0, len(ids), steps))
+        if waiting:
+            yield from self._cut(waiting, len(self.tokens.encode(waiting)), steps)
+
+    def _cut(self, text: str, count: int, steps: int) -> list[str]:
+        """A text of `count` tokens in pieces of about `steps`, before white space where a token may be longer than a character."""
+        size, low, parts = max(round(len(text) * steps / max(count, 1)), 1), 0, []
+        while low < len(text):
+            high = low + size
+            if high < len(text) and self.tokens.kind in ("words", "bpe"):
+                spaces = [m.start() for m in re.finditer(r"\s+", text[low + 1 : high + 1])]
+                high = low + 1 + spaces[-1] if spaces else high
+            parts.append(text[low:high])
+            low = high
+        return parts
+
+    def unseen(self, text: str) -> list[str]:
+        return self.tokens.unknown_in(text)
 
     def example(self, text: str) -> Example:
         import torch
@@ -383,8 +397,18 @@ class TextModel(Trained):
         chosen = [*ids.tolist(), int(last.argmax())]
         inputs = [self.tokens.entries[int(i)] for i in batch]
         outputs = [self.tokens.entries[i] for i in chosen]
+        text_of, steps = self.tokens.decoder(), {"stack": inputs}
+        texts = ["" if i == START else text_of(int(i)) for i in batch]
         return Example(
-            inputs, outputs, self.tokens.entries.__getitem__, batch, answers, chosen, without, {"stack": inputs}
+            inputs,
+            outputs,
+            self.tokens.entries.__getitem__,
+            batch,
+            answers,
+            chosen,
+            without,
+            steps,
+            texts=texts,
         )
 
     def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> TextSession:

@@ -314,6 +314,7 @@ class TranslateModel(Trained):
             without,
             {"encoder.stack": values["source"], "first": written, "second": written},
             lambda tokens: network.attended(tokens, lengths, read)[:, 0],
+            whole=frozenset(["encoder.stack"]),
         )
 
     def written(self, values: dict[str, Any]) -> str:

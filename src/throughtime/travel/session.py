@@ -240,7 +240,9 @@ class Session:
         try:
             pairs = [(a, b) for a, b in times]
         except (TypeError, ValueError) as error:
-            raise UserError("diff: times are pairs, one of this session and one of the other: [(3, 3), (4, 5)]") from error
+            raise UserError(
+                "diff: times are pairs, one of this session and one of the other: [(3, 3), (4, 5)]"
+            ) from error
         for a, b in pairs:
             self._check_time("diff", a)
             other._check_time("diff", b)
