@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError, UnknownOptionError
+from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 from cyclopts import ValidationError as CycloptsValidationError
 from pydantic import ValidationError
 
@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), debug)
     except UnknownOptionError as error:
         return _fail(_unknown_option(error), debug)
+    except UnusedCliTokensError as error:
+        left = " ".join(error.unused_tokens or [])
+        return _fail(f"{left}: nothing takes it; --help says what the command takes", debug)
     except CycloptsValidationError as error:
         return _fail(_validation(error), debug)
     except CycloptsError as error:
