@@ -162,9 +162,7 @@ def test_a_linear_network_forgets_at_its_own_rate():
     norms = scans[0].gradients[0][:, 0].norm(dim=-1).flip(0)
     np.testing.assert_allclose(norms, 1.1 ** np.arange(32))
     found = stretching(scans[0])
-    np.testing.assert_allclose(
-        found.exponents, np.log([1.1, 0.9, 0.5]), atol=0.05
-    )  # the first steps are turned by chance
+    np.testing.assert_allclose(found.exponents, np.log([1.1, 0.9, 0.5]), atol=1e-5)  # over 32 steps
     assert found.steps == [1, 2, 4, 8, 16, 32]
     for t, row in zip(found.steps, found.singular, strict=True):
         np.testing.assert_allclose(row, t * np.log([1.1, 0.9, 0.5]), atol=1e-9)
@@ -192,6 +190,33 @@ def test_singular_values_against_the_whole_derivative(name, reverse):
     found = stretching(scans[0])
     assert found.steps[-1] == 8
     np.testing.assert_allclose(np.exp(found.singular[-1]), whole[:8], rtol=1e-6, atol=1e-12)
+
+
+def test_a_known_matrix_gives_its_rates_horizon_and_exponents():
+    """h_t = W h_{t-1} + b with h over 0: ∂h_T[i]/∂h_t = Wᵏ, whose every row goes like the largest eigenvalue."""
+    values = np.array([0.95, 0.7, 0.4])
+    vectors = np.array([[1.0, 0.2, 0.1], [0.3, 1.0, -0.2], [0.1, 0.4, 1.0]])
+    w = vectors @ np.diag(values) @ np.linalg.inv(vectors)  # not normal: its singular values are others
+    cell = tt.cells.Elman(2, 3, nonlinearity="relu").double()
+    with torch.no_grad():
+        cell.weight_hh.copy_(torch.from_numpy(w))
+        cell.weight_ih.zero_(), cell.bias_ih.fill_(1.0), cell.bias_hh.zero_()
+    with observing(gradients=True) as scans:
+        outputs, _, _ = tt.scan(cell, torch.rand(64, 1, 2, dtype=F64), torch.ones(1, 3, dtype=F64))
+    assert (outputs > 0).all()
+    left = np.linalg.inv(vectors)[0]  # Wᵀ left = 0.95 left: what goes back along it fades at one rate alone
+    (outputs[-1, 0] @ torch.from_numpy(left)).backward()
+    norms = scans[0].gradients[0][:, 0].norm(dim=-1).flip(0).numpy()
+    found = summarise([Curve(norms, False)])
+    assert found.rate == pytest.approx(0.95, abs=1e-6)
+    assert found.horizon_e == pytest.approx(-1 / math.log(0.95), abs=1e-6)
+    assert found.horizon_1 is None  # after 90 steps
+    stretched = stretching(scans[0])
+    np.testing.assert_allclose(stretched.exponents, np.log(values), atol=1e-6)
+    for t, row in zip(stretched.steps, stretched.singular, strict=True):
+        np.testing.assert_allclose(
+            np.exp(row), np.linalg.svd(np.linalg.matrix_power(w, t), compute_uv=False), atol=1e-9
+        )
 
 
 # What mattered
@@ -279,6 +304,20 @@ def test_gates_are_what_opens_and_closes():
         if constants is not None:
             kept = found[{"lstm": "forget", "gru": "update", "minimal-gated": "keep"}[name]].mean(0)
             np.testing.assert_allclose(np.exp(-1 / np.array(constants)), kept, rtol=1e-4)
+
+
+@pytest.mark.parametrize("f", [0.5, 0.9, 0.99])
+def test_a_pinned_forget_gate_gives_its_time_constant(f):
+    """c_t = f c_{t-1}: after -1 / ln f steps 1/e of it is left."""
+    cell = tt.cells.LSTM(2, 3).double()
+    with torch.no_grad():
+        cell.weight_ih[3:6], cell.weight_hh[3:6] = 0, 0
+        tt.cells.set_forget_bias_(cell, math.log(f / (1 - f)))
+    with observing() as scans:
+        tt.scan(cell, torch.randn(20, 1, 2, dtype=F64))
+    found = time_constants(scans[0], gates_of(scans[0]))
+    assert found == pytest.approx([-1 / math.log(f)] * 3, rel=1e-9)
+    assert f ** found[0] == pytest.approx(1 / math.e)
 
 
 def test_how_open_a_gate_is():

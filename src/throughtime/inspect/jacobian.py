@@ -56,22 +56,31 @@ def stretching(scan: Observed) -> Stretching | None:
         return torch.cat([p[0] for p in (new if isinstance(new, tuple) else (new,))])
 
     k = min(SHOWN, sum(sizes))
-    before = torch.cat(first)
-    generator = torch.Generator().manual_seed(0)
-    q = torch.linalg.qr(torch.randn(sum(sizes), k, generator=generator, dtype=torch.float64)).Q
+    before, jacobians = torch.cat(first), []
+    for t in order:
+        jacobians.append(torch.func.jacrev(step)(before, scan.inputs[t, 0].detach()).detach().cpu())
+        before = torch.cat([s[t] for s in states])
+    exponents = _exponents(jacobians, k)
     product, scale = torch.eye(sum(sizes), dtype=torch.float64), 0.0
-    total = torch.zeros(k, dtype=torch.float64)
     at: list[int] = []
     singular: list[list[float]] = []
-    for number, t in enumerate(order, 1):
-        jacobian = torch.func.jacrev(step)(before, scan.inputs[t, 0].detach()).detach().double().cpu()
-        q, r = torch.linalg.qr(jacobian @ q)
-        total += r.diagonal().abs().clamp(min=1e-300).log()
-        product = jacobian @ product
+    for number, jacobian in enumerate(jacobians, 1):
+        product = jacobian.double() @ product
         size = float(product.abs().max().clamp(min=1e-300))
         product, scale = product / size, scale + math.log(size)
         if number & (number - 1) == 0:  # 1, 2, 4 …
             at.append(number)
             singular.append((torch.linalg.svdvals(product)[:k].clamp(min=1e-300).log() + scale).tolist())
-        before = torch.cat([s[t] for s in states])
-    return Stretching(sorted((total / len(order)).tolist(), reverse=True), at, singular)
+    return Stretching(exponents, at, singular)
+
+
+def _exponents(jacobians: list[Tensor], k: int) -> list[float]:
+    """The k largest, in nats a step. The frame goes over the steps once before they count: it begins turned by chance."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(len(jacobians[0]), k, generator=generator, dtype=torch.float64)).Q
+    total = torch.zeros(k, dtype=torch.float64)
+    for counts in (0.0, 1.0):
+        for jacobian in jacobians:
+            q, r = torch.linalg.qr(jacobian.double() @ q)
+            total += counts * r.diagonal().abs().clamp(min=1e-300).log()
+    return sorted((total / len(jacobians)).tolist(), reverse=True)
