@@ -49,12 +49,12 @@ def memory(
         float | None, Parameter(help="For exploding: of the recurrent weights at first. [default: 1.5]")
     ] = None,
     chrono: Annotated[
-        bool | None,
+        bool,
         Parameter(
-            help="Gates begin so that each unit keeps its state for a time of its own, up to the longest lag, in the place of "
-            "forget gates at 1. [default: for mnist and pmnist]"
+            help="Gates begin so that each unit keeps its state for a time of its own, up to the longest lag; with --no-chrono "
+            "forget gates begin at 1."
         ),
-    ] = None,
+    ] = True,
     mnist: Annotated[
         Path | None, Parameter(help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels.")
     ] = None,

@@ -48,7 +48,7 @@ class Asked:
     learning_rate: float | None = None
     clip: float | None = None
     spectral_radius: float | None = None
-    chrono: bool | None = None
+    chrono: bool = True
     mnist: Path | None = None
     seed: int = 0
 
@@ -71,8 +71,7 @@ class Experiment:
         self.names = asked.cells or self.kind.cells
         self.radius = (asked.spectral_radius or RADIUS) if explodes else None
         steps = asked.steps or (None if asked.minutes else self.kind.budget)
-        wanted = self.kind.chrono if asked.chrono is None else asked.chrono
-        self.chrono = max(*self.lags, 3) if wanted else None
+        self.chrono = max(*self.lags, 3) if asked.chrono else None
         self.budget = Budget(steps, asked.minutes * 60 if asked.minutes else None)
         self.recipe = Recipe(
             asked.learning_rate or self.kind.learning_rate, asked.clip or self.kind.clip, "sgd" if explodes else "adam"

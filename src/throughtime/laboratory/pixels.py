@@ -42,7 +42,6 @@ class Pixels(Named):
     every = 250
     falls = True
     ends = False
-    chrono = True
     lags = (784,)  # where the images are of the usual size
     shuffled = False
     chance = 0.1

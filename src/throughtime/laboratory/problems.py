@@ -36,7 +36,6 @@ class Problem(ABC):
         goal: from where on the problem counts as learned. ends: whether training ends there.
         parameters, batch_size, learning_rate, clip, budget: of the training, where nothing else is asked for; budget in steps.
         every: steps between scores. falls: whether the learning rate falls along half a cosine as the budget is spent.
-        chrono: whether gates begin with times up to the longest lag, where nothing else is asked for.
         lags, cells: what is measured where nothing else is asked for. least: the shortest lag there is.
     """
 
@@ -53,7 +52,6 @@ class Problem(ABC):
     budget: ClassVar[int] = 5000
     every: ClassVar[int] = 100
     falls: ClassVar[bool] = False
-    chrono: ClassVar[bool] = False
     lags: ClassVar[tuple[int, ...]]
     least: ClassVar[int] = 1
     cells: ClassVar[tuple[str, ...]] = ("rnn", "lstm", "gru")
