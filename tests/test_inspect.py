@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 import itertools
 import json
 import math
+import random
 import re
 import shutil
 from pathlib import Path
@@ -249,6 +251,48 @@ def test_influence_against_doing_it(runs, task):
     if found.attention is not None:
         assert sum(found.attention) == pytest.approx(1, abs=1e-5)
     assert (found.attention is not None) == (task in ("classify", "translate"))
+
+
+def test_what_is_called_influential_is_so_on_200_held_out_inputs(tmp_path):
+    """Labels hang on one word of nine: deleting what `inspect` points at moves the answer, deleting what it does not, does not."""
+    rng = random.Random(0)
+
+    def rows(count):
+        for _ in range(count):
+            words = [rng.choice(["it", "was", "the", "film", "and", "we", "saw", "him"]) for _ in range(8)]
+            good = rng.random() < 0.5
+            words.insert(rng.randrange(9), rng.choice(["fine", "great"] if good else ["dull", "bad"]))
+            yield f"{' '.join(words)}\t{'good' if good else 'poor'}\n"
+
+    for name, count in (("train", 400), ("held", 200)):
+        (tmp_path / f"{name}.tsv").write_text("text\tlabel\n" + "".join(rows(count)))
+    sizes = {
+        "hidden_size": 12,
+        "embedding_size": 12,
+        "counts": False,
+        "spelling": False,
+        "dropout": 0.1,
+        "word_dropout": 0.0,
+    }
+    model = tt.train(
+        "classify",
+        [tmp_path / "train.tsv"],
+        out=tmp_path / "run",
+        steps=120,
+        model=sizes,
+        training={"learning_rate": 1e-2, "passes": 1000},
+        progress=False,
+    )
+    spec = importlib.util.spec_from_file_location(
+        "influence_200", Path(__file__).parents[1] / "benchmarks" / "influence.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = script.measure(model, script.inputs_of(model, tmp_path / "held.tsv", 200))
+    for way in ("gradient", "removal"):
+        assert found[way]["inputs"] == 200
+        assert found[way]["larger"] > 0.95
+        assert found[way]["most"] > 0.2 > 0.05 > found[way]["least"]
 
 
 def test_an_example_answers_as_the_model_does(runs):
