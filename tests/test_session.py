@@ -167,6 +167,23 @@ def test_a_user_s_own_cell_that_nothing_compiles_goes_its_plain_way():
     assert tt.Session(STACKS["own"]())._engine.backend == "cpu"
 
 
+def test_a_cell_without_weights_steps():
+    class Leak(nn.Module):
+        def __init__(self, input_size, hidden_size):
+            super().__init__()
+            self.size = hidden_size
+
+        def initial_state(self, batch, *, device=None):
+            return torch.zeros(batch, self.size, device=device)
+
+        def forward(self, x, h):
+            return 0.9 * h + 0.1 * x
+
+    stack, x = tt.Recurrent(Leak, 3, 3), inputs(6)
+    session = tt.Session(stack)
+    torch.testing.assert_close(session.feed(x), stack(x.unsqueeze(1))[0][:, 0])
+
+
 def test_views_come_back_to_the_bit_on_the_reference():
     torch.manual_seed(0)
     stack = tt.Recurrent(Leaky, 3, 37)

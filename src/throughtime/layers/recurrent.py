@@ -184,7 +184,7 @@ class Recurrent(nn.Module):
         if self.training and noise:
             raise ValueError(f"a stepper draws no noise ({', '.join(noise)}): call eval() first")
         state = self.initial_state(batch) if state is None else state
-        like = next(self.parameters())
+        like = next(self.parameters(), _tensors(state[0][0])[0])  # a cell may have no weights
         cells: list[nn.Module] = []
         extra: list[Any] = []
         width = self.input_size
