@@ -58,9 +58,8 @@ class Cell(nn.Module):
     keep_gate: str | None = (
         None  # the watched gate that keeps the old state where it is 1, where it is not called "forget"
     )
-    time_gates: ClassVar[
-        dict[int, int]
-    ] = {}  # blocks of rows that say for how long: 1 opens to keep, -1 opens to let in
+    # blocks of rows that say for how long a unit keeps its state: 1 opens to keep it, -1 to let in what is new
+    time_gates: ClassVar[dict[int, int]] = {}
     has_recurrent_weights: bool = True  # a matrix `weight_hh`, which can be made orthogonal or dropped
     state_sizes: int | tuple[int, ...]
 

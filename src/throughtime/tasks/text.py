@@ -346,16 +346,16 @@ class TextModel(Trained):
             yield from self._predict([line.rstrip("\r\n") for line in group])
 
     def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
-        """The text in pieces of about so many tokens; set end to end, the text again."""
+        """The text in pieces of about so many tokens: set end to end, the text again, but for white space that is no token."""
         waiting = ""
         for line in lines:
             waiting += line
             count = len(self.tokens.encode(waiting))
             if count > 2 * steps:
                 *parts, waiting = self._cut(waiting, count, steps)
-                yield from parts
-        if waiting:
-            yield from self._cut(waiting, len(self.tokens.encode(waiting)), steps)
+                yield from (part for part in parts if len(self.tokens.encode(part)))
+        parts = self._cut(waiting, len(self.tokens.encode(waiting)), steps)
+        yield from (part for part in parts if len(self.tokens.encode(part)))
 
     def _cut(self, text: str, count: int, steps: int) -> list[str]:
         """A text of `count` tokens in pieces of about `steps`, before white space where a token may be longer than a character."""
