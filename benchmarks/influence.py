@@ -2,11 +2,11 @@
 
     python benchmarks/influence.py RUN FILE [--inputs 200] [--json]
 
-RUN is a run of classify, tag or text, FILE held-out data of its own format (text: plain text, 80 characters of it an input, whose tokens are the pieces). Of
-each input the one that counts most and the one that counts least are deleted from the text itself (`inspect` only reads it as
-unknown, or multiplies a gradient), one at a time, the rest is read anew, and the change is the total variation between the two
-distributions of the same output, 0 to 1. The output is the label; of a tagger the tag of the middle word, by the other words; of a
-language model what comes next.
+RUN is a run of classify, tag or text, FILE held-out data of its own format (text: plain text, 80 characters of it an input, whose
+tokens are the pieces). Of each input the one that counts most and the one that counts least are deleted from the text itself
+(`inspect` only reads it as unknown, or multiplies a gradient), one at a time, the rest is read anew, and the change is the total
+variation between the two distributions of the same output, 0 to 1. The output is the label; of a tagger the tag of the middle word,
+by the other words; of a language model what comes next.
 """
 
 from __future__ import annotations

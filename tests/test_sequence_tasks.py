@@ -193,6 +193,7 @@ def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tok
         assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.filterwarnings("ignore:the labels are uneven")
 def test_rare_labels_count_for_more_where_asked(tmp_path):
     rng = random.Random(1)
     rows = [("common " + rng.choice(THINGS), "a") for _ in range(380)] + [

@@ -26,6 +26,9 @@ from throughtime.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+# what the tasks read their inputs by: of another task's training it must not stay
+OF_TASKS = ("vocabulary.json", "labels.json", "tagset.json", "vocabularies.json")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -97,6 +100,8 @@ class Run:
     def _clear(self) -> None:
         """Remove what a training wrote, and nothing else that lies in the folder."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for name in OF_TASKS:
+            (self.folder / name).unlink(missing_ok=True)
         for path in (self.weights, self.metrics, self.card, self.curve, self.summary, self.config):
             path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from throughtime.runs import replacing, write_text
 
+LONGEST = 100  # tokens of a line in a picture
 DRAWN = 6  # lines in a picture, at most
 
 
@@ -20,7 +21,11 @@ def write_alignments(found: list[dict[str, Any]], path: Path) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         print("no picture: matplotlib is not installed (pip install 'throughtime[plot]')", file=sys.stderr)
         return
-    drawn = [row for row in rows if row["attention"]][:DRAWN]
+    attended = [row for row in rows if row["attention"]]
+    short = [row for row in attended if max(len(row["source"]), len(row["target"])) <= LONGEST]
+    if len(short) < len(attended):
+        print(f"no picture of {len(attended) - len(short)} lines of over {LONGEST} tokens", file=sys.stderr)
+    drawn = short[:DRAWN]
     if not drawn:
         return
     import matplotlib

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import select
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,16 @@ from cyclopts import Parameter
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
+CHUNK = 1 << 16  # bytes that are read together
 Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
 
 
 def whole(type_: Any, tokens: Any) -> int:
     """A whole number, where rounding 1.5 would be to guess."""
-    return int(tokens[0].value)
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"got {tokens[0].value!r}, not a whole number") from None
 
 
 def check_threads(threads: int) -> None:
@@ -51,6 +57,8 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
     if not any(str(f) == STDIN for f in files):
         yield files
         return
+    if sum(str(f) == STDIN for f in files) > 1:
+        raise UserError(f"{STDIN} stands there twice; it can be read once")
     from throughtime.tasks.corpus import spool, stdin_bytes
 
     with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
@@ -58,20 +66,63 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
         yield [standard_input if str(f) == STDIN else f for f in files]
 
 
-def lines_of(file: Path) -> Iterator[str]:
-    """The lines of a file or of standard input, as they come. Raises: UserError where it cannot be read or is not UTF-8."""
+class Lines:
+    """The lines of a file or of standard input, as they come. `name`: what it is called; `ready`: whether a line can be had without
+    waiting for somebody to write one.
+
+    Raises: UserError where it cannot be read or is not UTF-8.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.name = str(file)
+        try:
+            self._source: Any = sys.stdin.buffer if self.name == STDIN else file.open("rb", buffering=0)
+        except OSError as error:
+            raise UserError(f"{file}: cannot read it: {error.strerror}") from error
+        self._waiting, self._ended, self._number = b"", False, 0
+        if self.name != STDIN:
+            weakref.finalize(self, self._source.close)  # whoever reads may stop before the end
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self._ended and b"\n" not in self._waiting:
+            self._fill()
+        line, end, self._waiting = self._waiting.partition(b"\n")
+        if not line and not end:
+            raise StopIteration
+        self._number += 1
+        if self._number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            return (line + end).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.name}:{self._number}: byte {error.start} of the line is not UTF-8") from error
+
+    def ready(self) -> bool:
+        while not self._ended and b"\n" not in self._waiting:
+            if self.name == STDIN and not _readable(self._source):
+                return False
+            self._fill()
+        return True
+
+    def _fill(self) -> None:
+        try:
+            # what there is, without waiting for more
+            some = self._source.read1(CHUNK) if hasattr(self._source, "read1") else self._source.read(CHUNK)
+        except OSError as error:
+            raise UserError(f"{self.name}: cannot read it: {error.strerror}") from error
+        self._ended = not some
+        self._waiting += some
+
+
+def _readable(source: Any) -> bool:
+    """Whether something can be read at once, or the end has come; True where that cannot be known."""
     try:
-        source = sys.stdin.buffer if str(file) == STDIN else file.open("rb")
-    except OSError as error:
-        raise UserError(f"{file}: cannot read it: {error.strerror}") from error
-    with source:
-        for number, line in enumerate(source, 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{file}:{number}: byte {error.start} of the line is not UTF-8") from error
+        return bool(select.select([source], [], [], 0)[0])
+    except (OSError, ValueError):  # a file in memory; a pipe on Windows
+        return True
 
 
 def write_values(values: dict[str, Any], as_json: bool) -> None:

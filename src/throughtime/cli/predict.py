@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, lines_of, opened, whole
+from throughtime.cli.output import Json, Lines, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -43,6 +43,10 @@ def predict(
         raise UserError("--seed: only what is drawn hangs on it; give --temperature too")
     if alignments is not None:
         options["alignments"] = True
+        if alignments.suffix == ".png":
+            raise UserError(f"--alignments: {alignments} is where the picture goes; name a file for the JSON, .json")
+        if not alignments.resolve().parent.is_dir():
+            raise UserError(f"--alignments: there is no folder {alignments.resolve().parent}")
         if alignments.exists() or alignments.with_suffix(".png").exists():
             raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
     for name in options:
@@ -51,7 +55,7 @@ def predict(
     kept = []
     if str(file) == STDIN and sys.stdin.isatty():
         options["batch"] = 1  # whoever types wants an answer to each line
-    for values in model.predict(lines_of(file), **options):
+    for values in model.predict(Lines(file), **options):
         if alignments is not None:
             kept.append(values)
             values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}

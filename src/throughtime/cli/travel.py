@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, lines_of, opened
+from throughtime.cli.output import Json, Lines, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 
@@ -100,7 +100,7 @@ def _show(here: Futures, values: dict[str, Any], json: bool) -> None:
 def _commands() -> Iterator[tuple[str, str]]:
     """The lines that are typed or come through a pipe, and where each stands."""
     if not sys.stdin.isatty():
-        yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(lines_of(Path(STDIN)), 1))
+        yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(Lines(Path(STDIN)), 1))
         return
     import contextlib
 

@@ -67,7 +67,7 @@ def beam_search(
         penalty = ((5 + length + 1) / 6) ** alpha
         ends = (token == end) & top.isfinite()
         for b, k in ends.nonzero().tolist():
-            if k < size or not done[int(alive[b])]:  # one that ends further down was not among the best
+            if k < size:  # one that ends further down was not among the best
                 hypothesis = written[b, int(origin[b, k])].tolist()
                 value = float(top[b, k])
                 done[int(alive[b])].append(Hypothesis(hypothesis, value, value / penalty))
@@ -82,6 +82,8 @@ def beam_search(
             found = done[number]
             best = float(total[b, 0])
             if not torch.isfinite(total[b, 0]):
+                continue
+            if size == 1 and found:  # greedy: the likeliest was the end
                 continue
             if len(found) >= size:  # what goes on can only lose, but for what length forgives it
                 reachable = best / ((5 + int(limits[number]) + 1) / 6) ** alpha

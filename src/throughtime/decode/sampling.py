@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 State = TypeVar("State")
+COLD = 1e-6  # a temperature from which on down nothing but the likeliest would be drawn
 
 
 def draw(
@@ -26,13 +27,13 @@ def draw(
 
     Args:
         log_p: [B, V], log-probabilities or logits; -inf is never drawn.
-        temperature: log_p is divided by it; 0 takes the likeliest.
+        temperature: log_p is divided by it; 0, and what is as good as 0, takes the likeliest.
         top_k: draw from the k likeliest alone, and those as likely as the last of them (Fan et al. 2018).
         top_p: draw from the smallest set whose probability reaches p alone, of what top_k left (Holtzman et al. 2020).
         generator: the source of chance; None: torch's.
     Returns: [B].
     """
-    if temperature == 0:
+    if temperature < COLD:
         return log_p.argmax(-1)
     log_p = (log_p - log_p.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < log_p.shape[-1]:

@@ -139,6 +139,28 @@ class Example:
     texts: list[str] | None = None
 
 
+def grouped(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lines in groups of up to `size`; of lines that come one by one (they have a method `ready`) a group is what there is.
+
+    Raises: UserError where a line cannot be read, once those before it have been given.
+    """
+    ready: Callable[[], bool] = getattr(lines, "ready", lambda: True)
+    source, group, wrong = iter(lines), [""], None
+    while group and wrong is None:
+        group = []
+        try:
+            while len(group) < size and (not group or ready()):
+                group.append(next(source).rstrip("\r\n"))
+        except StopIteration:
+            pass
+        except UserError as error:
+            wrong = error
+        if group:
+            yield group
+    if wrong is not None:
+        raise wrong
+
+
 class Trained(ABC):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 

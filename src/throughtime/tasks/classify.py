@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import re
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
+from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LABELS = "labels.json"
 LANGUAGE = "language.safetensors"
 LONGEST = 2000  # tokens of a text that are read; of a longer one its beginning and its end
+UNEVEN = 3  # how many times as frequent one label may be as another
 BINS = 10  # of confidence, for the calibration error
 _WORDS = r"\w+(?:['’]\w+)*|[^\w\s]"
 
@@ -117,7 +118,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         if valid:
             held = read_labelled(valid, data.text_column, data.label_column)
         else:
-            train, held = hold_out(train, data.held_out, config.seed, files[0])
+            train, held = hold_out(train, data.held_out, config.seed, files[0], lambda row: [row.label])
         counts = Counter(row.label for row in train)
         if len(counts) < 2:
             raise UserError(
@@ -161,7 +162,16 @@ class ClassifyTask(Task[ClassifyConfig]):
         keep_samples(folder, (row.text for row in held))
         balance = data.balance
         if balance is None:
-            balance = 0.5 if max(counts.values()) > 3 * min(counts.values()) else 0.0
+            balance = 0.5 if max(counts.values()) > UNEVEN * min(counts.values()) else 0.0
+        if max(counts.values()) > UNEVEN * min(counts.values()):
+            (often, most), (rare, least) = counts.most_common()[0], counts.most_common()[-1]
+            how = "rare ones count more" if balance else "each example counts the same"
+            kept = "macro F1" if balance else "accuracy"
+            warnings.warn(
+                f"the labels are uneven ({often!r} {most:,}, {rare!r} {least:,}): {how} (data.balance {balance:g}), and the "
+                f"weights that do best by {kept} are kept",
+                stacklevel=2,
+            )
         write_text(folder / "weights.json", _json(class_weights([counts[label] for label in labels], balance)))
         training = config.training
         batch = min(training.batch_size or 50, len(train))
@@ -206,7 +216,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
         sizes: dict[str, Any] = chosen(m, names, run)
-        about = run.read_json(LABELS)
+        about = read_about(run)
         language, settings = None, about.get("language")
         if settings is not None:
             from throughtime.models.language import LanguageModel
@@ -233,7 +243,7 @@ class ClassifyTask(Task[ClassifyConfig]):
     def _reading(self, config: ClassifyConfig, run: Run) -> Reading:
         from throughtime.tasks.tokens import FILE, Tokens
 
-        return _reading(Tokens.load(run.folder, run.read_json(FILE)), run.read_json(LABELS), config.data.lower)
+        return _reading(Tokens.load(run.folder, run.read_json(FILE)), read_about(run), config.data.lower)
 
     def _examples(self, config: ClassifyConfig, run: Run, part: str) -> tuple[Texts, Any]:
         import numpy as np
@@ -262,10 +272,11 @@ class ClassifyTask(Task[ClassifyConfig]):
     def score(self, network: nn.Module, config: ClassifyConfig, data: Path, *, quick: bool) -> dict[str, float]:
         texts, labels = self._examples(config, Run(data.parent.parent), "valid")
         values = measures(log_probabilities(network, texts), labels.tolist())
-        return {"loss": 1 - values["accuracy"] + 1e-3 * values["nats"], **values}
+        best = values["macro_f1" if config.data.balance else "accuracy"]
+        return {"loss": 1 - best + 1e-3 * values["nats"], **values}
 
     def trained(self, run: Run, config: ClassifyConfig, network: nn.Module) -> ClassifyModel:
-        return ClassifyModel(run, config, network, self._reading(config, run), run.read_json(LABELS)["labels"])
+        return ClassifyModel(run, config, network, self._reading(config, run), read_about(run)["labels"])
 
 
 class ClassifyModel(Trained):
@@ -288,7 +299,7 @@ class ClassifyModel(Trained):
         from throughtime.tasks.tables import read_labelled
 
         data = self.config.data
-        rows = read_labelled([Path(f) for f in files], data.text_column, data.label_column)
+        rows = read_labelled([Path(f) for f in files], data.text_column, data.label_column, training=False)
         check_labels(rows, self.labels)
         texts = self.reading.texts((row.text for row in rows), LONGEST)
         log_p = log_probabilities(self.network, texts, advance)
@@ -306,8 +317,7 @@ class ClassifyModel(Trained):
 
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """The label of each line. Yields: line, label, probability, probabilities (of every label)."""
-        source = iter(lines)
-        while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
+        for group in grouped(lines, batch):
             texts = self.reading.texts(group, LONGEST)
             for line, row in zip(group, log_probabilities(self.network, texts).exp().tolist(), strict=True):
                 best = max(range(len(row)), key=row.__getitem__)
@@ -361,6 +371,14 @@ class ClassifyModel(Trained):
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['label']}\t{values['probability']:.4f}\t{values['line']}"
+
+
+def read_about(run: Run) -> dict[str, Any]:
+    """What labels.json holds. Raises: UserError where it is damaged."""
+    about: Any = run.read_json(LABELS)
+    if not isinstance(about, dict) or not isinstance(about.get("labels"), list) or "spaced" not in about:
+        raise UserError(f"{run.folder / LABELS}: the run is damaged: it does not hold the labels")
+    return about
 
 
 def _reading(tokens: Tokens, about: dict[str, Any], lower: bool) -> Reading:
@@ -429,8 +447,13 @@ def check_no_chunk(config: RunConfig) -> None:
         raise UserError(f"training.chunk: the task {config.task!r} reads whole examples; leave it out")
 
 
-def hold_out(rows: list[Any], share: float, seed: int, file: Path) -> tuple[list[Any], list[Any]]:
-    """A part of the examples of a file, drawn at random. Raises: UserError where there are too few."""
+def hold_out(
+    rows: list[Any], share: float, seed: int, file: Path, labels: Callable[[Any], Iterable[str]] = lambda row: ()
+) -> tuple[list[Any], list[Any]]:
+    """A part of the examples of a file, drawn at random; not those with a label that no other has.
+
+    Raises: UserError where there are too few.
+    """
     import numpy as np
 
     if len(rows) < 2:
@@ -439,7 +462,16 @@ def hold_out(rows: list[Any], share: float, seed: int, file: Path) -> tuple[list
         raise UserError(f"{name_of(file)}: {len(rows)} example is too few: at least 2 are needed, one of them held out")
     order = np.random.default_rng((seed, 1)).permutation(len(rows))
     count = min(max(1, round(share * len(rows))), len(rows) - 1)
-    chosen = set(order[:count].tolist())
+    often = Counter(label for row in rows for label in set(labels(row)))
+    chosen = set[int]()
+    for i in order.tolist():
+        if len(chosen) < count and all(often[label] > 1 for label in labels(rows[i])):
+            chosen.add(i)
+            often.subtract(set(labels(rows[i])))
+    if not chosen:
+        from throughtime.tasks.tables import name_of
+
+        raise UserError(f"{name_of(file)}: no label has two examples, one of them to hold out; give --valid")
     return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
 
 

@@ -39,8 +39,8 @@ def read_tagged(paths: Sequence[Path], column: str) -> list[Sentence]:
 
 
 def is_conllu(line: str) -> bool:
-    """Whether a line is one of CoNLL-U: a comment or ten fields."""
-    return line.startswith("#") or line.count("\t") == FIELDS - 1
+    """Whether a line, no comment, is one of CoNLL-U: a number and several fields (ten, if it is right), or nothing but comments."""
+    return line.startswith("#") or bool(re.match(r"\d+(?:[-.]\d+)?\t.*\t.*\t", line))
 
 
 def _sentences(lines: Iterable[str], name: str, column: str, suffix: str) -> Iterator[Sentence]:
@@ -62,11 +62,12 @@ def _sentences(lines: Iterable[str], name: str, column: str, suffix: str) -> Ite
                 yield now
             now = Sentence()
             continue
+        if line.startswith("#") and "\t" not in line:  # a comment, as in CoNLL-U
+            continue
         fields = line.split("\t")
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip():
-            raise UserError(
-                f"{name}:{number}: {len(fields)} fields; a line has a word and its tag with a tab between them"
-            )
+            what = f"{len(fields)} fields" if len(fields) != 2 else "an empty field"
+            raise UserError(f"{name}:{number}: {what}; a line has a word and its tag with a tab between them")
         now.place = now.place or f"{name}:{number}"
         now.words.append(fields[0].strip())
         now.tags.append(fields[1].strip())

@@ -6,6 +6,7 @@ Shapes: T time, B batch, U different words of a batch, P their pieces end to end
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -91,17 +92,29 @@ class Reading:
         size, others = len(self.tokens), dict[str, int]()
         half = longest // 2
 
+        cut = 0
+
+        def within(read: Any) -> Any:
+            nonlocal cut
+            if len(read) <= longest:
+                return read
+            cut += 1
+            return [*read[:half], *read[-half:]]
+
         def one(text: str) -> Any:
             text = self.normalise(text)
             if self.spelling is None and self.language is None:
-                ids: Any = self.tokens.encode(text)
-                return ids if len(ids) <= longest else [*ids[:half], *ids[-half:]]
-            words = text.split(" ") if text else []
-            words = words if len(words) <= longest else words[:half] + words[-half:]
+                return within(self.tokens.encode(text))
             get = self.tokens.index.get
+            words = within(text.split(" ") if text else [])
             return [i if (i := get(w)) is not None else others.setdefault(w, size + len(others)) for w in words]
 
-        return Texts(self, Sequences.of(one(text) for text in texts), list(others))
+        found = Sequences.of(one(text) for text in texts)
+        if cut:
+            warnings.warn(
+                f"{cut:,} texts of over {longest:,} {self.tokens.kind}: their beginning and end are read", stacklevel=2
+            )
+        return Texts(self, found, list(others))
 
     def open(self, path: Path) -> Texts:
         """What `Texts.save` wrote."""

@@ -27,16 +27,18 @@ class Labelled:
     place: str
 
 
-def read_labelled(paths: Sequence[Path], text: str | None, label: str | None) -> list[Labelled]:
+def read_labelled(
+    paths: Sequence[Path], text: str | None, label: str | None, *, training: bool = True
+) -> list[Labelled]:
     """All labelled texts of some files or folders.
 
-    Args: text, label: the names of the columns; None: found by name.
+    Args: text, label: the names of the columns; None: found by name. training: whether the user can still choose them.
     Raises: UserError with file and line for what cannot be read, and for columns that are not there.
     """
     found: list[Labelled] = []
     for path in paths:
         before = len(found)
-        found += _folder(path) if path.is_dir() else _table(path, text, label)
+        found += _folder(path) if path.is_dir() else _table(path, text, label, training)
         if len(found) == before:
             raise UserError(f"{name_of(path)}: no labelled text in it")
     return found
@@ -61,7 +63,8 @@ def read_utf8(path: Path) -> str:
         raise UserError(f"{name}:{line}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     if not text.strip():
         raise UserError(f"{name}: is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    # a carriage return alone ends a line where nothing else does
+    return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
 
 
 def _folder(path: Path) -> Iterator[Labelled]:
@@ -71,7 +74,7 @@ def _folder(path: Path) -> Iterator[Labelled]:
             yield Labelled(" ".join(read_utf8(file).split()), folder.name, str(file))
 
 
-def _table(path: Path, text: str | None, label: str | None) -> Iterator[Labelled]:
+def _table(path: Path, text: str | None, label: str | None, training: bool) -> Iterator[Labelled]:
     name, whole = name_of(path), read_utf8(path)
     first = whole.lstrip().split("\n", 1)[0]
     if path.suffix in (".jsonl", ".ndjson", ".json") or (path.name == STDIN and first.startswith("{")):
@@ -82,15 +85,30 @@ def _table(path: Path, text: str | None, label: str | None) -> Iterator[Labelled
     columns: tuple[str, str] | None = None
     for line, row in rows:
         if columns is None:
-            columns = _column(name, row, text, TEXT, "text"), _column(name, row, label, LABEL, "label")
+            columns = (
+                _column(name, row, text, TEXT, "text", training),
+                _column(name, row, label, LABEL, "label", training),
+            )
+            if columns[0] == columns[1]:
+                raise UserError(f"{name}: the column {columns[0]!r} is both the text and the label; name two")
         values = [row.get(c) for c in columns]
         for column, value in zip(columns, values, strict=True):
             if value is None or not str(value).strip():
                 raise UserError(f"{name}:{line}: nothing in the column {column!r}; fill it in or take the line out")
+            if isinstance(value, list | dict):
+                raise UserError(
+                    f"{name}:{line}: {column!r} holds a {type(value).__name__}; it takes one text or number"
+                )
+            if any("\ud800" <= c <= "\udfff" for c in str(value)):
+                raise UserError(
+                    f"{name}:{line}: {column!r} holds half of a character (a surrogate alone); mend the text"
+                )
         yield Labelled(str(values[0]), str(values[1]).strip(), f"{name}:{line}")
 
 
-def _column(name: str, row: dict[str, Any], asked: str | None, names: tuple[str, ...], what: str) -> str:
+def _column(
+    name: str, row: dict[str, Any], asked: str | None, names: tuple[str, ...], what: str, training: bool
+) -> str:
     there = list(row)
     if asked is not None:
         if asked not in there:
@@ -100,13 +118,13 @@ def _column(name: str, row: dict[str, Any], asked: str | None, names: tuple[str,
     for candidate in names:
         if candidate in lower:
             return lower[candidate]
-    raise UserError(
-        f"{name}:1: no column for the {what}; there are {', '.join(there)}: name one by --data.{what}-column"
-    )
+    how = f"name one by --data.{what}-column" if training else f"call it {what!r}"
+    raise UserError(f"{name}:1: no column for the {what}; there are {', '.join(there)}: {how}")
 
 
 def _csv(name: str, text: str, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = io.StringIO(text, newline="")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # a field may be a whole book
     if separator == ",":
         reader = csv.reader(lines, strict=True)
     else:
@@ -118,8 +136,17 @@ def _csv(name: str, text: str, separator: str) -> Iterator[tuple[int, dict[str, 
             if any(cell.strip() for cell in row):
                 if header is None:
                     header = [cell.strip() for cell in row]
+                    if twice := next((c for i, c in enumerate(header) if c in header[:i]), None):
+                        raise UserError(
+                            f"{name}:{start}: two columns are called {twice!r}; give each a name of its own"
+                        )
                 elif len(row) != len(header):
-                    raise UserError(f"{name}:{start}: {len(row)} fields, the first line has {len(header)}")
+                    how = (
+                        "put a field with a comma in it into double quotes"
+                        if separator == ","
+                        else "each tab ends a field"
+                    )
+                    raise UserError(f"{name}:{start}: {len(row)} fields, the first line has {len(header)}; {how}")
                 else:
                     yield start, dict(zip(header, row, strict=True))
             start = reader.line_num + 1

@@ -130,7 +130,7 @@ class TagTask(Task[TagConfig]):
         if valid:
             held = read_tagged(valid, config.data.column)
         else:
-            train, held = hold_out(train, config.data.held_out, config.seed, files[0])
+            train, held = hold_out(train, config.data.held_out, config.seed, files[0], lambda sentence: sentence.tags)
         if config.data.column != "upos" and not any(s.lines for s in train):
             raise UserError(
                 "data.column: only CoNLL-U has columns to choose from, and the files have a word and its tag"
@@ -232,13 +232,14 @@ class TagModel(Trained):
 
         from throughtime.tasks.sentences import from_conllu, from_text, is_conllu, with_tags
 
-        source = iter(lines)
-        first = next((line for line in source if line.strip()), None)
-        if first is None:
-            return
-        source = itertools.chain([first], source)
-        conllu = is_conllu(first.rstrip("\r\n"))
-        sentences = from_conllu(source, STDIN, None) if conllu else (from_text(line) for line in source if line.strip())
+        source, name, first = iter(lines), str(getattr(lines, "name", STDIN)), list[str]()
+        for line in source:
+            first.append(line)
+            if line.strip() and not line.startswith("#"):
+                break
+        source = itertools.chain(first, source)
+        conllu = bool(first) and (name.endswith(".conllu") or is_conllu(first[-1]))
+        sentences = from_conllu(source, name, None) if conllu else (from_text(line) for line in source if line.strip())
         column = self.config.data.column
         while group := list(itertools.islice(sentences, batch if conllu else 1)):
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
@@ -306,7 +307,7 @@ def tags_of(network: Any, lexicon: Lexicon, sentences: list[Sentence], advance: 
 
 
 def measures(sentences: list[Sentence], given: list[list[str]], lexicon: Lexicon) -> dict[str, float]:
-    """Accuracy over all words, known and unknown ones; 0 where there are none."""
+    """Accuracy over all words, and over known and unknown ones where there are any."""
     right: Counter[bool] = Counter()
     total: Counter[bool] = Counter()
     for sentence, tags in zip(sentences, given, strict=True):
@@ -314,11 +315,9 @@ def measures(sentences: list[Sentence], given: list[list[str]], lexicon: Lexicon
             known = word in lexicon.known
             total[known] += 1
             right[known] += tag == true
-    return {
-        "accuracy": right.total() / max(total.total(), 1),
-        "known_accuracy": right[True] / max(total[True], 1),
-        "unknown_accuracy": right[False] / max(total[False], 1),
-    }
+    names = {True: "known_accuracy", False: "unknown_accuracy"}
+    each = {name: right[known] / total[known] for known, name in names.items() if total[known]}
+    return {"accuracy": right.total() / max(total.total(), 1), **each}
 
 
 def read_lexicon(run: Run) -> Lexicon:

@@ -15,7 +15,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run
-from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
+from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -339,11 +339,8 @@ class TextModel(Trained):
 
         Yields: line, log_probability (nats), tokens, unknown, in the order given.
         """
-        import itertools
-
-        source = iter(lines)
-        while group := list(itertools.islice(source, batch)):
-            yield from self._predict([line.rstrip("\r\n") for line in group])
+        for group in grouped(lines, batch):
+            yield from self._predict(group)
 
     def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
         """The text in pieces of about so many tokens: set end to end, the text again, but for white space that is no token."""

@@ -69,6 +69,16 @@ class Tokens:
             return np.fromiter((get(word, UNKNOWN) for word in re.findall(pattern, text)), self.dtype)
         return np.asarray(self._bpe.encode(text).ids, dtype=self.dtype)
 
+    def named(self, text: str, ids: Iterable[int]) -> list[str]:
+        """What each entry of a text stands for; what the vocabulary does not know as it is written, where that can be told."""
+        written = list(text) if self.kind == "characters" else []
+        if self.kind == "words":
+            written = re.findall(_SPACED if self.spaced else _PIECES, text)
+        return [
+            written[k].strip() or written[k] if i == UNKNOWN and k < len(written) else self.entries[i]
+            for k, i in enumerate(map(int, ids))
+        ]
+
     def unknown_in(self, text: str) -> list[str]:
         """What of a text the vocabulary does not know, each once, in order."""
         if self.kind == "bytes":

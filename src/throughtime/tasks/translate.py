@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import math
 import warnings
@@ -16,7 +15,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
+from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 FILE = "vocabularies.json"
 END = 1  # as in models.framing, which imports torch
 LONGEST = 250  # tokens of a line that are learned from
+ENOUGH = 200_000  # characters of running text on a side, on the mean, from which on it is cut into pieces
 READ = 1000  # tokens of a line that are read when translating
 LIMIT = (20, 2.0)  # tokens of a translation at most: this many, and this many a token of the source
 
@@ -112,7 +112,7 @@ class TranslateTask(Task[TranslateConfig]):
         else:
             train, held = hold_out(train, config.data.held_out, config.seed, files[0])
         sides = list(zip(*train, strict=True))
-        kinds = [_kind(side) if model.tokens == "auto" else model.tokens for side in sides]
+        kinds = _kinds(sides) if model.tokens == "auto" else [model.tokens] * 2
         joint = model.joint if model.joint is not None else kinds == ["bpe", "bpe"]
         if joint and kinds[0] != kinds[1]:
             raise UserError(
@@ -269,13 +269,12 @@ class TranslateModel(Trained):
             raise UserError(f"temperature: got {temperature}; at least 0")
         if seed is not None and not 0 <= seed < 2**63:
             raise UserError(f"seed: got {seed}; it must be at least 0 and under 2**63")
-        source = iter(lines)
         generator = None
         if seed is not None:
             import torch
 
             generator = torch.Generator().manual_seed(seed)
-        while group := [line.rstrip("\r\n") for line in itertools.islice(source, batch)]:
+        for group in grouped(lines, batch):
             yield from self._predict(group, beam, alignments, temperature, generator)
 
     def example(self, text: str) -> Example:
@@ -333,7 +332,7 @@ class TranslateModel(Trained):
         from throughtime.decode.beam import beam_search
         from throughtime.tasks.batches import side_by_side
 
-        coded = [self.source.encode(line) for line in lines]
+        coded = [self.source.encode(line.strip()) for line in lines]
         for line, ids in zip(lines, coded, strict=True):
             if len(ids) > READ:
                 warnings.warn(f"a line of {len(ids)} tokens is read up to its {READ}th: {line[:40]!r} …", stacklevel=2)
@@ -360,7 +359,7 @@ class TranslateModel(Trained):
                 found[i] = {"translation": self.target.decode(tokens[row]).strip(), **extra[row]}
                 if weights is not None:
                     found[i] |= {
-                        "source": [self.source.entries[int(t)] for t in coded[i][:READ]],
+                        "source": self.source.named(lines[i].strip(), coded[i])[:READ],
                         "target": [self.target.entries[t] for t in tokens[row]] + ["</s>"],
                         "attention": weights[row],
                     }
@@ -371,11 +370,17 @@ class TranslateModel(Trained):
         self, step: Any, first: torch.Tensor, state: Any, limits: list[int], temperature: float, generator: Any
     ) -> list[list[int]]:
         from throughtime.decode.sampling import sample
+        from throughtime.tasks.tokens import UNKNOWN
 
-        log_p, state = step(first, state)
+        def writable(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            log_p, state = step(tokens, state)
+            log_p[:, UNKNOWN] = -math.inf
+            return log_p, state
+
+        log_p, state = writable(first, state)
         out: list[list[int]] = [[] for _ in limits]
         open_ = set(range(len(limits)))
-        for tokens in sample(step, log_p, state, temperature=temperature, generator=generator):
+        for tokens in sample(writable, log_p, state, temperature=temperature, generator=generator):
             for i in sorted(open_):
                 token = int(tokens[i])
                 if token == END or len(out[i]) >= limits[i]:
@@ -470,23 +475,29 @@ def read_vocabularies(run: Run) -> tuple[Tokens, Tokens]:
     values = run.read_json(FILE)
     try:
         sides = [Tokens.load(run.folder, side) for side in values["sides"]]
-    except (KeyError, TypeError) as error:
+        return sides[0], sides[-1]
+    except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
-    return sides[0], sides[-1]
 
 
 def _values(tokens: Tokens) -> dict[str, Any]:
     return {"kind": tokens.kind, "spaced": tokens.spaced, "entries": tokens.entries, "merges": tokens.merges}
 
 
-def _kind(texts: tuple[str, ...]) -> str:
-    """What a side is best cut into."""
-    words = [text.split() for text in texts[:20_000]]
-    if sum(map(len, words)) <= 1.5 * len(words):
-        return "characters"
-    if len({w for row in words for w in row}) <= 150:  # sounds, say
-        return "words"
-    return "bpe" if sum(map(len, texts)) > 200_000 else "characters"
+def _kinds(sides: list[tuple[str, ...]]) -> list[str]:
+    """What each side is best cut into; running text on both sides into the same, and into pieces where there is enough of it."""
+    found = []
+    for texts in sides:
+        words = [text.split() for text in texts[:20_000]]
+        if sum(map(len, words)) <= 1.5 * len(words):
+            found.append("characters")
+        elif len({w for row in words for w in row}) <= 150:  # sounds, say
+            found.append("words")
+        else:
+            found.append("running")
+    running = [sum(map(len, texts)) for texts, kind in zip(sides, found, strict=True) if kind == "running"]
+    cut = "bpe" if sum(running) > ENOUGH * len(running) else "characters"
+    return [cut if kind == "running" else kind for kind in found]
 
 
 def _pieces(size: int) -> int:
