@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from throughtime.decode.beam import beam_search
+from throughtime.decode.sampling import draw
 from throughtime.layers import Attention
 from throughtime.models.classifier import Pool
 from throughtime.models.counts import Counts
@@ -417,3 +418,24 @@ def test_a_transformer_translator_step_by_step_is_the_same_at_once():
     weights = network.attended(source, lengths, torch.cat([torch.ones(1, 2, dtype=torch.int64), target]))
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, dtype=F64))
     assert bool((weights[:, 1, 2:] == 0).all())
+
+
+def test_a_beam_of_one_is_greedy():
+    """Even where a sequence that goes on against the likeliest end would score higher by length."""
+    log_p = torch.tensor(
+        [[0.5, 0.4, 0.1], [0.02, 0.97, 0.01], [0.6, 0.3, 0.1]]
+    ).log()  # by the token before; 0 is the end
+
+    def step(tokens, state):
+        return log_p[tokens], state
+
+    ((found,),) = beam_search(step, torch.tensor([0]), None, size=1, end=0, longest=[20])
+    assert found.tokens == [], "the likeliest at once is the end"
+    ((found,),) = beam_search(step, torch.tensor([1]), None, size=1, end=0, longest=[3])
+    assert found.tokens == [1, 1, 1]
+
+
+def test_as_good_as_no_temperature_takes_the_likeliest():
+    log_p = torch.tensor([[0.1, 0.7, 0.2]]).log()
+    for temperature in (0.0, 1e-320, 1e-9):
+        assert draw(log_p, temperature=temperature).tolist() == [1]

@@ -2,8 +2,12 @@
 cannot work in one line."""
 
 import csv
+import importlib
 import json
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,12 @@ import torch
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
+from throughtime.runs import OF_TASKS
+from throughtime.tasks.base import TASKS, grouped
+from throughtime.tasks.classify import hold_out
 from throughtime.tasks.sentences import read_tagged
 from throughtime.tasks.tables import read_labelled
-from throughtime.tasks.translate import read_pairs
+from throughtime.tasks.translate import _kinds, read_pairs
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -315,7 +322,7 @@ def test_conllu_comes_back_with_tags_and_nothing_else_changed(saws):
 
 
 def test_known_and_unknown_words(saws, tmp_path):
-    model = tagger(saws, "known")
+    model = tagger(saws, "all-known")
     (tmp_path / "d.tsv").write_text("I\tPRON\nsaw\tVERB\nthe\tDET\nzebra\tX\n\na\tDET\nwalk\tNOUN\n")
     scores = model.evaluate([tmp_path / "d.tsv"])
     assert scores["words"] == 6
@@ -576,3 +583,213 @@ def test_predict_draws_where_it_is_asked_to(capsys, letters, translator):
     ):
         assert main(["predict", run, lines, *options]) == 2
         assert message in capsys.readouterr().err
+
+
+# -- what a second reader found
+
+
+def process(*arguments):
+    """The command in a process of its own, with pipes."""
+    command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_line_is_answered_before_the_next_is_written(letters, translator):
+    with process("predict", letters / "run") as running:
+        for word, answer in (("abc", "cbaa"), ("dcb", "bcd")):
+            running.stdin.write(f"{word}\n".encode())
+            running.stdin.flush()
+            assert running.stdout.readline().decode().strip() == answer
+        running.stdin.write(b"fgh\n\xff\n")  # what comes before a line that cannot be read is answered
+        running.stdin.close()
+        assert running.stdout.read().decode() == "hgf\n"
+        assert b"<stdin>:4: byte 0 of the line is not UTF-8" in running.stderr.read()
+    assert running.returncode == 2
+
+
+def test_lines_in_groups():
+    class Slow:
+        """Three lines at once, then one by one."""
+
+        def __init__(self):
+            self.given = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.given == 5:
+                raise StopIteration
+            self.given += 1
+            return f"{self.given}\r\n"
+
+        def ready(self):
+            return self.given < 3
+
+    assert list(grouped(Slow(), 64)) == [["1", "2", "3"], ["4"], ["5"]]
+    assert list(grouped(Slow(), 2)) == [["1", "2"], ["3"], ["4"], ["5"]]
+    assert list(grouped(iter("abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert list(grouped([], 2)) == []
+
+
+def test_white_space_is_translated_as_nothing(translator):
+    assert [v["translation"] for v in translator.predict(["   ", "", " abc "])] == ["", "", "cbaa"]
+
+
+def test_sampling_writes_nothing_unknown(tmp_path):
+    """Half of what is learned from is unknown, and would be drawn."""
+    (tmp_path / "a").write_text("".join(f"one two w{i}\n" for i in range(200)))
+    (tmp_path / "b").write_text("".join(f"un deux v{i}\n" for i in range(200)))
+    sizes = {"hidden_size": 16, "embedding_size": 16, "tokens": "words", "vocabulary": 4, "dropout": 0.0}
+    model = tt.train(
+        "translate", [tmp_path / "a", tmp_path / "b"], out=tmp_path / "r", steps=60, model=sizes,
+        training={"learning_rate": 1e-2}, progress=False,
+    )  # fmt: skip
+    assert sum(0 in model.target.encode(line) for line in ("un deux v1",)) == 1
+    drawn = [v["translation"] for v in model.predict(["one two w3"] * 50, temperature=1.0, seed=0)]
+    assert any(drawn) and not any("<unk>" in line for line in drawn)
+    (found,) = model.predict(["one two w3"], alignments=True)
+    assert found["source"] == ["one", "two", "w3"], "an unknown word is shown as it is written"
+
+
+def test_alignments_go_where_they_can(capsys, letters, translator, tmp_path):
+    (tmp_path / "in").write_text("abc\n" + "abcd" * 40 + "\n")
+    for path, words in (
+        (tmp_path / "a.png", "is where the picture goes"),
+        (tmp_path / "no" / "a.json", "there is no folder"),
+    ):
+        code, out, err = run(capsys, "predict", letters / "run", tmp_path / "in", "--alignments", path)
+        assert (code, out) == (2, "") and words in err
+    code, _, err = run(capsys, "predict", letters / "run", tmp_path / "in", "--alignments", tmp_path / "a.json")
+    assert code == 0 and "no picture of 1 lines of over 100 tokens" in err
+    assert len(json.loads((tmp_path / "a.json").read_text())) == 2 and (tmp_path / "a.png").exists()
+
+
+def test_running_text_is_cut_alike_on_both_sides():
+    long, short = ("many words of running text " * 20,) * 400, ("fewer words here " * 28,) * 400
+    assert sum(map(len, long)) > 200_000 > sum(map(len, short)) > 190_000
+    varied = [tuple(f"{line} {i}" for i, line in enumerate(side)) for side in (long, short)]
+    assert _kinds(varied) == ["bpe", "bpe"]
+    assert _kinds([varied[1], varied[1]]) == ["characters", "characters"]
+    assert _kinds([("word",) * 400, varied[0]]) == ["characters", "bpe"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_has_one_example_is_learned_from(seed):
+    labels = ["a"] * 8 + ["b"] * 2 + ["alone"]
+    train, held = hold_out(labels, 0.5, seed, Path("f"), lambda row: [row])
+    assert sorted(train + held) == sorted(labels)
+    assert set(train) == {"a", "b", "alone"} and held
+    with pytest.raises(UserError, match="f: no label has two examples"):
+        hold_out(["a", "b"], 0.5, seed, Path("f"), lambda row: [row])
+
+
+def test_uneven_labels_are_said_and_chosen_for(tmp_path):
+    rows = ["text,label\n", *(f"common {i},often\n" for i in range(60)), *(f"odd {i},seldom\n" for i in range(10))]
+    (tmp_path / "d.csv").write_text("".join(rows))
+    for balance, words in (
+        (0.5, "rare ones count more .* by macro F1"),
+        (0.0, "each example counts the same .* by accuracy"),
+    ):
+        with pytest.warns(UserWarning, match=f"the labels are uneven .'often' .*, 'seldom' .*: {words}"):
+            model = tt.train(
+                "classify", [tmp_path / "d.csv"], out=tmp_path / f"r{balance}", steps=2, model=SMALL,
+                data={"balance": balance}, progress=False,
+            )  # fmt: skip
+        scores = model.run.read_json("summary.json")["scores"]
+        best = scores["macro_f1" if balance else "accuracy"]
+        assert scores["loss"] == pytest.approx(1 - best + 1e-3 * scores["nats"])
+
+
+def test_long_texts_are_cut_and_said(classifier):
+    with pytest.warns(UserWarning, match=r"1 texts of over 2,000 words: their beginning and end are read"):
+        next(classifier.predict(["the film was fine " * 700]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "text,label,text\nx,y,z\n", "a.csv:1: two columns are called 'text'"),
+        ("a.csv", "text,label\nx,y,z\n", "a.csv:2: 3 fields, the first line has 2; put a field with a comma"),
+        ("a.tsv", "text\tlabel\nx\ty\tz\n", "each tab ends a field"),
+        ("a.jsonl", '{"text":"x","label":["y","z"]}\n', "a.jsonl:1: 'label' holds a list; it takes one text or number"),
+        ("a.jsonl", '{"text":"x \\ud800 y","label":"z"}\n', "a.jsonl:1: 'text' holds half of a character"),
+    ],
+)
+def test_labelled_texts_that_cannot_be_read(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_labelled([tmp_path / name], None, None)
+
+
+def test_one_column_is_not_both(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,y\n")
+    with pytest.raises(UserError, match="'label' is both the text and the label"):
+        read_labelled([tmp_path / "a.csv"], "label", None)
+    (tmp_path / "b.csv").write_text("Klasse,text\nx,y\n")
+    with pytest.raises(UserError, match="there are Klasse, text: call it 'label'"):
+        read_labelled([tmp_path / "b.csv"], None, None, training=False)
+
+
+def test_a_field_may_be_a_whole_book(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n" + "word " * 40_000 + ",y\n")
+    (row,) = read_labelled([tmp_path / "a.csv"], None, None)
+    assert len(row.text) == 200_000
+
+
+def test_a_carriage_return_in_a_line_ends_none(tmp_path):
+    (tmp_path / "a").write_bytes(b"one\rmore\r\ntwo\n")
+    (tmp_path / "b").write_bytes(b"eins\nzwei\n")
+    assert [source.split() for source, _ in read_pairs([tmp_path / "a", tmp_path / "b"])] == [["one", "more"], ["two"]]
+    (tmp_path / "c").write_bytes(b"one\rtwo\r")
+    assert len(read_pairs([tmp_path / "c", tmp_path / "b"])) == 2
+
+
+def test_plain_lines_and_conllu_are_told_apart(capsys, saws, tmp_path):
+    tagger(saws, "told")
+    folder = saws.parent / "told"
+
+    def said(name, content):
+        (tmp_path / name).write_text(content)
+        code, out, err = run(capsys, "predict", folder, tmp_path / name)
+        return (code, [line.split("\t")[1] for line in out.splitlines() if line[:1].isdigit()], err)
+
+    word = "{}\t{}" + "\t_" * 8 + "\n"
+    assert said("a.txt", "#saw a\nI saw\n")[1] == ["#", "saw", "a", "I", "saw"]
+    assert said("b.txt", "#saw a\n")[1] == ["#", "saw", "a"]
+    assert said("c.txt", "\n# sent_id = 1\n" + word.format(1, "I"))[1] == ["I"]
+    assert said("d.conllu", "# x\n1\tI\t_\t_\n")[::2] == (
+        2, f"throughtime: {tmp_path / 'd.conllu'}:2: 4 fields; a line of CoNLL-U has 10, with tabs between them\n",
+    )  # fmt: skip
+    assert said("e.txt", "\n\n" + word.format(1, "I") + "2\tsaw\t_\t_\n")[2].startswith(
+        f"throughtime: {tmp_path / 'e.txt'}:4: "
+    )
+
+
+def test_no_score_of_words_there_are_not(saws):
+    model = tagger(saws, "all-known")
+    scores = model.evaluate([saws])
+    assert scores["unknown_words"] == 0 and "unknown_accuracy" not in scores and scores["known_accuracy"] == 1
+
+
+def test_a_new_run_leaves_nothing_of_another_task(reviews, saws, tmp_path):
+    for task, values in TASKS.items():
+        module, _, name = values[0].partition(":")
+        assert set(getattr(importlib.import_module(module), name).files) <= set(OF_TASKS), task
+    tt.train("classify", [reviews / "dev.csv"], out=tmp_path / "r", steps=1, model=SMALL, progress=False)
+    assert (tmp_path / "r" / "labels.json").exists()
+    tt.train("tag", [saws], out=tmp_path / "r", steps=1, model=TAGGER, overwrite=True, progress=False)
+    assert not (tmp_path / "r" / "labels.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"labels": ["a", "b"]}'])
+def test_damaged_labels_are_said(capsys, reviews, tmp_path, content):
+    tt.train("classify", [reviews / "dev.csv"], out=tmp_path / "r", steps=1, model=SMALL, progress=False)
+    (tmp_path / "r" / "labels.json").write_text(content)
+    code, _, err = run(capsys, "evaluate", tmp_path / "r", reviews / "dev.csv")
+    assert code == 2 and "labels.json: the run is damaged" in err
+
+
+def test_standard_input_is_read_once(capsys, letters, translator):
+    code, _, err = run(capsys, "evaluate", letters / "run", "-", "-")
+    assert code == 2 and "<stdin> stands there twice" in err

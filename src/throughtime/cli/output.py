@@ -9,6 +9,7 @@ import select
 import sys
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +80,8 @@ class Lines:
             self._source: Any = sys.stdin.buffer if self.name == STDIN else file.open("rb", buffering=0)
         except OSError as error:
             raise UserError(f"{file}: cannot read it: {error.strerror}") from error
-        self._waiting, self._ended, self._number = b"", False, 0
+        self._whole: deque[bytes] = deque()  # lines that were read and not given
+        self._rest, self._ended, self._number = b"", False, 0
         if self.name != STDIN:
             weakref.finalize(self, self._source.close)  # whoever reads may stop before the end
 
@@ -87,34 +89,37 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        while not self._ended and b"\n" not in self._waiting:
+        while not self._whole and not self._ended:
             self._fill()
-        line, end, self._waiting = self._waiting.partition(b"\n")
-        if not line and not end:
+        if not self._whole:
             raise StopIteration
+        line = self._whole.popleft()
         self._number += 1
         if self._number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            return (line + end).decode("utf-8")
+            return line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.name}:{self._number}: byte {error.start} of the line is not UTF-8") from error
 
     def ready(self) -> bool:
-        while not self._ended and b"\n" not in self._waiting:
+        while not self._whole and not self._ended:
             if self.name == STDIN and not _readable(self._source):
                 return False
             self._fill()
         return True
 
     def _fill(self) -> None:
+        """Read what there is, without waiting for more; only where there is nothing, wait."""
         try:
-            # what there is, without waiting for more
             some = self._source.read1(CHUNK) if hasattr(self._source, "read1") else self._source.read(CHUNK)
         except OSError as error:
             raise UserError(f"{self.name}: cannot read it: {error.strerror}") from error
         self._ended = not some
-        self._waiting += some
+        *whole, self._rest = (self._rest + some).split(b"\n")
+        self._whole.extend(line + b"\n" for line in whole)
+        if self._ended and self._rest:
+            self._whole.append(self._rest)
 
 
 def _readable(source: Any) -> bool:

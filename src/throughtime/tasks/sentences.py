@@ -39,8 +39,8 @@ def read_tagged(paths: Sequence[Path], column: str) -> list[Sentence]:
 
 
 def is_conllu(line: str) -> bool:
-    """Whether a line, no comment, is one of CoNLL-U: a number and several fields (ten, if it is right), or nothing but comments."""
-    return line.startswith("#") or bool(re.match(r"\d+(?:[-.]\d+)?\t.*\t.*\t", line))
+    """Whether a line is a word of CoNLL-U: a number and several fields, ten if it is right."""
+    return bool(re.match(r"\d+(?:[-.]\d+)?\t.*\t.*\t", line))
 
 
 def _sentences(lines: Iterable[str], name: str, column: str, suffix: str) -> Iterator[Sentence]:
