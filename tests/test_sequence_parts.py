@@ -420,19 +420,19 @@ def test_a_transformer_translator_step_by_step_is_the_same_at_once():
     assert bool((weights[:, 1, 2:] == 0).all())
 
 
-def test_a_beam_of_one_is_greedy():
-    """Even where a sequence that goes on against the likeliest end would score higher by length."""
-    log_p = torch.tensor(
-        [[0.5, 0.4, 0.1], [0.02, 0.97, 0.01], [0.6, 0.3, 0.1]]
-    ).log()  # by the token before; 0 is the end
+def test_a_beam_of_one_stops_at_the_likeliest_end():
+    """Even where a sequence that goes on against it would score higher, by its length."""
+    # by the token before; 0 is the end
+    log_p = torch.tensor([[0.36, 0.35, 0.29], [0.99, 0.005, 0.005], [0.1, 0.2, 0.7]]).log()
 
     def step(tokens, state):
         return log_p[tokens], state
 
     ((found,),) = beam_search(step, torch.tensor([0]), None, size=1, end=0, longest=[20])
     assert found.tokens == [], "the likeliest at once is the end"
-    ((found,),) = beam_search(step, torch.tensor([1]), None, size=1, end=0, longest=[3])
-    assert found.tokens == [1, 1, 1]
+    assert beam_search(step, torch.tensor([0]), None, size=3, end=0, longest=[20])[0][0].tokens == [1]
+    ((found,),) = beam_search(step, torch.tensor([2]), None, size=1, end=0, longest=[3])
+    assert found.tokens == [2, 2, 2]
 
 
 def test_as_good_as_no_temperature_takes_the_likeliest():

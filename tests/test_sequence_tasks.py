@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -596,6 +597,8 @@ def process(*arguments):
 
 def test_a_line_is_answered_before_the_next_is_written(letters, translator):
     with process("predict", letters / "run") as running:
+        waiting = threading.Timer(60, running.kill)  # where no answer comes, none is waited for
+        waiting.start()
         for word, answer in (("abc", "cbaa"), ("dcb", "bcd")):
             running.stdin.write(f"{word}\n".encode())
             running.stdin.flush()
@@ -604,6 +607,7 @@ def test_a_line_is_answered_before_the_next_is_written(letters, translator):
         running.stdin.close()
         assert running.stdout.read().decode() == "hgf\n"
         assert b"<stdin>:4: byte 0 of the line is not UTF-8" in running.stderr.read()
+        waiting.cancel()
     assert running.returncode == 2
 
 
