@@ -323,7 +323,7 @@ def test_conllu_comes_back_with_tags_and_nothing_else_changed(saws):
 
 
 def test_known_and_unknown_words(saws, tmp_path):
-    model = tagger(saws, "all-known")
+    model = tagger(saws, "known")
     (tmp_path / "d.tsv").write_text("I\tPRON\nsaw\tVERB\nthe\tDET\nzebra\tX\n\na\tDET\nwalk\tNOUN\n")
     scores = model.evaluate([tmp_path / "d.tsv"])
     assert scores["words"] == 6
