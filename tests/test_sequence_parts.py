@@ -11,7 +11,7 @@ import torch
 from throughtime.decode.beam import beam_search
 from throughtime.decode.sampling import draw
 from throughtime.layers import Attention
-from throughtime.models.classifier import Pool
+from throughtime.models.classifier import Classifier, Pool
 from throughtime.models.counts import Counts
 from throughtime.models.reader import Read, Reader
 from throughtime.models.tagger import Crf, Tagger
@@ -140,23 +140,75 @@ def test_counts_against_a_plain_count():
     counts = Counts(6, 2, len(shared))
     counts.count((spelt([tokens])[0], torch.tensor([label])) for tokens, label in rows)
 
+    def ratios(tokens, sort, own=None):
+        """{kind: [r_0, r_1]}"""
+        kinds_of, size = sorts[sort]
+        totals = [sum(len(kinds_of(t)) for t, y in rows if y == c) + size for c in (0, 1)]
+        found = {}
+        for kind in kinds_of(tokens):
+            n = [sum(kind in kinds_of(t) and y == d for t, y in rows) - (d == own) for d in (0, 1)]
+            p = [math.log((n[c] + 1) / totals[c]) for c in (0, 1)]
+            found[kind] = [p[0] - p[1], p[1] - p[0]] if sum(n) > 0 else [0.0, 0.0]
+        return found
+
     def expected(tokens, own=None):
-        out = []
-        for kinds_of, size in sorts:
-            totals = [sum(len(kinds_of(t)) for t, y in rows if y == c) + size for c in (0, 1)]
+        return [[sum(r[c] for r in ratios(tokens, sort, own).values()) for c in (0, 1)] for sort in range(3)]
+
+    asked = [[2, 3, 5], [4]]
+    np.testing.assert_allclose(counts(spelt(asked)[0])[0], [expected(t) for t in asked], atol=1e-5)
+    read, labels = spelt([t for t, _ in rows])[0], torch.tensor([y for _, y in rows])
+    np.testing.assert_allclose(counts(read, labels)[0], [expected(t, own=y) for t, y in rows], atol=1e-5)
+    assert counts(read, labels)[1].eq(0).all()  # no weights, no say
+
+    tokens, pairs, pieces = counts.weights
+    torch.nn.init.normal_(tokens)
+    torch.nn.init.constant_(pairs, 0.7)
+    torch.nn.init.normal_(pieces)
+    torch.nn.init.normal_(counts.bias)
+    learned = spelt(asked)[1].pieces
+    weight_of = (lambda t: tokens[t], lambda t: torch.tensor(0.7), lambda t: pieces[learned.index(t)])
+
+    def weighed(sequence):
+        out = counts.bias.tolist()
+        for sort, weight in enumerate(weight_of):
+            r = ratios(sequence, sort)
+            norm = math.sqrt(3 * sum(v[0] ** 2 for v in r.values()))  # two classes: r_0 = -r_1
             for c in (0, 1):
-                r = 0.0
-                for kind in kinds_of(tokens):
-                    n = [sum(kind in kinds_of(t) and y == d for t, y in rows) - (d == own) for d in (0, 1)]
-                    if sum(n) > 0:
-                        r += math.log((n[c] + 1) / totals[c]) - math.log((n[1 - c] + 1) / totals[1 - c])
-                out.append(r)
+                out[c] += sum(8 * float(weight(kind).detach()) * v[c] for kind, v in r.items()) / max(norm, 1e-6)
         return out
 
-    found = counts(spelt([[2, 3, 5], [4]])[0]).flatten(1)
-    np.testing.assert_allclose(found, [expected([2, 3, 5]), expected([4])], atol=1e-5)
-    found = counts(spelt([t for t, _ in rows])[0], torch.tensor([y for _, y in rows])).flatten(1)
-    np.testing.assert_allclose(found, [expected(t, own=y) for t, y in rows], atol=1e-5)
+    np.testing.assert_allclose(counts(spelt(asked)[0])[1].detach(), [weighed(t) for t in asked], rtol=1e-4)
+    # a sequence's own label is left in: it is the weights that have to hold back
+    np.testing.assert_allclose(counts(read, labels)[1].detach(), [weighed(t) for t, _ in rows], rtol=1e-4)
+    squares = sum(float(w.detach().square().sum()) for w in counts.weights)
+    assert float(counts.penalty()) == pytest.approx(4e-5 * 64 * squares)
+
+
+def test_a_classifier_learns_from_three_and_answers_by_two():
+    torch.manual_seed(0)
+    counts = Counts(6, 3)
+    read = Read(*side_by_side([[2, 3, 5], [4], [3, 3]]))
+    labels = torch.tensor([0, 2, 1])
+    counts.count([(read, labels)])
+    network = Classifier(Reader(6, "gru", 4, 3), 3, "mean", 0.0, counts, [1.0, 2.0, 0.5])
+    for weights in counts.weights:
+        torch.nn.init.normal_(weights)
+    bare = Classifier(network.reader, 3, "mean", 0.0)
+    bare.output = network.output
+    alone = bare.logits(read)
+    said, weighed = counts(read)
+    voice = network.voice.view(1, -1, 1)
+    torch.testing.assert_close(network.logits(read), (alone + (voice * said).sum(1) + 2 * weighed) / 3)
+    said = counts(read, labels)[0]
+    weights = torch.tensor([1.0, 0.5, 2.0])[:, None]  # of the labels, in the order of the examples
+
+    def nats(logits):
+        return -(weights * logits.log_softmax(-1))[range(3), labels].sum()
+
+    found, count, _ = network((read, labels), None)
+    expected = nats(alone + (voice * said).sum(1)) + nats(alone) + nats(weighed) + 3 * counts.penalty()
+    torch.testing.assert_close(found, expected / 3)
+    assert int(count) == 3
 
 
 # Spelling

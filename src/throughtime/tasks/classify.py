@@ -68,7 +68,8 @@ class ClassifyNetwork(Strict):
     word_dropout: Rate | None = None
     """How often a token is read as unknown, in training. [default: to fit the data]"""
     counts: bool = True
-    """Beside the network, what plain counting of tokens, pairs and pieces says of the labels (Wang, Manning 2012)."""
+    """Beside the network, what plain counting of tokens, pairs and pieces says of the labels, as it is and with learned weights
+    (Wang, Manning 2012)."""
 
 
 class ClassifyData(Strict):
