@@ -181,7 +181,7 @@ def test_counts_against_a_plain_count():
     # a sequence's own label is left in: it is the weights that have to hold back
     np.testing.assert_allclose(counts(read, labels)[1].detach(), [weighed(t) for t, _ in rows], rtol=1e-4)
     squares = sum(float(w.detach().square().sum()) for w in counts.weights)
-    assert float(counts.penalty()) == pytest.approx(4e-5 * 64 * squares)
+    assert float(counts.penalty().detach()) == pytest.approx(4e-5 * 64 * squares)
 
 
 def test_a_classifier_learns_from_three_and_answers_by_two():
