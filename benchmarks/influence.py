@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import throughtime as tt
 from throughtime.inspect.influence import influence
 from throughtime.tasks.sentences import read_tagged
-from throughtime.tasks.tables import read_labelled
+from throughtime.tasks.tables import Columns, read_labelled
 
 WAYS = ("gradient", "removal")
 
@@ -34,7 +34,7 @@ def inputs_of(model: Any, file: Path, count: int) -> list[list[str]]:
     """Inputs of at least four pieces, words or tokens, that the model reads as they are."""
     task, data = model.config.task, model.config.data
     if task == "classify":
-        found = [row.text.split() for row in read_labelled([file], data.text_column, data.label_column)]
+        found = [row.text.split() for row in read_labelled([file], Columns(data.text_column, data.label_column))]
     elif task == "tag":
         found = [sentence.words for sentence in read_tagged([file], data.column)]
     else:

@@ -40,7 +40,7 @@ def run(task: str, train: list[Path], valid: list[Path], minutes: float, out: Pa
 def tf_idf_and_logistic_regression(train: Path, dev: Path) -> float:
     """Accuracy of what comes without a network: words and pairs weighted by TF-IDF, ridge-penalised logistic regression, the
     penalty chosen on a tenth of the training data."""
-    rows, held = read_labelled([train], None, None), read_labelled([dev], None, None)
+    rows, held = read_labelled([train]), read_labelled([dev])
 
     def terms(text: str) -> set[str]:
         words = text.lower().split()

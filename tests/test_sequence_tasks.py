@@ -21,7 +21,7 @@ from throughtime.runs import OF_TASKS
 from throughtime.tasks.base import TASKS, grouped
 from throughtime.tasks.classify import hold_out
 from throughtime.tasks.sentences import read_tagged
-from throughtime.tasks.tables import read_labelled
+from throughtime.tasks.tables import Columns, read_labelled
 from throughtime.tasks.translate import _kinds, read_pairs
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -83,7 +83,7 @@ def test_a_classifier_learns_what_counting_words_cannot(reviews, classifier):
 
 def test_what_a_classifier_says_adds_up(reviews, classifier):
     scores = classifier.evaluate([reviews / "dev.csv"])
-    rows = read_labelled([reviews / "dev.csv"], None, None)
+    rows = read_labelled([reviews / "dev.csv"])
     found = list(classifier.predict([r.text for r in rows]))
     right = sum(v["label"] == r.label for v, r in zip(found, rows, strict=True))
     assert scores["accuracy"] == pytest.approx(right / len(rows))
@@ -98,7 +98,7 @@ def test_what_a_classifier_says_adds_up(reviews, classifier):
 
 
 def test_scores_do_not_hang_on_the_batch(reviews, classifier, monkeypatch):
-    rows = [r.text for r in read_labelled([reviews / "dev.csv"], None, None)][:40]
+    rows = [r.text for r in read_labelled([reviews / "dev.csv"])][:40]
     whole = [v["probability"] for v in classifier.predict(rows, batch=40)]
     assert whole == pytest.approx([v["probability"] for v in classifier.predict(rows, batch=1)], abs=1e-6)
 
@@ -120,7 +120,7 @@ def test_forms_of_labelled_texts_are_the_same(tmp_path, form):
         else:
             with path.open("w", newline="") as file:
                 csv.writer(file).writerows([("text", "label"), *rows])
-    assert sorted((r.text, r.label) for r in read_labelled([path], None, None)) == sorted(rows)
+    assert sorted((r.text, r.label) for r in read_labelled([path])) == sorted(rows)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_label_that_training_never_had(reviews, classifier, tmp_path):
 @pytest.mark.parametrize("tokens", ["words", "characters"])
 def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tokens):
     texts = tmp_path / "unlabelled.txt"
-    texts.write_text("\n".join(r.text for r in read_labelled([reviews / "train.csv"], None, None)) + "\n")
+    texts.write_text("\n".join(r.text for r in read_labelled([reviews / "train.csv"])) + "\n")
     first = tt.train(
         "text", [texts], out=tmp_path / "language", steps=30, model={"tokens": tokens, "hidden_size": 24},
         training={"batch_size": 8, "chunk": 20, "learning_rate": 1e-2}, progress=False,
@@ -308,7 +308,8 @@ def test_conllu_comes_back_with_tags_and_nothing_else_changed(saws):
     model = tt.load(saws.parent / "runFalse") if (saws.parent / "runFalse").exists() else tagger(saws, "runFalse")
     text = (
         "# sent_id = 1\n1-2\tcannot\t_\t_\t_\t_\t_\t_\t_\t_\n1\tI\t_\tX\tZ\tA=b\t0\troot\t_\t_\n"
-        "2\tsaw\t_\t_\t_\t_\t_\t_\t_\t_\n2.1\t_\t_\t_\t_\t_\t_\t_\t_\t_\n\n# b\n1\tdog\t_\t_\t_\t_\t_\t_\t_\tSpace=No\n\n"
+        "2\tsaw\t_\t_\t_\t_\t_\t_\t_\t_\n2.1\t_\t_\t_\t_\t_\t_\t_\t_\t_\n\n# of no sentence\n\n"
+        "# b\n1\tdog\t_\t_\t_\t_\t_\t_\t_\tSpace=No\n\n"
     )
     written = "\n".join(model.written(v) for v in model.predict(text.splitlines()))
     lines, before = written.strip().split("\n"), text.strip().split("\n")
@@ -330,6 +331,58 @@ def test_known_and_unknown_words(saws, tmp_path):
     assert scores["unknown_words"] == 1
     assert scores["unknown_accuracy"] == 0
     assert scores["accuracy"] == pytest.approx(5 / 6 * scores["known_accuracy"])
+
+
+def test_a_tag_that_training_never_had_is_told_with_its_line(saws, tmp_path):
+    model = tagger(saws, "never")
+    (tmp_path / "d.conllu").write_text("# a\n\n# b\n" + conllu([("I saw", "PRON VERB")]))
+    lines = (tmp_path / "d.conllu").read_text().replace("VERB", "VERV").replace("PRON", "PRONN")
+    (tmp_path / "d.conllu").write_text(lines)
+    number = next(i for i, line in enumerate(lines.split("\n"), 1) if "PRONN" in line)
+    with pytest.raises(UserError, match=rf"d.conllu:{number}: training never had it: .*'PRONN'"):
+        model.evaluate([tmp_path / "d.conllu"])
+    (tmp_path / "d.tsv").write_text("I\tPRON\nsaw\tVERB\n\nthe\tDEX\nold\tDEX\nzebra\tDEX\n")
+    with pytest.raises(UserError, match=r"d.tsv:4: training never had it: .*'DEX'"):
+        model.evaluate([tmp_path / "d.tsv"])
+
+
+def test_conllu_is_answered_as_it_comes(saws):
+    model = tagger(saws, "stream")
+
+    class Slowly:
+        """Lines of two sentences; the second is not there before the first has been answered."""
+
+        name = "-"
+
+        def __init__(self):
+            self.lines, self.read = conllu(SAWS[:2]).splitlines(), 0
+            self.first = self.lines.index("") + 1
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.read == len(self.lines):
+                raise StopIteration
+            assert self.read < self.first or self.answered
+            self.read += 1
+            return self.lines[self.read - 1]
+
+        answered = False
+
+        def ready(self):
+            return self.read < self.first or self.answered
+
+    lines = Slowly()
+    answers = model.predict(lines)
+    assert next(answers)["words"] == SAWS[0][0].split()
+    lines.answered = True
+    assert [found["words"] for found in answers] == [SAWS[1][0].split()]
+    broken = [*conllu(SAWS[:1]).splitlines(), "", "1\tI"]
+    found = model.predict(broken)
+    assert next(found)["tags"]
+    with pytest.raises(UserError, match="2 fields"):
+        next(found)
 
 
 @pytest.mark.parametrize("column", ["xpos", "feats"])
@@ -505,7 +558,7 @@ def test_options_a_task_does_not_have_are_refused(capsys, task, tmp_path):
     assert "missing: cannot read it" in err
 
 
-def test_compare_sets_runs_side_by_side(capsys, reviews, classifier, letters, translator):
+def test_compare_sets_runs_side_by_side(capsys, reviews, classifier, letters, translator, saws, tmp_path_factory):
     code, out, _ = run(
         capsys, "compare", reviews / "run", reviews / "run", reviews / "dev.csv", "--no-memory", "--json"
     )
@@ -515,7 +568,11 @@ def test_compare_sets_runs_side_by_side(capsys, reviews, classifier, letters, tr
     assert first["parameters"] == sum(p.numel() for p in classifier.network.parameters())
     code, out, _ = run(capsys, "compare", letters / "run", letters / "dev.in", letters / "dev.out")
     assert "mb_at_1000" in out
+    columns = tmp_path_factory.mktemp("columns")
+    for column in ("upos", "xpos"):
+        tt.train("tag", [saws], valid=saws, out=columns / column, steps=1, data={"column": column}, progress=False)
     for arguments, said in (
+        ((columns / "upos", columns / "xpos", saws), "gives tags of the column upos and"),
         ((reviews / "run", letters / "run", reviews / "dev.csv"), "compare runs of one task"),
         ((reviews / "run",), "compare takes run folders, then the data"),
         ((reviews / "run", reviews / "nothing"), "no such run folder, nor a file"),
@@ -551,10 +608,59 @@ def test_options_without_an_effect_are_refused(capsys, reviews, letters, tmp_pat
         (["classify", reviews / "train.csv", "--model.tokens", "characters", "--data.lower"], "data.lower"),
         (["translate", letters / "train.in", letters / "train.out", "--model.kind", "transformer", "--model.input-feeding"],
          "model.input_feeding"),
+        (["translate", letters / "train.in", letters / "train.out", "--model.kind", "transformer", "--model.attention", "additive"],
+         "model.attention"),
     ):  # fmt: skip
         code, _, err = run(capsys, "train", *arguments, "--out", tmp_path / "x", "--steps", "1")
         assert code == 2
         assert said in err
+
+
+def test_a_table_is_read_by_its_column(capsys, reviews, classifier, tmp_path):
+    rows = [("the film was not fine", "negative"), ('a fine film,\n"truly"', "positive")]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "Satz", "Urteil"), *((i, *row) for i, row in enumerate(rows))])
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows))
+    (tmp_path / "t.txt").write_text("".join(" ".join(text.split()) + "\n" for text, _ in rows))
+    code, plain, _ = run(capsys, "predict", reviews / "run", tmp_path / "t.txt")
+    assert (code, len(plain.splitlines())) == (0, 2)
+    assert run(capsys, "predict", reviews / "run", tmp_path / "t.jsonl") == (0, plain, "")
+    assert run(capsys, "predict", reviews / "run", tmp_path / "t.csv", "--text-column", "Satz") == (0, plain, "")
+    code, out, err = run(capsys, "predict", reviews / "run", tmp_path / "t.csv")
+    assert (code, out) == (2, "")
+    assert "t.csv:1: no column for the text; there are id, Satz, Urteil: name one by --text-column" in err
+    code, _, err = run(capsys, "predict", reviews / "run", tmp_path / "t.txt", "--text-column", "Satz")
+    assert code == 2
+    assert "t.txt has no columns" in err
+    columns = ("--text-column", "Satz", "--label-column", "Urteil")
+    code, out, _ = run(capsys, "evaluate", reviews / "run", tmp_path / "t.csv", *columns, "--json")
+    assert code == 0
+    found = [line.split("\t")[0] for line in plain.splitlines()]
+    assert json.loads(out)["accuracy"] == sum(f == y for f, (_, y) in zip(found, rows, strict=True)) / 2
+    code, _, err = run(capsys, "evaluate", reviews / "run", tmp_path / "t.csv", "--text-column", "Satz")
+    assert code == 2
+    assert "no column for the label" in err
+    assert "by --label-column" in err
+
+
+def test_columns_are_those_of_classify(capsys, letters, translator):
+    pairs = (letters / "dev.in", letters / "dev.out")
+    for arguments in (("evaluate", letters / "run", *pairs), ("predict", letters / "run", pairs[0])):
+        code, _, err = run(capsys, *arguments, "--text-column", "x")
+        assert code == 2
+        assert "--text-column: a model of the task 'translate' has no such option" in err
+
+
+def test_sides_cut_differently_are_told(capsys, tmp_path):
+    signs = {"a": "AH", "b": "B IY", "c": "S IY"}
+    words = [x + y + z for x in "abc" for y in "abc" for z in "abc"]
+    (tmp_path / "w.tsv").write_text("".join(f"{w}\t{' '.join(signs[c] for c in w)}\n" for w in words))
+    tt.train("translate", [tmp_path / "w.tsv"], out=tmp_path / "run", steps=1, progress=False)
+    code, out, _ = run(capsys, "info", tmp_path / "run", "--json")
+    assert code == 0
+    cut = json.loads(out)["cut"]
+    assert cut["source"].endswith(" characters")
+    assert cut["target"].endswith(" words")
 
 
 def test_two_valid_files_on_the_command_line(capsys, letters, tmp_path):
@@ -724,21 +830,21 @@ def test_long_texts_are_cut_and_said(classifier):
 def test_labelled_texts_that_cannot_be_read(tmp_path, name, content, words):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=re.escape(words)):
-        read_labelled([tmp_path / name], None, None)
+        read_labelled([tmp_path / name])
 
 
 def test_one_column_is_not_both(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nx,y\n")
     with pytest.raises(UserError, match="'label' is both the text and the label"):
-        read_labelled([tmp_path / "a.csv"], "label", None)
+        read_labelled([tmp_path / "a.csv"], Columns(text="label"))
     (tmp_path / "b.csv").write_text("Klasse,text\nx,y\n")
-    with pytest.raises(UserError, match="there are Klasse, text: call it 'label'"):
-        read_labelled([tmp_path / "b.csv"], None, None, training=False)
+    with pytest.raises(UserError, match="there are Klasse, text: name one by --label-column"):
+        read_labelled([tmp_path / "b.csv"], Columns(option="--"))
 
 
 def test_a_field_may_be_a_whole_book(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n" + "word " * 40_000 + ",y\n")
-    (row,) = read_labelled([tmp_path / "a.csv"], None, None)
+    (row,) = read_labelled([tmp_path / "a.csv"])
     assert len(row.text) == 200_000
 
 

@@ -38,10 +38,14 @@ def compare(
     if len(tasks) > 1:
         (a, x), (b, y) = list(tasks.items())[:2]
         raise UserError(f"{x} is of the task {a!r} and {y} of {b!r}: compare runs of one task")
+    models = [opened(folder) for folder in runs]
+    about = {model.gives: folder for folder, model in zip(runs, models, strict=True)}
+    if len(about) > 1:
+        (a, x), (b, y) = list(about.items())[:2]
+        raise UserError(f"{x} gives {a} and {y} gives {b}: compare runs that give the same")
     rows = []
-    for folder in runs:
+    for folder, model in zip(runs, models, strict=True):
         print(f"scoring {folder} …", file=sys.stderr)
-        model = opened(folder)
         list(model.predict(["a b"]))  # what is compiled at the first call is not what a line costs
         start = time.perf_counter()
         scores = model.evaluate(data)

@@ -39,6 +39,9 @@ def check_threads(threads: int) -> None:
         raise UserError(f"--threads: got {threads}; from 0 to {most}, as many as there are cores here")
 
 
+TextColumn = Annotated[
+    str | None, Parameter(help="classify: the column of the text. [default: as in training, else by its name]")
+]
 Run = Annotated[Path, Parameter(help="A run folder.")]
 
 
@@ -50,6 +53,15 @@ def opened(run: Path) -> Any:
     from throughtime.tasks import load
 
     return load(run)
+
+
+def asked(model: Any, known: tuple[str, ...], **options: Any) -> dict[str, Any]:
+    """The options that were given. Raises: UserError where the model's task has no such option."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise UserError(f"--{name.replace('_', '-')}: a model of the task {model.config.task!r} has no such option")
+    return given
 
 
 @contextmanager

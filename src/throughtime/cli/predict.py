@@ -5,18 +5,20 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, opened, whole
+from throughtime.cli.output import Json, Lines, Run, TextColumn, asked, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
 
 def predict(
     run: Run,
-    file: Annotated[Path, Parameter(help="Lines; - is standard input.")] = Path(STDIN),
+    file: Annotated[
+        Path, Parameter(help="Lines; - is standard input. classify: also a table, .csv, .tsv or .jsonl.")
+    ] = Path(STDIN),
     /,
     *,
     beam: Annotated[
@@ -30,32 +32,32 @@ def predict(
         float | None, Parameter(help="translate: draw in place of searching; under 1 is safer, 0 takes the likeliest.")
     ] = None,
     seed: Annotated[int | None, Parameter(help="translate: of what is drawn.", converter=whole)] = None,
+    text_column: TextColumn = None,
     json: Json = False,
 ) -> None:
     """What a model makes of each line. text: log-probability (nats), line; classify: label, probability, line; tag: CoNLL-U, of
     plain sentences or of CoNLL-U; translate: the translation. With --json an object a line."""
     model = opened(run)
-    given = {"beam": beam, "temperature": temperature, "seed": seed}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    options = asked(
+        model, model.options, beam=beam, temperature=temperature, seed=seed, alignments=True if alignments else None
+    )
+    reading = asked(model, model.read_by, text_column=text_column)
     if temperature is not None and beam is not None:
         raise UserError("--beam and --temperature: a search draws nothing; give one")
     if seed is not None and temperature is None:
         raise UserError("--seed: only what is drawn hangs on it; give --temperature too")
     if alignments is not None:
-        options["alignments"] = True
         if alignments.suffix == ".png":
             raise UserError(f"--alignments: {alignments} is where the picture goes; name a file for the JSON, .json")
         if not alignments.resolve().parent.is_dir():
             raise UserError(f"--alignments: there is no folder {alignments.resolve().parent}")
         if alignments.exists() or alignments.with_suffix(".png").exists():
             raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
-    for name in options:
-        if name not in model.options:
-            raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
     kept = []
     if str(file) == STDIN and sys.stdin.isatty():
         options["batch"] = 1  # whoever types wants an answer to each line
-    for values in model.predict(Lines(file), **options):
+    lines = model.lines_of(file, **reading)
+    for values in model.predict(Lines(file) if lines is None else lines, **options):
         if alignments is not None:
             kept.append(values)
             values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from throughtime.config import Config, RunConfig, place_in
 from throughtime.errors import UserError, unknown
@@ -35,6 +35,7 @@ TASKS = {
 SAMPLES = "samples.json"  # a few held-out inputs, to look at while a network is trained
 
 Advance = Callable[[float], None]
+Thing = TypeVar("Thing")
 
 
 def ignore(amount: float) -> None:
@@ -140,19 +141,24 @@ class Example:
 
 
 def grouped(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lines in groups of up to `size`; of lines that come one by one (they have a method `ready`) a group is what there is.
+    """Lines in groups of up to `size`, without their ends; otherwise as `taken`."""
+    return taken((line.rstrip("\r\n") for line in lines), size, getattr(lines, "ready", None))
 
-    Raises: UserError where a line cannot be read, once those before it have been given.
+
+def taken(things: Iterable[Thing], size: int, ready: Callable[[], bool] | None = None) -> Iterator[list[Thing]]:
+    """What comes, in groups of up to `size`. ready: whether more can be had without waiting for it; where it says no, a group is
+    what there is.
+
+    Raises: UserError where something cannot be read, once what came before it has been given.
     """
-    ready: Callable[[], bool] = getattr(lines, "ready", lambda: True)
-    source, group, wrong = iter(lines), [""], None
-    while group and wrong is None:
-        group = []
+    source, going, wrong = iter(things), True, None
+    while going and wrong is None:
+        group: list[Thing] = []
         try:
-            while len(group) < size and (not group or ready()):
-                group.append(next(source).rstrip("\r\n"))
+            while len(group) < size and (not group or ready is None or ready()):
+                group.append(next(source))
         except StopIteration:
-            pass
+            going = False
         except UserError as error:
             wrong = error
         if group:
@@ -165,10 +171,17 @@ class Trained(ABC):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 
     options: ClassVar[tuple[str, ...]] = ()  # what `predict` takes beside the lines, on the command line
+    read_by: ClassVar[tuple[str, ...]] = ()  # the same of `lines_of` beside the file
+    scored_by: ClassVar[tuple[str, ...]] = ()  # the same of `evaluate` beside the files
     words: ClassVar[str] = WORDS  # what a word is to `what_if`
 
     def __init__(self, run: Run, config: Any, network: nn.Module) -> None:
         self.run, self.config, self.network = run, config, network.eval()
+
+    @property
+    def gives(self) -> str:
+        """What its answers are, where models of one task differ in that."""
+        return ""
 
     @abstractmethod
     def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
@@ -177,6 +190,10 @@ class Trained(ABC):
     @abstractmethod
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """What it makes of each line, in order. batch: how many lines are read before the first is answered."""
+
+    def lines_of(self, file: Path) -> Iterable[str] | None:
+        """What `predict` takes, where a file holds more than its lines. Raises: UserError where it cannot be read."""
+        return None
 
     def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
         """What `example` takes, from many lines: each that is not empty. steps: about how many a piece may have."""

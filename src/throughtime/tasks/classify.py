@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from throughtime.models.reader import Read
     from throughtime.tasks.batches import ByLength
     from throughtime.tasks.spelling import Reading, Texts
-    from throughtime.tasks.tables import Labelled
+    from throughtime.tasks.tables import Columns, Labelled
     from throughtime.tasks.tokens import Tokens
 
 LABELS = "labels.json"
@@ -111,13 +111,14 @@ class ClassifyTask(Task[ClassifyConfig]):
         self, config: ClassifyConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> ClassifyConfig:
         from throughtime.tasks.spelling import Spelling
-        from throughtime.tasks.tables import read_labelled
+        from throughtime.tasks.tables import Columns, read_labelled
         from throughtime.tasks.tokens import Tokens, learn, looks_tokenised
 
         data, model = config.data, config.model
-        train = read_labelled(files, data.text_column, data.label_column)
+        columns = Columns(data.text_column, data.label_column)
+        train = read_labelled(files, columns)
         if valid:
-            held = read_labelled(valid, data.text_column, data.label_column)
+            held = read_labelled(valid, columns)
         else:
             train, held = hold_out(train, data.held_out, config.seed, files[0], lambda row: [row.label])
         counts = Counter(row.label for row in train)
@@ -284,6 +285,8 @@ class ClassifyModel(Trained):
     """A trained classifier."""
 
     network: Classifier
+    scored_by: ClassVar[tuple[str, ...]] = ("text_column", "label_column")
+    read_by: ClassVar[tuple[str, ...]] = ("text_column",)
 
     def __init__(
         self, run: Run, config: ClassifyConfig, network: nn.Module, reading: Reading, labels: list[str]
@@ -291,16 +294,32 @@ class ClassifyModel(Trained):
         super().__init__(run, config, network)
         self.reading, self.labels = reading, labels
 
-    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
+    @property
+    def gives(self) -> str:
+        return f"the labels {', '.join(self.labels)}"
+
+    def _columns(self, text_column: str | None, label_column: str | None = None) -> Columns:
+        from throughtime.tasks.tables import Columns
+
+        data = self.config.data
+        return Columns(text_column or data.text_column, label_column or data.label_column, "--")
+
+    def evaluate(
+        self,
+        files: list[Path],
+        advance: Advance = ignore,
+        text_column: str | None = None,
+        label_column: str | None = None,
+    ) -> dict[str, Any]:
         """Scores on labelled texts.
 
+        Args: text_column, label_column: of the files; None: as in training, else found by name.
         Returns: task, examples, accuracy, macro_f1, calibration_error (expected, 10 bins), nats an example; per label precision,
             recall, F1 and how many; the confusion matrix, rows the true labels, columns the given ones.
         """
         from throughtime.tasks.tables import read_labelled
 
-        data = self.config.data
-        rows = read_labelled([Path(f) for f in files], data.text_column, data.label_column, training=False)
+        rows = read_labelled([Path(f) for f in files], self._columns(text_column, label_column))
         check_labels(rows, self.labels)
         texts = self.reading.texts((row.text for row in rows), LONGEST)
         log_p = log_probabilities(self.network, texts, advance)
@@ -315,6 +334,15 @@ class ClassifyModel(Trained):
             "labels": per_label,
             "confusion": {label: dict(zip(self.labels, matrix[i], strict=True)) for i, label in enumerate(self.labels)},
         }
+
+    def lines_of(self, file: Path, text_column: str | None = None) -> Iterable[str] | None:
+        from throughtime.tasks.tables import is_table, read_texts
+
+        if not is_table(file):
+            if text_column is not None:
+                raise UserError(f"--text-column: {file} has no columns; it goes with a .csv, .tsv or .jsonl")
+            return None
+        return read_texts(file, self._columns(text_column))
 
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """The label of each line. Yields: line, label, probability, probabilities (of every label)."""

@@ -17,13 +17,19 @@ WORDS = r"\w+(?:['’-]\w+)*|[^\w\s]"
 
 @dataclass
 class Sentence:
-    """Words and their tags; of CoNLL-U also the lines as they stood. at: which line each word stands on."""
+    """Words and their tags; of CoNLL-U also the lines as they stood. at: which of these each word stands on. numbers: which line of
+    the file; file: its name."""
 
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
-    place: str = ""
+    numbers: list[int] = field(default_factory=list)
+    file: str = ""
+
+    def place(self, i: int = 0) -> str:
+        """Where word i stands."""
+        return f"{self.file}:{self.numbers[i]}"
 
 
 def read_tagged(paths: Sequence[Path], column: str) -> list[Sentence]:
@@ -68,21 +74,22 @@ def _sentences(lines: Iterable[str], name: str, column: str, suffix: str) -> Ite
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip():
             what = f"{len(fields)} fields" if len(fields) != 2 else "an empty field"
             raise UserError(f"{name}:{number}: {what}; a line has a word and its tag with a tab between them")
-        now.place = now.place or f"{name}:{number}"
+        now.file = name
+        now.numbers.append(number)
         now.words.append(fields[0].strip())
         now.tags.append(fields[1].strip())
 
 
 def from_conllu(lines: Iterable[str], name: str, column: str | None) -> Iterator[Sentence]:
-    """Sentences of CoNLL-U as they come. column: of the tags; None: there need be none."""
-    now, start = Sentence(), 0
-    number = 0
+    """Sentences of CoNLL-U as they come. column: of the tags; None: there need be none, and comments that belong to no sentence
+    come as one without words."""
+    now = Sentence()
     for number, raw in enumerate(lines, 1):
         line = raw.rstrip("\r\n")
         if not line.strip():
-            if now.words:
+            if now.words or (now.lines and column is None):
                 yield now
-            now, start = Sentence(), number
+            now = Sentence()
             continue
         now.lines.append(line)
         if line.startswith("#"):
@@ -94,12 +101,13 @@ def from_conllu(lines: Iterable[str], name: str, column: str | None) -> Iterator
             )
         if not re.fullmatch(r"\d+", fields[0]):  # of several words together, or of one that is not written
             continue
-        now.place = now.place or f"{name}:{start + 1}"
+        now.file = name
+        now.numbers.append(number)
         now.at.append(len(now.lines) - 1)
         now.words.append(fields[1])
         if column is not None:
             now.tags.append(fields[COLUMNS[column]])
-    if now.words:
+    if now.words or (now.lines and column is None):
         yield now
 
 

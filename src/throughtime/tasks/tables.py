@@ -13,6 +13,7 @@ from typing import Any
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 
+JSON_LINES = (".jsonl", ".ndjson", ".json")
 # by what names a column is found, the likeliest first
 TEXT = ("text", "sentence", "review", "content", "comment", "message", "tweet", "document", "body")
 LABEL = ("label", "labels", "class", "category", "sentiment", "target", "rating", "polarity", "y")
@@ -27,18 +28,42 @@ class Labelled:
     place: str
 
 
-def read_labelled(
-    paths: Sequence[Path], text: str | None, label: str | None, *, training: bool = True
-) -> list[Labelled]:
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the text and the label; None: found by name. option: how the option that names one begins."""
+
+    text: str | None = None
+    label: str | None = None
+    option: str = "--data."
+
+    def find(self, name: str, row: dict[str, Any], what: str) -> str:
+        """The column of the text or of the label in the file `name`. Raises: UserError where there is none."""
+        asked, names = (self.text, TEXT) if what == "text" else (self.label, LABEL)
+        there = list(row)
+        if asked is not None:
+            if asked not in there:
+                raise UserError(
+                    f"{self.option}{what}-column: {name} has no such column: " + unknown("column", asked, there)
+                )
+            return asked
+        lower = {c.strip().lower(): c for c in there}
+        for candidate in names:
+            if candidate in lower:
+                return lower[candidate]
+        raise UserError(
+            f"{name}:1: no column for the {what}; there are {', '.join(there)}: name one by {self.option}{what}-column"
+        )
+
+
+def read_labelled(paths: Sequence[Path], columns: Columns = Columns()) -> list[Labelled]:
     """All labelled texts of some files or folders.
 
-    Args: text, label: the names of the columns; None: found by name. training: whether the user can still choose them.
     Raises: UserError with file and line for what cannot be read, and for columns that are not there.
     """
     found: list[Labelled] = []
     for path in paths:
         before = len(found)
-        found += _folder(path) if path.is_dir() else _table(path, text, label, training)
+        found += _folder(path) if path.is_dir() else _table(path, columns)
         if len(found) == before:
             raise UserError(f"{name_of(path)}: no labelled text in it")
     return found
@@ -74,25 +99,41 @@ def _folder(path: Path) -> Iterator[Labelled]:
             yield Labelled(" ".join(read_utf8(file).split()), folder.name, str(file))
 
 
-def _table(path: Path, text: str | None, label: str | None, training: bool) -> Iterator[Labelled]:
+def _table(path: Path, columns: Columns) -> Iterator[Labelled]:
+    for place, (text, label) in _cells(path, columns, ("text", "label")):
+        yield Labelled(text, label.strip(), place)
+
+
+def read_texts(path: Path, columns: Columns) -> Iterator[str]:
+    """The texts of a table, on a line each, whatever else is in it.
+
+    Raises: UserError with file and line for what cannot be read, and for a column that is not there.
+    """
+    return (" ".join(text.split()) for _, (text,) in _cells(path, columns, ("text",)))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is a table."""
+    return path.suffix in (".csv", ".tsv", *JSON_LINES)
+
+
+def _cells(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Of each row its place and what stands in the columns wanted."""
     name, whole = name_of(path), read_utf8(path)
     first = whole.lstrip().split("\n", 1)[0]
-    if path.suffix in (".jsonl", ".ndjson", ".json") or (path.name == STDIN and first.startswith("{")):
+    if path.suffix in JSON_LINES or (path.name == STDIN and first.startswith("{")):
         rows = _json_lines(name, whole)
     else:
         tabs = path.suffix == ".tsv" or (path.suffix != ".csv" and "\t" in first)
         rows = _csv(name, whole, "\t" if tabs else ",")
-    columns: tuple[str, str] | None = None
+    chosen: list[str] = []
     for line, row in rows:
-        if columns is None:
-            columns = (
-                _column(name, row, text, TEXT, "text", training),
-                _column(name, row, label, LABEL, "label", training),
-            )
-            if columns[0] == columns[1]:
-                raise UserError(f"{name}: the column {columns[0]!r} is both the text and the label; name two")
-        values = [row.get(c) for c in columns]
-        for column, value in zip(columns, values, strict=True):
+        if not chosen:
+            chosen = [columns.find(name, row, what) for what in wanted]
+            if len(set(chosen)) < len(chosen):
+                raise UserError(f"{name}: the column {chosen[0]!r} is both the text and the label; name two")
+        values = [row.get(c) for c in chosen]
+        for column, value in zip(chosen, values, strict=True):
             if value is None or not str(value).strip():
                 raise UserError(f"{name}:{line}: nothing in the column {column!r}; fill it in or take the line out")
             if isinstance(value, list | dict):
@@ -103,23 +144,7 @@ def _table(path: Path, text: str | None, label: str | None, training: bool) -> I
                 raise UserError(
                     f"{name}:{line}: {column!r} holds half of a character (a surrogate alone); mend the text"
                 )
-        yield Labelled(str(values[0]), str(values[1]).strip(), f"{name}:{line}")
-
-
-def _column(
-    name: str, row: dict[str, Any], asked: str | None, names: tuple[str, ...], what: str, training: bool
-) -> str:
-    there = list(row)
-    if asked is not None:
-        if asked not in there:
-            raise UserError(f"data.{what}_column: {name} has no such column: " + unknown("column", asked, there))
-        return asked
-    lower = {c.strip().lower(): c for c in there}
-    for candidate in names:
-        if candidate in lower:
-            return lower[candidate]
-    how = f"name one by --data.{what}-column" if training else f"call it {what!r}"
-    raise UserError(f"{name}:1: no column for the {what}; there are {', '.join(there)}: {how}")
+        yield f"{name}:{line}", [str(value) for value in values]
 
 
 def _csv(name: str, text: str, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:

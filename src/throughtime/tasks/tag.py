@@ -13,7 +13,7 @@ from pydantic import Field
 from throughtime.config import STDIN, Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples
+from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples, taken
 from throughtime.tasks.classify import check_cell, check_no_chunk, confusion, f1, hold_out
 from throughtime.tasks.sentences import WORDS
 
@@ -138,7 +138,7 @@ class TagTask(Task[TagConfig]):
         lexicon, counts = Lexicon.of(train)
         if len(lexicon.tags) < 2:
             raise UserError(
-                f"{train[0].place}: all words have the tag {lexicon.tags[0]!r}; there must be two tags or more"
+                f"{train[0].place()}: all words have the tag {lexicon.tags[0]!r}; there must be two tags or more"
             )
         _check_tags(held, lexicon, strict=config.data.column == "upos")
         lexicon.save(folder)
@@ -201,6 +201,10 @@ class TagModel(Trained):
         super().__init__(run, config, network)
         self.lexicon = lexicon
 
+    @property
+    def gives(self) -> str:
+        return f"tags of the column {self.config.data.column}"
+
     def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
         """Scores on tagged sentences.
 
@@ -241,7 +245,7 @@ class TagModel(Trained):
         conllu = bool(first) and (name.endswith(".conllu") or is_conllu(first[-1]))
         sentences = from_conllu(source, name, None) if conllu else (from_text(line) for line in source if line.strip())
         column = self.config.data.column
-        while group := list(itertools.islice(sentences, batch if conllu else 1)):
+        for group in taken(sentences, batch if conllu else 1, getattr(lines, "ready", None)):
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
                 yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
 
@@ -336,7 +340,7 @@ def _check_tags(sentences: list[Sentence], lexicon: Lexicon, strict: bool = True
     words = sum(len(s.words) for s in sentences)
     if missing and (strict or missing.total() > words / 2):
         tag = next(iter(missing))
-        place = next(s.place for s in sentences if tag in s.tags)
+        place = next(s.place(s.tags.index(tag)) for s in sentences if tag in s.tags)
         raise UserError(f"{place}: training never had it: " + unknown("tag", tag, lexicon.tags))
 
 

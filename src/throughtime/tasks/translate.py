@@ -98,6 +98,8 @@ class TranslateTask(Task[TranslateConfig]):
         check_no_chunk(config)
         if config.model.kind == "transformer" and config.model.input_feeding:
             raise UserError("model.input_feeding: a Transformer has no step to feed; leave it out")
+        if config.model.kind == "transformer" and config.model.attention != "multiplicative":
+            raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
 
     def prepare(
         self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
@@ -158,7 +160,8 @@ class TranslateTask(Task[TranslateConfig]):
         )
 
     def describe(self, config: TranslateConfig) -> str:
-        return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
+        tokens = "entries at most" if config.model.tokens == "auto" else config.model.tokens
+        return f"{super().describe(config)}, {config.model.vocabulary:,} {tokens}"
 
     def network(self, config: TranslateConfig, run: Run) -> nn.Module:
         from throughtime.models.transformer import TransformerTranslator, matched, parameters_of
@@ -216,6 +219,10 @@ class TranslateModel(Trained):
     def __init__(self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens]) -> None:
         super().__init__(run, config, network)
         self.source, self.target = tokens
+
+    def info(self) -> dict[str, Any]:
+        cut = {side: f"{len(t):,} {t.kind}" for side, t in (("source", self.source), ("target", self.target))}
+        return {**super().info(), "cut": cut}
 
     def evaluate(self, files: list[Path], advance: Advance = ignore, beam: int = 5) -> dict[str, Any]:
         """Scores on two aligned files, or one TSV of pairs.
