@@ -129,7 +129,8 @@ def spelt(rows):
 
 
 def test_counts_against_a_plain_count():
-    rows = [([2, 3, 3, 4], 0), ([3, 2], 1), ([4], 1), ([2, 3], 0)]
+    rows = [([2, 3, 3, 4], 0), ([3, 2], 1), ([4], 1), ([2, 3], 0), ([5, 2], 2), ([4, 4, 3], 2), ([5], 2)]
+    classes = (0, 1, 2)
     shared = [p for p, n in Counter(p for w in SPELT.values() for p in pieces_of(w)).items() if n > 1]
     assert {"<ca", "at>", "<cat", "cat"} <= set(shared)
     sorts = (
@@ -137,22 +138,27 @@ def test_counts_against_a_plain_count():
         (lambda tokens: set(itertools.pairwise(tokens)), 1 << 17),
         (lambda tokens: {p for t in tokens for p in pieces_of(SPELT[t]) if p in shared}, len(shared)),
     )
-    counts = Counts(6, 2, len(shared))
+    counts = Counts(6, 3, len(shared))
     counts.count((spelt([tokens])[0], torch.tensor([label])) for tokens, label in rows)
 
     def ratios(tokens, sort, own=None):
-        """{kind: [r_0, r_1]}"""
+        """{kind: r of each class}"""
         kinds_of, size = sorts[sort]
-        totals = [sum(len(kinds_of(t)) for t, y in rows if y == c) + size for c in (0, 1)]
+        total = {c: sum(len(kinds_of(t)) for t, y in rows if y == c) for c in classes}
         found = {}
         for kind in kinds_of(tokens):
-            n = [sum(kind in kinds_of(t) and y == d for t, y in rows) - (d == own) for d in (0, 1)]
-            p = [math.log((n[c] + 1) / totals[c]) for c in (0, 1)]
-            found[kind] = [p[0] - p[1], p[1] - p[0]] if sum(n) > 0 else [0.0, 0.0]
+            n = {c: sum(kind in kinds_of(t) and y == c for t, y in rows) - (c == own) for c in classes}
+            r = []
+            for c in classes:
+                others = [d for d in classes if d != c]
+                here = (n[c] + 1) / (total[c] + size)
+                elsewhere = (sum(n[d] for d in others) + 1) / (sum(total[d] for d in others) + size)
+                r.append(math.log(here / elsewhere))
+            found[kind] = [v - sum(r) / 3 if sum(n.values()) > 0 else 0.0 for v in r]
         return found
 
     def expected(tokens, own=None):
-        return [[sum(r[c] for r in ratios(tokens, sort, own).values()) for c in (0, 1)] for sort in range(3)]
+        return [[sum(r[c] for r in ratios(tokens, sort, own).values()) for c in classes] for sort in range(3)]
 
     asked = [[2, 3, 5], [4]]
     np.testing.assert_allclose(counts(spelt(asked)[0])[0], [expected(t) for t in asked], atol=1e-5)
@@ -172,8 +178,8 @@ def test_counts_against_a_plain_count():
         out = counts.bias.tolist()
         for sort, weight in enumerate(weight_of):
             r = ratios(sequence, sort)
-            norm = math.sqrt(3 * sum(v[0] ** 2 for v in r.values()))  # two classes: r_0 = -r_1
-            for c in (0, 1):
+            norm = math.sqrt(3 * sum(sum(x**2 for x in v) / 3 for v in r.values()))
+            for c in classes:
                 out[c] += sum(8 * float(weight(kind).detach()) * v[c] for kind, v in r.items()) / max(norm, 1e-6)
         return out
 

@@ -3,6 +3,7 @@ cannot work in one line."""
 
 import csv
 import importlib
+import io
 import json
 import random
 import re
@@ -19,7 +20,7 @@ from throughtime.cli import main
 from throughtime.errors import UserError
 from throughtime.runs import OF_TASKS
 from throughtime.tasks.base import TASKS, grouped
-from throughtime.tasks.classify import hold_out
+from throughtime.tasks.classify import ClassifyData, ClassifyModel, hold_out
 from throughtime.tasks.sentences import read_tagged
 from throughtime.tasks.tables import Columns, read_labelled
 from throughtime.tasks.translate import _kinds, read_pairs
@@ -370,8 +371,9 @@ def test_conllu_is_answered_as_it_comes(saws):
 
         answered = False
 
-        def ready(self):
-            return self.read < self.first or self.answered
+        def ready(self, block):
+            assert block
+            return self.answered
 
     lines = Slowly()
     answers = model.predict(lines)
@@ -616,7 +618,7 @@ def test_options_without_an_effect_are_refused(capsys, reviews, letters, tmp_pat
         assert said in err
 
 
-def test_a_table_is_read_by_its_column(capsys, reviews, classifier, tmp_path):
+def test_a_table_is_read_by_its_column(capsys, reviews, classifier, tmp_path, monkeypatch):
     rows = [("the film was not fine", "negative"), ('a fine film,\n"truly"', "positive")]
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("id", "Satz", "Urteil"), *((i, *row) for i, row in enumerate(rows))])
@@ -629,18 +631,45 @@ def test_a_table_is_read_by_its_column(capsys, reviews, classifier, tmp_path):
     code, out, err = run(capsys, "predict", reviews / "run", tmp_path / "t.csv")
     assert (code, out) == (2, "")
     assert "t.csv:1: no column for the text; there are id, Satz, Urteil: name one by --text-column" in err
-    code, _, err = run(capsys, "predict", reviews / "run", tmp_path / "t.txt", "--text-column", "Satz")
+    (tmp_path / "t.dat").write_text((tmp_path / "t.csv").read_text())
+    assert run(capsys, "predict", reviews / "run", tmp_path / "t.dat", "--text-column", "Satz") == (0, plain, "")
+    source = io.TextIOWrapper(io.BytesIO((tmp_path / "t.csv").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", source)
+    assert run(capsys, "predict", reviews / "run", "-", "--text-column", "Satz") == (0, plain, "")
+    (tmp_path / "T.JSONL").write_text((tmp_path / "t.jsonl").read_text() + '{"text": null, "n": 1}\n')
+    code, out, _ = run(capsys, "predict", reviews / "run", tmp_path / "T.JSONL")
+    assert (code, out.startswith(plain), out.count("\n")) == (0, True, 3)
+    code, out, err = run(capsys, "evaluate", reviews / "run", tmp_path, "--text-column", "Satz")
     assert code == 2
-    assert "t.txt has no columns" in err
+    assert "a folder has no columns" in err
     columns = ("--text-column", "Satz", "--label-column", "Urteil")
     code, out, _ = run(capsys, "evaluate", reviews / "run", tmp_path / "t.csv", *columns, "--json")
     assert code == 0
     found = [line.split("\t")[0] for line in plain.splitlines()]
     assert json.loads(out)["accuracy"] == sum(f == y for f, (_, y) in zip(found, rows, strict=True)) / 2
+    once = json.loads(out)["accuracy"]
+    code, out, _ = run(capsys, "compare", reviews / "run", tmp_path / "t.csv", *columns, "--no-memory", "--json")
+    assert (code, json.loads(out)[0]["accuracy"]) == (0, once)
     code, _, err = run(capsys, "evaluate", reviews / "run", tmp_path / "t.csv", "--text-column", "Satz")
     assert code == 2
     assert "no column for the label" in err
     assert "by --label-column" in err
+
+
+def test_columns_of_training_are_looked_for_first(reviews, classifier, tmp_path):
+    model = ClassifyModel(
+        classifier.run,
+        classifier.config.model_copy(update={"data": ClassifyData(text_column="b", label_column="c")}),
+        classifier.network,
+        classifier.reading,
+        classifier.labels,
+    )
+    (tmp_path / "a.csv").write_text("text,b,c,label\nnonsense,the film,positive,negative\n")
+    assert list(model.lines_of(tmp_path / "a.csv")) == ["the film"]
+    assert model.evaluate([tmp_path / "a.csv"])["labels"]["positive"]["examples"] == 1
+    (tmp_path / "b.csv").write_text("text,label\nthe film,negative\n")  # they have others here: those are found by name
+    assert list(model.lines_of(tmp_path / "b.csv")) == ["the film"]
+    assert model.evaluate([tmp_path / "b.csv"])["labels"]["negative"]["examples"] == 1
 
 
 def test_columns_are_those_of_classify(capsys, letters, translator):

@@ -179,5 +179,5 @@ class Run:
         try:
             load_model(network, str(path))
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: the run is damaged: {reason}") from error
+            reason = " ".join(str(error).split())  # of a state dict the keys stand in the lines below
+            raise UserError(f"{path}: the run is damaged, or of another version: {reason[:200]}") from error

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, opened
+from throughtime.cli.output import Json, LabelColumn, TextColumn, asked, opened
 from throughtime.errors import UserError
 from throughtime.runs import Run
 
@@ -25,6 +25,8 @@ def compare(
     memory: Annotated[
         bool, Parameter(help="Also measure the memory that reading one long line takes, in processes of their own.")
     ] = True,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     json: Json = False,
 ) -> None:
     """Runs of one task on the same data: quality, parameters, minutes of training, time for a line, memory against length."""
@@ -43,12 +45,13 @@ def compare(
     if len(about) > 1:
         (a, x), (b, y) = list(about.items())[:2]
         raise UserError(f"{x} gives {a} and {y} gives {b}: compare runs that give the same")
+    options = asked(models[0], models[0].scored_by, text_column=text_column, label_column=label_column)
     rows = []
     for folder, model in zip(runs, models, strict=True):
         print(f"scoring {folder} …", file=sys.stderr)
         list(model.predict(["a b"]))  # what is compiled at the first call is not what a line costs
         start = time.perf_counter()
-        scores = model.evaluate(data)
+        scores = model.evaluate(data, **options)
         took = time.perf_counter() - start
         row = {"run": str(folder), "parameters": sum(p.numel() for p in model.network.parameters())}
         row |= {"minutes": round(model.run.scores().get("minutes", 0.0), 2)}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, TextColumn, asked, opened, spooled, write_values
+from throughtime.cli.output import Json, LabelColumn, Run, TextColumn, asked, opened, spooled, write_values
 
 
 def evaluate(
@@ -16,9 +16,7 @@ def evaluate(
     /,
     *,
     text_column: TextColumn = None,
-    label_column: Annotated[
-        str | None, Parameter(help="classify: the column of the label. [default: as in training]")
-    ] = None,
+    label_column: LabelColumn = None,
     json: Json = False,
 ) -> None:
     """Score a model on files as it was trained on. text: nats, bits and perplexity, the state carried through; classify: accuracy,

@@ -42,6 +42,9 @@ def check_threads(threads: int) -> None:
 TextColumn = Annotated[
     str | None, Parameter(help="classify: the column of the text. [default: as in training, else by its name]")
 ]
+LabelColumn = Annotated[
+    str | None, Parameter(help="classify: the column of the label. [default: as in training, else by its name]")
+]
 Run = Annotated[Path, Parameter(help="A run folder.")]
 
 
@@ -80,8 +83,8 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
 
 
 class Lines:
-    """The lines of a file or of standard input, as they come. `name`: what it is called; `ready`: whether a line can be had without
-    waiting for somebody to write one.
+    """The lines of a file or of standard input, as they come. `name`: what it is called; `ready`: whether a line (or one and all up
+    to the next empty one) can be had without waiting for somebody to write it.
 
     Raises: UserError where it cannot be read or is not UTF-8.
     """
@@ -114,8 +117,8 @@ class Lines:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.name}:{self._number}: byte {error.start} of the line is not UTF-8") from error
 
-    def ready(self) -> bool:
-        while not self._whole and not self._ended:
+    def ready(self, block: bool = False) -> bool:
+        while not self._ended and not (any(not line.strip() for line in self._whole) if block else self._whole):
             if self.name == STDIN and not _readable(self._source):
                 return False
             self._fill()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, TextColumn, asked, opened, whole
+from throughtime.cli.output import Json, Lines, Run, TextColumn, asked, opened, spooled, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -17,7 +18,10 @@ from throughtime.errors import UserError
 def predict(
     run: Run,
     file: Annotated[
-        Path, Parameter(help="Lines; - is standard input. classify: also a table, .csv, .tsv or .jsonl.")
+        Path,
+        Parameter(
+            help="Lines; - is standard input. classify: also a table: .csv, .tsv, .jsonl, any with --text-column."
+        ),
     ] = Path(STDIN),
     /,
     *,
@@ -56,7 +60,8 @@ def predict(
     kept = []
     if str(file) == STDIN and sys.stdin.isatty():
         options["batch"] = 1  # whoever types wants an answer to each line
-    lines = model.lines_of(file, **reading)
+    with spooled([file]) if reading else nullcontext([file]) as (path,):  # a table is read whole
+        lines = model.lines_of(path, **reading)
     for values in model.predict(Lines(file) if lines is None else lines, **options):
         if alignments is not None:
             kept.append(values)

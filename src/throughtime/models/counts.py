@@ -19,7 +19,7 @@ class Counts(nn.Module):
     """Naive Bayes over the tokens of a sequence, over its pairs of neighbours and over the pieces its words are spelt with, each
     kind k counted once a sequence, and the same with learned weights w_k:
 
-        r_kc = log (p(k | c) / p(k | not c)),   p by counting, α added to each count
+        r_kc = log (p(k | c) / p(k | not c)), less its mean over c;   p by counting, α added to each count
         said_c = sum over k of r_kc
         weighed_c = b_c + sum over k of w_k r_kc / |r|,   |r|² = sum over k of mean_c r_kc²
 
@@ -79,9 +79,12 @@ class Counts(nn.Module):
     def _ratio(self, table: Tensor, counts: Tensor) -> Tensor:
         """r for the counts [n, C] of n kinds; 0 for a kind that was never counted."""
         known = counts.sum(-1, keepdim=True) > 0
-        totals = table.sum(0) + self.alpha * len(table)
-        rest, rest_totals = counts.sum(-1, keepdim=True) - counts, totals.sum() - totals
-        return (((counts + self.alpha) / totals).log() - ((rest + self.alpha) / rest_totals).log()) * known
+        everything, added = table.sum(0), self.alpha * len(table)
+        rest, rest_everything = counts.sum(-1, keepdim=True) - counts, everything.sum() - everything
+        here = (counts + self.alpha) / (everything + added)
+        elsewhere = (rest + self.alpha) / (rest_everything + added)
+        ratio = (here / elsewhere).log()
+        return (ratio - ratio.mean(-1, keepdim=True)) * known
 
     def _kinds(self, read: Read) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each sort: its table, the kinds [n], each once a sequence, and whose they are [n]."""

@@ -294,15 +294,11 @@ class ClassifyModel(Trained):
         super().__init__(run, config, network)
         self.reading, self.labels = reading, labels
 
-    @property
-    def gives(self) -> str:
-        return f"the labels {', '.join(self.labels)}"
-
     def _columns(self, text_column: str | None, label_column: str | None = None) -> Columns:
         from throughtime.tasks.tables import Columns
 
         data = self.config.data
-        return Columns(text_column or data.text_column, label_column or data.label_column, "--")
+        return Columns(text_column, label_column, "--", trained=(data.text_column, data.label_column))
 
     def evaluate(
         self,
@@ -313,7 +309,7 @@ class ClassifyModel(Trained):
     ) -> dict[str, Any]:
         """Scores on labelled texts.
 
-        Args: text_column, label_column: of the files; None: as in training, else found by name.
+        Args: text_column, label_column: of the files; None: as in training, else by name.
         Returns: task, examples, accuracy, macro_f1, calibration_error (expected, 10 bins), nats an example; per label precision,
             recall, F1 and how many; the confusion matrix, rows the true labels, columns the given ones.
         """
@@ -338,11 +334,9 @@ class ClassifyModel(Trained):
     def lines_of(self, file: Path, text_column: str | None = None) -> Iterable[str] | None:
         from throughtime.tasks.tables import is_table, read_texts
 
-        if not is_table(file):
-            if text_column is not None:
-                raise UserError(f"--text-column: {file} has no columns; it goes with a .csv, .tsv or .jsonl")
-            return None
-        return read_texts(file, self._columns(text_column))
+        if is_table(file) or text_column is not None:
+            return read_texts(file, self._columns(text_column))
+        return None
 
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """The label of each line. Yields: line, label, probability, probabilities (of every label)."""

@@ -30,15 +30,20 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the text and the label; None: found by name. option: how the option that names one begins."""
+    """Which columns hold the text and the label; None: found by name. option: how the option that names one begins.
+    trained: the names they had in training, which are looked for first."""
 
     text: str | None = None
     label: str | None = None
     option: str = "--data."
+    trained: tuple[str | None, str | None] = (None, None)
 
-    def find(self, name: str, row: dict[str, Any], what: str) -> str:
-        """The column of the text or of the label in the file `name`. Raises: UserError where there is none."""
-        asked, names = (self.text, TEXT) if what == "text" else (self.label, LABEL)
+    def find(self, name: str, line: int, row: dict[str, Any], what: str) -> str:
+        """The column of the text or of the label in the file `name`, of which that line holds that row. Raises: UserError where
+        there is none."""
+        asked, trained, names = (
+            (self.text, self.trained[0], TEXT) if what == "text" else (self.label, self.trained[1], LABEL)
+        )
         there = list(row)
         if asked is not None:
             if asked not in there:
@@ -46,12 +51,15 @@ class Columns:
                     f"{self.option}{what}-column: {name} has no such column: " + unknown("column", asked, there)
                 )
             return asked
+        if trained in there:
+            return str(trained)
         lower = {c.strip().lower(): c for c in there}
         for candidate in names:
             if candidate in lower:
                 return lower[candidate]
         raise UserError(
-            f"{name}:1: no column for the {what}; there are {', '.join(there)}: name one by {self.option}{what}-column"
+            f"{name}:{line}: no column for the {what}; there are {', '.join(there) or 'none'}: name one by "
+            f"{self.option}{what}-column"
         )
 
 
@@ -63,6 +71,8 @@ def read_labelled(paths: Sequence[Path], columns: Columns = Columns()) -> list[L
     found: list[Labelled] = []
     for path in paths:
         before = len(found)
+        if path.is_dir() and (columns.text is not None or columns.label is not None):
+            raise UserError(f"{path}: a folder has no columns; leave them out")
         found += _folder(path) if path.is_dir() else _table(path, columns)
         if len(found) == before:
             raise UserError(f"{name_of(path)}: no labelled text in it")
@@ -104,37 +114,38 @@ def _table(path: Path, columns: Columns) -> Iterator[Labelled]:
         yield Labelled(text, label.strip(), place)
 
 
-def read_texts(path: Path, columns: Columns) -> Iterator[str]:
-    """The texts of a table, on a line each, whatever else is in it.
+def read_texts(path: Path, columns: Columns) -> list[str]:
+    """The texts of a table, on a line each, whatever else is in it; some may be empty.
 
     Raises: UserError with file and line for what cannot be read, and for a column that is not there.
     """
-    return (" ".join(text.split()) for _, (text,) in _cells(path, columns, ("text",)))
+    return [" ".join(text.split()) for _, (text,) in _cells(path, columns, ("text",))]
 
 
 def is_table(path: Path) -> bool:
     """Whether a file's name says that it is a table."""
-    return path.suffix in (".csv", ".tsv", *JSON_LINES)
+    return path.suffix.lower() in (".csv", ".tsv", *JSON_LINES)
 
 
 def _cells(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Of each row its place and what stands in the columns wanted."""
-    name, whole = name_of(path), read_utf8(path)
+    """Of each row its place and what stands in the columns wanted: nowhere nothing, unless only texts are."""
+    name, whole, suffix = name_of(path), read_utf8(path), path.suffix.lower()
     first = whole.lstrip().split("\n", 1)[0]
-    if path.suffix in JSON_LINES or (path.name == STDIN and first.startswith("{")):
+    objects = suffix in JSON_LINES or (path.name == STDIN and first.startswith("{"))
+    if objects:
         rows = _json_lines(name, whole)
     else:
-        tabs = path.suffix == ".tsv" or (path.suffix != ".csv" and "\t" in first)
+        tabs = suffix == ".tsv" or (suffix != ".csv" and "\t" in first)
         rows = _csv(name, whole, "\t" if tabs else ",")
     chosen: list[str] = []
     for line, row in rows:
         if not chosen:
-            chosen = [columns.find(name, row, what) for what in wanted]
+            chosen = [columns.find(name, line if objects else 1, row, what) for what in wanted]
             if len(set(chosen)) < len(chosen):
                 raise UserError(f"{name}: the column {chosen[0]!r} is both the text and the label; name two")
         values = [row.get(c) for c in chosen]
         for column, value in zip(chosen, values, strict=True):
-            if value is None or not str(value).strip():
+            if (value is None or not str(value).strip()) and len(wanted) > 1:
                 raise UserError(f"{name}:{line}: nothing in the column {column!r}; fill it in or take the line out")
             if isinstance(value, list | dict):
                 raise UserError(
@@ -144,7 +155,7 @@ def _cells(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[tu
                 raise UserError(
                     f"{name}:{line}: {column!r} holds half of a character (a surrogate alone); mend the text"
                 )
-        yield f"{name}:{line}", [str(value) for value in values]
+        yield f"{name}:{line}", ["" if value is None else str(value) for value in values]
 
 
 def _csv(name: str, text: str, separator: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -233,6 +233,7 @@ class TagModel(Trained):
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """The tags of sentences: plain ones, one a line, or CoNLL-U. Yields: words, tags, conllu, in the order given."""
         import itertools
+        from functools import partial
 
         from throughtime.tasks.sentences import from_conllu, from_text, is_conllu, with_tags
 
@@ -245,7 +246,9 @@ class TagModel(Trained):
         conllu = bool(first) and (name.endswith(".conllu") or is_conllu(first[-1]))
         sentences = from_conllu(source, name, None) if conllu else (from_text(line) for line in source if line.strip())
         column = self.config.data.column
-        for group in taken(sentences, batch if conllu else 1, getattr(lines, "ready", None)):
+        ready = getattr(lines, "ready", None)
+        whole = None if ready is None else partial(ready, block=True)
+        for group in taken(sentences, batch if conllu else 1, whole):
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
                 yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
 

@@ -98,8 +98,6 @@ class TranslateTask(Task[TranslateConfig]):
         check_no_chunk(config)
         if config.model.kind == "transformer" and config.model.input_feeding:
             raise UserError("model.input_feeding: a Transformer has no step to feed; leave it out")
-        if config.model.kind == "transformer" and config.model.attention != "multiplicative":
-            raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
 
     def prepare(
         self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
@@ -108,6 +106,8 @@ class TranslateTask(Task[TranslateConfig]):
         from throughtime.tasks.tokens import learn
 
         model = config.model
+        if model.kind == "transformer" and model.attention != "multiplicative":
+            raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
         train = read_pairs(files)
         if valid:
             held = read_pairs(valid)
