@@ -638,9 +638,10 @@ def test_a_table_is_read_by_its_column(capsys, reviews, classifier, tmp_path, mo
     (tmp_path / "T.JSONL").write_text((tmp_path / "t.jsonl").read_text() + '{"text": null, "n": 1}\n')
     code, out, _ = run(capsys, "predict", reviews / "run", tmp_path / "T.JSONL")
     assert (code, out.startswith(plain), out.count("\n")) == (0, True, 3)
-    code, out, err = run(capsys, "evaluate", reviews / "run", tmp_path, "--text-column", "Satz")
-    assert code == 2
-    assert "a folder has no columns" in err
+    for what in ("text", "label"):
+        code, _, err = run(capsys, "evaluate", reviews / "run", tmp_path, f"--{what}-column", "Satz")
+        assert code == 2
+        assert f"--{what}-column: {tmp_path} is a folder and has no columns" in err
     columns = ("--text-column", "Satz", "--label-column", "Urteil")
     code, out, _ = run(capsys, "evaluate", reviews / "run", tmp_path / "t.csv", *columns, "--json")
     assert code == 0
@@ -669,6 +670,18 @@ def test_columns_of_training_are_looked_for_first(reviews, classifier, tmp_path)
     (tmp_path / "b.csv").write_text("text,label\nthe film,negative\n")  # they have others here: those are found by name
     assert list(model.lines_of(tmp_path / "b.csv")) == ["the film"]
     assert model.evaluate([tmp_path / "b.csv"])["labels"]["negative"]["examples"] == 1
+
+
+def test_columns_are_of_tables_and_folders_have_none(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "folder" / label).mkdir(parents=True)
+        (tmp_path / "folder" / label / "1.txt").write_text(f"text of {label}")
+    (tmp_path / "t.csv").write_text("Satz,label\n" + "one,a\ntwo,b\n" * 3)
+    given = {"out": tmp_path / "run", "steps": 1, "model": SMALL, "data": {"text_column": "Satz"}, "progress": False}
+    with pytest.raises(UserError, match=r"--data.text-column: .*folder is a folder and has no columns"):
+        tt.train("classify", [tmp_path / "folder"], **given)
+    model = tt.train("classify", [tmp_path / "t.csv"], valid=tmp_path / "folder", **given)
+    assert model.evaluate([tmp_path / "folder"])["examples"] == 2
 
 
 def test_columns_are_those_of_classify(capsys, letters, translator):

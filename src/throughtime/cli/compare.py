@@ -45,7 +45,7 @@ def compare(
     if len(about) > 1:
         (a, x), (b, y) = list(about.items())[:2]
         raise UserError(f"{x} gives {a} and {y} gives {b}: compare runs that give the same")
-    options = asked(models[0], models[0].scored_by, text_column=text_column, label_column=label_column)
+    options = asked(models[0].evaluate, text_column=text_column, label_column=label_column)
     rows = []
     for folder, model in zip(runs, models, strict=True):
         print(f"scoring {folder} …", file=sys.stderr)
@@ -78,10 +78,10 @@ def _shown(value: Any) -> str:
 def _memory(run: Path, tokens: int) -> float:
     """Megabytes that reading one line of so many tokens adds to a process."""
     code = (
-        "import pathlib, resource, sys, throughtime as tt\n"
+        "import inspect, pathlib, resource, sys, throughtime as tt\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model = tt.load(sys.argv[1])\n"
-        "options = {'beam': 1} if 'beam' in model.options else {}\n"
+        "options = {'beam': 1} if 'beam' in inspect.signature(model.predict).parameters else {}\n"
         "list(model.predict(['a b a b'], **options))\n"
         "before = peak()\n"
         "reset = pathlib.Path('/proc/self/clear_refs')\n"

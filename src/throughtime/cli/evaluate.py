@@ -22,7 +22,7 @@ def evaluate(
     """Score a model on files as it was trained on. text: nats, bits and perplexity, the state carried through; classify: accuracy,
     macro F1, calibration, confusion; tag: accuracy over known and unknown words; translate: sacreBLEU and chrF."""
     model = opened(run)
-    options = asked(model, model.scored_by, text_column=text_column, label_column=label_column)
+    options = asked(model.evaluate, text_column=text_column, label_column=label_column)
     from throughtime.training.progress import Reporter
 
     with spooled(files) as paths:

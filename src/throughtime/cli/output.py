@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import json
 import os
 import select
@@ -58,12 +59,13 @@ def opened(run: Path) -> Any:
     return load(run)
 
 
-def asked(model: Any, known: tuple[str, ...], **options: Any) -> dict[str, Any]:
-    """The options that were given. Raises: UserError where the model's task has no such option."""
+def asked(verb: Any, **options: Any) -> dict[str, Any]:
+    """The options that were given, for a method of a model. Raises: UserError where the model's task takes no such option."""
+    known, task = inspect.signature(verb).parameters, verb.__self__.config.task
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in known:
-            raise UserError(f"--{name.replace('_', '-')}: a model of the task {model.config.task!r} has no such option")
+            raise UserError(f"--{name.replace('_', '-')}: a model of the task {task!r} has no such option")
     return given
 
 

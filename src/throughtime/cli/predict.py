@@ -43,9 +43,9 @@ def predict(
     plain sentences or of CoNLL-U; translate: the translation. With --json an object a line."""
     model = opened(run)
     options = asked(
-        model, model.options, beam=beam, temperature=temperature, seed=seed, alignments=True if alignments else None
+        model.predict, beam=beam, temperature=temperature, seed=seed, alignments=None if alignments is None else True
     )
-    reading = asked(model, model.read_by, text_column=text_column)
+    reading = asked(model.lines_of, text_column=text_column)
     if temperature is not None and beam is not None:
         raise UserError("--beam and --temperature: a search draws nothing; give one")
     if seed is not None and temperature is None:

@@ -21,7 +21,7 @@ class Counts(nn.Module):
 
         r_kc = log (p(k | c) / p(k | not c)), less its mean over c;   p by counting, α added to each count
         said_c = sum over k of r_kc
-        weighed_c = b_c + sum over k of w_k r_kc / |r|,   |r|² = sum over k of mean_c r_kc²
+        weighed_c = b_c + sum over k of w_k r_kc / |r|,   |r|² = width · sum over the k of its sort of mean_c r_kc²
 
     Where a sequence's own label is given, it is taken out of the counts of `said` first: what the network sees in training is
     what it will see of a sequence that was never counted. The weights want the counts as they are, and a penalty.

@@ -170,9 +170,6 @@ def taken(things: Iterable[Thing], size: int, ready: Callable[[], bool] | None =
 class Trained(ABC):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 
-    options: ClassVar[tuple[str, ...]] = ()  # what `predict` takes beside the lines, on the command line
-    read_by: ClassVar[tuple[str, ...]] = ()  # the same of `lines_of` beside the file
-    scored_by: ClassVar[tuple[str, ...]] = ()  # the same of `evaluate` beside the files
     words: ClassVar[str] = WORDS  # what a word is to `what_if`
 
     def __init__(self, run: Run, config: Any, network: nn.Module) -> None:

@@ -116,6 +116,7 @@ class ClassifyTask(Task[ClassifyConfig]):
 
         data, model = config.data, config.model
         columns = Columns(data.text_column, data.label_column)
+        columns.check([*files, *valid])
         train = read_labelled(files, columns)
         if valid:
             held = read_labelled(valid, columns)
@@ -285,8 +286,6 @@ class ClassifyModel(Trained):
     """A trained classifier."""
 
     network: Classifier
-    scored_by: ClassVar[tuple[str, ...]] = ("text_column", "label_column")
-    read_by: ClassVar[tuple[str, ...]] = ("text_column",)
 
     def __init__(
         self, run: Run, config: ClassifyConfig, network: nn.Module, reading: Reading, labels: list[str]
@@ -315,7 +314,9 @@ class ClassifyModel(Trained):
         """
         from throughtime.tasks.tables import read_labelled
 
-        rows = read_labelled([Path(f) for f in files], self._columns(text_column, label_column))
+        paths, columns = [Path(f) for f in files], self._columns(text_column, label_column)
+        columns.check(paths)
+        rows = read_labelled(paths, columns)
         check_labels(rows, self.labels)
         texts = self.reading.texts((row.text for row in rows), LONGEST)
         log_p = log_probabilities(self.network, texts, advance)

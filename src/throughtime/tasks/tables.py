@@ -38,6 +38,12 @@ class Columns:
     option: str = "--data."
     trained: tuple[str | None, str | None] = (None, None)
 
+    def check(self, paths: Sequence[Path]) -> None:
+        """Raises: UserError where columns are named and all that is read is folders, which have none."""
+        if (self.text is not None or self.label is not None) and all(path.is_dir() for path in paths):
+            which = "text" if self.text is not None else "label"
+            raise UserError(f"{self.option}{which}-column: {paths[0]} is a folder and has no columns; leave it out")
+
     def find(self, name: str, line: int, row: dict[str, Any], what: str) -> str:
         """The column of the text or of the label in the file `name`, of which that line holds that row. Raises: UserError where
         there is none."""
@@ -71,8 +77,6 @@ def read_labelled(paths: Sequence[Path], columns: Columns = Columns()) -> list[L
     found: list[Labelled] = []
     for path in paths:
         before = len(found)
-        if path.is_dir() and (columns.text is not None or columns.label is not None):
-            raise UserError(f"{path}: a folder has no columns; leave them out")
         found += _folder(path) if path.is_dir() else _table(path, columns)
         if len(found) == before:
             raise UserError(f"{name_of(path)}: no labelled text in it")

@@ -214,7 +214,6 @@ class TranslateModel(Trained):
     """A trained translator."""
 
     network: Translator
-    options: ClassVar[tuple[str, ...]] = ("beam", "alignments", "temperature", "seed")
 
     def __init__(self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens]) -> None:
         super().__init__(run, config, network)
