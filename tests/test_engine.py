@@ -195,25 +195,6 @@ def test_shared_weights():
 # A part of PyTorch
 
 
-@pytest.mark.parametrize("cls", [tt.cells.GRU, tt.cells.LSTM, tt.cells.LayerNormLSTM])
-@pytest.mark.parametrize("resets", [False, True])
-def test_opcheck(cls, resets):
-    cell = made(cls)
-    call = call_of(cell, random(4, 3, I, seed=2), resets=torch.rand(4, 3) < 0.5 if resets else None)
-    program, number = backend._program(call)
-    vectors, weights = program.captured.constants.evaluate(list(cell.parameters()))
-    state = first_state(cell, 3)
-    state = list(state) if isinstance(state, tuple) else [state]
-    arrays = [random(4, 3, n, seed=k).requires_grad_() for k, n in enumerate(program.array_widths)]
-    given = {"a": arrays, "v": vectors, "w": weights}
-    wanted = operator.number_of(frozenset((kind, i) for kind, tensors in given.items() for i in range(len(tensors))))
-    initial = [torch.zeros_like(s) for s in state] if resets else []
-    flags = call.resets.double() if resets else None
-    leaves = [[t.detach().clone().requires_grad_() for t in tensors] for tensors in given.values()]
-    arguments = (number, wanted, 4, 1, *leaves, state, initial, flags, None)
-    torch.library.opcheck(operator.scan_op, arguments)
-
-
 @pytest.mark.parametrize("cls", [tt.cells.Elman, tt.cells.GRU, tt.cells.LSTM])
 def test_gradcheck(cls):
     cell, x = made(cls, hidden=4), random(4, 3, I, seed=2).requires_grad_()
@@ -484,7 +465,7 @@ def test_tracing_takes_as_many_nodes_as_the_step_has():
         with pytest.MonkeyPatch.context() as patch:
             original = nodes.Graph.slice
             patch.setattr(nodes.Graph, "slice", lambda *a, o=original, asked=asked: (asked.append(1), o(*a))[1])
-            program, _ = backend._program(call)
+            program = backend.program_of(call)
             program.backward(frozenset())
         counts.append(len(asked))
     assert counts[2] - counts[1] <= 3 * (counts[1] - counts[0])
@@ -515,7 +496,7 @@ def test_a_product_of_one_or_two_inputs_is_worked_out_in_the_loop(inputs, bias):
     lengths = torch.tensor([9, 0, 4, 7, 1])
     state = first_state(cell, B)
     call = call_of(cell, x, state)
-    program, _ = backend._program(call)
+    program = backend.program_of(call)
     assert ("m", 0) in LoopCode(program, program.forward, target.host(), "double", False).layout.words
     for options in ({}, {"lengths": lengths}, {"reverse": True}):
         found, expected = (everything(cell, x, state, backend=b, **options) for b in ("cpu", "reference"))

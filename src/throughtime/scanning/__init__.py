@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
 from throughtime.cells import State
-from throughtime.scanning.backends import Explanation, choose, explain_call
+from throughtime.scanning.backends import Explanation, explain_call, run_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.checkpointing import in_pieces
 from throughtime.scanning.observe import Observer
@@ -86,13 +86,12 @@ def scan(
     )
     observer = Observer.current()
     if observer is not None:
-        return observer.run(call, lambda shown: choose(shown, backend).run(shown))
-    run = choose(call, backend).run
+        return observer.run(call, lambda shown: run_call(shown, backend))
     if checkpoint_every is None or checkpoint_every >= call.steps:
-        return run(call)
+        return run_call(call, backend)
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, got {checkpoint_every}")
-    return in_pieces(call, checkpoint_every, run)
+    return in_pieces(call, checkpoint_every, lambda piece: run_call(piece, backend))
 
 
 def explain(

@@ -9,6 +9,7 @@ from throughtime.errors import unknown
 from throughtime.scanning import native, reference
 from throughtime.scanning.call import Call, Scanned
 from throughtime.scanning.cpu import backend as cpu
+from throughtime.scanning.symbols import Unsupported
 
 
 class Backend(Protocol):
@@ -20,7 +21,10 @@ class Backend(Protocol):
         """Why it cannot run this call, in a sentence; None where it can."""
 
     def run(self, call: Call) -> Scanned:
-        """Run it."""
+        """Run it. Raises: Unsupported where it turns out only now that it cannot; `why_not` knows then."""
+
+    def note(self, call: Call) -> str | None:
+        """What is worth knowing of how it runs this call, if anything."""
 
 
 BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignment]  # modules; the best first
@@ -30,14 +34,16 @@ BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignm
 class Explanation:
     """Which backend runs a call, and why each of the others does not.
 
-    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot.
+    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot; `note` what is
+    worth knowing of the one chosen.
     """
 
     chosen: str
     reasons: dict[str, str | None]
+    note: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"runs on {self.chosen!r}"]
+        lines = [f"runs on {self.chosen!r}" + ("" if self.note is None else f", {self.note}")]
         for backend, reason in self.reasons.items():
             if reason is not None:
                 lines.append(f"not on {backend!r}: {reason}")
@@ -62,6 +68,15 @@ def choose(call: Call, backend: str) -> Backend:
     raise ValueError(unknown("backend", backend, ["auto", *(b.name for b in BACKENDS)]))
 
 
+def run_call(call: Call, backend: str) -> Scanned:
+    """`scan` for a checked call."""
+    try:
+        return choose(call, backend).run(call)
+    except Unsupported:  # it was found out late, and is remembered: now another backend is chosen, or the named one raises
+        return choose(call, backend).run(call)
+
+
 def explain_call(call: Call, backend: str) -> Explanation:
     """`explain` for a checked call."""
-    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS})
+    chosen = choose(call, backend)
+    return Explanation(chosen.name, {b.name: b.why_not(call) for b in BACKENDS}, chosen.note(call))

@@ -6,7 +6,7 @@ Shapes: T time, B batch, I input, N hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +38,8 @@ class Call:
     reverse: bool
     resets: Tensor | None
     record: tuple[str, ...]
+    found: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """What a backend has found out about this call, so that it need not look twice."""
 
     @property
     def steps(self) -> int:
@@ -93,13 +95,19 @@ def map_states(function: Callable[..., Tensor], *states: State) -> State:
     return tuple(function(*tensors) for tensors in zip(*states, strict=True))
 
 
-def _tensors(state: State) -> tuple[Tensor, ...]:
+def tensors_of(state: State) -> tuple[Tensor, ...]:
+    """The tensors of a state, in order."""
     return state if isinstance(state, tuple) else (state,)
 
 
 def where_rows(rows_B: Tensor, state: State, other: State) -> State:
-    """`state` in the rows that are true, `other` in the rest."""
-    return map_states(lambda s, o: torch.where(rows_B.unsqueeze(-1), s, o), state, other)
+    """`state` in the rows that are true, `other` in the rest; each tensor is [B, ...], of any rank."""
+    return map_states(lambda s, o: torch.where(rows_like(rows_B, s), s, o), state, other)
+
+
+def rows_like(rows_B: Tensor, value: Tensor) -> Tensor:
+    """A truth value a row, [B, 1, ...], to choose whole rows of `value` [B, ...]."""
+    return rows_B.reshape(rows_B.shape + (1,) * (value.dim() - 1))
 
 
 def make_call(
@@ -128,7 +136,7 @@ def make_call(
         state = initial
     if not same_structure(state, initial):
         raise TypeError(f"the state of {type(cell).__name__} is {structure(initial)}, got {structure(state)}")
-    for tensor in (*_tensors(state), *_tensors(initial)):
+    for tensor in (*tensors_of(state), *tensors_of(initial)):
         if tensor.dim() < 1 or tensor.shape[0] != batch:
             raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
     if lengths is not None:

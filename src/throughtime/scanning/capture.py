@@ -22,9 +22,11 @@ from throughtime.cells.base import split_result, watching
 from throughtime.errors import unknown
 from throughtime.scanning import lowering, symbols
 from throughtime.scanning.call import Call, leaves, map_leaves, map_states
+from throughtime.scanning.evaluate import evaluate, side_by_side
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
 from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
 from throughtime.scanning.symbols import Symbol
+from throughtime.scanning.unchanged import Unchanged
 
 _FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
 
@@ -49,9 +51,10 @@ class Captured:
 class Constants:
     """The cell's own tensors, and what is made of them before the loop, in PyTorch and with its gradients."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], dtype: torch.dtype) -> None:
         self.names = names  # of the tensors that `values` is given, in order
-        self._recipes: list[tuple[Callable[..., Any], Any]] = []  # how number len(names) + i is made of earlier ones
+        self.dtype = dtype  # of the rows and matrices
+        self._recipes: list[Callable[[list[Tensor]], Any]] = []  # how number len(names) + i is made of earlier ones
         self._known: dict[Any, Constant] = {}
         self.vectors: list[tuple[int, tuple[int, ...]]] = []  # (constant, order of its axes), flattened
         self.matrices: list[int] = []
@@ -63,14 +66,16 @@ class Constants:
             with torch.device("meta"):
                 shape = function(torch.empty(source.shape)).shape
             self._known[key] = self.recipe(
-                lambda values: function(values[source.index]), f"#{source.index}{text}", shape
+                lambda values: function(values[source.index]), f"#{source.index}{text}", shape, source.dtype
             )
         return self._known[key]
 
-    def recipe(self, make: Callable[[list[Tensor]], Any], text: str, shape: Sequence[int]) -> Constant:
-        self._recipes.append((make, None))
+    def recipe(
+        self, make: Callable[[list[Tensor]], Any], text: str, shape: Sequence[int], dtype: torch.dtype
+    ) -> Constant:
+        self._recipes.append(make)
         self.text.append(text)
-        return Constant(len(self.names) + len(self._recipes) - 1, shape)
+        return Constant(len(self.names) + len(self._recipes) - 1, shape, dtype)
 
     def vector(self, index: int, order: Sequence[int]) -> int:
         entry = (index, tuple(order))
@@ -84,11 +89,11 @@ class Constants:
         return self.matrices.index(index)
 
     def evaluate(self, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The constant rows and the matrices, of the cell's tensors as they are now."""
+        """The constant rows and the matrices, of the cell's tensors as they are now; all of one type of number."""
         values: list[Any] = list(tensors)
-        for make, _ in self._recipes:
+        for make in self._recipes:
             values.append(make(values))
-        vectors = [values[i].permute(order).reshape(-1) for i, order in self.vectors]
+        vectors = [values[i].permute(order).reshape(-1).to(self.dtype) for i, order in self.vectors]
         return vectors, [values[i] for i in self.matrices]
 
 
@@ -128,6 +133,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name.removeprefix("aten::")
         overload = func._overloadname
         full = name if overload == "default" else f"{name}.{overload}"
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.is_write and any(id(t) in self.first for t in _tensors(value)):  # before it is done
+                what = "it writes over an input, a state or a tensor of the cell in place"
+                raise Unsupported(f"aten.{full} at {_line_of_cell()}: {what}")
         result = func(*args, **kwargs)
         try:
             self.record(full, name, func, args, kwargs, result)
@@ -162,8 +171,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor, value in zip(results, values, strict=True):
             if tensor is None or value is None:
                 continue
-            if isinstance(value, Symbol) and tuple(tensor.shape) != value.shape:
-                raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
+            if isinstance(value, Symbol):
+                if tuple(tensor.shape) != value.shape:
+                    raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
+                if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
+                    raise Unsupported("it does arithmetic with truth values")
             self.known[id(tensor)] = value
             self.keep.append(tensor)
             if len(results) > 1:
@@ -201,11 +213,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 lambda _, v=literal: v,  # type: ignore[misc]
                 f"literal {literal.flatten()[:8].tolist()}",
                 literal.shape,
+                literal.dtype,
             )
         if all(isinstance(v, Constant) for v in values) and not _has(result, batch):
             if written:
                 raise Unsupported("it writes over a tensor of the cell in place")
-            if not given:
+            if not given and name not in ("arange", "eye", "linspace", "logspace"):
                 raise Unsupported("a tensor made of nothing known")
             return self.constant_recipe(full, func, args, kwargs, result)
         key = full
@@ -225,6 +238,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for t in _tensors(result):
             if name not in ("argmax", "argmin"):
                 _check_type(t.dtype, self.dtype)
+            if t.dtype == torch.bool:  # PyTorch compares in the wider type, the compiled step in its own
+                for v in values:
+                    if isinstance(v, Constant) and v.shape and _is_wider(v.dtype, self.dtype):
+                        raise Unsupported(f"a comparison with a constant of {v.dtype} in a step of {self.dtype}")
         replaced = _replace((args, kwargs), self.known)
         args, kwargs = replaced
         kwargs = {
@@ -250,11 +267,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         spec_args, spec_kwargs = _replace((args, kwargs), known)
         text = f"{full}({_text(spec_args)}{_text(spec_kwargs)})"
+        for t in _tensors(result):
+            _check_memory(t, "its result")
         if isinstance(result, Tensor):
-            return self.constants.recipe(make, text, result.shape)
-        whole = self.constants.recipe(make, text, ())
+            return self.constants.recipe(make, text, result.shape, result.dtype)
+        whole = self.constants.recipe(make, text, (), self.dtype)
         return [
-            self.constants.recipe(lambda values, i=i: values[whole.index][i], f"{i} of #{whole.index}", t.shape)  # type: ignore[misc]
+            self.constants.recipe(
+                lambda values, i=i: values[whole.index][i],  # type: ignore[misc]
+                f"{i} of #{whole.index}",
+                t.shape,
+                t.dtype,
+            )
             for i, t in enumerate(result)
         ]
 
@@ -287,6 +311,18 @@ def _has(result: Any, batch: int) -> bool:
 def _check_type(dtype: torch.dtype | None, wanted: torch.dtype) -> None:
     if dtype not in (None, wanted, torch.bool):
         raise Unsupported(f"a value of type {dtype} in a step of {wanted}")
+
+
+def _is_wider(dtype: torch.dtype, wanted: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype.itemsize > wanted.itemsize
+
+
+def _check_memory(tensor: Tensor, what: str) -> None:
+    """Raises: Unsupported where a tensor's numbers do not simply lie in memory."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_neg():
+        raise Unsupported(f"{what} is not a dense tensor on the CPU, but {tensor.layout} on {tensor.device}")
+    if tensor.is_complex():
+        raise Unsupported(f"{what} holds complex numbers")
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -344,29 +380,43 @@ def capture(call: Call) -> Captured:
 
     Raises: Unsupported where the engine cannot compile it, naming the operation and its line.
     """
+    with Unchanged(call.cell) as before:
+        captured = _capture(call)
+        _check(captured, call)
+    if before.changed is not None:
+        raise Unsupported(before.changed)
+    return captured
+
+
+def _capture(call: Call) -> Captured:
     cell = call.cell
     dtype = leaves(call.inputs)[0].dtype
     own = own_tensors(cell)
+    for name, tensor in own.items():
+        _check_memory(tensor, f"its tensor {name!r}")
     given = leaves(call.inputs)
     states = call.state if isinstance(call.state, tuple) else (call.state,)
     sizes: set[int] = set()  # that the batch must not be taken for
     for shape in (*(t.shape for t in own.values()), *(t.shape[2:] for t in given), *(t.shape[1:] for t in states)):
         sizes.update(shape)
-    batch = next(p for p in _PRIMES if p not in sizes)
+    sizes.add(call.batch)  # nor for that of the call, with which the result is checked
+    batch = next((p for p in _PRIMES if p not in sizes), None)
+    if batch is None:
+        raise Unsupported(f"its sizes are all of {_PRIMES[0]} … {_PRIMES[-1]}, so that none can stand for the batch")
     graph = Graph()
-    constants = Constants(list(own))
+    constants = Constants(list(own), dtype)
     low = Lowering(graph, batch, constants)
 
     known: dict[int, Any] = {}
     keep: list[Tensor] = []
     for index, tensor in enumerate(own.values()):
-        known[id(tensor)] = Constant(index, tensor.shape)
+        known[id(tensor)] = Constant(index, tensor.shape, tensor.dtype)
         keep.append(tensor)
 
     def stand_in(kind: str, index: int, tensor: Tensor, shape: Sequence[int], flags: int) -> Tensor:
         if tensor.dtype != dtype:
             raise Unsupported(f"inputs and states of {dtype} and {tensor.dtype} together")
-        small = torch.full((batch, *shape), 0.5, dtype=dtype, requires_grad=True)
+        small = torch.full((batch, *shape), 0.5, dtype=dtype, device="cpu", requires_grad=True)
         keep.append(small)
         width = 1
         for n in shape:
@@ -396,11 +446,16 @@ def capture(call: Call) -> Captured:
     for old, tensor in zip(states, new_states, strict=True):
         if tensor.shape[1:] != old.shape[1:] or tensor.shape[0] != batch:
             raise Unsupported(f"the cell turns a state [B, {_sizes(old)}] into {list(tensor.shape)}")
+        if tensor.dtype != dtype:
+            raise Unsupported(f"the cell turns a state of {dtype} into one of {tensor.dtype}")
     wanted = [new_states[0] if output is None else output]
     for name in call.record:
         if name not in seen:
             raise ValueError(unknown("record", name, seen))
         wanted.append(seen[name])
+    for name, tensor in zip(("its output", *call.record), wanted, strict=True):
+        if tensor.dim() == 0 or tensor.shape[0] != batch or tensor.dtype != dtype:
+            raise Unsupported(f"{name} is {list(tensor.shape)} of {tensor.dtype}, not [B, ...] of {dtype}")
 
     def row_of(tensor: Tensor, what: str) -> Row:
         value = known.get(id(tensor))
@@ -421,6 +476,50 @@ def capture(call: Call) -> Captured:
         [math.prod(t.shape[2:]) for t in given],
         constants,
     )
+
+
+def _check(captured: Captured, call: Call) -> None:
+    """Set a step of the cell beside the same step as it was captured, on random numbers of other batches than it was captured with.
+
+    So what was taken for a constant and is not (a number that hangs on the batch) does not go unseen, whatever it was.
+    Raises: Unsupported where they differ every time. (Once may be chance: a step at a threshold.)
+    """
+    tolerance = 1e-3 if captured.constants.dtype == torch.float32 else 1e-7
+    draw = torch.Generator().manual_seed(call.batch)
+    batch = min(call.batch, _MOST_CHECKED) or 2
+    values = list(own_tensors(call.cell).values())
+    with torch.no_grad():
+        vectors, matrices = captured.constants.evaluate(values)
+    for _ in range(_TRIES):
+        given, state = (
+            map_leaves(lambda t, s=start: torch.randn(batch, *t.shape[s:], generator=draw, dtype=t.dtype), tensors)  # type: ignore[misc]
+            for tensors, start in ((call.inputs, 2), (call.state, 1))
+        )
+        try:
+            with torch.enable_grad(), watching() as seen:
+                output, new = split_result(call.cell(given, state), state)
+        except Exception as error:
+            raise Unsupported(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
+        first = new[0] if isinstance(new, tuple) else new
+        shown = [*(new if isinstance(new, tuple) else (new,)), first if output is None else output]
+        shown += [seen[name] for name in call.record]
+        rows = {"x": [t.reshape(batch, -1) for t in leaves(given)], "s": [t.reshape(batch, -1) for t in leaves(state)], "v": vectors}
+        nodes = [n for row in (*captured.state, *captured.outputs) for n in row]
+        with torch.no_grad():
+            found = evaluate(nodes, lambda kind, i, rows=rows: rows[kind][i], matrices, rows["s"][0])  # type: ignore[misc]
+        parts = iter(found)
+        same = True
+        for row, right in zip((*captured.state, *captured.outputs), shown, strict=True):
+            value = side_by_side(row, [next(parts) for _ in row]).expand(batch, -1)
+            same = same and value.numel() == right.numel()
+            same = same and torch.allclose(value, right.detach().reshape(batch, -1), tolerance, tolerance, equal_nan=True)
+        if same:
+            return
+    raise Unsupported("a step of it gives other numbers than what was captured: something in it hangs on more than its tensors")
+
+
+_MOST_CHECKED = 32  # rows
+_TRIES = 3
 
 
 def _sizes(tensor: Tensor) -> str:

@@ -55,7 +55,7 @@ def _value(
 ) -> Tensor:
     args = [values[id(a)] for a in node.args]
     if node.op == "number":
-        return torch.tensor(node.attribute[0], dtype=like.dtype, device=like.device)
+        return torch.full((1,), node.attribute[0], dtype=like.dtype, device=like.device)
     if node.op == "leaf":
         kind, index, offset = node.attribute
         whole = leaf(kind, index)

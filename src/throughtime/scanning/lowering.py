@@ -11,7 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from throughtime.scanning import symbols
+from throughtime.scanning.evaluate import evaluate, side_by_side
 from throughtime.scanning.nodes import CONSTANT, STATE, Graph, Node, Row, width_of
 from throughtime.scanning.symbols import Symbol, Unsupported
 
@@ -38,8 +41,9 @@ class Lowering:
 
     # constants
 
-    def symbol_of_constant(self, index: int, shape: tuple[int, ...], lane: int | None) -> Symbol:
-        """A constant tensor as rows along `lane`, with no batch."""
+    def symbol_of_constant(self, constant: Constant, lane: int | None) -> Symbol:
+        """A constant tensor as rows along `lane`, with no batch; truth values where its numbers are."""
+        index, shape = constant.index, constant.shape
         if not shape:
             lane = None
         elif lane is None:
@@ -55,11 +59,9 @@ class Lowering:
                 number = number * size + at
             return (self.graph.leaf("v", flat, width, number * width),)
 
-        return Symbol(
-            tuple(shape),
-            "".join("l" if a == lane else "e" for a in range(len(shape))),
-            symbols.array_of(extras, piece),
-        )
+        axes = "".join("l" if a == lane else "e" for a in range(len(shape)))
+        symbol = Symbol(tuple(shape), axes, symbols.array_of(extras, piece))
+        return symbols.pointwise(self.graph, "ne", symbol, self.number(0.0)) if constant.dtype == torch.bool else symbol
 
     def number(self, value: float | bool) -> Symbol:
         return Symbol((), "", symbols.whole([self.graph.number(float(value))]))
@@ -78,7 +80,7 @@ class Lowering:
                     if 0 <= lane < len(x.shape) and (x.shape[lane] != 1 or len(x.shape) == 1):
                         break
                     lane = None
-            return self.symbol_of_constant(x.index, x.shape, lane)
+            return self.symbol_of_constant(x, lane)
         raise Unsupported(f"an argument of type {type(x).__name__}")
 
     # arithmetic on symbols
@@ -139,6 +141,12 @@ class Lowering:
                 index = self.constants.derived(
                     weight, f"[{offset}:{offset + rows}]", lambda w, o=offset, r=rows: w.narrow(0, o, r)
                 ).index
+            if all(node.flags == CONSTANT for node in nodes):
+                made = self._constant_product(tuple(nodes), index, width)
+                if bias_leaf is not None:
+                    made, bias_leaf = graph.apply("add", made, bias_leaf), None
+                total = (made,) if total is None else symbols.over_pieces(graph, "add", [total, (made,)], width)
+                continue
             made = graph.product(tuple(nodes), (self.constants.matrix(index),), width)
             if bias_leaf is not None:
                 if needs:
@@ -150,12 +158,28 @@ class Lowering:
         assert total is not None
         return total
 
+    def _constant_product(self, row: Row, weight: int, width: int) -> Node:
+        """A product of what is the same at every step and in every sequence: a constant row, worked out before the loop."""
+        vectors, dtype = list(self.constants.vectors), self.constants.dtype
+
+        def make(values: list[Any]) -> Any:
+            like = values[weight]
+
+            def leaf(kind: str, i: int) -> Any:
+                index, order = vectors[i]
+                return values[index].permute(order).reshape(-1).to(dtype)
+
+            return side_by_side(row, evaluate(row, leaf, [], like)) @ like
+
+        made = self.constants.recipe(make, f"{width} sums over a constant row @ #{weight}", (width,), dtype)
+        return self.graph.leaf("v", self.constants.vector(made.index, [0]), width)
+
 
 class Constant:
     """A tensor that hangs on nothing but the cell: number `index` of the program's constants."""
 
-    def __init__(self, index: int, shape: Sequence[int]) -> None:
-        self.index, self.shape = index, tuple(shape)
+    def __init__(self, index: int, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.index, self.shape, self.dtype = index, tuple(shape), dtype
 
 
 # ------------------------------------------------------------------------------------------------ pointwise

@@ -14,6 +14,7 @@ The last row of kinds is what only the backward loop reads.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -332,7 +333,7 @@ class Program:
                 rows["I", k] = found.row("i", k, width)
         sizes: dict[str, Any] = {
             "a": self.array_widths,
-            "v": self._vector_widths(),
+            "v": self.vector_widths,
             "u": [h.width for h in self.hoisted],
         }
         for kind in ("a", "v", "u"):
@@ -385,8 +386,9 @@ class Program:
         h = self.hoisted[index]
         return ("a", h.array) in wanted or ("v", h.bias) in wanted or any(("w", w) in wanted for w in h.weights)
 
-    def _vector_widths(self) -> dict[int, int]:
-        """The whole width of every constant row that the loop reads."""
+    @functools.cached_property
+    def vector_widths(self) -> dict[int, int]:
+        """How much of every constant row the loop reads."""
         widths: dict[int, int] = {}
         for node in ordered([n for _, row in self.forward.targets for n in row]):
             if node.op == "leaf" and node.attribute[0] == "v":

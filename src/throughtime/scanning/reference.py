@@ -11,13 +11,18 @@ from torch import Tensor
 from throughtime.cells import State
 from throughtime.cells.base import split_result, watching
 from throughtime.errors import unknown
-from throughtime.scanning.call import Call, Scanned, map_leaves, where_rows
+from throughtime.scanning.call import Call, Scanned, map_leaves, rows_like, where_rows
 
 name = "reference"
 
 
 def why_not(call: Call) -> str | None:
     """None: the reference runs everything."""
+    return None
+
+
+def note(call: Call) -> str | None:
+    """None: there is nothing to say."""
     return None
 
 
@@ -63,7 +68,7 @@ def _step(call: Call, x: object, state: State) -> tuple[Tensor, State, dict[str,
 
 
 def _zero_rows(active: Tensor, value: Tensor) -> Tensor:
-    return torch.where(active.reshape(active.shape + (1,) * (value.dim() - 1)), value, torch.zeros_like(value))
+    return torch.where(rows_like(active, value), value, torch.zeros_like(value))
 
 
 def _nothing(call: Call) -> Scanned:

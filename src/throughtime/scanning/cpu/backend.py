@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,131 +15,133 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import somebody_watches
-from throughtime.scanning.call import Call, Scanned, leaves
+from throughtime.scanning.call import Call, Scanned, leaves, tensors_of, unwrapped
 from throughtime.scanning.capture import capture, own_tensors
 from throughtime.scanning.cpu import matrices, operator
-from throughtime.scanning.cpu.engine import Compiled
+from throughtime.scanning.cpu.engine import Compiled, Wanted
 from throughtime.scanning.evaluate import evaluate, side_by_side
+from throughtime.scanning.foreign import context
 from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Program
+from throughtime.scanning.signature import HOOKS, Changing, Reads, signature
 from throughtime.scanning.symbols import Unsupported
 
 name = "cpu"
 
 _MOST = 256  # programs remembered
-_programs: OrderedDict[Any, tuple[Program, int] | str] = OrderedDict()
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_NOT_STATE = {*_HOOKS, "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook",
-              "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks",
-              "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}  # fmt: skip
+_MOST_ANEW = 16  # programs made for one cell, after which they must be worth it
+_programs: OrderedDict[Any, tuple[Compiled | str, Reads]] = OrderedDict()
+_lock = threading.RLock()
+
+
+@dataclass
+class _History:
+    """What one cell has been through. calls, made: how often it ran, and how many programs were made for it."""
+
+    calls: int = 0
+    made: int = 0
+
+    @property
+    def restless(self) -> bool:
+        return self.made > _MOST_ANEW and 4 * self.made > self.calls
+
+
+_histories: weakref.WeakKeyDictionary[nn.Module, _History] = weakref.WeakKeyDictionary()
 
 
 def why_not(call: Call) -> str | None:
     """Why the compiled loop cannot run this call; None where it can."""
-    first = leaves(call.inputs)[0]
-    if first.device.type != "cpu":
-        return f"it compiles for the CPU, and the inputs are on {first.device}"
-    if first.dtype not in matrices.NAMES:
-        return f"it computes in float32 and float64, and the inputs are {first.dtype}"
+    given = leaves(call.inputs)
+    tensors = (*given, *tensors_of(call.state), *tensors_of(call.initial))
+    reason = context((*tensors, *call.cell.parameters(), *call.cell.buffers()))
+    if reason is not None:
+        return reason
+    first = given[0]
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            return f"it compiles for the CPU, and the inputs are on {tensor.device}"
+        if tensor.dtype not in matrices.NAMES:
+            return f"it computes in float32 and float64, and the inputs are {tensor.dtype}"
+        if tensor.dtype != first.dtype:
+            return f"inputs and states are {first.dtype} and {tensor.dtype} together"
     if somebody_watches():
         return "somebody watches inner values, which a compiled loop does not show (record= does)"
     for module in call.cell.modules():
-        if any(getattr(module, h) for h in _HOOKS) or "forward" in module.__dict__:
+        if any(getattr(module, h) for h in HOOKS) or "forward" in module.__dict__:
             return "the cell has hooks or a forward of its own, which would be called once and not at every step"
-    found = _program(call)
+    found = _compiled(call)
     return found if isinstance(found, str) else None
+
+
+def note(call: Call) -> str | None:
+    """What slows this call down, where it runs here."""
+    found = call.found.get("anew")
+    return None if found is None else f"captured anew at every call, since {found}"
 
 
 def program_of(call: Call) -> Program:
     """The program of a call that `why_not` lets pass."""
-    found = _program(call)
+    found = _compiled(call)
     if isinstance(found, str):
         raise RuntimeError(found)
-    return found[0]
+    return found.program
 
 
-def _program(call: Call) -> tuple[Program, int] | str:
-    """The program of a call and its number among the operations; or why there is none."""
+def _compiled(call: Call) -> Compiled | str:
+    """The program of a call, compiled as far as it was needed; or why there is none."""
+    if "compiled" not in call.found:
+        with _lock:
+            call.found["compiled"] = _find(call)
+    return call.found["compiled"]  # type: ignore[no-any-return]
+
+
+def _find(call: Call) -> Compiled | str:
+    history = _histories.setdefault(unwrapped(call.cell), _History())
+    history.calls += 1
     try:
-        key = _key(call)
-    except TypeError:
-        return _make(call)  # the cell holds something that may change unseen: captured anew each time
-    found = _programs.get(key)
-    if found is None:
-        found = _make(call)
-        _programs[key] = found
-        while len(_programs) > _MOST:
-            _programs.popitem(last=False)
-    return found
+        key = call.found["key"] = signature(call)
+        found = _programs.get(key)
+        if found is not None and found[1].same():
+            return found[0]
+        if history.restless:
+            return (
+                f"something that it holds or reads has changed {history.made - 1} times in {history.calls} calls, and each time "
+                f"it would be compiled anew: make the number that changes a buffer, or an input"
+            )
+        history.made += 1
+        reads = Reads(call.cell)
+    except Changing as error:
+        call.found.pop("key", None)
+        call.found["anew"] = str(error)
+        return _make(call, None)
+    made = _make(call, reads)
+    _programs[key] = made, reads
+    while len(_programs) > _MOST:
+        _programs.popitem(last=False)
+    return made
 
 
-def _make(call: Call) -> tuple[Program, int] | str:
+def _make(call: Call, reads: Reads | None) -> Compiled | str:
+    if reads is not None and reads.writes is not None:
+        return f"it writes the global {reads.writes!r} as it steps"
     try:
-        program = Program(capture(call), call.resets is not None)
-        return program, operator.register(Compiled(program, leaves(call.inputs)[0].dtype))
+        return Compiled(Program(capture(call), call.resets is not None), leaves(call.inputs)[0].dtype)
     except Unsupported as error:
         return str(error)
+    except Exception as error:  # a fault of the engine's, which need not be the user's: the loop runs it
+        return _fault(error)
 
 
-def _key(call: Call) -> Any:
-    """What a program depends on. Raises TypeError where that cannot be told."""
-    seen: dict[int, int] = {}
-    state = call.state if isinstance(call.state, tuple) else (call.state,)
-    return (
-        _signature(call.cell, seen),
-        _structure(call.inputs),
-        isinstance(call.state, tuple),
-        tuple((s.shape[1:], s.dtype) for s in state),
-        call.resets is not None,
-        call.record,
-    )
+def _fault(error: Exception) -> str:
+    return f"the compiler of throughtime fails on it ({type(error).__name__}: {error}), which is a fault worth reporting"
 
 
-def _structure(inputs: Any) -> Any:
-    if isinstance(inputs, Tensor):
-        return inputs.shape[2:], inputs.dtype
-    return tuple(_structure(part) for part in inputs)
-
-
-def _signature(module: nn.Module, seen: dict[int, int]) -> Any:
-    """A module's class, its settings, and the kinds of its tensors, with which of them are the same."""
-    parts: list[Any] = [type(module), type(module).forward]
-    for name_, value in module.__dict__.items():
-        if name_ in _NOT_STATE:
-            continue
-        parts.append((name_, _tensor(value, seen) if isinstance(value, Tensor) else _plain(value)))
-    for group in (module._parameters, module._buffers):
-        for name_, tensor in group.items():
-            parts.append((name_, None if tensor is None else _tensor(tensor, seen)))
-    for name_, child in module._modules.items():
-        parts.append((name_, None if child is None else _signature(child, seen)))
-    return tuple(parts)
-
-
-def _tensor(tensor: Tensor, seen: dict[int, int]) -> Any:
-    return seen.setdefault(id(tensor), len(seen)), tensor.shape, tensor.dtype
-
-
-def _plain(value: Any) -> Any:
-    """A setting as something that can be compared. Raises TypeError for what cannot."""
-    if value is None or isinstance(value, bool | int | float | str | torch.dtype | torch.device | type):
-        return (type(value), value)
-    if isinstance(value, tuple | list | torch.Size):
-        return (type(value), tuple(map(_plain, value)))
-    if isinstance(value, dict):
-        return tuple((k, _plain(v)) for k, v in value.items())
-    if isinstance(value, set | frozenset):
-        return frozenset(map(_plain, value))
-    if (
-        callable(value)
-        and not isinstance(value, nn.Module)
-        and hasattr(value, "__code__")
-        and value.__closure__ is None
-    ):
-        return value
-    if callable(value) and isinstance(value, type(torch.tanh)):
-        return value
-    raise TypeError(f"a setting of type {type(value).__name__}")
+def refuse(call: Call, reason: str) -> None:
+    """Remember that a call cannot be run after all."""
+    call.found["compiled"] = reason
+    key = call.found.get("key")
+    if key in _programs:
+        _programs[key] = reason, _programs[key][1]
 
 
 class _Linear(torch.autograd.Function):
@@ -169,9 +174,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
-    found = _program(call)
-    assert not isinstance(found, str)
-    program, number = found
+    compiled = _compiled(call)
+    assert not isinstance(compiled, str)
+    program, whole = compiled.program, call
     turn_back = None
     if call.reverse and call.lengths is not None:
         call, turn_back = call.forwards()
@@ -180,8 +185,8 @@ def run(call: Call) -> Scanned:
     vectors, weights = constants.evaluate(list(own_tensors(call.cell).values()))
     widths = program.captured.input_widths
     inputs = [leaf.reshape(steps, batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)]
-    state = [_rows(s) for s in _tensors(call.state)]
-    initial = [_rows(s) for s in _tensors(call.initial)] if program.resets else []
+    state = [_rows(s) for s in tensors_of(call.state)]
+    initial = [_rows(s) for s in tensors_of(call.initial)] if program.resets else []
     resets, lengths, back = call.resets, call.lengths, None
     if lengths is not None:  # the longest first, so that those still running are always the first
         lengths, order = lengths.sort(descending=True, stable=True)
@@ -210,14 +215,19 @@ def run(call: Call) -> Scanned:
     ]
     loop_vectors = [v.contiguous() for v in vectors]
 
-    wanted = -1
+    wanted: Wanted | None = None
     if torch.is_grad_enabled():
         groups = (("a", made), ("v", loop_vectors), ("w", weights), ("i", initial))
         needs = frozenset((kind, i) for kind, tensors in groups for i, t in enumerate(tensors) if t.requires_grad)
         if needs or any(s.requires_grad for s in state):
-            wanted = operator.number_of(needs)
+            wanted = needs
+    try:
+        compiled.prepare(wanted)
+    except Exception as error:
+        refuse(whole, _fault(error))
+        raise Unsupported(_fault(error)) from error
     flags = None if resets is None else resets.to(like.dtype)
-    numbers = (number, wanted, steps, -1 if call.reverse else 1)
+    numbers = (compiled, wanted, steps, -1 if call.reverse else 1)
     result = operator.run_scan(numbers, (made, loop_vectors, weights, state, initial), flags, lengths)
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]
@@ -265,7 +275,3 @@ def _zero_past(value: Tensor, lengths: Tensor) -> Tensor:
     """Zeros past each sequence's length, whatever stands there."""
     t = torch.arange(value.shape[0]).unsqueeze(1)
     return torch.where((t < lengths).unsqueeze(-1), value, torch.zeros((), dtype=value.dtype))
-
-
-def _tensors(state: State) -> Sequence[Tensor]:
-    return state if isinstance(state, tuple) else (state,)

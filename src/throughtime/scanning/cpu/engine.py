@@ -73,6 +73,15 @@ class Compiled:
                 found = self._backward[wanted] = (made, self.program.forward_keeping(made))
             return found
 
+    def prepare(self, wanted: Wanted | None) -> None:
+        """Compile what a call needs, so that nothing fails on its way. wanted: which gradients; None: no backward."""
+        if wanted is None:
+            self.loop(self.program.forward, False)
+            return
+        backward, forward = self.backward(wanted)
+        self.loop(forward, False)
+        self.loop(backward.loop, True)
+
     def kept_widths(self, wanted: Wanted) -> list[int]:
         return [width_of(row) for row in self.backward(wanted)[0].kept_rows]
 

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -158,7 +159,8 @@ class Library:
         return made
 
 
-_libraries: dict[str, Library] = {}
+_MOST = 512  # libraries held for programs to come; those that a program has live as long as it
+_libraries: OrderedDict[str, Library] = OrderedDict()
 _compiling = threading.RLock()
 compiled = 0  # programs compiled in this process, not found in a cache; for tests
 
@@ -180,6 +182,10 @@ def library(key: str, text: Callable[[], str]) -> Library:
                 compiled += 1
                 _write(name, code)
             found = _libraries[name] = Library(code)
+            if len(_libraries) > _MOST:
+                _libraries.popitem(last=False)
+        else:
+            _libraries.move_to_end(name)
         return found
 
 

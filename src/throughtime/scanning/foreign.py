@@ -1,0 +1,46 @@
+"""Where PyTorch is at something else than plain arithmetic: it transforms functions, traces, counts, or works on tensors without memory.
+
+The compiled loop reads memory, and PyTorch sees one operation in it. So where PyTorch wants to see every operation, a scan runs the
+plain loop (or PyTorch's own kernel), and nothing of it is remembered for later calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+_PLAIN = torch._C._disabled_torch_function_impl  # of a subclass that changes nothing, as a Parameter is
+
+
+def context(tensors: Iterable[Tensor] = ()) -> str | None:
+    """What PyTorch is at, in words; None where it computes, and the tensors are plain ones."""
+    if torch._C._are_functorch_transforms_active():
+        return "a transform of torch.func (grad, jvp, vmap, …) is at work, which sees only PyTorch's own operations"
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives are being taken, which the compiled loop does not have"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit is tracing, which sees only PyTorch's own operations"
+    if torch._C._len_torch_dispatch_stack():
+        return "a mode that sees every operation is on (export, fake tensors, counting, …)"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on, and the compiled loop computes in the type that it is given"
+    if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):
+        return "a mode that changes PyTorch's functions is on (a default device, …)"
+    for tensor in tensors:
+        if type(tensor) is not Tensor and not _is_plain(tensor):
+            return f"a tensor is a {type(tensor).__name__}, which does arithmetic in its own way"
+    return None
+
+
+def _changes(mode: object) -> bool:
+    return not (isinstance(mode, DeviceContext) and torch.device(mode.device).type == "cpu")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    kind = type(tensor)
+    return kind.__torch_function__ is _PLAIN and kind.__torch_dispatch__ is Tensor.__torch_dispatch__
