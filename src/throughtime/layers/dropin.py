@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -13,6 +15,7 @@ from throughtime.cells import GRU as GRUCell
 from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
 from throughtime.scanning import Stepper, scan
+from throughtime.scanning.foreign import context, transform
 
 
 class _Layers(nn.RNNBase):
@@ -38,9 +41,13 @@ class _Layers(nn.RNNBase):
         Returns: (output, last states), shaped as in torch.nn; a PackedSequence for a PackedSequence; no outputs for no steps.
         Raises: what torch.nn raises for the same mistake; ValueError for lengths or resets that do not fit.
         """
+        if isinstance(input, torch.fx.Proxy):  # symbolic tracing: a layer is one node, as torch.nn's is
+            tracer, more = input.tracer, {k: v for k, v in (("lengths", lengths), ("resets", resets)) if v is not None}
+            given = (input,) if hx is None else (input, hx)
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), given, more)  # type: ignore[return-value]
         plain = lengths is None and resets is None and self.backend in ("auto", "torch")
-        if plain and self._flat_weights[0] is not None and self._flat_weights[0].is_cuda:
-            return super().forward(input, hx)  # type: ignore[no-any-return]  # cuDNN takes the whole stack in one call
+        if plain and self._is_for_torch(input, hx):
+            return super().forward(input, hx)  # type: ignore[no-any-return]
         self._update_flat_weights()  # which the checks read
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
@@ -126,6 +133,24 @@ class _Layers(nn.RNNBase):
             tuple(s[layer] for s in hx) if self.mode == "LSTM" else hx[layer] for layer in range(self.num_layers)
         ]
         return Stepper(cells, states, weight.new_zeros(batch, self.input_size), backend=backend)  # type: ignore[operator]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script takes in its place: torch.nn's layer over the same weights."""
+        twin = copy.copy(self)
+        twin.__class__ = {"LSTM": nn.LSTM, "GRU": nn.GRU}.get(self.mode, nn.RNN)  # type: ignore[assignment]
+        return twin
+
+    def _is_for_torch(self, input: Tensor | PackedSequence, hx: Any) -> bool:
+        """Whether torch.nn's own forward is better: on CUDA, where cuDNN takes the whole stack in one call, and where PyTorch
+        traces, exports or changes its operations; where it transforms functions it lacks rules for its kernels."""
+        if torch.compiler.is_compiling():
+            return torch.compiler.is_exporting()
+        if self._flat_weights[0] is not None and self._flat_weights[0].is_cuda:
+            return True
+        if transform() is not None:
+            return False
+        given = [input.data if isinstance(input, PackedSequence) else input, *([hx] if isinstance(hx, Tensor) else hx or ())]
+        return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
 
     def _cell(self, layer: int, direction: int) -> Cell:
         """A cell over the weights of one layer in one direction."""

@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
             zeros = initial_state(cell, batch, like=None if like is None else like[layer][direction])
             if not len(self.first_states):
                 return zeros
-            grown = tuple(next(learned).expand(batch, -1) for _ in _tensors(zeros))
+            grown = tuple(next(learned).expand(batch, *z.shape[1:]) for z in _tensors(zeros))
             return grown if isinstance(zeros, tuple) else grown[0]
 
         return tuple(tuple(one(i, d) for d in range(self.directions)) for i in range(self.num_layers))

@@ -32,7 +32,9 @@ def _as_it_is(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return untraced(*args, **kwargs) if torch.compiler.is_compiling() else function(*args, **kwargs)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return untraced(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return wrapped
 

@@ -17,12 +17,20 @@ from torch.utils._device import DeviceContext
 _PLAIN = torch._C._disabled_torch_function_impl  # of a subclass that changes nothing, as a Parameter is
 
 
-def context(tensors: Iterable[Tensor] = ()) -> str | None:
-    """What PyTorch is at, in words; None where it computes, and the tensors are plain ones."""
+def transform() -> str | None:
+    """Which transform of functions is at work, in words; for some of them PyTorch's own recurrent kernels have no rule."""
     if torch._C._are_functorch_transforms_active():
         return "a transform of torch.func (grad, jvp, vmap, …) is at work, which sees only PyTorch's own operations"
     if forward_ad._current_level >= 0:
-        return "forward-mode derivatives are being taken, which the compiled loop does not have"
+        return "forward-mode derivatives are being taken, which only PyTorch's own operations have"
+    return None
+
+
+def context(tensors: Iterable[Tensor] = ()) -> str | None:
+    """What PyTorch is at, in words; None where it computes, and the tensors are plain ones."""
+    transforming = transform()
+    if transforming is not None:
+        return transforming
     if torch._C._get_tracing_state() is not None:
         return "torch.jit is tracing, which sees only PyTorch's own operations"
     if torch._C._len_torch_dispatch_stack():
@@ -34,6 +42,8 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
     for tensor in tensors:
         if type(tensor) is not Tensor and not _is_plain(tensor):
             return f"a tensor is a {type(tensor).__name__}, which does arithmetic in its own way"
+        if tensor.layout is not torch.strided or tensor.is_neg() or tensor._is_zerotensor():
+            return "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"
     return None
 
 

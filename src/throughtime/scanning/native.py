@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from throughtime.cells import GRU, LSTM, Elman, State
 from throughtime.cells.base import somebody_watches
 from throughtime.scanning.call import Call, Scanned, where_rows
+from throughtime.scanning.foreign import transform
 
 name = "torch"
 
@@ -28,6 +29,8 @@ _KINDS: dict[type[nn.Module], str] = {
 def why_not(call: Call) -> str | None:
     """Why PyTorch's kernels cannot run this call; None where they can."""
     cell = call.cell
+    if (reason := transform()) is not None:
+        return reason
     if type(cell) not in _KINDS:
         return f"PyTorch has no kernel for {type(cell).__name__}, only for Elman, GRU and LSTM"
     if call.record:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import split_result
-from throughtime.scanning.call import Call, leaves, make_call, map_leaves, map_states
+from throughtime.scanning.call import Call, leaves, make_call, map_leaves, map_states, tensors_of
 from throughtime.scanning.capture import capture, own_tensors
 from throughtime.scanning.cpu import backend, matrices, product
 from throughtime.scanning.cpu.engine import Compiled, side_by_side
@@ -48,7 +48,7 @@ class Stepper:
         backend: str = "auto",
     ) -> None:
         self.cells, self.extra = list(cells), list(extra or [None] * len(cells))
-        self.shape, self.dtype = x.shape, x.dtype
+        self.shape, self.dtype, self._asked = x.shape, x.dtype, backend
         self._first = [map_states(lambda s: s.detach().clone(), s) for s in states]
         self.why_not: str | None = None  # why the compiled code does not run it
         if backend not in ("auto", "cpu", "reference"):
@@ -66,6 +66,16 @@ class Stepper:
         else:
             self.refresh()
             self.state = self._first
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: cells and states. A copy takes the weights as they are when it is made."""
+        like = torch.empty(self.shape, dtype=self.dtype, device=tensors_of(self._first[0])[0].device)
+        return {"cells": self.cells, "first": self._first, "x": like, "extra": self.extra, "backend": self._asked,
+                "state": self.state}  # fmt: skip
+
+    def __setstate__(self, made: dict[str, Any]) -> None:
+        self.__init__(made["cells"], made["first"], made["x"], made["extra"], made["backend"])  # type: ignore[misc]
+        self.state = made["state"]
 
     def __call__(self, x: Tensor) -> Tensor:
         """One step. x: [B, I], of the type the stepper was made for. Returns: the output of the last cell, [B, N], newly made."""
