@@ -149,7 +149,10 @@ class _Layers(nn.RNNBase):
             return True
         if transform() is not None:
             return False
-        given = [input.data if isinstance(input, PackedSequence) else input, *([hx] if isinstance(hx, Tensor) else hx or ())]
+        given = [
+            input.data if isinstance(input, PackedSequence) else input,
+            *([hx] if isinstance(hx, Tensor) else hx or ()),
+        ]
         return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
 
     def _cell(self, layer: int, direction: int) -> Cell:

@@ -72,7 +72,9 @@ def run_call(call: Call, backend: str) -> Scanned:
     """`scan` for a checked call."""
     try:
         return choose(call, backend).run(call)
-    except Unsupported:  # it was found out late, and is remembered: now another backend is chosen, or the named one raises
+    except (
+        Unsupported
+    ):  # it was found out late, and is remembered: now another backend is chosen, or the named one raises
         return choose(call, backend).run(call)
 
 

@@ -1,4 +1,4 @@
-"""Where PyTorch is at something else than plain arithmetic: it transforms functions, traces, counts, or works on tensors without memory.
+"""Where PyTorch is at something else than plain arithmetic: it transforms functions, traces, counts, or has tensors without memory.
 
 The compiled loop reads memory, and PyTorch sees one operation in it. So where PyTorch wants to see every operation, a scan runs the
 plain loop (or PyTorch's own kernel), and nothing of it is remembered for later calls.
@@ -37,13 +37,15 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
         return "a mode that sees every operation is on (export, fake tensors, counting, …)"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on, and the compiled loop computes in the type that it is given"
-    if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):
+    if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"
     for tensor in tensors:
         if type(tensor) is not Tensor and not _is_plain(tensor):
             return f"a tensor is a {type(tensor).__name__}, which does arithmetic in its own way"
         if tensor.layout is not torch.strided or tensor.is_neg() or tensor._is_zerotensor():
-            return "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"
+            return (
+                "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"
+            )
     return None
 
 

@@ -30,11 +30,31 @@ from throughtime.scanning.call import Call, tensors_of
 MOST_NUMBERS = 256  # of a NumPy array that is compared by its values
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_NOT_SETTINGS = {*HOOKS, "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook",
-                 "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks",
-                 "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}  # fmt: skip
-_IMMUTABLE = (type(None), bool, int, str, bytes, complex, type, torch.dtype, torch.device, torch.layout, torch.memory_format)
-_BUILTIN = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType, np.ufunc)
+_NOT_SETTINGS = {
+    *HOOKS, "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook",
+    "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs",
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+}  # fmt: skip
+_IMMUTABLE = (
+    type(None),
+    bool,
+    int,
+    str,
+    bytes,
+    complex,
+    type,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
+_BUILTIN = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    np.ufunc,
+)
 _BY_IDENTITY = (*_IMMUTABLE, float, *_BUILTIN, types.FunctionType, types.ModuleType, Tensor, ContextVar, logging.Logger)
 
 
@@ -140,7 +160,7 @@ def is_simple(value: Any) -> bool:
     return (
         not isinstance(value, nn.Module | Tensor)
         and hasattr(value, "__dict__")
-        and kind.__getattribute__ is object.__getattribute__
+        and getattr(kind, "__getattribute__", None) is object.__getattribute__
         and not hasattr(kind, "__getattr__")
         and kind.__basicsize__ <= object.__basicsize__ + 16  # a dict and weak references, and nothing of C's
     )
@@ -158,7 +178,9 @@ class Reads:
     def __init__(self, cell: nn.Module) -> None:
         self._bound: dict[tuple[int, str], tuple[Names, str, Any]] = {}  # names and their values, compared by identity
         self._cells: list[tuple[types.CellType, Any]] = []  # of closures, likewise
-        self._inside: list[tuple[Callable[[], Any], Any]] = []  # lists, dictionaries, objects, compared by what they hold
+        self._inside: list[
+            tuple[Callable[[], Any], Any]
+        ] = []  # lists, dictionaries, objects, compared by what they hold
         self._places: dict[int, tuple[Names, str]] = {}  # classes and modules, where attributes are looked up
         self._attributes: set[str] = set()  # that the code reads, of whatever
         self._code: set[types.CodeType] = set()

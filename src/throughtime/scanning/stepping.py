@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from throughtime.cells import State
 from throughtime.cells.base import split_result
 from throughtime.scanning.call import Call, leaves, make_call, map_leaves, map_states, tensors_of
-from throughtime.scanning.capture import capture, own_tensors
+from throughtime.scanning.capture import capture
+from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import backend, matrices, product
 from throughtime.scanning.cpu.engine import Compiled, side_by_side
 from throughtime.scanning.program import Program

@@ -6,7 +6,6 @@ import math
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from throughtime.cells import State
 from throughtime.cells.base import somebody_watches
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of, unwrapped
-from throughtime.scanning.capture import capture, own_tensors
+from throughtime.scanning.capture import capture
+from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import matrices, operator
 from throughtime.scanning.cpu.engine import Compiled, Wanted
 from throughtime.scanning.evaluate import evaluate, side_by_side
@@ -29,7 +29,7 @@ from throughtime.scanning.symbols import Unsupported
 name = "cpu"
 
 _MOST = 256  # programs remembered
-_MOST_ANEW = 16  # programs made for one cell, after which they must be worth it
+_MOST_ANEW, _WORTH = 16, 64  # programs made for one cell, after which each must have served so many calls
 _programs: OrderedDict[Any, tuple[Compiled | str, Reads]] = OrderedDict()
 _lock = threading.RLock()
 
@@ -43,7 +43,7 @@ class _History:
 
     @property
     def restless(self) -> bool:
-        return self.made > _MOST_ANEW and 4 * self.made > self.calls
+        return self.made > _MOST_ANEW and _WORTH * self.made > self.calls
 
 
 _histories: weakref.WeakKeyDictionary[nn.Module, _History] = weakref.WeakKeyDictionary()
@@ -133,7 +133,9 @@ def _make(call: Call, reads: Reads | None) -> Compiled | str:
 
 
 def _fault(error: Exception) -> str:
-    return f"the compiler of throughtime fails on it ({type(error).__name__}: {error}), which is a fault worth reporting"
+    return (
+        f"the compiler of throughtime fails on it ({type(error).__name__}: {error}), which is a fault worth reporting"
+    )
 
 
 def refuse(call: Call, reason: str) -> None:

@@ -165,7 +165,7 @@ class _Scan(torch.autograd.Function):
         lengths = saved.pop(0) if ctx.optional[1] else None
         states = len(groups[3])
         outputs, kept = saved[:states], saved[states:]
-        compiled, wanted, steps, step = ctx.numbers
+        compiled, _, steps, step = ctx.numbers
         inputs = [t for g in groups for t in g]
         given = [g for g in gradients if g is not None]
         if torch.is_grad_enabled() or context((*given, *inputs)) is not None:
@@ -271,7 +271,9 @@ def _again(
     if not pairs:
         return [None] * len(inputs)
     found = iter(
-        torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=further, allow_unused=True)
+        torch.autograd.grad(
+            [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=further, allow_unused=True
+        )
     )
     return [next(found) if t.requires_grad else None for t in inputs]
 

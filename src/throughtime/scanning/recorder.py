@@ -1,0 +1,278 @@
+"""The operations of a step, lowered to nodes one by one as PyTorch runs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from throughtime.scanning import lowering, symbols
+from throughtime.scanning.constants import Constants
+from throughtime.scanning.lowering import Constant, Lowering, Unsupported
+from throughtime.scanning.symbols import Symbol
+
+_FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lowers each operation as it happens."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or PyTorch would import its compiler for us
+
+    def __init__(self, low: Lowering, constants: Constants, known: dict[int, Any], keep: list[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.low, self.constants, self.known, self.keep = low, constants, known, keep
+        self.first = {id(t) for t in keep}  # the cell's own tensors and the inputs
+        self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
+        self.stale: dict[int, str] = {}  # tensors written over by way of another
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix("aten::")
+        overload = func._overloadname
+        full = name if overload == "default" else f"{name}.{overload}"
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.is_write and any(id(t) in self.first for t in _tensors(value)):  # before it is done
+                what = "it writes over an input, a state or a tensor of the cell in place"
+                raise Unsupported(f"aten.{full} at {_line_of_cell()}: {what}")
+        result = func(*args, **kwargs)
+        try:
+            self.record(full, name, func, args, kwargs, result)
+        except Unsupported as error:
+            raise Unsupported(f"aten.{full} at {_line_of_cell()}: {error}") from None
+        except Exception as error:  # a form of the operation that its rule does not know: the reference does
+            raise Unsupported(f"aten.{full} at {_line_of_cell()}: its rule fails ({error!r})") from error
+        return result
+
+    def record(self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        given = list(_tensors((args, kwargs)))
+        for tensor in given:
+            if id(tensor) in self.stale:
+                raise Unsupported("it reads a tensor that was written over in place by way of a view")
+            if id(tensor) not in self.known:
+                if name == "lift_fresh":
+                    continue
+                raise Unsupported("it takes a tensor that is neither given to the cell nor an attribute of it")
+        if not torch.is_grad_enabled() and name != "detach":
+            raise Unsupported("it runs without gradients (no_grad, or an autograd.Function of its own)")
+        if name in ("_local_scalar_dense", "equal", "is_nonzero", "item"):
+            raise Unsupported("a number taken out of a tensor, as an `if` on its value does")
+        if not isinstance(result, Tensor | tuple | list):
+            raise Unsupported("it does not give a tensor")
+        written = name.endswith("_") and not name.startswith("__")
+        made = self.lower(full, name, func, args, kwargs, result, given, written)
+        if written:
+            self.write_over(args[0], made)
+            return
+        results = [result] if isinstance(result, Tensor) else list(result)
+        values = [made] if isinstance(result, Tensor) else list(made)
+        for tensor, value in zip(results, values, strict=True):
+            if tensor is None or value is None:
+                continue
+            if isinstance(value, Symbol):
+                if tuple(tensor.shape) != value.shape:
+                    raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
+                if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
+                    raise Unsupported("it does arithmetic with truth values")
+            self.known[id(tensor)] = value
+            self.keep.append(tensor)
+            if len(results) > 1:
+                self.families[id(tensor)] = id(values)
+
+    def lower(
+        self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any, given: list[Tensor], written: bool
+    ) -> Any:
+        batch = self.low.batch
+        dtype = result.dtype if isinstance(result, Tensor) else None
+        if name in _FILLED or name in ("full", "full_like", "new_full", "scalar_tensor", "fill_"):
+            value = _FILLED.get(name)
+            if value is None:
+                value = args[{"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill_": 1}[name]]
+            if not isinstance(value, bool | int | float):
+                raise Unsupported("a fill with a tensor")
+            _check_type(dtype, self.dtype)
+            return symbols.expanded(self.low.graph, self.low.number(value), list(result.shape), batch)
+        if name in (
+            "empty",
+            "empty_like",
+            "new_empty",
+            "empty_strided",
+            "rand",
+            "randn",
+            "rand_like",
+            "randn_like",
+            "bernoulli",
+        ):
+            raise Unsupported("it draws numbers, or leaves them unset" if "empty" not in name else "numbers left unset")
+        values = [self.known.get(id(t)) for t in given]
+        if name == "lift_fresh" and given and id(given[0]) not in self.known:
+            literal = given[0]
+            return self.constants.recipe(
+                lambda _, v=literal: v,  # type: ignore[misc]
+                f"literal {literal.flatten()[:8].tolist()}",
+                literal.shape,
+                literal.dtype,
+            )
+        if all(isinstance(v, Constant) for v in values) and not _has(result, batch):
+            if written:
+                raise Unsupported("it writes over a tensor of the cell in place")
+            if not given and name not in ("arange", "eye", "linspace", "logspace"):
+                raise Unsupported("a tensor made of nothing known")
+            return self.constant_recipe(full, func, args, kwargs, result)
+        key = full
+        if written:
+            key = full.replace(name, name[:-1], 1)
+        rule = lowering.RULES.get(key) or lowering.RULES.get(key.split(".")[0] if key.split(".")[0] == key else "")
+        if name in ("_to_copy",):
+            kind = kwargs.get("dtype")
+            value = values[0]
+            if kind in (None, self.dtype):
+                return self.low.as_number(value) if isinstance(value, Symbol) else self.low.value(value)
+            if kind == torch.bool and isinstance(value, Symbol):
+                return value if value.boolean else self.low.op("ne", value, 0.0)
+            raise Unsupported(f"a value of type {kind}")
+        if rule is None:
+            raise Unsupported("an operation the engine does not have")
+        for t in _tensors(result):
+            if name not in ("argmax", "argmin"):
+                _check_type(t.dtype, self.dtype)
+            if t.dtype == torch.bool:  # PyTorch compares in the wider type, the compiled step in its own
+                for v in values:
+                    if isinstance(v, Constant) and v.shape and _is_wider(v.dtype, self.dtype):
+                        raise Unsupported(f"a comparison with a constant of {v.dtype} in a step of {self.dtype}")
+        replaced = _replace((args, kwargs), self.known)
+        args, kwargs = replaced
+        kwargs = {
+            k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "device", "pin_memory", "memory_format")
+        }
+        if (
+            rule.__code__.co_argcount > 1
+            and args
+            and isinstance(args[0], Constant)
+            and name not in ("mm", "expand", "addmm")
+            and (full in _SHAPES)
+        ):
+            args = (self.low.value(args[0]), *args[1:])
+        return rule(self.low, *args, **{{"self": "a"}.get(k, k): v for k, v in kwargs.items()})
+
+    def constant_recipe(self, full: str, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
+        """An operation on constants: done again at every call."""
+        known = self.known
+
+        def make(values: list[Tensor]) -> Any:
+            real_args, real_kwargs = _replace((spec_args, spec_kwargs), values, constants=True)
+            return func(*real_args, **real_kwargs)
+
+        spec_args, spec_kwargs = _replace((args, kwargs), known)
+        text = f"{full}({_text(spec_args)}{_text(spec_kwargs)})"
+        for t in _tensors(result):
+            check_memory(t, "its result")
+        if isinstance(result, Tensor):
+            return self.constants.recipe(make, text, result.shape, result.dtype)
+        whole = self.constants.recipe(make, text, (), self.dtype)
+        return [
+            self.constants.recipe(
+                lambda values, i=i: values[whole.index][i],  # type: ignore[misc]
+                f"{i} of #{whole.index}",
+                t.shape,
+                t.dtype,
+            )
+            for i, t in enumerate(result)
+        ]
+
+    def write_over(self, tensor: Tensor, value: Any) -> None:
+        if id(tensor) in self.first:
+            raise Unsupported("it writes over an input, a state or a tensor of the cell in place")
+        if isinstance(value, Symbol) and value.shape != tuple(tensor.shape):
+            raise Unsupported("it writes in place over a tensor of another shape")
+        for other in self.keep:
+            if other is tensor or other.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr():
+                continue
+            family = self.families.get(id(other))
+            if family is None or family != self.families.get(id(tensor)):
+                self.stale[id(other)] = "written"
+        self.known[id(tensor)] = value
+
+    dtype: torch.dtype = torch.float32
+
+
+_SHAPES = {
+    "view", "t", "transpose.int", "permute", "unsqueeze", "squeeze.dim", "select.int", "slice.Tensor", "split.Tensor", "unbind.int",
+    "clone", "sum.dim_IntList", "mean.dim", "_softmax", "native_layer_norm",
+}  # fmt: skip
+
+
+def _has(result: Any, batch: int) -> bool:
+    return any(batch in t.shape for t in _tensors(result))
+
+
+def _check_type(dtype: torch.dtype | None, wanted: torch.dtype) -> None:
+    if dtype not in (None, wanted, torch.bool):
+        raise Unsupported(f"a value of type {dtype} in a step of {wanted}")
+
+
+def _is_wider(dtype: torch.dtype, wanted: torch.dtype) -> bool:
+    return dtype.is_floating_point and dtype.itemsize > wanted.itemsize
+
+
+def check_memory(tensor: Tensor, what: str) -> None:
+    """Raises: Unsupported where a tensor's numbers do not simply lie in memory."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_neg():
+        raise Unsupported(f"{what} is not a dense tensor on the CPU, but {tensor.layout} on {tensor.device}")
+    if tensor.is_complex():
+        raise Unsupported(f"{what} holds complex numbers")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for v in value:
+            yield from _tensors(v)
+    elif isinstance(value, dict):
+        for v in value.values():
+            yield from _tensors(v)
+
+
+def _replace(value: Any, known: Any, constants: bool = False) -> Any:
+    """Tensors by their symbols; with `constants`, constants by their tensors."""
+    if isinstance(value, Tensor) and not constants:
+        return known[id(value)]
+    if isinstance(value, Constant) and constants:
+        return known[value.index]
+    if isinstance(value, tuple | list):
+        return type(value)(_replace(v, known, constants) for v in value)
+    if isinstance(value, dict):
+        return {k: _replace(v, known, constants) for k, v in value.items()}
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Constant):
+        return f"#{value.index}"
+    if isinstance(value, tuple | list):
+        return ", ".join(_text(v) for v in value)
+    return repr(value) if value != {} else ""
+
+
+def _line_of_cell() -> str:
+    """The innermost line outside PyTorch and this room, which is the cell's; PyTorch's own where there is none."""
+    frame = sys._getframe(1)
+    last = ""
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if "scanning" in path and "throughtime" in path:
+            if path.endswith("capture.py") and frame.f_code.co_name == "_run":
+                break
+        elif "/torch/" not in path.replace("\\", "/"):
+            return f"{path}:{frame.f_lineno}"
+        elif not last and "/nn/" in path.replace("\\", "/"):
+            last = f"{path}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return last or "an unknown line"
