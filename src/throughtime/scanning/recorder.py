@@ -28,7 +28,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, low: Lowering, constants: Constants, known: dict[int, Any], keep: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.low, self.constants, self.known, self.keep = low, constants, known, keep
-        self.first = {id(t) for t in keep}  # the cell's own tensors and the inputs
+        self.memory = {_memory(t) for t in keep} - {0}  # of the cell's own tensors and the inputs
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
         self.stale: dict[int, str] = {}  # tensors written over by way of another
 
@@ -38,7 +38,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         overload = func._overloadname
         full = name if overload == "default" else f"{name}.{overload}"
         for argument, value in zip(func._schema.arguments, args, strict=False):
-            if argument.is_write and any(id(t) in self.first for t in _tensors(value)):  # before it is done
+            if argument.is_write and any(_memory(t) in self.memory for t in _tensors(value)):  # before it is done
                 what = "it writes over an input, a state or a tensor of the cell in place"
                 raise Unsupported(f"aten.{full} at {_line_of_cell()}: {what}")
         result = func(*args, **kwargs)
@@ -187,8 +187,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
 
     def write_over(self, tensor: Tensor, value: Any) -> None:
-        if id(tensor) in self.first:
-            raise Unsupported("it writes over an input, a state or a tensor of the cell in place")
         if isinstance(value, Symbol) and value.shape != tuple(tensor.shape):
             raise Unsupported("it writes in place over a tensor of another shape")
         for other in self.keep:
@@ -215,6 +213,10 @@ def _has(result: Any, batch: int) -> bool:
 def _check_type(dtype: torch.dtype | None, wanted: torch.dtype) -> None:
     if dtype not in (None, wanted, torch.bool):
         raise Unsupported(f"a value of type {dtype} in a step of {wanted}")
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _is_wider(dtype: torch.dtype, wanted: torch.dtype) -> bool:

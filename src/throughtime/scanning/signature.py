@@ -48,6 +48,7 @@ _IMMUTABLE = (
     torch.layout,
     torch.memory_format,
 )
+_COMMON = {type(None), bool, int, str}
 _BUILTIN = (
     types.BuiltinFunctionType,
     types.MethodDescriptorType,
@@ -112,6 +113,8 @@ def _of_tensor(tensor: Tensor, seen: dict[int, int]) -> Any:
 
 def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     """A setting as something that can be compared. Raises: Changing for what cannot."""
+    if type(value) in _COMMON:
+        return type(value), value
     if isinstance(value, float):
         return type(value), value, math.copysign(1.0, value)  # 0.0 == -0.0
     if isinstance(value, enum.Enum):

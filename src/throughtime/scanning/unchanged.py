@@ -25,7 +25,7 @@ class Unchanged:
     def __init__(self, cell: nn.Module) -> None:
         self.changed: str | None = None
         self._holders = [(thing, text, _contents(thing)) for thing, text in _holders(cell)]
-        self._buffers = [(name, b, b.detach().clone(), b._version) for name, b in cell.named_buffers()]
+        self._buffers = [(name, b, b.detach().clone()) for name, b in cell.named_buffers()]
 
     def __enter__(self) -> Unchanged:
         self._numbers = [(name, get, put, get()) for name, get, put in _generators()]
@@ -37,8 +37,8 @@ class Unchanged:
                 self.changed = f"it changes {text} as it steps"
                 _restore(thing, before)
         with torch.no_grad():
-            for name, buffer, before, version in self._buffers:
-                if buffer._version != version:
+            for name, buffer, before in self._buffers:
+                if not torch.equal(_bytes(buffer), _bytes(before)):
                     self.changed = f"it changes its buffer {name!r} as it steps"
                     buffer.copy_(before)
         for name, get, put, before in self._numbers:
@@ -70,6 +70,10 @@ def _holders(cell: nn.Module) -> Iterator[tuple[Any, str]]:
         for name, value in module.__dict__.items():
             yield from look(value, f"its attribute {name!r} {where}".rstrip(), 0)
         yield module.__dict__, f"its attributes {where}".rstrip()
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)
 
 
 def _contents(thing: Any) -> Any:

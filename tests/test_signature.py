@@ -1,0 +1,293 @@
+"""What a compiled step hangs on: whatever changes is seen, whatever the cell changes is left as it was."""
+
+import copy
+import enum
+import functools
+import gc
+import pickle
+import random
+import threading
+import types
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import throughtime as tt
+from throughtime.scanning.cpu import backend
+
+SCALE = 1.0
+TABLE = [1.0, 2.0]
+settings = types.SimpleNamespace(scale=1.0)
+
+
+def helper(x):
+    return x * SCALE
+
+
+class Scaled(nn.Module):
+    """tanh(scale · x), the scale read by way of `read`."""
+
+    scale = 1.0
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def method(self):
+        return 1.0
+
+    def forward(self, x, h):
+        return torch.tanh(self.read(self, x)) + 0 * h
+
+
+def value(cell, size=1):
+    """tanh(scale) as `scan` finds it, and as the cell itself does."""
+    x = torch.full((1, size, 1), 0.5)
+    with torch.no_grad():
+        found = tt.scan(cell, x, torch.zeros(size, 1)).outputs[0]
+        expected = cell(x[0], torch.zeros(size, 1))
+    torch.testing.assert_close(found, expected)
+    return float(found[0])
+
+
+@dataclass
+class Options:
+    scale: float = 1.0
+
+
+class Kind(enum.Enum):
+    ONE, TWO = 1, 2
+
+
+def set_class(cell):
+    type(cell).scale = 3.0
+
+
+def set_instance(cell):
+    cell.scale = 3.0
+
+
+def set_method(cell):
+    type(cell).method = lambda self: 3.0
+
+
+def set_global(cell):
+    globals()["SCALE"] = 3.0
+
+
+def set_table(cell):
+    TABLE[0] = 3.0
+
+
+def set_namespace(cell):
+    settings.scale = 3.0
+
+
+def set_option(cell):
+    cell.options.scale = 3.0
+
+
+def set_kind(cell):
+    cell.kind = Kind.TWO
+
+
+def set_nested(cell):
+    cell.options.inner.scale = 3.0
+
+
+def set_array(cell):
+    cell.array[0] = 3.0
+
+
+WAYS = {
+    "class attribute": (lambda self, x: x * self.scale, set_class),
+    "instance attribute over a class attribute": (lambda self, x: x * self.scale, set_instance),
+    "method": (lambda self, x: x * self.method(), set_method),
+    "global": (lambda self, x: x * SCALE, set_global),
+    "global of a helper": (lambda self, x: helper(x), set_global),
+    "global list": (lambda self, x: x * TABLE[0], set_table),
+    "global object": (lambda self, x: x * settings.scale, set_namespace),
+    "object": (lambda self, x: x * self.options.scale, set_option),
+    "object in an object": (lambda self, x: x * self.options.inner.scale, set_nested),
+    "enum": (lambda self, x: x * self.kind.value, set_kind),
+    "array": (lambda self, x: x * float(self.array[0]), set_array),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_changes_between_two_calls_is_seen(way, monkeypatch):
+    read, change = WAYS[way]
+    monkeypatch.setitem(globals(), "SCALE", 1.0)
+    TABLE[0] = settings.scale = 1.0
+    cell = type("Fresh", (Scaled,), {"__module__": __name__})(read)
+    cell.options, cell.kind, cell.array = Options(), Kind.ONE, np.array([1.0])
+    cell.options.inner = Options()
+    before = value(cell)
+    assert value(cell) == before
+    assert tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)).chosen == "cpu"
+    change(cell)
+    assert abs(value(cell) - before) > 0.1
+
+
+def test_what_a_closure_holds_is_seen():
+    scale = 1.0
+
+    def read(self, x):
+        return x * scale
+
+    cell = Scaled(read)
+    before = value(cell)
+    scale = 3.0
+    assert abs(value(cell) - before) > 0.1
+    for factor in (2.0, 4.0):
+        cell.read = functools.partial(lambda self, x, by: x * by, by=factor)
+        torch.testing.assert_close(value(cell), float(torch.tanh(torch.tensor(0.5 * factor))))
+
+
+def test_zero_has_a_sign():
+    cell = Scaled(lambda self, x: torch.copysign(x, torch.full_like(x, self.sign)))
+    cell.sign = 0.0
+    assert value(cell) > 0
+    cell.sign = -0.0
+    assert value(cell) < 0
+
+
+def test_another_size_of_the_batch_is_another_step():
+    by_number = Scaled(lambda self, x: x * x.shape[0])
+    by_branch = Scaled(lambda self, x: x if x.shape[0] == 1 else -x)
+    for size in (5, 1, 13, 2, 40):
+        value(by_number, size)
+        value(by_branch, size)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.t, self.seen, self.by = 0, [], {"steps": 0}
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x, h):
+        self.count()
+        return h + x
+
+
+COUNTS = {
+    "number": lambda self: setattr(self, "t", self.t + 1),
+    "list": lambda self: self.seen.append(1),
+    "dictionary": lambda self: self.by.update(steps=self.by["steps"] + 1),
+    "buffer": lambda self: self.steps.add_(1),
+    "new buffer": lambda self: setattr(self, "steps", self.steps + 1),
+    "data of a buffer": lambda self: self.steps.data.add_(1),
+}
+
+
+@pytest.mark.parametrize("way", COUNTS)
+def test_a_cell_that_counts_its_steps_counts_each_once(way):
+    """The trial run of the capture leaves no trace, and the loop runs the cell."""
+    cell = type("Fresh", (Counting,), {"count": COUNTS[way], "__module__": __name__})()
+    for calls in (1, 2):
+        tt.scan(cell, torch.ones(7, 2, 3), torch.zeros(2, 3))
+        counts = [cell.t, len(cell.seen), cell.by["steps"], int(cell.steps)]
+        assert sorted(counts) == [0, 0, 0, 7 * calls]
+    explained = tt.explain(cell, torch.ones(7, 2, 3), torch.zeros(2, 3))
+    assert explained.chosen == "reference"
+    assert "as it steps" in explained.reasons["cpu"] or "in place" in explained.reasons["cpu"]
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
+def test_random_numbers_are_drawn_at_every_step_and_by_nothing_else(draw):
+    cell, x, h = Scaled(lambda self, x: x * draw()), torch.full((5, 1, 1), 0.5), torch.zeros(1, 1)
+
+    def seeded(run):
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        return run()
+
+    expected = seeded(lambda: torch.stack([cell(x_t, h) for x_t in x]))
+    found = seeded(lambda: tt.scan(cell, x, h).outputs)
+    assert len(set(map(float, found.flatten()))) == 5
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_cannot_be_seen_to_change_is_captured_at_every_call_and_freed():
+    cell = Scaled(lambda self, x: x * self.held[0])
+    cell.held, cell.lock = [1.0], threading.Lock()
+    before = value(cell)
+    cell.held[0] = 3.0
+    assert abs(value(cell) - before) > 0.1
+    text = str(tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)))
+    assert "runs on 'cpu', captured anew at every call, since its attribute 'lock' is a lock" in text
+    made, original = [], backend.Compiled
+    try:
+        backend.Compiled = lambda *a: (lambda c: made.append(weakref.ref(c)) or c)(original(*a))
+        x = torch.ones(3, 1, 1, requires_grad=True)
+        for _ in range(3):
+            tt.scan(cell, x, torch.zeros(1, 1)).outputs.sum().backward()
+    finally:
+        backend.Compiled = original
+    gc.collect()
+    assert len(made) == 3 and all(ref() is None for ref in made)
+
+
+def test_a_number_that_changes_at_every_call_is_left_to_the_loop():
+    cell = Scaled(lambda self, x: x * self.scale)
+    for i in range(30):
+        cell.scale = 1.0 + i / 10
+        value(cell)
+    cell.scale = 99.0
+    explained = tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1))
+    assert explained.chosen == "reference" and "make the number that changes a buffer" in explained.reasons["cpu"]
+
+
+def test_a_cell_that_writes_a_global_is_left_to_the_loop():
+    def read(self, x):
+        global SCALE
+        SCALE = SCALE + 1
+        return x
+
+    cell, before = Scaled(read), SCALE
+    tt.scan(cell, torch.ones(4, 1, 1), torch.zeros(1, 1))
+    assert before + 4 == SCALE
+    assert "it writes the global 'SCALE'" in str(tt.explain(cell, torch.ones(4, 1, 1), torch.zeros(1, 1)))
+
+
+def test_programs_are_freed():
+    before = backend._programs.copy()
+    try:
+        for n in range(backend._MOST + 20):
+            cell = Scaled(lambda self, x: x * self.scale)
+            cell.scale, cell.n = 1.0, n
+            backend._find(call_of(cell))
+        assert len(backend._programs) == backend._MOST
+    finally:
+        backend._programs.clear()
+        backend._programs.update(before)
+
+
+def call_of(cell):
+    from throughtime.scanning.call import make_call
+
+    x, h = torch.zeros(1, 1, 1), torch.zeros(1, 1)
+    return make_call(cell, x, h, initial=None, lengths=None, reverse=False, resets=None, record=())
+
+
+@pytest.mark.parametrize("where", ["cpu", "reference"])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+@pytest.mark.parametrize(
+    "layer", [tt.GRU(3, 5, num_layers=2), tt.LSTM(3, 5), tt.Recurrent(tt.cells.LayerNormLSTM, 3, 5)]
+)
+def test_a_copied_stepper_goes_on_by_itself(layer, how, where):
+    stepper, x = layer.stepper(2, backend=where), torch.randn(5, 2, 3)
+    for t in range(2):
+        stepper(x[t])
+    other = how(stepper)
+    assert other.backend == where
+    theirs = [other(x[t]) for t in range(2, 5)]  # the one does not move the other
+    ours = [stepper(x[t]) for t in range(2, 5)]
+    for one, two in zip(theirs, ours, strict=True):
+        assert torch.equal(one, two)
