@@ -120,7 +120,6 @@ class Recurrent(nn.Module):
         self,
         inputs: Tensor,
         state: Stack | None = None,
-        *,
         lengths: Tensor | Sequence[int] | None = None,
         resets: Tensor | None = None,
     ) -> tuple[Tensor, Stack]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from throughtime.cells.base import split_result, watching
 from throughtime.errors import unknown
@@ -79,6 +80,8 @@ def _capture(call: Call) -> Captured:
     constants = Constants(list(own), dtype)
     low = Lowering(graph, batch, constants)
 
+    # tensors made in inference_mode cannot be saved for a backward, whose operations are the same
+    with_gradients = not any(tensor.is_inference() for tensor in own.values())
     known: dict[int, Any] = {}
     keep: list[Tensor] = []
     for index, tensor in enumerate(own.values()):
@@ -88,7 +91,7 @@ def _capture(call: Call) -> Captured:
     def stand_in(kind: str, index: int, tensor: Tensor, shape: Sequence[int], flags: int) -> Tensor:
         if tensor.dtype != dtype:
             raise Unsupported(f"inputs and states of {dtype} and {tensor.dtype} together")
-        small = torch.full((batch, *shape), 0.5, dtype=dtype, device="cpu", requires_grad=True)
+        small = torch.full((batch, *shape), 0.5, dtype=dtype, device="cpu", requires_grad=with_gradients)
         keep.append(small)
         width = 1
         for n in shape:
@@ -160,6 +163,7 @@ def _check(captured: Captured, call: Call) -> None:
     draw = torch.Generator().manual_seed(call.batch)
     batch = min(call.batch, _MOST_CHECKED) or 2
     values = list(own_tensors(call.cell).values())
+    with_gradients = not any(tensor.is_inference() for tensor in values)
     with torch.no_grad():
         vectors, matrices = captured.constants.evaluate(values)
     for _ in range(_TRIES):
@@ -168,7 +172,7 @@ def _check(captured: Captured, call: Call) -> None:
             for tensors, start in ((call.inputs, 2), (call.state, 1))
         )
         try:
-            with torch.enable_grad(), watching() as seen:
+            with torch.set_grad_enabled(with_gradients), saved_tensors_hooks(*_NOBODY), watching() as seen:
                 output, new = split_result(call.cell(given, state), state)
         except Exception as error:
             raise Unsupported(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
@@ -198,6 +202,10 @@ def _check(captured: Captured, call: Call) -> None:
     )
 
 
+_NOBODY = (
+    lambda tensor: tensor,
+    lambda tensor: tensor,
+)  # hooks, so that those of the user see nothing of the trial run
 _MOST_CHECKED = 32  # rows
 _TRIES = 3
 
@@ -207,7 +215,7 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def _run(cell: nn.Module, x: Any, state: Any, recorder: Recorder, watch: bool) -> Any:
-    with torch.enable_grad(), recorder:
+    with torch.enable_grad(), saved_tensors_hooks(*_NOBODY), recorder:
         if watch:
             with watching() as seen:
                 result = cell(x, state)

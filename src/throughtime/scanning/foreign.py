@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
@@ -21,6 +22,8 @@ def transform() -> str | None:
     """Which transform of functions is at work, in words; for some of them PyTorch's own recurrent kernels have no rule."""
     if torch._C._are_functorch_transforms_active():
         return "a transform of torch.func (grad, jvp, vmap, …) is at work, which sees only PyTorch's own operations"
+    if _is_batching():
+        return "many gradients are taken at once (is_grads_batched), by PyTorch's own operations"
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives are being taken, which only PyTorch's own operations have"
     return None
@@ -37,6 +40,8 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
         return "a mode that sees every operation is on (export, fake tensors, counting, …)"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on, and the compiled loop computes in the type that it is given"
+    if _has_any_global_hook():
+        return "there are hooks on all modules, which would be called once and not at every step"
     if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"
     for tensor in tensors:
@@ -47,6 +52,13 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
                 "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"
             )
     return None
+
+
+def _is_batching() -> bool:
+    """Whether PyTorch's older vmap is at work, which shows only in how deep the next one would be."""
+    depth = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    return depth > 1
 
 
 def _changes(mode: object) -> bool:

@@ -261,10 +261,10 @@ def _again(
         cell, (arrays_or_nothing(steps, state), *arrays), tuple(state), tuple(initial or state), lengths, step < 0,
         None if resets is None else resets > 0, (),
     )  # fmt: skip
+    widths = [*plain.state_widths, *plain.extra_widths]
     with torch.enable_grad():
         scanned = reference.run(call)
-    widths = [*plain.state_widths, *plain.extra_widths]
-    outs = [*scanned.outputs.split(widths, -1), *scanned.state]  # type: ignore[no-untyped-call]
+        outs = [*scanned.outputs.split(widths, -1), *scanned.state]  # type: ignore[no-untyped-call]
     inputs = [t for g in groups for t in g]
     wanted = [t for t in inputs if t.requires_grad]
     pairs = [(o, g) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]
