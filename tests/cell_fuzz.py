@@ -6,7 +6,8 @@
 
 What comes out of a run: "equal" (compiled, or on PyTorch's kernel), "equal on the loop", "both raise", "ill-conditioned" (the loop itself
 moves as far where its numbers are moved in their last digits), "runs where the loop raises"; and the faults WRONG, RAISED (out of `scan`
-where the loop runs), DEAD (the process ended, or did not within a minute).
+where the loop runs), DEAD (the process ended, or did not answer within a
+minute), BROKEN (the fuzz itself failed).
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import select
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-FAULTS = ("WRONG", "RAISED", "DEAD")
+FAULTS = ("WRONG", "RAISED", "DEAD", "BROKEN")
 PATIENCE = 60.0  # seconds a cell may take
 
 
@@ -61,6 +63,8 @@ class Worker:
             return result
         process.kill()
         code = process.wait()
+        process.stdin.close()
+        process.stdout.close()
         self.process = None
         last = self.errors.read_text(errors="replace")
         how = f"ended with {code}: {last[:1500]}" if ready else f"nothing within {PATIENCE:.0f} s"
@@ -83,15 +87,17 @@ def work() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from cell_judge import judge
+    from cell_judge import Judged, judge
     from cell_maker import Spec, make
 
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
-        spec = make(asked["seed"]) if "seed" in asked else Spec(**asked["spec"])
-        judged = judge(spec)
+        try:
+            judged = judge(make(asked["seed"]) if "seed" in asked else Spec(**asked["spec"]))
+        except Exception:  # of the fuzz itself: `scan` is called where exceptions are looked at
+            judged = Judged(asked.get("seed", -1), [("the fuzz", "BROKEN", traceback.format_exc()[-600:])])
         print(json.dumps(judged.__dict__ | {"verdict": judged.verdict}), file=answer, flush=True)
 
 
@@ -159,7 +165,7 @@ def shrink(spec: Any, fails: Callable[[Any], bool]) -> Any:
 
 def smaller(spec: Any) -> Iterator[Any]:
     plain = {"lengths": None, "resets": False, "reverse": False, "initial": False, "poison": False, "inference": False, "copy": False, "named": False,
-             "T": 2, "B": 2, "gradients": "none", "layouts": ["plain"] * len(spec.input_shapes)}  # fmt: skip
+             "T": 2, "B": 2, "gradients": "none", "own": False, "loss": "all", "layouts": ["plain"] * len(spec.input_shapes)}  # fmt: skip
     for name, value in plain.items():
         if spec.call[name] != value:
             call = spec.call | {name: value}

@@ -23,7 +23,7 @@ from cell_tables import (
 from torch import Tensor, nn
 
 LARGE, SMALL = 11, 5  # the batches on which statements are tried
-SIZES = (1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 13, 17, 21)
+SIZES = (1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 13, 17, 21, 33)
 WIDEST = 300  # numbers a sequence in one value
 TABLES = {
     "pointwise": entries(POINTWISE), "unknown": entries(UNKNOWN), "shapes": entries(SHAPES), "products": entries(PRODUCTS),
@@ -57,11 +57,14 @@ class Spec:
     changes: list[str]
     call: dict[str, Any]
     tags: list[str] = field(default_factory=list)
+    starts: str = ""  # what the cell's own `initial_state` returns; it has none where this is empty
 
     def source(self) -> str:
         lines = [PRELUDE, "", "class FuzzCell(nn.Module):", "    beta = 0.7", "    watch = staticmethod(tt.cells.Cell.watch)", ""]
         lines += ["    def __init__(self, dtype):", "        super().__init__()"]
         lines += ["        " + line for line in self.init]
+        if self.starts:
+            lines += ["", "    def initial_state(self, batch, *, device=None):", f"        return {self.starts}"]
         lines += ["", "    def helper(self, v):", "        return v * 0.6", "", "    def order_of(self, v):"]
         lines += ["        return torch.arange(v.shape[1]).flip(0)", "", "    def forward(self, x, h):"]
         lines += [f"        {self.inputs} = x", f"        {self.state} = h"]
@@ -508,12 +511,32 @@ class Maker:
             alone = False
         text = "\n".join((*self.init, *self.body))
         call = self.call()
+        starts = ""
+        if all(kind == "float" for kind, _ in self.states) and self.chance(0.25):
+            starts = self.own_start()
+            call["own"] = self.chance(0.7)
         held = [r for r in self.record if self.batched(r)]
         return Spec(
             self.seed, self.dtype_name, self.init, self.body, f"({output}, {state})" if output else state, self.x_text, self.h_text,
             self.inputs, self.states, output is not None, alone, not OTHER_TYPES.search(text) and "another type" not in str(self.tags),
-            held[:2] if self.chance(0.5) else [], self.kept_changes(), call, sorted(self.tags),
+            held[:2] if self.chance(0.5) else [], self.kept_changes(), call, sorted(self.tags), starts,
         )  # fmt: skip
+
+    def own_start(self) -> str:
+        """Where the cell itself says it starts, in parameters, in the rows of one, or in zeros."""
+        self.tags.add("a start of its own")
+
+        def start(match: re.Match[str]) -> str:
+            tail = self.states[int(match.group(1))][1]
+            if self.chance(0.25):
+                self.run_init(f"self.start{match.group(1)} = nn.Parameter(torch.zeros({tail}, dtype=dtype))")
+            else:
+                sizes = "".join(f", {n}" for n in tail)
+                self.run_init(f"self.start{match.group(1)} = nn.Parameter(rand({self.seed % 100}{sizes}).to(dtype))")
+            named = f"self.start{match.group(1)}.expand({', '.join(map(str, ('batch', *tail)))})"
+            return self.random.choice([named, named, f"{named}.clone()", f"torch.zeros_like({named})"])
+
+        return re.sub(r"h(\d+)", start, self.h_text)
 
     def drop_unused(self, used: list[str]) -> None:
         """Leave out the statements of which nothing comes, but what a cell counts and where it fails."""
@@ -566,6 +589,7 @@ class Maker:
             "T": steps, "B": self.batch, "lengths": lengths, "resets": self.chance(0.35), "reverse": self.chance(0.35), "initial": self.chance(0.6),
             "seed": r.randint(0, 999), "poison": lengths is not None and self.chance(0.5), "gradients": r.choice(["all", "all", "all", "some", "none"]),
             "layouts": [r.choice(LAYOUTS) for _ in self.inputs], "inference": self.chance(0.3), "copy": self.chance(0.3), "named": self.chance(0.3),
+            "loss": r.choice(["all", "all", "all", "outputs", "end"]), "own": False,
         }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ NUMBERS = """
 {a} * {q} | {a} + {q}.to({a}.dtype) | torch.where({q}, {a}, {i}) | {a} + {i} | {a} * {i} * 0.1 | {a} / ({i} + 10) | {i} * {k} | {i}.to({a}.dtype) * 0.1 + {a} | ~{q} * {a} | {a}.masked_fill(~{q}, 0) | {q}.sum(-1, keepdim=True) * {a} * 0.3 | {i} / 4
 F.one_hot({r}.argmax(-1), {r}.shape[1]).to({r}.dtype) | {r}.argmax(-1, keepdim=True) * 0.1 + {r} | {r}.gather(1, {r}.argmax(1, keepdim=True)) | {r}.argsort(-1) * 0.1 | torch.bucketize({a}, torch.tensor([-0.5, 0.5])) * 0.3 + {a}
 torch.zeros_like({r}).scatter(1, {r}.argmax(1, keepdim=True), 1.0) | {a}.isnan() * 1.0 + {a} | ({a} > 0).any(-1, keepdim=True) * {a} | ({a} > -1).all(-1, keepdim=True).to({a}.dtype) + {a} | {q}.any(-1, keepdim=True) * {a} | torch.logical_xor({q}, {a} > 0) * {a}
-({a} > 0).cumsum(-1) * 0.2 | ({a} > 0).to({a}.dtype).mean(-1, keepdim=True) | torch.logical_and({a} > 0, {b}) * {a} | torch.logical_not({a}) * 1.0 + {a} | {a}.sign().long() * {a} | {a}.ne({b}) * {a} | ({a} == {a}) * {b} | torch.isclose({a}, {b}) * {a} | {a}.bool() * {b}
+F.embedding({i}.clamp(0, 0), {w})[..., 0, :] | F.embedding({i}.clamp(0, 0).flatten(1)[:, 0], {w}) | ({a} > 0).cumsum(-1) * 0.2 | ({a} > 0).to({a}.dtype).mean(-1, keepdim=True) | torch.logical_and({a} > 0, {b}) * {a} | torch.logical_not({a}) * 1.0 + {a} | {a}.sign().long() * {a} | {a}.ne({b}) * {a} | ({a} == {a}) * {b} | torch.isclose({a}, {b}) * {a} | {a}.bool() * {b}
 """.strip()  # fmt: skip
 
 # constants, beside which stands the anchor
@@ -202,7 +202,7 @@ BUFFERS = """
 torch.tensor(4) | torch.tensor(0.7) | torch.tensor(True) | torch.as_tensor(np.sqrt(3.0)) | torch.tensor(2, dtype=torch.uint8) | torch.tensor(1.5, dtype=torch.float16) | torch.tensor(0.3, dtype=torch.bfloat16) | torch.tensor(0.3, dtype=dtype)
 rand({seed}, {n}) > 0 | torch.arange({n}) | torch.arange({n}, dtype=torch.uint8) | torch.arange({n}, dtype=torch.int8) | torch.arange({n}, dtype=torch.int16) - 1 | torch.arange({n}, dtype=torch.int32) | rand({seed}, {n}).half() | rand({seed}, {n}).bfloat16()
 rand({seed}, {n}).float() | rand({seed}, {n}) | rand({seed}, {n}).to(dtype) | rand({seed}, {n}).to(dtype) | rand({seed}, {n}, 2).to(dtype)[:, 0] | rand({seed}, 2 * {n}).to(dtype)[::2] | rand({seed}, 1).to(dtype).expand({n}) | rand({seed}, 2, {n}).to(dtype)[1] | rand({seed}, 1, {n}).to(dtype)
-rand({seed}, 1).to(dtype) | rand({seed}, {n}, 3).to(dtype).t()[:1] | torch.ones(1, dtype=torch.int64) | torch.ones({n}, 2, dtype=torch.int64)[:, 1] | torch.tensor([1.0] * {n}) | torch.eye({n}, dtype=dtype)[0] | rand({seed}, {n}, 1).to(dtype)[:, 0] | torch.full(({n},), 0.5)
+rand({seed}, 1).to(dtype) | rand({seed}, {n}, 3).to(dtype).t()[:1] | torch.ones(1, dtype=torch.int64) | torch.ones({n}, 2, dtype=torch.int64)[:, 1] | torch.tensor([1.0] * {n}) | torch.eye({n}, dtype=dtype)[0] | rand({seed}, {n}, 1).to(dtype)[:, 0] | torch.full(({n},), 0.5) | torch.zeros(0) | torch.zeros(0, {n}, dtype=torch.int64) | torch.ones(({n}), dtype=dtype, requires_grad=True)
 """.strip()  # fmt: skip
 
 ACTIVATIONS = [
@@ -239,7 +239,7 @@ SCALE = 0.8
 
 
 def rand(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def half(v):
