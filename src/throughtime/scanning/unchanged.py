@@ -73,7 +73,8 @@ def _holders(cell: nn.Module) -> Iterator[tuple[Any, str]]:
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)
+    whole = torch.empty(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+    return whole.copy_(tensor.detach().reshape(-1)).view(torch.uint8)
 
 
 def _contents(thing: Any) -> Any:
