@@ -69,7 +69,14 @@ class Worker:
         last = self.errors.read_text(errors="replace")
         how = f"ended with {code}: {last[:1500]}" if ready else f"nothing within {PATIENCE:.0f} s"
         seed = asked.get("seed", asked.get("spec", {}).get("seed"))
-        return {"seed": seed, "runs": [["the process", "DEAD", how]], "chosen": "", "reason": "", "tags": [], "verdict": "DEAD"}
+        return {
+            "seed": seed,
+            "runs": [["the process", "DEAD", how]],
+            "chosen": "",
+            "reason": "",
+            "tags": [],
+            "verdict": "DEAD",
+        }
 
     def close(self) -> None:
         if self.process is not None:
@@ -186,7 +193,9 @@ def smaller(spec: Any) -> Iterator[Any]:
         variable, _, value = statement.partition(" = ")
         for other in dict.fromkeys(re.findall(r"\b[vxhn]\d+\b", value)):
             if value.strip() != other and variable.isidentifier():
-                yield spec.__class__(**{**spec.__dict__, "body": [*spec.body[:k], f"{variable} = {other}", *spec.body[k + 1 :]]})
+                yield spec.__class__(
+                    **{**spec.__dict__, "body": [*spec.body[:k], f"{variable} = {other}", *spec.body[k + 1 :]]}
+                )
         later = "\n".join((*spec.body[k + 1 :], spec.result))
         if value.strip() and re.fullmatch(r"[vxhn]\d+", value.strip()) and "\n" not in statement:
             rest = re.sub(rf"\b{variable}\b", value.strip(), later).split("\n")
@@ -202,7 +211,11 @@ def smallest(seed: int) -> tuple[Any, dict[str, Any]]:
     spec = make(seed)
 
     def signs(judged: dict[str, Any]) -> set[tuple[str, str]]:
-        return {(verdict, general(detail)[:40] if verdict == "RAISED" else "") for _, verdict, detail in judged["runs"] if verdict in FAULTS}
+        return {
+            (verdict, general(detail)[:40] if verdict == "RAISED" else "")
+            for _, verdict, detail in judged["runs"]
+            if verdict in FAULTS
+        }
 
     first = signs(worker.judge({"spec": spec.as_dict()}))
     found = shrink(spec, lambda s: bool(first & signs(worker.judge({"spec": s.as_dict()}))))

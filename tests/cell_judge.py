@@ -34,7 +34,17 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        order = ("BROKEN", "WRONG", "RAISED", "DEAD", "ill-conditioned", "runs where the loop raises", "both raise", "equal on the loop", "equal")
+        order = (
+            "BROKEN",
+            "WRONG",
+            "RAISED",
+            "DEAD",
+            "ill-conditioned",
+            "runs where the loop raises",
+            "both raise",
+            "equal on the loop",
+            "equal",
+        )
         return next((v for v in order if any(r[1] == v for r in self.runs)), "equal")
 
 
@@ -83,7 +93,9 @@ def prepared(spec: Spec, dtype: torch.dtype, gradients: bool = True, nudge: floa
     states = [leaf(f"state {k}", kind, [B, *tail], 10 * k + 101) for k, (kind, tail) in enumerate(spec.state_shapes)]
     firsts = None
     if call["initial"]:
-        firsts = [leaf(f"initial {k}", kind, [B, *tail], 10 * k + 201) for k, (kind, tail) in enumerate(spec.state_shapes)]
+        firsts = [
+            leaf(f"initial {k}", kind, [B, *tail], 10 * k + 201) for k, (kind, tail) in enumerate(spec.state_shapes)
+        ]
     resets = torch.rand(T, B, generator=torch.Generator().manual_seed(seed)) < 0.4 if call["resets"] else None
     return Given(xs, states, firsts, leaves, call["lengths"], resets)
 
@@ -199,7 +211,11 @@ def pick(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
 def with_gradients(found: dict[str, Tensor], given: Given, cell: nn.Module, loss: str) -> dict[str, Tensor]:
     """What was found, and the gradient of every leaf and parameter of a fixed sum of it, or of a part of it."""
     wanted = {n: t for n, t in (given.leaves | dict(cell.named_parameters())).items() if t.requires_grad}
-    asked = [(k, v) for k, (n, v) in enumerate(found.items()) if v.requires_grad and v.numel() and loss in ("all", n.split()[0])]
+    asked = [
+        (k, v)
+        for k, (n, v) in enumerate(found.items())
+        if v.requires_grad and v.numel() and loss in ("all", n.split()[0])
+    ]
     result = {n: v.detach() for n, v in found.items()}
     if not wanted:
         return result
@@ -355,7 +371,10 @@ class Judge:
             found = tt.explain(cell, *args, **options)
             self.judged.chosen, self.judged.reason = found.chosen, found.reasons["cpu"] or ""
         except Exception as error:  # as scan does, which is judged
-            self.judged.chosen, self.judged.reason = "none", f"explain raises {type(error).__name__}: {str(error)[:100]}"
+            self.judged.chosen, self.judged.reason = (
+                "none",
+                f"explain raises {type(error).__name__}: {str(error)[:100]}",
+            )
 
 
 def arguments(spec: Spec, given: Given) -> tuple[tuple[Any, Any], dict[str, Any]]:

@@ -60,7 +60,14 @@ class Spec:
     starts: str = ""  # what the cell's own `initial_state` returns; it has none where this is empty
 
     def source(self) -> str:
-        lines = [PRELUDE, "", "class FuzzCell(nn.Module):", "    beta = 0.7", "    watch = staticmethod(tt.cells.Cell.watch)", ""]
+        lines = [
+            PRELUDE,
+            "",
+            "class FuzzCell(nn.Module):",
+            "    beta = 0.7",
+            "    watch = staticmethod(tt.cells.Cell.watch)",
+            "",
+        ]
         lines += ["    def __init__(self, dtype):", "        super().__init__()"]
         lines += ["        " + line for line in self.init]
         if self.starts:
@@ -75,7 +82,10 @@ class Spec:
     def shown(self) -> str:
         """The class and the call, for a person."""
         text = self.source()
-        return text[text.index("class FuzzCell") :] + f"# {self.dtype}, call {self.call}, changes {self.changes}, alone {self.alone}"
+        return (
+            text[text.index("class FuzzCell") :]
+            + f"# {self.dtype}, call {self.call}, changes {self.changes}, alone {self.alone}"
+        )
 
     def module(self) -> dict[str, Any]:
         """What the source defines, under a file name that has lines."""
@@ -436,7 +446,15 @@ class Maker:
         lead = f"({h}.shape[0], {', '.join(map(str, tail))})" if tail else f"({h}.shape[0],)"
         if kind == "int":
             a = f"({self.row(tail)} > 0)"
-            text = self.random.choice([f"{h} + 1", f"({h} + 1) % 5", f"{h} + {a}.long()", f"torch.where({a}, {h} + 1, torch.zeros_like({h}))", f"{h} * 2 - {a}.long()"])
+            text = self.random.choice(
+                [
+                    f"{h} + 1",
+                    f"({h} + 1) % 5",
+                    f"{h} + {a}.long()",
+                    f"torch.where({a}, {h} + 1, torch.zeros_like({h}))",
+                    f"{h} * 2 - {a}.long()",
+                ]
+            )
         elif kind == "bool":
             a = f"({self.row(tail)} > 0)"
             text = self.random.choice([f"{h} | {a}", f"~{h}", f"{h} ^ {a}", f"{a}", f"{h} & ({self.row(tail)} > 0.5)"])
@@ -452,7 +470,9 @@ class Maker:
             )[0]  # fmt: skip
         del lead
         self.try_statement(f"{n} = {text}", n)
-        if self.large[n].shape != self.large[h].shape or (self.large[n].dtype != self.large[h].dtype and not self.chance(0.2)):
+        if self.large[n].shape != self.large[h].shape or (
+            self.large[n].dtype != self.large[h].dtype and not self.chance(0.2)
+        ):
             self.body.pop()
             self.values.pop()
             self.try_statement(f"{n} = ({text} + torch.zeros_like({h})).to({h}.dtype)", n)
@@ -542,9 +562,18 @@ class Maker:
         """Leave out the statements of which nothing comes, but what a cell counts and where it fails."""
         needed, kept = set(used), []
         for statement in reversed(self.body):
-            made = set(re.findall(r"^\s*(\w+) [+*]?= ", statement, re.M)) | set(re.findall(r"^(v\d+)_\w, ", statement, re.M))
-            if not made & needed and not re.search(r"self\.\w+(\.append|\.add_| \+=| =)|raise |assert |missing", statement):
-                if statement not in RAISING and "(-1, 997)" not in statement and "999" not in statement and "torch.ones(" not in statement:
+            made = set(re.findall(r"^\s*(\w+) [+*]?= ", statement, re.M)) | set(
+                re.findall(r"^(v\d+)_\w, ", statement, re.M)
+            )
+            if not made & needed and not re.search(
+                r"self\.\w+(\.append|\.add_| \+=| =)|raise |assert |missing", statement
+            ):
+                if (
+                    statement not in RAISING
+                    and "(-1, 997)" not in statement
+                    and "999" not in statement
+                    and "torch.ones(" not in statement
+                ):
                     self.values = [v for v in self.values if v not in made]
                     continue
             needed |= set(re.findall(r"\b[vnxh]\d+\b", statement))
@@ -593,7 +622,16 @@ class Maker:
         }  # fmt: skip
 
 
-LAYOUTS = ["plain", "plain", "plain", "batch first", "every other step", "every other feature", "one for all time", "one for all rows"]
+LAYOUTS = [
+    "plain",
+    "plain",
+    "plain",
+    "batch first",
+    "every other step",
+    "every other feature",
+    "one for all time",
+    "one for all rows",
+]
 
 
 def make(seed: int) -> Spec:

@@ -221,7 +221,7 @@ INNER_CELLS = [
     "nn.GRUCell({n}, {n})", "nn.RNNCell({n}, {n})", "tt.cells.GRU({n}, {n})", "tt.cells.MinimalGated({n}, {n})", "nn.LSTMCell({n}, {n})", "tt.cells.LSTM({n}, {n})", "tt.cells.LayerNormGRU({n}, {n})",
 ]  # fmt: skip
 
-PRELUDE = '''import dataclasses
+PRELUDE = """import dataclasses
 import enum
 import functools
 import math
@@ -310,7 +310,7 @@ class Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         return g
-'''
+"""
 
 
 def entries(table: str) -> list[str]:

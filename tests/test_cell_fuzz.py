@@ -34,7 +34,19 @@ def worker():
     worker.close()
 
 
-def cell(*body, init=(), result="n0", x=((4,),), h=((4,),), kinds=None, dtype="float32", changes=(), alone=True, pure=False, **call):
+def cell(
+    *body,
+    init=(),
+    result="n0",
+    x=((4,),),
+    h=((4,),),
+    kinds=None,
+    dtype="float32",
+    changes=(),
+    alone=True,
+    pure=False,
+    **call,
+):
     """A spec of a cell that makes the state n0 (and n1 …, where there are several) of x0 … and h0 …"""
     names = ["x0"] if len(x) == 1 else [f"x{k}" for k in range(len(x))]
     states = [f"h{k}" for k in range(len(h))]
@@ -60,7 +72,19 @@ def test_random_cells():
     assert not counts.faults, f"python tests/cell_fuzz.py --shrink SEED says more: {counts.faults}"
     assert counts.chosen["cpu"] > CELLS // 3, f"too few are compiled: {counts.reasons}"
     assert counts.cells["equal"] + counts.cells["equal on the loop"] > 0.9 * CELLS, counts.cells
-    kinds = {"pointwise", "products", "shapes", "constants", "numbers", "held", "statements", "inner", "buffer", "frozen", "mixes the batch"}
+    kinds = {
+        "pointwise",
+        "products",
+        "shapes",
+        "constants",
+        "numbers",
+        "held",
+        "statements",
+        "inner",
+        "buffer",
+        "frozen",
+        "mixes the batch",
+    }
     assert not kinds - set(counts.tags)
 
 
@@ -82,7 +106,12 @@ SEEDED = {
     "outputs of the steps before": lambda found: found._replace(outputs=found.outputs.roll(1, 0)),
     "a gradient twice as large": lambda found: found._replace(outputs=found.outputs * 2 - found.outputs.detach()),
 }
-SIMPLE = cell("n0 = torch.tanh(x0 + F.linear(h0, self.w))", init=["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"], pure=True, **ENDS)
+SIMPLE = cell(
+    "n0 = torch.tanh(x0 + F.linear(h0, self.w))",
+    init=["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"],
+    pure=True,
+    **ENDS,
+)
 
 
 @pytest.mark.parametrize("fault", SEEDED)
@@ -107,7 +136,10 @@ def test_a_stale_answer_is_seen(monkeypatch):
     right = tt.scan
 
     def remembered(cell_, *args, **options):
-        return first.setdefault((options["backend"], torch.is_grad_enabled(), torch.is_inference_mode_enabled()), right(cell_, *args, **options))
+        return first.setdefault(
+            (options["backend"], torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            right(cell_, *args, **options),
+        )
 
     monkeypatch.setattr(cell_judge.tt, "scan", remembered)
     held = cell("n0 = torch.tanh(x0 * self.k + h0)", init=["self.k = 0.5"], changes=["cell.k = 2.0"], gradients="none")
@@ -145,12 +177,18 @@ def test_a_seed_is_a_cell():
 @pytest.mark.parametrize("kind", BUFFER_TYPES)
 def test_a_buffer_of_any_type(kind, dtype, worker):
     init = [
-        f'self.register_buffer("one", (torch.tensor(4.0) > 0).to(torch.{kind}) * 3)' if kind != "bool" else 'self.register_buffer("one", torch.tensor(True))',
+        f'self.register_buffer("one", (torch.tensor(4.0) > 0).to(torch.{kind}) * 3)'
+        if kind != "bool"
+        else 'self.register_buffer("one", torch.tensor(True))',
         f'self.register_buffer("row", torch.arange(4).to(torch.{kind}))',
         f"self.apart = torch.arange(8).to(torch.{kind})[::2]",
         f"self.spread = torch.ones(1, 1).to(torch.{kind}).expand(1, 4)",
     ]
-    body = ["v1 = x0 * self.row + h0 / (self.one + 1)", "v2 = F.linear(h0, self.w) * self.apart", "n0 = torch.tanh(v1 + v2 - self.spread.to(v2.dtype))"]
+    body = [
+        "v1 = x0 * self.row + h0 / (self.one + 1)",
+        "v2 = F.linear(h0, self.w) * self.apart",
+        "n0 = torch.tanh(v1 + v2 - self.spread.to(v2.dtype))",
+    ]
     weight = "self.w = nn.Parameter(0.4 * rand(1, 4, 4).to(dtype))"
     changes = ["cell.row.copy_(cell.row.flip(0))", "cell.w.data.mul_(0.5)"]
     state = "n0.to(h0.dtype)"
@@ -236,7 +274,11 @@ def test_a_state_of_any_rank(name, cut, reverse, worker):
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_states_of_several_types(cut, worker):
-    body = ["n0 = torch.tanh(x0 + h0 + h2.to(x0.dtype) * 0.1)", "n1 = h1 ^ (n0.sum(-1) > 0)", "n2 = torch.where(n0 > 0, h2 + 1, h2)"]
+    body = [
+        "n0 = torch.tanh(x0 + h0 + h2.to(x0.dtype) * 0.1)",
+        "n1 = h1 ^ (n0.sum(-1) > 0)",
+        "n2 = torch.where(n0 > 0, h2 + 1, h2)",
+    ]
     asked = cell(*body, result="(n0, n1, n2)", h=((4,), (), (4,)), kinds=("float", "bool", "int"), **CUTS[cut])
     assert_right(worker.judge({"spec": asked.as_dict()}))
 
@@ -266,7 +308,11 @@ HOLDS = [
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_a_cell_reads_is_read_at_every_call(name, worker):
     read, change = OUTSIDE[name]
-    held = [line for line in HOLDS if line.split()[0].removeprefix("self.").split("(")[0] in read or ("'b'" in line and read == "self.b")]
+    held = [
+        line
+        for line in HOLDS
+        if line.split()[0].removeprefix("self.").split("(")[0] in read or ("'b'" in line and read == "self.b")
+    ]
     asked = cell(f"n0 = torch.tanh(x0 * 0 + h0 * 0 + 0.3 * {read})", init=held, changes=[change], gradients="none")
     judged = worker.judge({"spec": asked.as_dict()})
     assert_right(judged)

@@ -732,3 +732,27 @@ def test_what_is_first_run_in_inference_mode_is_compiled_all_the_same(name):
     wanted = x.clone().requires_grad_()
     tt.scan(cell, wanted, backend="reference").outputs.square().sum().backward()
     torch.testing.assert_close(given.grad, wanted.grad)
+
+
+@pytest.mark.parametrize("where", [(backend, "Program"), (engine, "LoopCode")], ids=["dividing", "writing"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_fault_of_the_compiler_sends_the_cell_to_the_loop_and_is_said(where, gradients, monkeypatch):
+    """Found out at once or only when the loop is written; a named backend says it and does not run another."""
+
+    class Other(tt.cells.GRU):  # so that no program of it is known
+        def forward(self, x, h, mask=None):
+            return super().forward(x, h, mask) * 0.5
+
+    cell, x = made(Other), random(T, B, I, seed=2)
+    expected = tt.scan(cell, x, first_state(cell, B), backend="reference").outputs
+
+    def fails(*args, **kwargs):
+        raise AssertionError("on purpose")
+
+    monkeypatch.setattr(*where, fails)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(tt.scan(cell, x, first_state(cell, B)).outputs, expected)
+    explained = tt.explain(cell, x)
+    assert explained.chosen == "reference" and "AssertionError: on purpose" in explained.reasons["cpu"]
+    with pytest.raises(RuntimeError, match="fault worth reporting"):
+        tt.scan(cell, x, backend="cpu")
