@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
 from throughtime.cells import State
+from throughtime.scanning import reference
 from throughtime.scanning.backends import Explanation, explain_call, run_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.checkpointing import in_pieces
@@ -33,6 +34,7 @@ def _as_it_is(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            torch._dynamo.graph_break(msg=f"throughtime.{function.__name__} is compiled already: use fullgraph=False")
             return untraced(*args, **kwargs)
         return function(*args, **kwargs)
 
@@ -86,6 +88,8 @@ def scan(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
+    if torch.compiler.is_exporting():  # as a graph of PyTorch's operations: the loop, unrolled
+        return reference.run(call)
     observer = Observer.current()
     if observer is not None:
         return observer.run(call, lambda shown: run_call(shown, backend))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import same_structure, structure
+from throughtime.scanning.foreign import context
 
 Inputs = Tensor | tuple[Any, ...]  # [T, B, I], or a tuple (of tuples) of them: what one step is given
 
@@ -128,7 +129,7 @@ def make_call(
             raise ValueError(f"inputs must be [T, B, ...], got {list(tensor.shape)}; unsqueeze the missing dimension")
         if tensor.shape[:2] != tensors[0].shape[:2]:
             raise ValueError(f"inputs differ in T, B: {list(tensors[0].shape[:2])} and {list(tensor.shape[:2])}")
-    steps, batch = (int(n) for n in tensors[0].shape[:2])
+    steps, batch = int(tensors[0].shape[0]), tensors[0].shape[1]  # a batch may stay open where PyTorch exports
     device = tensors[0].device
     if initial is None:
         initial = initial_state(cell, batch, device=device, like=state)
@@ -146,7 +147,7 @@ def make_call(
         if lengths.shape != (batch,) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
             raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
         lengths = lengths.long()
-        if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+        if batch and context((lengths,)) is None and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
             raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
     if resets is not None and (resets.shape != (steps, batch) or resets.dtype != torch.bool):
         raise ValueError(
