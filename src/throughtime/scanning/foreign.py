@@ -40,7 +40,7 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
         return "a mode that sees every operation is on (export, fake tensors, counting, …)"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on, and the compiled loop computes in the type that it is given"
-    if _has_any_global_hook():
+    if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return "there are hooks on all modules, which would be called once and not at every step"
     if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"

@@ -114,7 +114,9 @@ def _kernel(cell: nn.Module, inputs: Tensor, batch_sizes: Tensor | None, state: 
     hidden = [s.unsqueeze(0).contiguous() for s in (state if isinstance(state, tuple) else (state,))]
     given = hidden if kind == "lstm" else hidden[0]
     # num_layers, dropout, train (which is whether a backward may follow) and bidirectional
-    train = torch.is_grad_enabled() or torch.jit.is_tracing()  # a graph must not hang on where it was traced
+    train = (
+        torch.is_grad_enabled() or torch._C._get_tracing_state() is not None
+    )  # a graph must not hang on where it was traced
     if inputs.is_cuda:
         # cuDNN wants a layer's weights in one piece, and copies them together at every call where they are not
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
