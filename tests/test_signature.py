@@ -234,6 +234,15 @@ def test_what_cannot_be_seen_to_change_is_captured_at_every_call_and_freed():
     assert len(made) == 3 and all(ref() is None for ref in made)
 
 
+def test_a_long_list_is_not_compared_at_every_call():
+    cell = Scaled(lambda self, x: x * self.table[7])
+    cell.table = [1.0] * 5000
+    before = value(cell)
+    cell.table[7] = 3.0
+    assert abs(value(cell) - before) > 0.1
+    assert "'table' holds 5,000 things" in str(tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)))
+
+
 def test_a_number_that_changes_at_every_call_is_left_to_the_loop():
     cell = Scaled(lambda self, x: x * self.scale)
     for i in range(30):

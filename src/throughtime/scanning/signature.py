@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from throughtime.scanning.call import Call, tensors_of
 
 MOST_NUMBERS = 256  # of a NumPy array that is compared by its values
+MOST_HELD = 4096  # things in a list, a dictionary or a set that are compared one by one
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NOT_SETTINGS = {
@@ -129,6 +130,8 @@ def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     if id(value) in within or len(within) > 20:
         raise Changing("refers to itself")
     within = (*within, id(value))
+    if isinstance(value, list | tuple | dict | set | frozenset) and len(value) > MOST_HELD:
+        raise Changing(f"holds {len(value):,} things, too many to compare at every call")
     if isinstance(value, types.FunctionType):
         assert value.__closure__ is not None
         held = [_held(cell) for cell in value.__closure__]

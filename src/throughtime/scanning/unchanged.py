@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.scanning.signature import is_simple
+from throughtime.scanning.signature import MOST_HELD, is_simple
 
 _DEEPEST = 4  # lists in dictionaries in objects …
 
@@ -54,7 +54,7 @@ def _holders(cell: nn.Module) -> Iterator[tuple[Any, str]]:
     def look(value: Any, text: str, depth: int) -> Iterator[tuple[Any, str]]:
         if id(value) in seen or depth > _DEEPEST:
             return
-        if isinstance(value, list | dict | set):
+        if isinstance(value, list | dict | set) and len(value) <= MOST_HELD:
             inside = value.values() if isinstance(value, dict) else value
         elif is_simple(value):
             inside = vars(value).values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -34,6 +35,16 @@ _programs: OrderedDict[Any, tuple[Compiled | str, Reads]] = OrderedDict()
 _lock = threading.RLock()
 
 
+def _after_fork() -> None:
+    """Another thread of the parent's may have held it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @dataclass
 class _History:
     """What one cell has been through. calls, made: how often it ran, and how many programs were made for it."""
@@ -53,7 +64,8 @@ def why_not(call: Call) -> str | None:
     """Why the compiled loop cannot run this call; None where it can."""
     given = leaves(call.inputs)
     tensors = (*given, *tensors_of(call.state), *tensors_of(call.initial))
-    reason = context((*tensors, *call.cell.parameters(), *call.cell.buffers()))
+    own = call.found["own"] = list(own_tensors(call.cell).values())
+    reason = context((*tensors, *own))
     if reason is not None:
         return reason
     first = given[0]
@@ -184,7 +196,8 @@ def run(call: Call) -> Scanned:
         call, turn_back = call.forwards()
     steps, batch = call.steps, call.batch
     constants = program.captured.constants
-    vectors, weights = constants.evaluate(list(own_tensors(call.cell).values()))
+    own = call.found.get("own")
+    vectors, weights = constants.evaluate(list(own_tensors(call.cell).values()) if own is None else own)
     widths = program.captured.input_widths
     inputs = [leaf.reshape(steps, batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)]
     state = [_rows(s) for s in tensors_of(call.state)]
