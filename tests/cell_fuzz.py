@@ -4,10 +4,9 @@
     python tests/cell_fuzz.py --cells 1 --seed 4711 --show  # one cell's source and all its runs
     python tests/cell_fuzz.py --shrink 4711                 # the smallest cell that fails in the same way
 
-What comes out of a run: "equal" (compiled, or on PyTorch's kernel), "equal on the loop", "both raise", "ill-conditioned" (the loop itself
-moves as far where its numbers are moved in their last digits), "runs where the loop raises"; and the faults WRONG, RAISED (out of `scan`
-where the loop runs), DEAD (the process ended, or did not answer within a
-minute), BROKEN (the fuzz itself failed).
+What comes out of a run: "equal" (compiled, or on PyTorch's kernel), "equal on the loop", "both raise", "ill-conditioned" (the
+loop itself moves as far where its numbers are moved in their last digits), "runs where the loop raises"; and the faults WRONG,
+RAISED (out of `scan` where the loop runs), DEAD (the process ended, or did not answer within a minute), BROKEN (the fuzz itself).
 """
 
 from __future__ import annotations
@@ -46,8 +45,11 @@ class Worker:
             with self.errors.open("wb") as errors:
                 self.process = subprocess.Popen(
                     [sys.executable, "-X", "faulthandler", __file__, "--worker"],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-                )  # fmt: skip
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=environment,
+                )
         return self.process
 
     def judge(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +71,14 @@ class Worker:
         last = self.errors.read_text(errors="replace")
         how = f"ended with {code}: {last[:1500]}" if ready else f"nothing within {PATIENCE:.0f} s"
         seed = asked.get("seed", asked.get("spec", {}).get("seed"))
-        return {"seed": seed, "runs": [["the process", "DEAD", how]], "chosen": "", "reason": "", "tags": [], "verdict": "DEAD"}
+        return {
+            "seed": seed,
+            "runs": [["the process", "DEAD", how]],
+            "chosen": "",
+            "reason": "",
+            "tags": [],
+            "verdict": "DEAD",
+        }
 
     def close(self) -> None:
         if self.process is not None:
@@ -88,7 +97,8 @@ def work() -> None:
 
     torch.set_num_threads(1)
     from cell_judge import Judged, judge
-    from cell_maker import Spec, make
+    from cell_maker import make
+    from cell_spec import Spec
 
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -137,9 +147,13 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "cells": dict(self.cells), "runs": dict(self.runs), "ran on": dict(self.chosen), "not compiled because": dict(self.reasons.most_common(60)),
-            "kinds": dict(self.tags), "faults": self.faults,
-        }  # fmt: skip
+            "cells": dict(self.cells),
+            "runs": dict(self.runs),
+            "ran on": dict(self.chosen),
+            "not compiled because": dict(self.reasons.most_common(60)),
+            "kinds": dict(self.tags),
+            "faults": self.faults,
+        }
 
 
 def general(reason: str) -> str:
@@ -164,8 +178,22 @@ def shrink(spec: Any, fails: Callable[[Any], bool]) -> Any:
 
 
 def smaller(spec: Any) -> Iterator[Any]:
-    plain = {"lengths": None, "resets": False, "reverse": False, "initial": False, "poison": False, "inference": False, "copy": False, "named": False,
-             "T": 2, "B": 2, "gradients": "none", "own": False, "loss": "all", "layouts": ["plain"] * len(spec.input_shapes)}  # fmt: skip
+    plain = {
+        "lengths": None,
+        "resets": False,
+        "reverse": False,
+        "initial": False,
+        "poison": False,
+        "inference": False,
+        "copy": False,
+        "named": False,
+        "T": 2,
+        "B": 2,
+        "gradients": "none",
+        "own": False,
+        "loss": "all",
+        "layouts": ["plain"] * len(spec.input_shapes),
+    }
     for name, value in plain.items():
         if spec.call[name] != value:
             call = spec.call | {name: value}
@@ -186,7 +214,9 @@ def smaller(spec: Any) -> Iterator[Any]:
         variable, _, value = statement.partition(" = ")
         for other in dict.fromkeys(re.findall(r"\b[vxhn]\d+\b", value)):
             if value.strip() != other and variable.isidentifier():
-                yield spec.__class__(**{**spec.__dict__, "body": [*spec.body[:k], f"{variable} = {other}", *spec.body[k + 1 :]]})
+                yield spec.__class__(
+                    **{**spec.__dict__, "body": [*spec.body[:k], f"{variable} = {other}", *spec.body[k + 1 :]]}
+                )
         later = "\n".join((*spec.body[k + 1 :], spec.result))
         if value.strip() and re.fullmatch(r"[vxhn]\d+", value.strip()) and "\n" not in statement:
             rest = re.sub(rf"\b{variable}\b", value.strip(), later).split("\n")
@@ -202,7 +232,11 @@ def smallest(seed: int) -> tuple[Any, dict[str, Any]]:
     spec = make(seed)
 
     def signs(judged: dict[str, Any]) -> set[tuple[str, str]]:
-        return {(verdict, general(detail)[:40] if verdict == "RAISED" else "") for _, verdict, detail in judged["runs"] if verdict in FAULTS}
+        return {
+            (verdict, general(detail)[:40] if verdict == "RAISED" else "")
+            for _, verdict, detail in judged["runs"]
+            if verdict in FAULTS
+        }
 
     first = signs(worker.judge({"spec": spec.as_dict()}))
     found = shrink(spec, lambda s: bool(first & signs(worker.judge({"spec": s.as_dict()}))))

@@ -7,22 +7,36 @@ The cells run in a worker process, so that one that dies is a failure and not th
 import math
 from dataclasses import replace
 
-import cell_fuzz
-import cell_judge
 import pytest
 import torch
-from cell_maker import Spec, make
 from torch import nn
 
+import cell_fuzz
+import cell_judge
 import throughtime as tt
+from cell_maker import make
+from cell_spec import Spec
 
 CELLS = 120
 DTYPES = ("float32", "float64")
 BUFFER_TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 PLAIN = {
-    "T": 5, "B": 3, "lengths": None, "resets": False, "reverse": False, "initial": False, "seed": 3, "poison": False, "gradients": "all", "layouts": ["plain"],
-    "inference": False, "copy": False, "named": False, "loss": "all", "own": False,
-}  # fmt: skip
+    "T": 5,
+    "B": 3,
+    "lengths": None,
+    "resets": False,
+    "reverse": False,
+    "initial": False,
+    "seed": 3,
+    "poison": False,
+    "gradients": "all",
+    "layouts": ["plain"],
+    "inference": False,
+    "copy": False,
+    "named": False,
+    "loss": "all",
+    "own": False,
+}
 ENDS = {"lengths": [5, 2, 0], "poison": True}
 CUT = {**ENDS, "resets": True, "initial": True}
 
@@ -34,15 +48,39 @@ def worker():
     worker.close()
 
 
-def cell(*body, init=(), result="n0", x=((4,),), h=((4,),), kinds=None, dtype="float32", changes=(), alone=True, pure=False, **call):
+def cell(
+    *body,
+    init=(),
+    result="n0",
+    x=((4,),),
+    h=((4,),),
+    kinds=None,
+    dtype="float32",
+    changes=(),
+    alone=True,
+    pure=False,
+    **call,
+):
     """A spec of a cell that makes the state n0 (and n1 …, where there are several) of x0 … and h0 …"""
     names = ["x0"] if len(x) == 1 else [f"x{k}" for k in range(len(x))]
     states = [f"h{k}" for k in range(len(h))]
     return Spec(
-        0, dtype, list(init), list(body), result, names[0] if len(x) == 1 else f"({', '.join(names)})", states[0] if len(h) == 1 else f"({', '.join(states)})",
-        [("float", list(t)) for t in x], [(k, list(t)) for k, t in zip(kinds or ["float"] * len(h), h, strict=True)], result.startswith("(y"), alone, pure, [],
-        list(changes), PLAIN | {"layouts": ["plain"] * len(x)} | call,
-    )  # fmt: skip
+        0,
+        dtype,
+        list(init),
+        list(body),
+        result,
+        names[0] if len(x) == 1 else f"({', '.join(names)})",
+        states[0] if len(h) == 1 else f"({', '.join(states)})",
+        [("float", list(t)) for t in x],
+        [(k, list(t)) for k, t in zip(kinds or ["float"] * len(h), h, strict=True)],
+        result.startswith("(y"),
+        alone,
+        pure,
+        [],
+        list(changes),
+        PLAIN | {"layouts": ["plain"] * len(x)} | call,
+    )
 
 
 def assert_right(judged):
@@ -60,7 +98,19 @@ def test_random_cells():
     assert not counts.faults, f"python tests/cell_fuzz.py --shrink SEED says more: {counts.faults}"
     assert counts.chosen["cpu"] > CELLS // 3, f"too few are compiled: {counts.reasons}"
     assert counts.cells["equal"] + counts.cells["equal on the loop"] > 0.9 * CELLS, counts.cells
-    kinds = {"pointwise", "products", "shapes", "constants", "numbers", "held", "statements", "inner", "buffer", "frozen", "mixes the batch"}
+    kinds = {
+        "pointwise",
+        "products",
+        "shapes",
+        "constants",
+        "numbers",
+        "held",
+        "statements",
+        "inner",
+        "buffer",
+        "frozen",
+        "mixes the batch",
+    }
     assert not kinds - set(counts.tags)
 
 
@@ -82,7 +132,12 @@ SEEDED = {
     "outputs of the steps before": lambda found: found._replace(outputs=found.outputs.roll(1, 0)),
     "a gradient twice as large": lambda found: found._replace(outputs=found.outputs * 2 - found.outputs.detach()),
 }
-SIMPLE = cell("n0 = torch.tanh(x0 + F.linear(h0, self.w))", init=["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"], pure=True, **ENDS)
+SIMPLE = cell(
+    "n0 = torch.tanh(x0 + F.linear(h0, self.w))",
+    init=["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"],
+    pure=True,
+    **ENDS,
+)
 
 
 @pytest.mark.parametrize("fault", SEEDED)
@@ -107,7 +162,10 @@ def test_a_stale_answer_is_seen(monkeypatch):
     right = tt.scan
 
     def remembered(cell_, *args, **options):
-        return first.setdefault((options["backend"], torch.is_grad_enabled(), torch.is_inference_mode_enabled()), right(cell_, *args, **options))
+        return first.setdefault(
+            (options["backend"], torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            right(cell_, *args, **options),
+        )
 
     monkeypatch.setattr(cell_judge.tt, "scan", remembered)
     held = cell("n0 = torch.tanh(x0 * self.k + h0)", init=["self.k = 0.5"], changes=["cell.k = 2.0"], gradients="none")
@@ -145,12 +203,18 @@ def test_a_seed_is_a_cell():
 @pytest.mark.parametrize("kind", BUFFER_TYPES)
 def test_a_buffer_of_any_type(kind, dtype, worker):
     init = [
-        f'self.register_buffer("one", (torch.tensor(4.0) > 0).to(torch.{kind}) * 3)' if kind != "bool" else 'self.register_buffer("one", torch.tensor(True))',
+        f'self.register_buffer("one", (torch.tensor(4.0) > 0).to(torch.{kind}) * 3)'
+        if kind != "bool"
+        else 'self.register_buffer("one", torch.tensor(True))',
         f'self.register_buffer("row", torch.arange(4).to(torch.{kind}))',
         f"self.apart = torch.arange(8).to(torch.{kind})[::2]",
         f"self.spread = torch.ones(1, 1).to(torch.{kind}).expand(1, 4)",
     ]
-    body = ["v1 = x0 * self.row + h0 / (self.one + 1)", "v2 = F.linear(h0, self.w) * self.apart", "n0 = torch.tanh(v1 + v2 - self.spread.to(v2.dtype))"]
+    body = [
+        "v1 = x0 * self.row + h0 / (self.one + 1)",
+        "v2 = F.linear(h0, self.w) * self.apart",
+        "n0 = torch.tanh(v1 + v2 - self.spread.to(v2.dtype))",
+    ]
     weight = "self.w = nn.Parameter(0.4 * rand(1, 4, 4).to(dtype))"
     changes = ["cell.row.copy_(cell.row.flip(0))", "cell.w.data.mul_(0.5)"]
     state = "n0.to(h0.dtype)"
@@ -162,18 +226,30 @@ CONSTANTS = {
     "an integer in a buffer": (["self.register_buffer('n', torch.tensor(4))"], ["n0 = torch.tanh(x0 + h0 / self.n)"]),
     "a number of numpy's": (["self.k = torch.as_tensor(np.sqrt(3.))"], ["n0 = torch.tanh(x0 * self.k + h0)"]),
     "a number of numpy's in forward": ([], ["n0 = torch.tanh(x0 * np.sqrt(3.) + h0 * np.float32(0.5))"]),
-    "a parameter of another type": (["self.w = nn.Parameter(rand(1, 4))"], ["n0 = torch.tanh(x0 * self.w + h0).to(h0.dtype)"]),
-    "no numbers at all": (["self.register_buffer('none', torch.zeros(0))"], ["n0 = torch.tanh(x0 + h0 + self.none.sum())"]),
+    "a parameter of another type": (
+        ["self.w = nn.Parameter(rand(1, 4))"],
+        ["n0 = torch.tanh(x0 * self.w + h0).to(h0.dtype)"],
+    ),
+    "no numbers at all": (
+        ["self.register_buffer('none', torch.zeros(0))"],
+        ["n0 = torch.tanh(x0 + h0 + self.none.sum())"],
+    ),
     "a state that is constant": ([], ["n0 = torch.zeros_like(h0)"]),
     "a state that is filled": ([], ["n0 = torch.full_like(h0, 0.3)"]),
     "literals": ([], ["n0 = torch.tanh(x0 + h0 * torch.tensor([1, 2, 3, 4]) + torch.arange(4) + torch.eye(4)[0])"]),
     "a mask": ([], ["n0 = torch.tanh(x0 * torch.tensor([True, False, True, False]) + h0)"]),
-    "comparisons as numbers": ([], ["n0 = torch.tanh(x0 * (h0 > 0) + (x0 > h0).long() - (x0 > 0).double().to(h0.dtype))"]),
+    "comparisons as numbers": (
+        [],
+        ["n0 = torch.tanh(x0 * (h0 > 0) + (x0 > h0).long() - (x0 > 0).double().to(h0.dtype))"],
+    ),
     "whole numbers": ([], ["v1 = (x0 * 3).long()", "n0 = torch.tanh(v1 // 2 + v1 % 2 + h0 / (v1.abs() + 1))"]),
     "the place of the largest": ([], ["n0 = torch.tanh(h0 + F.one_hot(x0.argmax(-1), 4))"]),
     "truth values added": ([], ["n0 = torch.tanh(h0 * ((x0 > 0) + (h0 > 0)) + x0)"]),
-    "two types in a product": (["self.w = nn.Parameter(rand(1, 4, 4))"], ["n0 = torch.tanh(F.linear(x0.double(), self.w) + h0).to(h0.dtype)"]),
-}  # fmt: skip
+    "two types in a product": (
+        ["self.w = nn.Parameter(rand(1, 4, 4))"],
+        ["n0 = torch.tanh(F.linear(x0.double(), self.w) + h0).to(h0.dtype)"],
+    ),
+}
 for _made in ("zeros_like(x0)", "ones_like(x0)", "zeros_like(x0).fill_(0.3)", "full_like(h0, 0.3)"):
     for _bias in ("", ", self.b"):
         CONSTANTS[f"a product of {_made}{_bias}"] = (
@@ -236,8 +312,29 @@ def test_a_state_of_any_rank(name, cut, reverse, worker):
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_states_of_several_types(cut, worker):
-    body = ["n0 = torch.tanh(x0 + h0 + h2.to(x0.dtype) * 0.1)", "n1 = h1 ^ (n0.sum(-1) > 0)", "n2 = torch.where(n0 > 0, h2 + 1, h2)"]
+    body = [
+        "n0 = torch.tanh(x0 + h0 + h2.to(x0.dtype) * 0.1)",
+        "n1 = h1 ^ (n0.sum(-1) > 0)",
+        "n2 = torch.where(n0 > 0, h2 + 1, h2)",
+    ]
     asked = cell(*body, result="(n0, n1, n2)", h=((4,), (), (4,)), kinds=("float", "bool", "int"), **CUTS[cut])
+    assert_right(worker.judge({"spec": asked.as_dict()}))
+
+
+PADDED = {
+    "a logarithm": "n0 = torch.tanh(F.linear(x0.abs().log(), self.w) + h0)",
+    "parts of a sum": "n0 = torch.tanh(F.linear(x0 / x0.sum(-1, keepdim=True), self.w) + h0 * 0.5)",
+    "parts of a norm": "n0 = torch.tanh(F.linear(x0 / x0.norm(dim=-1, keepdim=True), self.w) + h0 * 0.5)",
+    "a root": "n0 = torch.tanh(F.linear(x0.abs().sqrt(), self.w).abs() + h0 * 0.5)",
+    "after the loop": "n0 = torch.tanh(x0 + h0 * 0.5)\ny0 = F.linear(1 / x0, self.w) + n0",
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_reaches_no_gradient_where_the_step_has_none_at_zero(name, worker):
+    """Whatever stands for the inputs past a length, 0 · NaN must not come of it."""
+    init = ["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"]
+    asked = cell(PADDED[name], init=init, result="(y0, n0)" if "y0" in PADDED[name] else "n0", named=True, **ENDS)
     assert_right(worker.judge({"spec": asked.as_dict()}))
 
 
@@ -258,15 +355,26 @@ OUTSIDE = {
     "a setting of a module within": ("self.inner.eps", "cell.inner.eps = 6.0"),
 }
 HOLDS = [
-    "self.k = 0.5", "self.settings = Settings(0.5, Mode.SOFT)", "self.list = [0.5]", "self.register_buffer('b', torch.tensor(0.5, dtype=dtype))", "self.act = torch.sigmoid",
-    "self.plain = torch.tensor(0.5, dtype=dtype)", "self.called = Scaled(0.5)", "self.closed = make_scaled(0.5)", "self.inner = nn.LayerNorm(4, eps=0.5)",
-]  # fmt: skip
+    "self.k = 0.5",
+    "self.settings = Settings(0.5, Mode.SOFT)",
+    "self.list = [0.5]",
+    "self.register_buffer('b', torch.tensor(0.5, dtype=dtype))",
+    "self.act = torch.sigmoid",
+    "self.plain = torch.tensor(0.5, dtype=dtype)",
+    "self.called = Scaled(0.5)",
+    "self.closed = make_scaled(0.5)",
+    "self.inner = nn.LayerNorm(4, eps=0.5)",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_a_cell_reads_is_read_at_every_call(name, worker):
     read, change = OUTSIDE[name]
-    held = [line for line in HOLDS if line.split()[0].removeprefix("self.").split("(")[0] in read or ("'b'" in line and read == "self.b")]
+    held = [
+        line
+        for line in HOLDS
+        if line.split()[0].removeprefix("self.").split("(")[0] in read or ("'b'" in line and read == "self.b")
+    ]
     asked = cell(f"n0 = torch.tanh(x0 * 0 + h0 * 0 + 0.3 * {read})", init=held, changes=[change], gradients="none")
     judged = worker.judge({"spec": asked.as_dict()})
     assert_right(judged)
