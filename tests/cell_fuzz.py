@@ -133,6 +133,7 @@ class Counts:
         self.chosen: collections.Counter[str] = collections.Counter()
         self.reasons: collections.Counter[str] = collections.Counter()
         self.tags: collections.Counter[str] = collections.Counter()
+        self.first: dict[str, int] = {}  # the first seed of a reason
         self.faults: list[dict[str, Any]] = []
 
     def add(self, judged: dict[str, Any]) -> None:
@@ -140,7 +141,9 @@ class Counts:
         self.runs.update(verdict for _, verdict, _ in judged["runs"])
         self.chosen[judged["chosen"]] += 1
         if judged["reason"]:
-            self.reasons[general(judged["reason"])] += 1
+            reason = general(judged["reason"])
+            self.first.setdefault(reason, judged["seed"])
+            self.reasons[f"{reason} (as seed {self.first[reason]})"] += 1
         self.tags.update(judged["tags"])
         if judged["verdict"] in FAULTS:
             self.faults.append(judged)
@@ -259,6 +262,7 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=0, dest="start", help="cells to pass over")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--show", action="store_true", help="print each cell")
+    parser.add_argument("--reason", help="print the cells that are not compiled for a reason with this text in it")
     parser.add_argument("--shrink", type=int, nargs="+", help="seeds to shrink")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -276,8 +280,10 @@ def main() -> int:
             from cell_maker import make
 
             show(make(judged["seed"]), judged)
-        elif judged["verdict"] in FAULTS and not asked.json:
-            what, verdict, detail = next(r for r in judged["runs"] if r[1] in FAULTS)
+        elif asked.reason and asked.reason in judged["reason"]:
+            print(f"seed {judged['seed']}: {judged['reason']}", flush=True)
+        elif judged["verdict"] in (*FAULTS, "runs where the loop raises") and not asked.json:
+            what, verdict, detail = next(r for r in judged["runs"] if r[1] == judged["verdict"])
             print(f"seed {judged['seed']}: {verdict}: {what}: {detail[:300]}", flush=True)
         if (n + 1) % 100 == 0:
             print(f"{n + 1} cells, {dict(counts.cells)}", file=sys.stderr, flush=True)
