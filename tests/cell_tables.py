@@ -216,6 +216,10 @@ STATEMENTS = [
 
 # what mixes the sequences of a batch, so that a loop a sequence would be another thing
 MIXING = [
+    "{v} = {a} * float({a}.detach().numpy().max()) * 0.1",
+    "{v} = {a} * 0.5 if {a}.detach().numpy().sum() > 0 else {a} * 0.7",
+    "{v} = {a} * 0.5 if {a}.detach().flatten().tolist()[0] > 0 else {a} * 0.7",
+    "{v} = {a} * np.abs({a}.detach().numpy()).mean() * 0.2",
     "{v} = {a} - {a}.mean(0)",
     "{v} = {a} - {a}.mean(0, keepdim=True)",
     "{v} = {a} / ({a}.abs().max() + 1)",

@@ -338,6 +338,25 @@ def test_padding_reaches_no_gradient_where_the_step_has_none_at_zero(name, worke
     assert_right(worker.judge({"spec": asked.as_dict()}))
 
 
+TAKEN_OUT = {
+    "numpy": "n0 = torch.tanh(x0 + h0 * float(h0.detach().numpy().max()) * 0.1)",
+    "numpy, and little comes of it": "n0 = h0 + 0.01 * torch.tanh(x0 + torch.from_numpy(h0.detach().numpy()).mean() * 0.2)",
+    "numpy's own functions": "n0 = torch.tanh(x0 + h0 * np.abs(h0.detach().numpy()).max())",
+    "a branch on numpy": "n0 = torch.tanh(h0 + x0) if h0.detach().numpy().sum() > 0 else torch.tanh(h0 - x0)",
+    "a branch on a list": "n0 = torch.tanh(h0 + x0) if h0.tolist()[0][0] > 0 else torch.tanh(h0 - x0)",
+    "a branch on text": "n0 = torch.tanh(h0 + x0) if f'{h0[0, 0]:.3f}'.startswith('0') else torch.tanh(h0 - x0)",
+    "a branch on a number": "n0 = torch.tanh(h0 + x0) if float(h0.sum()) > 0 else torch.tanh(h0 - x0)",
+    "how many are above zero": "n0 = torch.tanh(h0 * 0.1 * len(h0[h0 > 0]) + x0)",
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", TAKEN_OUT)
+def test_numbers_taken_out_of_tensors(name, seed, worker):
+    asked = cell(TAKEN_OUT[name], alone=False, seed=seed, T=7)
+    assert_right(worker.judge({"spec": asked.as_dict()}))
+
+
 OUTSIDE = {
     "a class attribute": ("self.beta", "type(cell).beta = 6.0"),
     "a module's global": ("SCALE", "module['SCALE'] = 6.0"),
