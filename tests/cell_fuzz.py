@@ -4,10 +4,9 @@
     python tests/cell_fuzz.py --cells 1 --seed 4711 --show  # one cell's source and all its runs
     python tests/cell_fuzz.py --shrink 4711                 # the smallest cell that fails in the same way
 
-What comes out of a run: "equal" (compiled, or on PyTorch's kernel), "equal on the loop", "both raise", "ill-conditioned" (the loop itself
-moves as far where its numbers are moved in their last digits), "runs where the loop raises"; and the faults WRONG, RAISED (out of `scan`
-where the loop runs), DEAD (the process ended, or did not answer within a
-minute), BROKEN (the fuzz itself failed).
+What comes out of a run: "equal" (compiled, or on PyTorch's kernel), "equal on the loop", "both raise", "ill-conditioned" (the
+loop itself moves as far where its numbers are moved in their last digits), "runs where the loop raises"; and the faults WRONG,
+RAISED (out of `scan` where the loop runs), DEAD (the process ended, or did not answer within a minute), BROKEN (the fuzz itself).
 """
 
 from __future__ import annotations
@@ -46,8 +45,11 @@ class Worker:
             with self.errors.open("wb") as errors:
                 self.process = subprocess.Popen(
                     [sys.executable, "-X", "faulthandler", __file__, "--worker"],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-                )  # fmt: skip
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=environment,
+                )
         return self.process
 
     def judge(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +97,8 @@ def work() -> None:
 
     torch.set_num_threads(1)
     from cell_judge import Judged, judge
-    from cell_maker import Spec, make
+    from cell_maker import make
+    from cell_spec import Spec
 
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -130,6 +133,7 @@ class Counts:
         self.chosen: collections.Counter[str] = collections.Counter()
         self.reasons: collections.Counter[str] = collections.Counter()
         self.tags: collections.Counter[str] = collections.Counter()
+        self.first: dict[str, int] = {}  # the first seed of a reason
         self.faults: list[dict[str, Any]] = []
 
     def add(self, judged: dict[str, Any]) -> None:
@@ -137,16 +141,22 @@ class Counts:
         self.runs.update(verdict for _, verdict, _ in judged["runs"])
         self.chosen[judged["chosen"]] += 1
         if judged["reason"]:
-            self.reasons[general(judged["reason"])] += 1
+            reason = general(judged["reason"])
+            self.first.setdefault(reason, judged["seed"])
+            self.reasons[f"{reason} (as seed {self.first[reason]})"] += 1
         self.tags.update(judged["tags"])
         if judged["verdict"] in FAULTS:
             self.faults.append(judged)
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "cells": dict(self.cells), "runs": dict(self.runs), "ran on": dict(self.chosen), "not compiled because": dict(self.reasons.most_common(60)),
-            "kinds": dict(self.tags), "faults": self.faults,
-        }  # fmt: skip
+            "cells": dict(self.cells),
+            "runs": dict(self.runs),
+            "ran on": dict(self.chosen),
+            "not compiled because": dict(self.reasons.most_common(60)),
+            "kinds": dict(self.tags),
+            "faults": self.faults,
+        }
 
 
 def general(reason: str) -> str:
@@ -171,8 +181,22 @@ def shrink(spec: Any, fails: Callable[[Any], bool]) -> Any:
 
 
 def smaller(spec: Any) -> Iterator[Any]:
-    plain = {"lengths": None, "resets": False, "reverse": False, "initial": False, "poison": False, "inference": False, "copy": False, "named": False,
-             "T": 2, "B": 2, "gradients": "none", "own": False, "loss": "all", "layouts": ["plain"] * len(spec.input_shapes)}  # fmt: skip
+    plain = {
+        "lengths": None,
+        "resets": False,
+        "reverse": False,
+        "initial": False,
+        "poison": False,
+        "inference": False,
+        "copy": False,
+        "named": False,
+        "T": 2,
+        "B": 2,
+        "gradients": "none",
+        "own": False,
+        "loss": "all",
+        "layouts": ["plain"] * len(spec.input_shapes),
+    }
     for name, value in plain.items():
         if spec.call[name] != value:
             call = spec.call | {name: value}
@@ -238,6 +262,7 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=0, dest="start", help="cells to pass over")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--show", action="store_true", help="print each cell")
+    parser.add_argument("--reason", help="print the cells that are not compiled for a reason with this text in it")
     parser.add_argument("--shrink", type=int, nargs="+", help="seeds to shrink")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -255,8 +280,10 @@ def main() -> int:
             from cell_maker import make
 
             show(make(judged["seed"]), judged)
-        elif judged["verdict"] in FAULTS and not asked.json:
-            what, verdict, detail = next(r for r in judged["runs"] if r[1] in FAULTS)
+        elif asked.reason and asked.reason in judged["reason"]:
+            print(f"seed {judged['seed']}: {judged['reason']}", flush=True)
+        elif judged["verdict"] in (*FAULTS, "runs where the loop raises") and not asked.json:
+            what, verdict, detail = next(r for r in judged["runs"] if r[1] == judged["verdict"])
             print(f"seed {judged['seed']}: {verdict}: {what}: {detail[:300]}", flush=True)
         if (n + 1) % 100 == 0:
             print(f"{n + 1} cells, {dict(counts.cells)}", file=sys.stderr, flush=True)

@@ -7,22 +7,36 @@ The cells run in a worker process, so that one that dies is a failure and not th
 import math
 from dataclasses import replace
 
-import cell_fuzz
-import cell_judge
 import pytest
 import torch
-from cell_maker import Spec, make
 from torch import nn
 
+import cell_fuzz
+import cell_judge
 import throughtime as tt
+from cell_maker import make
+from cell_spec import Spec
 
 CELLS = 120
 DTYPES = ("float32", "float64")
 BUFFER_TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 PLAIN = {
-    "T": 5, "B": 3, "lengths": None, "resets": False, "reverse": False, "initial": False, "seed": 3, "poison": False, "gradients": "all", "layouts": ["plain"],
-    "inference": False, "copy": False, "named": False, "loss": "all", "own": False,
-}  # fmt: skip
+    "T": 5,
+    "B": 3,
+    "lengths": None,
+    "resets": False,
+    "reverse": False,
+    "initial": False,
+    "seed": 3,
+    "poison": False,
+    "gradients": "all",
+    "layouts": ["plain"],
+    "inference": False,
+    "copy": False,
+    "named": False,
+    "loss": "all",
+    "own": False,
+}
 ENDS = {"lengths": [5, 2, 0], "poison": True}
 CUT = {**ENDS, "resets": True, "initial": True}
 
@@ -51,10 +65,22 @@ def cell(
     names = ["x0"] if len(x) == 1 else [f"x{k}" for k in range(len(x))]
     states = [f"h{k}" for k in range(len(h))]
     return Spec(
-        0, dtype, list(init), list(body), result, names[0] if len(x) == 1 else f"({', '.join(names)})", states[0] if len(h) == 1 else f"({', '.join(states)})",
-        [("float", list(t)) for t in x], [(k, list(t)) for k, t in zip(kinds or ["float"] * len(h), h, strict=True)], result.startswith("(y"), alone, pure, [],
-        list(changes), PLAIN | {"layouts": ["plain"] * len(x)} | call,
-    )  # fmt: skip
+        0,
+        dtype,
+        list(init),
+        list(body),
+        result,
+        names[0] if len(x) == 1 else f"({', '.join(names)})",
+        states[0] if len(h) == 1 else f"({', '.join(states)})",
+        [("float", list(t)) for t in x],
+        [(k, list(t)) for k, t in zip(kinds or ["float"] * len(h), h, strict=True)],
+        result.startswith("(y"),
+        alone,
+        pure,
+        [],
+        list(changes),
+        PLAIN | {"layouts": ["plain"] * len(x)} | call,
+    )
 
 
 def assert_right(judged):
@@ -200,18 +226,30 @@ CONSTANTS = {
     "an integer in a buffer": (["self.register_buffer('n', torch.tensor(4))"], ["n0 = torch.tanh(x0 + h0 / self.n)"]),
     "a number of numpy's": (["self.k = torch.as_tensor(np.sqrt(3.))"], ["n0 = torch.tanh(x0 * self.k + h0)"]),
     "a number of numpy's in forward": ([], ["n0 = torch.tanh(x0 * np.sqrt(3.) + h0 * np.float32(0.5))"]),
-    "a parameter of another type": (["self.w = nn.Parameter(rand(1, 4))"], ["n0 = torch.tanh(x0 * self.w + h0).to(h0.dtype)"]),
-    "no numbers at all": (["self.register_buffer('none', torch.zeros(0))"], ["n0 = torch.tanh(x0 + h0 + self.none.sum())"]),
+    "a parameter of another type": (
+        ["self.w = nn.Parameter(rand(1, 4))"],
+        ["n0 = torch.tanh(x0 * self.w + h0).to(h0.dtype)"],
+    ),
+    "no numbers at all": (
+        ["self.register_buffer('none', torch.zeros(0))"],
+        ["n0 = torch.tanh(x0 + h0 + self.none.sum())"],
+    ),
     "a state that is constant": ([], ["n0 = torch.zeros_like(h0)"]),
     "a state that is filled": ([], ["n0 = torch.full_like(h0, 0.3)"]),
     "literals": ([], ["n0 = torch.tanh(x0 + h0 * torch.tensor([1, 2, 3, 4]) + torch.arange(4) + torch.eye(4)[0])"]),
     "a mask": ([], ["n0 = torch.tanh(x0 * torch.tensor([True, False, True, False]) + h0)"]),
-    "comparisons as numbers": ([], ["n0 = torch.tanh(x0 * (h0 > 0) + (x0 > h0).long() - (x0 > 0).double().to(h0.dtype))"]),
+    "comparisons as numbers": (
+        [],
+        ["n0 = torch.tanh(x0 * (h0 > 0) + (x0 > h0).long() - (x0 > 0).double().to(h0.dtype))"],
+    ),
     "whole numbers": ([], ["v1 = (x0 * 3).long()", "n0 = torch.tanh(v1 // 2 + v1 % 2 + h0 / (v1.abs() + 1))"]),
     "the place of the largest": ([], ["n0 = torch.tanh(h0 + F.one_hot(x0.argmax(-1), 4))"]),
     "truth values added": ([], ["n0 = torch.tanh(h0 * ((x0 > 0) + (h0 > 0)) + x0)"]),
-    "two types in a product": (["self.w = nn.Parameter(rand(1, 4, 4))"], ["n0 = torch.tanh(F.linear(x0.double(), self.w) + h0).to(h0.dtype)"]),
-}  # fmt: skip
+    "two types in a product": (
+        ["self.w = nn.Parameter(rand(1, 4, 4))"],
+        ["n0 = torch.tanh(F.linear(x0.double(), self.w) + h0).to(h0.dtype)"],
+    ),
+}
 for _made in ("zeros_like(x0)", "ones_like(x0)", "zeros_like(x0).fill_(0.3)", "full_like(h0, 0.3)"):
     for _bias in ("", ", self.b"):
         CONSTANTS[f"a product of {_made}{_bias}"] = (
@@ -283,6 +321,42 @@ def test_states_of_several_types(cut, worker):
     assert_right(worker.judge({"spec": asked.as_dict()}))
 
 
+PADDED = {
+    "a logarithm": "n0 = torch.tanh(F.linear(x0.abs().log(), self.w) + h0)",
+    "parts of a sum": "n0 = torch.tanh(F.linear(x0 / x0.sum(-1, keepdim=True), self.w) + h0 * 0.5)",
+    "parts of a norm": "n0 = torch.tanh(F.linear(x0 / x0.norm(dim=-1, keepdim=True), self.w) + h0 * 0.5)",
+    "a root": "n0 = torch.tanh(F.linear(x0.abs().sqrt(), self.w).abs() + h0 * 0.5)",
+    "after the loop": "n0 = torch.tanh(x0 + h0 * 0.5)\ny0 = F.linear(1 / x0, self.w) + n0",
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_reaches_no_gradient_where_the_step_has_none_at_zero(name, worker):
+    """Whatever stands for the inputs past a length, 0 · NaN must not come of it."""
+    init = ["self.w = nn.Parameter(rand(1, 4, 4).to(dtype))"]
+    asked = cell(PADDED[name], init=init, result="(y0, n0)" if "y0" in PADDED[name] else "n0", named=True, **ENDS)
+    assert_right(worker.judge({"spec": asked.as_dict()}))
+
+
+TAKEN_OUT = {
+    "numpy": "n0 = torch.tanh(x0 + h0 * float(h0.detach().numpy().max()) * 0.1)",
+    "numpy, and little comes of it": "n0 = h0 + 0.01 * torch.tanh(x0 + torch.from_numpy(h0.detach().numpy()).mean() * 0.2)",
+    "numpy's own functions": "n0 = torch.tanh(x0 + h0 * np.abs(h0.detach().numpy()).max())",
+    "a branch on numpy": "n0 = torch.tanh(h0 + x0) if h0.detach().numpy().sum() > 0 else torch.tanh(h0 - x0)",
+    "a branch on a list": "n0 = torch.tanh(h0 + x0) if h0.tolist()[0][0] > 0 else torch.tanh(h0 - x0)",
+    "a branch on text": "n0 = torch.tanh(h0 + x0) if f'{h0[0, 0]:.3f}'.startswith('0') else torch.tanh(h0 - x0)",
+    "a branch on a number": "n0 = torch.tanh(h0 + x0) if float(h0.sum()) > 0 else torch.tanh(h0 - x0)",
+    "how many are above zero": "n0 = torch.tanh(h0 * 0.1 * len(h0[h0 > 0]) + x0)",
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", TAKEN_OUT)
+def test_numbers_taken_out_of_tensors(name, seed, worker):
+    asked = cell(TAKEN_OUT[name], alone=False, seed=seed, T=7)
+    assert_right(worker.judge({"spec": asked.as_dict()}))
+
+
 OUTSIDE = {
     "a class attribute": ("self.beta", "type(cell).beta = 6.0"),
     "a module's global": ("SCALE", "module['SCALE'] = 6.0"),
@@ -300,9 +374,16 @@ OUTSIDE = {
     "a setting of a module within": ("self.inner.eps", "cell.inner.eps = 6.0"),
 }
 HOLDS = [
-    "self.k = 0.5", "self.settings = Settings(0.5, Mode.SOFT)", "self.list = [0.5]", "self.register_buffer('b', torch.tensor(0.5, dtype=dtype))", "self.act = torch.sigmoid",
-    "self.plain = torch.tensor(0.5, dtype=dtype)", "self.called = Scaled(0.5)", "self.closed = make_scaled(0.5)", "self.inner = nn.LayerNorm(4, eps=0.5)",
-]  # fmt: skip
+    "self.k = 0.5",
+    "self.settings = Settings(0.5, Mode.SOFT)",
+    "self.list = [0.5]",
+    "self.register_buffer('b', torch.tensor(0.5, dtype=dtype))",
+    "self.act = torch.sigmoid",
+    "self.plain = torch.tensor(0.5, dtype=dtype)",
+    "self.called = Scaled(0.5)",
+    "self.closed = make_scaled(0.5)",
+    "self.inner = nn.LayerNorm(4, eps=0.5)",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

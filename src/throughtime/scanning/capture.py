@@ -109,8 +109,7 @@ def _capture(call: Call) -> Captured:
     places = iter(range(len(states)))
     state = map_states(lambda t: stand_in("s", next(places), t, t.shape[1:], STATE), call.state)
 
-    recorder = Recorder(low, constants, known, keep)
-    recorder.dtype = dtype
+    recorder = Recorder(low, known, keep, with_gradients)
     try:
         output, new, seen = _run(cell, x, state, recorder, bool(call.record))
     except Unsupported:
@@ -215,7 +214,7 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def _run(cell: nn.Module, x: Any, state: Any, recorder: Recorder, watch: bool) -> Any:
-    with torch.enable_grad(), saved_tensors_hooks(*_NOBODY), recorder:
+    with torch.set_grad_enabled(recorder.with_gradients), saved_tensors_hooks(*_NOBODY), recorder:
         if watch:
             with watching() as seen:
                 result = cell(x, state)

@@ -25,9 +25,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # or PyTorch would import its compiler for us
 
-    def __init__(self, low: Lowering, constants: Constants, known: dict[int, Any], keep: list[Tensor]) -> None:
+    def __init__(self, low: Lowering, known: dict[int, Any], keep: list[Tensor], with_gradients: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.low, self.constants, self.known, self.keep = low, constants, known, keep
+        self.low, self.known, self.keep, self.with_gradients = low, known, keep, with_gradients
+        self.constants: Constants = low.constants
+        self.dtype = self.constants.dtype
         self.memory = {_memory(t) for t in keep} - {0}  # of the cell's own tensors and the inputs
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
         self.stale: dict[int, str] = {}  # tensors written over by way of another
@@ -59,7 +61,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if name == "lift_fresh":
                     continue
                 raise Unsupported("it takes a tensor that is neither given to the cell nor an attribute of it")
-        if not torch.is_grad_enabled() and name != "detach":
+        if self.with_gradients and not torch.is_grad_enabled() and name != "detach":
             raise Unsupported("it runs without gradients (no_grad, or an autograd.Function of its own)")
         if name in ("_local_scalar_dense", "equal", "is_nonzero", "item"):
             raise Unsupported("a number taken out of a tensor, as an `if` on its value does")
@@ -196,8 +198,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if family is None or family != self.families.get(id(tensor)):
                 self.stale[id(other)] = "written"
         self.known[id(tensor)] = value
-
-    dtype: torch.dtype = torch.float32
 
 
 _SHAPES = {

@@ -109,7 +109,7 @@ def _of_module(module: nn.Module, seen: dict[int, int]) -> Any:
 
 
 def _of_tensor(tensor: Tensor, seen: dict[int, int]) -> Any:
-    return seen.setdefault(id(tensor), len(seen)), tensor.shape, tensor.dtype
+    return seen.setdefault(id(tensor), len(seen)), tensor.shape, tensor.dtype, tensor.is_inference()
 
 
 def plain(value: Any, within: tuple[int, ...] = ()) -> Any:

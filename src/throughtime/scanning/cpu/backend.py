@@ -171,7 +171,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # a derivative of the derivative may follow
+        if torch.is_grad_enabled() or context((g,)) is not None:  # a derivative of the derivative, or many at once
             dx = g @ weight.t() if need_x else None
             dw = x.t() @ g if need_weight else None
         else:
@@ -213,17 +213,31 @@ def run(call: Call) -> Scanned:
         inputs = [_zero_past(i, lengths) for i in inputs]
     like = state[0]
 
-    def flat(index: int) -> Tensor:
-        return inputs[index].reshape(steps * batch, widths[index])
-
-    def before(kind: str, index: int) -> Tensor:
-        return flat(index) if kind == "x" else vectors[index]
-
     arrays: list[Tensor | None] = [inputs[n.attribute[1]] if n.op == "leaf" else None for n in program.arrays]
     missing = [n for n, a in zip(program.arrays, arrays, strict=True) if a is None]
+    real = (
+        None  # the rows of real steps, where there are others: what is worked out around the loop is so on them alone
+    )
+    if lengths is not None and (missing or any(not isinstance(out[0], str) for out in program.outputs)):
+        real = (torch.arange(steps).unsqueeze(1) < lengths).flatten().nonzero().flatten()
+
+    def rows(source: Tensor) -> Tensor:
+        """[T, B, n] as the rows of real steps."""
+        whole = source.reshape(steps * batch, source.shape[-1])
+        return whole if real is None else whole.index_select(0, real)
+
+    def spread(value: Tensor, width: int) -> Tensor:
+        """Rows of real steps as [T, B, n], zeros between them."""
+        value = value.expand(steps * batch if real is None else len(real), width)
+        if real is not None:
+            value = value.new_zeros(steps * batch, width).index_copy(0, real, value)
+        return value.reshape(steps, batch, width)
+
+    def before(kind: str, index: int) -> Tensor:
+        return rows(inputs[index]) if kind == "x" else vectors[index]
+
     values = iter(evaluate(missing, before, weights, like, linear))
-    made = [next(values).expand(steps * batch, n.width).view(steps, batch, n.width) if a is None else a
-            for n, a in zip(program.arrays, arrays, strict=True)]  # fmt: skip
+    made = [spread(next(values), n.width) if a is None else a for n, a in zip(program.arrays, arrays, strict=True)]
     products = {h.array for h in program.hoisted}  # whose steps and rows must lie evenly
     made = [
         a.contiguous() if i in products or (a.stride(-1) != 1 and a.shape[-1] != 1) else a for i, a in enumerate(made)
@@ -243,20 +257,18 @@ def run(call: Call) -> Scanned:
         raise Unsupported(_fault(error)) from error
     flags = None if resets is None else resets.to(like.dtype)
     numbers = (compiled, wanted, steps, -1 if call.reverse else 1)
-    result = operator.run_scan(numbers, (made, loop_vectors, weights, state, initial), flags, lengths)
+    try:
+        result = operator.run_scan(numbers, (made, loop_vectors, weights, state, initial), flags, lengths)
+    except Unsupported as error:
+        refuse(whole, str(error))
+        raise
     count, extra = len(program.state_widths), len(program.extra_widths)
     states, extras, finals = result[:count], result[count : count + extra], result[count + extra : 2 * count + extra]
-
-    real = None  # the rows of real steps, where there are others: what comes after the loop is worked out on them alone
-    if lengths is not None and any(not isinstance(out[0], str) for out in program.outputs):
-        real = (torch.arange(steps).unsqueeze(1) < lengths).flatten().nonzero().flatten()
 
     def after(kind: str, index: int) -> Tensor:
         if kind == "v":
             return vectors[index]
-        source: Tensor = inputs[index] if kind == "x" else {"n": states, "o": extras, "a": made}[kind][index]
-        whole = source.reshape(steps * batch, source.shape[-1])
-        return whole if real is None else whole.index_select(0, real)
+        return rows(inputs[index] if kind == "x" else {"n": states, "o": extras, "a": made}[kind][index])
 
     outs = []
     for out, shape in zip(program.outputs, program.captured.shapes, strict=True):
@@ -265,10 +277,7 @@ def run(call: Call) -> Scanned:
         else:
             nodes: list[Node] = [n for n in out if isinstance(n, Node)]
             value = side_by_side(tuple(nodes), evaluate(nodes, after, weights, like, linear))
-            value = value.expand(steps * batch if real is None else len(real), value.shape[-1])
-            if real is not None:
-                value = value.new_zeros(steps * batch, value.shape[-1]).index_copy(0, real, value)
-            value = value.reshape(steps, batch, value.shape[-1])
+            value = spread(value, value.shape[-1])
         if back is not None:
             value = value.index_select(1, back)
         value = value.reshape(steps, batch, *shape)
