@@ -200,7 +200,12 @@ class Loop:
                 made[t], states = self.step(xs, states)
                 continue
             active = t < torch.tensor(given.lengths, dtype=torch.long)
-            outs, new = self.step([pick(active, x, torch.zeros_like(x)) for x in xs], states)
+            if not active.any():
+                made[t] = [torch.zeros_like(b) for b in self.blank()]
+                continue
+            # a sequence that has ended stands in for nobody: its row is that of the first which still runs
+            who = [b if active[b] else int(active.nonzero()[0]) for b in range(len(active))]
+            outs, new = self.step([torch.stack([x[b] for b in who]) for x in xs], [torch.stack([s[b] for b in who]) for s in states])
             made[t] = [pick(active, o, torch.zeros_like(o)) for o in outs]
             states = [pick(active, n, s) for n, s in zip(new, states, strict=True)]
         if not made:
