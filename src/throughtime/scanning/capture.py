@@ -25,7 +25,7 @@ from throughtime.scanning.constants import Constants, own_tensors
 from throughtime.scanning.evaluate import evaluate, side_by_side
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
 from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
-from throughtime.scanning.recorder import Recorder, check_memory
+from throughtime.scanning.recorder import Readings, Recorder, check_memory
 from throughtime.scanning.symbols import Symbol
 from throughtime.scanning.unchanged import Unchanged
 
@@ -112,6 +112,8 @@ def _capture(call: Call) -> Captured:
     recorder = Recorder(low, known, keep, with_gradients)
     try:
         output, new, seen = _run(cell, x, state, recorder, bool(call.record))
+        if recorder.refused is not None:  # the cell has caught it
+            raise recorder.refused
     except Unsupported:
         raise
     except Exception as error:  # the reference will meet it too, on the user's own tensors
@@ -214,7 +216,7 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def _run(cell: nn.Module, x: Any, state: Any, recorder: Recorder, watch: bool) -> Any:
-    with torch.set_grad_enabled(recorder.with_gradients), saved_tensors_hooks(*_NOBODY), recorder:
+    with torch.set_grad_enabled(recorder.with_gradients), saved_tensors_hooks(*_NOBODY), recorder, Readings(recorder):
         if watch:
             with watching() as seen:
                 result = cell(x, state)

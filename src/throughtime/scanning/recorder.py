@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from throughtime.scanning import lowering, symbols
@@ -31,11 +32,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.constants: Constants = low.constants
         self.dtype = self.constants.dtype
         self.memory = {_memory(t) for t in keep} - {0}  # of the cell's own tensors and the inputs
+        self.refused: Unsupported | None = None  # the first reason, should the cell catch it
+        self.busy = False  # whether what is asked of tensors is asked by the recorder
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
         self.stale: dict[int, str] = {}  # tensors written over by way of another
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        before, self.busy = self.busy, True
+        try:
+            return self.dispatched(func, args, kwargs or {})
+        except Unsupported as error:
+            raise self.refuse(error) from error.__cause__
+        finally:
+            self.busy = before
+
+    def refuse(self, error: Unsupported) -> Unsupported:
+        self.refused = self.refused or error
+        return error
+
+    def dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func._schema.name.removeprefix("aten::")
         overload = func._overloadname
         full = name if overload == "default" else f"{name}.{overload}"
@@ -200,6 +215,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known[id(tensor)] = value
 
 
+class Readings(TorchFunctionMode):  # type: ignore[no-untyped-call]
+    """Refuses what takes numbers out of tensors by another way than an operation."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _READ_OUT and not self.recorder.busy:
+            what = f"numbers taken out of a tensor by {name}"
+            raise self.recorder.refuse(Unsupported(f"{what} at {_line_of_cell()}"))
+        return func(*args, **(kwargs or {}))
+
+
+_READ_OUT = {
+    "numpy", "__array__", "tolist", "__repr__", "__str__", "__format__", "untyped_storage", "storage", "data_ptr", "__dlpack__",
+    "__reduce_ex__", "__deepcopy__",
+}  # fmt: skip
 _SHAPES = {
     "view", "t", "transpose.int", "permute", "unsqueeze", "squeeze.dim", "select.int", "slice.Tensor", "split.Tensor", "unbind.int",
     "clone", "sum.dim_IntList", "mean.dim", "_softmax", "native_layer_norm",
