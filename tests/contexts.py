@@ -3,11 +3,12 @@
     python tests/contexts.py                            print the table
     python tests/contexts.py --write docs/contexts.md   write it
     python tests/contexts.py --json FILE                every verdict, and the table's text
+    python tests/contexts.py --quick                    two of its columns
     python tests/contexts.py --only jvp --subject GRU   some rows and columns, with what went wrong
 
-This process runs nothing itself. Each case runs in a fork of it, in which its program was never made (cold), or was by a step of training
-(warm). The layers of a row share a fork; where one goes wrong, it and those behind it run again, each in a fork of its own, so that one
-that dies takes nothing along. This process must not run a parallel region of OpenMP's, or its children would hang.
+This process runs nothing itself. Each case runs in a fork of it, in which its program was never made (cold), or was by a step of
+training (warm). The layers of a row share a fork; where one goes wrong, it and those behind it run again, each in a fork of its
+own, so that one that dies takes nothing along. This process must not run a parallel region of OpenMP's, or its children would hang.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from contexts_list import CONTEXTS, Context
-from contexts_subjects import SUBJECTS, Case, Subject, everything, tensors_of
 from torch import Tensor
 
 import throughtime as tt
+from contexts_list import CONTEXTS, Context
+from contexts_subjects import SUBJECTS, Case, Subject, everything
 from throughtime.scanning import reference
 
+QUICK = ("GRU", "scan, own cell")  # what every run of the tests looks at; the other columns run by hand
 PATIENCE = 120  # seconds until a case hangs
 GOOD = ("as ", "better", "loop, said", "refused", "fails too", "not run")
 HOME = str(Path(tt.__file__).parent)
@@ -141,9 +143,7 @@ def judge(context: Context, subject: Subject, temperature: str, stage: Callable[
     return verdict, f"{detail}; {remembered}" if remembered else detail
 
 
-def compare(
-    found: Ran, right: Ran, fell_back: bool, context: Context, subject: Subject, spy: Spy
-) -> tuple[str, str]:
+def compare(found: Ran, right: Ran, fell_back: bool, context: Context, subject: Subject, spy: Spy) -> tuple[str, str]:
     """The verdict on what ours gave. fell_back: torch.nn failed, and `right` is a loop's."""
     if found.error is not None:
         return refusal(found.error, fell_back or right.error is not None)
@@ -317,11 +317,11 @@ def _read(inlet: int) -> tuple[str, bool]:
         parts += part
 
 
-def run_table(only: str = "", subject: str = "", temperature: str = "") -> list[Verdict]:
-    """All verdicts, row by row."""
+def run_table(only: str, names: Sequence[str], temperature: str) -> list[Verdict]:
+    """The verdicts of the rows whose name holds `only`, for the subjects named, row by row."""
     import_all()
     torch.set_num_threads(1)
-    subjects = [s for s in SUBJECTS if subject in ("", s.name)]
+    subjects = [s for s in SUBJECTS if s.name in names]
     found = []
     for context in CONTEXTS:
         if only not in f"{context.group}: {context.name}":
@@ -338,8 +338,6 @@ def run_table(only: str = "", subject: str = "", temperature: str = "") -> list[
 
 def import_all() -> None:
     """What the children would each import for themselves."""
-    import llvmlite.binding
-    import llvmlite.ir
     import torch._dynamo
     import torch._functorch.aot_autograd
     import torch._higher_order_ops
@@ -357,10 +355,12 @@ def import_all() -> None:
 HEAD = f"""\
 # In PyTorch's other contexts
 
-Made by `python tests/contexts.py --write docs/contexts.md` with PyTorch {torch.__version__.split("+")[0]}; `tests/test_contexts.py` makes it again and compares.
+Made by `python tests/contexts.py --write docs/contexts.md` with PyTorch {torch.__version__.split("+")[0]};
+`tests/test_contexts.py` makes it again and compares.
 
-Each case is a process of its own, `cold` (the layer never ran before) and `warm` (after a step of training); where both give the same, it is written once. "GRU, deep" has
-two layers in two directions, batch first; Recurrent is two bidirectional layers of LSTM cells; scan runs `tt.cells.MinimalGated`, and a cell of the test's own.
+Each case is a process of its own, `cold` (the layer never ran before) and `warm` (after a step of training); where both give
+the same, it is written once. "GRU, deep" has two layers in two directions, batch first; Recurrent is two bidirectional layers
+of peephole cells; scan runs `tt.cells.MinimalGated`, and a cell of the test's own.
 After every case, whatever came of it, a plain call of the same layer gives the right numbers on the compiled loop.
 
 | | |
@@ -396,7 +396,11 @@ def _cell(pair: list[Verdict], notes: list[str]) -> str:
     words = [_word(v, notes) for v in pair if v.verdict != "not run" or len(pair) == 1 or v.detail]
     if not words:
         return "–"
-    return words[0] if len(set(words)) == 1 else "; ".join(f"{v.temperature}: {w}" for v, w in zip(pair, words, strict=True))
+    return (
+        words[0]
+        if len(set(words)) == 1
+        else "; ".join(f"{v.temperature}: {w}" for v, w in zip(pair, words, strict=True))
+    )
 
 
 def _word(verdict: Verdict, notes: list[str]) -> str:
@@ -417,16 +421,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The table of PyTorch's contexts.")
     parser.add_argument("--write", metavar="FILE", help="write the table as markdown")
     parser.add_argument("--json", metavar="FILE", help="write every verdict, and the table's text")
+    parser.add_argument("--quick", action="store_true", help="the columns of tests/test_contexts.py alone")
     parser.add_argument("--only", default="", help="contexts whose name holds this")
     parser.add_argument("--subject", default="", help="one column")
     parser.add_argument("--temperature", default="", choices=["", "cold", "warm"])
     options = parser.parse_args()
-    verdicts = run_table(options.only, options.subject, options.temperature)
+    names = QUICK if options.quick else [options.subject] if options.subject else [s.name for s in SUBJECTS]
+    verdicts = run_table(options.only, names, options.temperature)
     page = markdown(verdicts)
     if options.write:
         Path(options.write).write_text(page, encoding="utf-8")
     if options.json:
-        Path(options.json).write_text(json.dumps({"verdicts": [asdict(v) | {"good": v.good} for v in verdicts], "page": page}))
+        Path(options.json).write_text(
+            json.dumps({"verdicts": [asdict(v) | {"good": v.good} for v in verdicts], "page": page})
+        )
     if not options.json and not options.write:
         for v in verdicts:
             line = f"{v.group}: {v.context} · {v.subject} · {v.temperature}: {v.verdict}  {v.detail}"

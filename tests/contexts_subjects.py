@@ -175,7 +175,9 @@ SUBJECTS = [
     _layer("LSTM"),
     _layer("GRU"),
     _layer("GRU", "GRU, deep", num_layers=2, bidirectional=True, batch_first=True),
-    Subject("Recurrent", lambda: tt.Recurrent(tt.cells.PeepholeLSTM, I, N, 2, bidirectional=True), lambda: LoopedStack(I, N)),
+    Subject(
+        "Recurrent", lambda: tt.Recurrent(tt.cells.PeepholeLSTM, I, N, 2, bidirectional=True), lambda: LoopedStack(I, N)
+    ),
     Subject("scan", lambda: Scan(tt.cells.MinimalGated(I, N)), lambda: Loop(tt.cells.MinimalGated(I, N))),
     Subject("scan, own cell", lambda: Scan(OwnCell(I, N)), lambda: Loop(OwnCell(I, N))),
 ]
