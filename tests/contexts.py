@@ -3,7 +3,7 @@
     python tests/contexts.py                            print the table
     python tests/contexts.py --write docs/contexts.md   write it
     python tests/contexts.py --json FILE                every verdict, and the table's text
-    python tests/contexts.py --quick                    two of its columns
+    python tests/contexts.py --quick                    two of its columns, without the slow rows
     python tests/contexts.py --only jvp --subject GRU   some rows and columns, with what went wrong
 
 This process runs nothing itself. Each case runs in a fork of it, in which its program was never made (cold), or was by a step of
@@ -34,12 +34,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor
 
+import contexts_graphs  # noqa: F401
+import contexts_layers  # noqa: F401
+import contexts_modes  # noqa: F401
+import contexts_transforms  # noqa: F401
 import throughtime as tt
 from contexts_list import CONTEXTS, Context
 from contexts_subjects import SUBJECTS, Case, Subject, everything
 from throughtime.scanning import reference
 
-QUICK = ("GRU", "scan, own cell")  # what every run of the tests looks at; the other columns run by hand
+QUICK = ("GRU", "scan, own cell")  # the columns that every run of the tests looks at; all run by hand
 PATIENCE = 120  # seconds until a case hangs
 GOOD = ("as ", "better", "loop, said", "refused", "fails too", "not run")
 HOME = str(Path(tt.__file__).parent)
@@ -317,14 +321,14 @@ def _read(inlet: int) -> tuple[str, bool]:
         parts += part
 
 
-def run_table(only: str, names: Sequence[str], temperature: str) -> list[Verdict]:
+def run_table(only: str, names: Sequence[str], temperature: str, slow: bool) -> list[Verdict]:
     """The verdicts of the rows whose name holds `only`, for the subjects named, row by row."""
     import_all()
     torch.set_num_threads(1)
     subjects = [s for s in SUBJECTS if s.name in names]
     found = []
     for context in CONTEXTS:
-        if only not in f"{context.group}: {context.name}":
+        if only not in f"{context.group}: {context.name}" or (context.slow and not slow):
             continue
         for warmth in ("cold", "warm"):
             if temperature in ("", warmth):
@@ -421,13 +425,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The table of PyTorch's contexts.")
     parser.add_argument("--write", metavar="FILE", help="write the table as markdown")
     parser.add_argument("--json", metavar="FILE", help="write every verdict, and the table's text")
-    parser.add_argument("--quick", action="store_true", help="the columns of tests/test_contexts.py alone")
+    parser.add_argument(
+        "--quick", action="store_true", help="what tests/test_contexts.py looks at: two columns, without the slow rows"
+    )
     parser.add_argument("--only", default="", help="contexts whose name holds this")
     parser.add_argument("--subject", default="", help="one column")
     parser.add_argument("--temperature", default="", choices=["", "cold", "warm"])
     options = parser.parse_args()
     names = QUICK if options.quick else [options.subject] if options.subject else [s.name for s in SUBJECTS]
-    verdicts = run_table(options.only, names, options.temperature)
+    verdicts = run_table(options.only, names, options.temperature, slow=not options.quick)
     page = markdown(verdicts)
     if options.write:
         Path(options.write).write_text(page, encoding="utf-8")

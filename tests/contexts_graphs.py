@@ -30,30 +30,30 @@ def _(case):
     return _exported(case, strict=False)
 
 
-@context(GRAPHS, "torch.export, strict")
+@context(GRAPHS, "torch.export, strict", slow=True)
 def _(case):
     return _exported(case, strict=True)
 
 
-@context(GRAPHS, "torch.export, any batch")
+@context(GRAPHS, "torch.export, any batch", slow=True)
 def _(case):
     dims = ({case.batch: _DIM("batch", min=1, max=64)},)
     return _exported(case, strict=False, dims=dims, others=(case.inputs(4, batch=7),))
 
 
-@context(GRAPHS, "torch.export, strict, any batch")
+@context(GRAPHS, "torch.export, strict, any batch", slow=True)
 def _(case):
     dims = ({case.batch: _DIM("batch", min=1, max=64)},)
     return _exported(case, strict=True, dims=dims, others=(case.inputs(4, batch=7),))
 
 
-@context(GRAPHS, "torch.export, any number of steps")
+@context(GRAPHS, "torch.export, any number of steps", slow=True)
 def _(case):
     dims = ({1 - case.batch: _DIM("time", min=2, max=64)},)
     return _exported(case, strict=False, dims=dims, others=(case.inputs(4, steps=9),))
 
 
-@context(GRAPHS, "torch.export, saved and loaded")
+@context(GRAPHS, "torch.export, saved and loaded", slow=True)
 def _(case):
     file = io.BytesIO()
     torch.export.save(torch.export.export(case.layer, (case.x,)), file)
@@ -167,12 +167,12 @@ def _compiled(case: Case, **options: Any) -> Any:
 for _backend in ("eager", "aot_eager"):
     for _full in (False, True):
 
-        @context(GRAPHS, f"torch.compile(backend={_backend!r}, fullgraph={_full})")
+        @context(GRAPHS, f"torch.compile(backend={_backend!r}, fullgraph={_full})", slow=_backend != "eager" or _full)
         def _(case, backend=_backend, full=_full):
             return _compiled(case, backend=backend, fullgraph=full)
 
 
-@context(GRAPHS, "torch.compile, several sizes (dynamic)")
+@context(GRAPHS, "torch.compile, several sizes (dynamic)", slow=True)
 def _(case):
     layer = torch.compile(case.layer, backend="eager")
     return [layer(case.inputs(4, steps, batch)) for steps, batch in ((5, 2), (6, 3), (9, 7))]
@@ -182,7 +182,7 @@ def _no_compiler() -> str | None:
     return None if shutil.which("g++") or shutil.which("clang++") else "no C++ compiler"
 
 
-@context(GRAPHS, "torch.compile (inductor), under no_grad", only=("GRU", "scan"), missing=_no_compiler())
+@context(GRAPHS, "torch.compile (inductor), under no_grad", slow=True, only=("GRU", "scan"), missing=_no_compiler())
 def _(case):
     with torch.no_grad():
         return torch.compile(case.layer)(case.x)
@@ -210,7 +210,7 @@ def _(case):
         return run(case.other)
 
 
-@context(GRAPHS, "make_fx(tracing_mode='symbolic')")
+@context(GRAPHS, "make_fx(tracing_mode='symbolic')", slow=True)
 def _(case):
     from torch.fx.experimental.proxy_tensor import make_fx
 

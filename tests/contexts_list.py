@@ -21,7 +21,7 @@ class Context:
     """One row of the table.
 
     double: in float64. alike: only shapes, types and devices can be compared. only: subjects it is run for; None: all.
-    temperatures: cold, warm or both. missing: why it cannot be run here.
+    temperatures: cold, warm or both. missing: why it cannot be run here. slow: takes seconds, and is left out of the quick run.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Context:
     only: tuple[str, ...] | None = None
     temperatures: tuple[str, ...] = ("cold", "warm")
     missing: str | None = None
+    slow: bool = False
 
 
 CONTEXTS: list[Context] = []

@@ -263,7 +263,7 @@ def _(case):
     return _loaded(case, "fork")
 
 
-@context(PROCESSES, "DataLoader, workers by spawn", only=("GRU",), temperatures=("warm",))
+@context(PROCESSES, "DataLoader, workers by spawn", slow=True, only=("GRU",), temperatures=("warm",))
 def _(case):
     return _loaded(case, "spawn")
 

@@ -1,7 +1,7 @@
 """Layers in PyTorch's other contexts: no wrong number, no dead process, nothing remembered; and the page in docs/ is true.
 
-The work is done by tests/contexts.py, in a process of its own that forks one for each row. Two columns of the table run here; all do
-with THROUGHTIME_CONTEXTS=all, or by hand: `python tests/contexts.py --write docs/contexts.md`.
+The work is done by tests/contexts.py, in a process of its own that forks one for each row. Two columns of the table
+run here, without the slow rows; all run with THROUGHTIME_CONTEXTS=all, or by hand: `python tests/contexts.py --write docs/contexts.md`.
 """
 
 import json
@@ -36,7 +36,7 @@ def test_every_context_is_as_torch_nn_or_says_why_not(made):
     bad = [v for v in made["verdicts"] if not v["good"]]
     lines = [f"{v['context']}, {v['subject']}, {v['temperature']}: {v['verdict']} {v['detail']}" for v in bad]
     assert not lines, "\n".join(lines)
-    assert len(made["verdicts"]) > 400
+    assert len(made["verdicts"]) > 350
 
 
 def rows(page):
@@ -54,7 +54,6 @@ def rows(page):
 def test_the_page_is_what_the_script_makes(made):
     written, now = rows(PAGE.read_text(encoding="utf-8")), rows(made["page"])
     assert now and {key: written.get(key) for key in now} == now
-    assert {context for context, _ in written} == {context for context, _ in now}
 
 
 FAULTS = """
