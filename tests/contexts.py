@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -187,6 +188,9 @@ def refusal(error: BaseException, other_fails: bool) -> tuple[str, str]:
     own = bool(frames) and frames[-1].filename.startswith(HOME) and "throughtime" in text
     if own and "\n" not in text.strip() and len(text) <= 300:
         return "refused", one_line(error)
+    told = re.search(r"Message: (throughtime.*)", text)  # torch.compile sets the reason among lines of its own
+    if told:
+        return "refused", f"{type(error).__name__}: {told[1]}"
     if other_fails:
         return "fails too", one_line(error)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
@@ -362,8 +366,8 @@ HEAD = f"""\
 Made by `python tests/contexts.py --write docs/contexts.md` with PyTorch {torch.__version__.split("+")[0]};
 `tests/test_contexts.py` makes it again and compares.
 
-Each case is a process of its own, `cold` (the layer never ran before) and `warm` (after a step of training); where both give
-the same, it is written once. "GRU, deep" has two layers in two directions, batch first; Recurrent is two bidirectional layers
+Each row runs in processes of its own, `cold` (the layers never ran before) and `warm` (after a step of training); where both
+give the same, it is written once. "GRU, deep" has two layers in two directions, batch first; Recurrent is two bidirectional layers
 of peephole cells; scan runs `tt.cells.MinimalGated`, and a cell of the test's own.
 After every case, whatever came of it, a plain call of the same layer gives the right numbers on the compiled loop.
 
@@ -425,9 +429,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The table of PyTorch's contexts.")
     parser.add_argument("--write", metavar="FILE", help="write the table as markdown")
     parser.add_argument("--json", metavar="FILE", help="write every verdict, and the table's text")
-    parser.add_argument(
-        "--quick", action="store_true", help="what tests/test_contexts.py looks at: two columns, without the slow rows"
-    )
+    parser.add_argument("--quick", action="store_true", help="two columns, without the slow rows, as in the tests")
     parser.add_argument("--only", default="", help="contexts whose name holds this")
     parser.add_argument("--subject", default="", help="one column")
     parser.add_argument("--temperature", default="", choices=["", "cold", "warm"])

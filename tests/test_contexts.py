@@ -1,7 +1,8 @@
 """Layers in PyTorch's other contexts: no wrong number, no dead process, nothing remembered; and the page in docs/ is true.
 
 The work is done by tests/contexts.py, in a process of its own that forks one for each row. Two columns of the table
-run here, without the slow rows; all run with THROUGHTIME_CONTEXTS=all, or by hand: `python tests/contexts.py --write docs/contexts.md`.
+run here, without the slow rows; all run with THROUGHTIME_CONTEXTS=all, or by hand by
+`python tests/contexts.py --write docs/contexts.md`.
 """
 
 import json
