@@ -246,6 +246,8 @@ def _pow_tensor(low: Lowering, a: Any, b: Any) -> Symbol:
 
 @rule("lerp.Scalar", "lerp.Tensor")
 def _lerp(low: Lowering, a: Any, b: Any, weight: Any) -> Symbol:
+    if isinstance(weight, Constant) and not weight.dtype.is_floating_point:
+        raise Unsupported(f"a weight of {weight.dtype}, whose gradient PyTorch works out in that type")
     gap = low.op("sub", b, a)
     near_a = low.op("add", a, low.op("mul", weight, gap))
     near_b = low.op("sub", b, low.op("mul", gap, low.op("sub", 1.0, weight)))
