@@ -1,6 +1,7 @@
 """Who runs the compiled code: PyTorch's own threads, by the OpenMP that PyTorch brings, so that the two never compete.
 
 A compiled function takes tasks from a shared counter until there are none. So it is right whoever comes, and however many.
+Where the other threads come late, because something else runs on this machine, one does all of it (`team`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ctypes
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from throughtime.scanning.cpu.team import Team, timed
+
 _T = TypeVar("_T")
+
+team = Team()
 
 _forked = False
 _elsewhere: ThreadPoolExecutor | None = None
@@ -33,20 +39,40 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def _openmp() -> Callable[[int, int, int, int], None] | None:
-    """GOMP_parallel, of the library that PyTorch has loaded; None where there is none."""
+def _openmp() -> ctypes.CDLL | None:
+    """The OpenMP that PyTorch has loaded; None where there is none."""
     folder = Path(torch.__file__).parent
     found = [*folder.glob("lib/libgomp*"), *folder.glob("../torch.libs/libgomp*"), *folder.glob("lib/libomp*")]
     for path in [*map(str, found), "libgomp.so.1"]:
         try:
-            function = ctypes.CDLL(path).GOMP_parallel
+            made = ctypes.CDLL(path)
+            made.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            made.GOMP_parallel.restype = None
+            made.omp_set_num_threads.argtypes = [ctypes.c_int]
         except (OSError, AttributeError):
             continue
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        function.restype = None
-        made: Callable[[int, int, int, int], None] = function
         return made
     return None
+
+
+def as_the_team(function: Callable[..., _T]) -> Callable[..., _T]:
+    """`function`, in which PyTorch's own operations take one thread too while the team rests.
+
+    The number is that of the calling thread alone: no other thread, and nothing that the caller does afterwards, sees it.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> _T:
+        openmp, count = _openmp(), torch.get_num_threads()
+        if openmp is None or count == 1 or not team.resting():
+            return function(*args)
+        openmp.omp_set_num_threads(1)
+        try:
+            return function(*args)
+        finally:
+            openmp.omp_set_num_threads(count)
+
+    return wrapped
 
 
 def safe_after_fork(function: Callable[..., _T]) -> Callable[..., _T]:
@@ -73,12 +99,14 @@ def run(function: Callable[[int], None], address: int, block: int, threads: int)
 
     function, address: the same function, to call here and to hand to OpenMP.
     """
-    if threads <= 1:
+    if threads <= 1 or team.resting():
         function(block)
         return
     openmp = _openmp()
     if openmp is not None:
-        openmp(address, block, threads, 0)
+        start = time.perf_counter_ns()
+        alone = timed(openmp.GOMP_parallel, address, block, threads)
+        team.judge(alone, time.perf_counter_ns() - start)
         return
     helpers = [threading.Thread(target=function, args=(block,)) for _ in range(threads - 1)]
     for helper in helpers:
