@@ -69,7 +69,7 @@ class Threads:
         self.alone = times[1]
         least = min(times.values())
         self.set(min(count for count, took in times.items() if took * QUICKER <= least))
-        self.most = self.count
+        self._waits[MORE].begin(self._now())
         measured = ", ".join(f"{1 / took:,.0f} tokens/s with {count}" for count, took in sorted(times.items()))
         return f"threads: {self.count} ({measured})"
 
@@ -121,6 +121,7 @@ class Threads:
             return
         self.most, self.alone = min(int(values["most"]), self.most), values["alone"]
         self.set(min(int(values["count"]), self.most))
+        self._waits[MORE].begin(self._now())
 
 
 def check_threads(asked: int | None) -> None:
