@@ -32,7 +32,7 @@ from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
 from throughtime.training.progress import Reporter
-from throughtime.training.threads import Threads
+from throughtime.training.threads import MUCH_SLOWER, Threads
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
 LEAST_STEPS = 50  # of a training in whose beginning it pays to time numbers of threads
@@ -162,6 +162,8 @@ class Trainer:
                     times[threads].append(took)
                     rates[threads].append(took / max(float(tokens), 1.0))
             carry = _detached(after)
+            if step > 2 and min(rates[most]) > MUCH_SLOWER * max(rates[counts[0]]):
+                break  # it is plain already, and such steps take long
         if not self.threads.fixed:
             self.report.say(self.threads.choose({count: statistics.median(found) for count, found in rates.items()}))
         self.step_s = statistics.median(times[self.threads.count])
