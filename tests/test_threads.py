@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import throughtime as tt
-from throughtime.scanning.cpu import order, team, threads
-from throughtime.scanning.cpu.team import LONGEST, MOST_CREDIT, MOST_DEBT, REST, SHORTEST, Team
+from throughtime.scanning.cpu import order, product, team, threads
+from throughtime.scanning.cpu.team import LONGEST, MOST_CREDIT, MOST_DEBT, REST, SHORTEST, Alone, Team
 
 MS = 1e6
 
@@ -22,6 +22,13 @@ class Clock:
         return self.ns
 
 
+class Tireless(Team):
+    """A team that never rests, however late its members are."""
+
+    def resting(self):
+        return False
+
+
 @pytest.fixture
 def watched(monkeypatch):
     """Two threads of PyTorch's, a team that knows nothing yet, and the regions that are run with helpers."""
@@ -30,9 +37,9 @@ def watched(monkeypatch):
     monkeypatch.setattr(threads, "team", Team())
     timed = threads.timed
 
-    def counted(*args):
-        regions.append(timed(*args))
-        return regions[-1]
+    def counted(run, address, block, count):
+        regions.append(address)
+        return timed(run, address, block, count)
 
     monkeypatch.setattr(threads, "timed", counted)
     yield regions
@@ -72,13 +79,14 @@ def test_outputs_and_gradients_have_the_same_bits_on_any_number_of_threads(watch
         starts = torch.rand(30, 23, generator=torch.Generator().manual_seed(1)) < 0.1
         options = {"lengths": torch.arange(23) % 31, "resets": starts}
     torch.set_num_threads(1)
-    expected = everything(cell, x, **options)
+    for _ in range(3):  # what one thread takes is known then
+        expected = everything(cell, x, **options)
     assert not watched
     for count in (2, 3, 4):
         torch.set_num_threads(count)
-        threads.team = Team(Clock())  # whose rest never ends, but which has not begun one
+        threads.team = Tireless()
         assert same(everything(cell, x, **options), expected)
-        assert watched, "helpers were asked"
+        assert len(set(watched)) >= 4, "helpers were asked, for both loops and for products"
         watched.clear()
 
 
@@ -106,7 +114,8 @@ def test_helpers_that_come_late_or_never_change_nothing_and_are_soon_done_withou
 
     cell, x = made()
     torch.set_num_threads(1)
-    expected = everything(cell, x)
+    for _ in range(3):
+        expected = everything(cell, x)
     torch.set_num_threads(2)
     monkeypatch.setattr(threads, "timed", held)
     for _ in range(50):
@@ -180,6 +189,45 @@ def test_one_thread_asks_nobody(watched):
 
 
 # The judge
+
+
+def test_what_one_thread_takes_is_found_out_before_others_help(watched):
+    cell, x = made(hidden=97)  # of a size that no other test has run
+    asked = []
+    for _ in range(4):
+        watched.clear()
+        threads.team = Tireless()
+        everything(cell, x)
+        asked.append(len(set(watched)))
+    assert asked[0] == asked[1] < asked[2] == asked[3], "the first is cold, the second is measured, the third has help"
+
+
+def test_a_loop_that_threads_share_is_judged_by_what_one_alone_takes(watched, monkeypatch):
+    """Each thread that shares a loop reads all of its weights; so two that take as long as one each have won nothing."""
+    monkeypatch.setattr(
+        threads, "timed", lambda run, address, block, count: (run(address, block, count, 0), 50 * MS)[1]
+    )
+    clock = Clock()
+    threads.team = Team(clock)
+    block = (ctypes.c_int64 * 2)(0, 0)
+    cell, x = made()
+    everything(cell, x)
+    library = product.products("float")
+    for alone in (float("inf"), 0.0):
+        threads.team.balance = 0.0
+        threads.run(library.function("pack"), library.address("pack"), ctypes.addressof(block), 2, alone)
+        assert (threads.team.balance > 0) == (alone > 0)
+
+
+def test_the_time_alone_follows_the_machine_and_leaves_out_the_first():
+    alone = Alone()
+    alone.note(10, 1e9)
+    assert alone.ns is None
+    alone.note(10, 500)
+    assert alone.ns == 50
+    for _ in range(50):
+        alone.note(5, 500)
+    assert alone.ns == pytest.approx(100, rel=1e-3)
 
 
 def test_a_team_that_wins_never_rests():

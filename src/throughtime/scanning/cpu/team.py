@@ -48,6 +48,24 @@ class Team:
         self.until, self.balance = now + max(self.pause, -REST * self.balance), 0.0
 
 
+class Alone:
+    """What one thread takes for some work, as it was found lately. What it would take cannot always be told from what threads
+    have taken: each that shares a loop reads all of its weights, and one that has the whole reads them once."""
+
+    def __init__(self) -> None:
+        self.ns: float | None = None  # for a unit of the work
+        self._cold = True
+
+    def note(self, units: float, took: float) -> None:
+        """Take account of a time. The first is not counted: it brings everything into the caches."""
+        if units <= 0 or self._cold:
+            self._cold = False
+        elif self.ns is None:
+            self.ns = took / units
+        else:
+            self.ns += 0.2 * (took / units - self.ns)
+
+
 def _text() -> str:
     """`timed`, which a thread calls in place of the function it is to run.
 
