@@ -207,11 +207,8 @@ def test_a_loop_that_threads_share_is_judged_by_what_one_alone_takes(watched, mo
     monkeypatch.setattr(
         threads, "timed", lambda run, address, block, count: (run(address, block, count, 0), 50 * MS)[1]
     )
-    clock = Clock()
-    threads.team = Team(clock)
-    block = (ctypes.c_int64 * 2)(0, 0)
-    cell, x = made()
-    everything(cell, x)
+    threads.team = Tireless(Clock())
+    block = (ctypes.c_int64 * 2)(0, 0)  # no task
     library = product.products("float")
     for alone in (float("inf"), 0.0):
         threads.team.balance = 0.0
