@@ -49,6 +49,8 @@ class Training(Strict):
     """How often the held-out data are scored during the training, at most."""
     patience: Positive | None = 6
     """Stop after so many evaluations without a better score; `null` in a file: never."""
+    threads: Positive | None = None
+    """Threads that compute, in each process. [default: as many as are quickest beside what else runs, measured as it trains]"""
 
 
 class RunConfig(Strict):

@@ -32,42 +32,56 @@ Row = dict[str, Any]
 
 def bench(
     *,
-    runs: Annotated[int, Parameter(help="Timed runs of each; the median counts.", converter=whole)] = 7,
+    runs: Annotated[
+        int | None, Parameter(help="Timed runs of each; the median counts. [default: 7]", converter=whole)
+    ] = None,
     threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.", converter=whole)] = 0,
+    beside: Annotated[
+        bool, Parameter(help="Quiet and beside a busy program, with one thread and all.", negative="")
+    ] = False,
+    seconds: Annotated[float | None, Parameter(help="With --beside: how long each is run. [default: 1]")] = None,
+    conllu: Annotated[
+        Path | None, Parameter(help="With --beside: tagged sentences, for the training of a tagger.")
+    ] = None,
     save: Annotated[Path | None, Parameter(help="A folder to write CPU_DATE.md into.")] = None,
     json: Json = False,
 ) -> None:
     """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn."""
-    if runs < 1:
-        raise UserError(f"--runs: got {runs}; at least 1")
+    if runs is not None and (runs < 1 or beside):
+        raise UserError(f"--runs: got {runs}; at least 1, and with --beside it is --seconds")
+    if not beside and (seconds is not None or conllu is not None):
+        raise UserError("--seconds and --conllu go with --beside")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"--seconds: got {seconds}; more than 0")
+    if conllu is not None and not conllu.is_file():
+        raise UserError(f"--conllu: {conllu} is no file")
     check_threads(threads)
     import json as json_module
 
     import torch
 
+    from throughtime.cli import beside as besides
     from throughtime.scanning.cpu.limit import operations_per_second
 
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
-    limit = operations_per_second(torch.get_num_threads())
-    machine = {
-        "cpu": _cpu(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "gflops": round(limit / 1e9, 1),
-    }
-    print(
-        f"{machine['cpu']}, {machine['threads']} threads, arithmetic limit {machine['gflops']} GFLOP/s", file=sys.stderr
-    )
+    machine: Row = {"cpu": _cpu(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    if beside:
+        measured = besides.rows(seconds or 1.0, conllu)
+    else:
+        limit = operations_per_second(torch.get_num_threads())
+        machine["gflops"] = round(limit / 1e9, 1)
+        measured = _rows(runs or 7, limit)
+    print(", ".join(f"{value} {name}" for name, value in machine.items()), file=sys.stderr)
     rows: list[Row] = []
-    for row in _rows(runs, limit):
+    for row in measured:
         rows.append(row)
-        peers = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("name", "shape", "what"))
-        print(f"{row['name']:15} {row['shape']:16} {row['what']:8} {peers}", file=sys.stderr)
-    text = _report(machine, rows)
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), file=sys.stderr)
+    text = besides.report(machine, rows) if beside else _report(machine, rows)
     if save is not None:
-        path = save / f"{re.sub(r'[^a-z0-9]+', '-', str(machine['cpu']).lower()).strip('-')}_{date.today()}.md"
+        name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
+        path = save / f"{'beside_' if beside else ''}{name}_{date.today()}.md"
         save.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(f"written: {path}", file=sys.stderr)

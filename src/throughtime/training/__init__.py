@@ -14,6 +14,7 @@ from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
 from throughtime.tasks import Task, find_task, load
 from throughtime.training.progress import Reporter
+from throughtime.training.threads import check_threads, threads_restored
 
 __all__ = ["Reporter", "prepare_config", "train"]
 
@@ -77,6 +78,7 @@ def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None
         values = {k: v for k, v in values.items() if k not in BUDGETS}
     built: RunConfig = build_config(task.config_type, merge(values, over)).with_budget()
     try:
+        check_threads(built.training.threads)
         task.check(built)
     except UserError as error:
         key = str(error).partition(":")[0]
@@ -159,6 +161,7 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
     return _train(task, run, _accelerator(), report)
 
 
+@threads_restored()
 def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any:
     from throughtime.training.loop import Trainer
     from throughtime.training.report import draw_curve, write_card, write_summary
@@ -183,6 +186,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "epochs": trainer.step / trainer.stream.per_epoch,
             "tokens_seen": trainer.tokens,
             "best_step": trainer.best["step"],
+            "threads": trainer.threads.count,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": scores,
         }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import signal
+import statistics
 import threading
 import time
 from collections import deque
@@ -30,8 +32,10 @@ from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
 from throughtime.training.progress import Reporter
+from throughtime.training.threads import MUCH_SLOWER, Threads
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
+LEAST_STEPS = 50  # of a training in whose beginning it pays to time numbers of threads
 SAVE_EVERY_S = 15.0
 
 
@@ -74,6 +78,7 @@ class Trainer:
         self.memory = ""  # how far back gradients reach, in words
         self.norms: deque[float] = deque(maxlen=20)
         self.step_s = self.evaluation_s = 0.0
+        self.threads = self._make_threads()
         optimizer = self._optimizer(network)
         resuming = run.checkpoint.exists()
         if resuming:
@@ -108,6 +113,8 @@ class Trainer:
             steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
             scored = self.task.quick_tokens(self.config, self.run.corpus)
             plan = plan_steps(steps, self.stream.batch_tokens, scored, training)
+            if not self.threads.fixed and steps >= LEAST_STEPS:
+                self._rehearse(copy.deepcopy(network), score=False)
         else:
             if self.rank == 0:
                 self._rehearse(copy.deepcopy(network).to(self.accelerator.device))
@@ -119,24 +126,51 @@ class Trainer:
         self._record(plan)
         return plan
 
-    def _rehearse(self, network: nn.Module) -> None:
-        """Time a step and an evaluation on a copy; leaves the place in the data and the random state as they were."""
+    def _make_threads(self) -> Threads:
+        """The threads to compute with: as many as PyTorch may take here, and fewer where that is found to be quicker."""
+        asked = self.config.training.threads
+        if asked is not None:
+            count = min(asked, os.cpu_count() or 1)
+            if count < asked:  # this training began on another machine
+                self.report.say(f"threads: {count}, as many as there are cores here, in place of {asked}")
+            torch.set_num_threads(count)
+        # processes that share a training wait for each other, and a graphics card for nobody's threads
+        measured = asked is None and self.world == 1 and self.accelerator.device.type == "cpu"
+        return Threads(torch.get_num_threads(), fixed=not measured)
+
+    def _rehearse(self, network: nn.Module, score: bool = True) -> None:
+        """Time a step, with each number of threads that comes into question, and an evaluation, on a copy; leaves the place in
+        the data and the random state as they were."""
         place, rng = self.stream.state(), self._rng()
-        optimizer, carry, times = self._optimizer(network), None, []
-        for _ in range(REHEARSED):
-            start = time.monotonic()
+        optimizer, carry = self._optimizer(network), None
+        most = self.threads.most
+        counts = [most] if self.threads.fixed else [1, most]
+        times: dict[int, list[float]] = {count: [] for count in counts}
+        rates: dict[int, list[float]] = {count: [] for count in counts}
+        for step in range(REHEARSED):
             batch, _ = self.stream.next(self.accelerator.device)
-            total, count, carry = network(batch, carry)
-            carry = _detached(carry)
-            (total / count.clamp(min=1)).backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            times.append(time.monotonic() - start)
-        self.step_s = sorted(times[2:])[len(times[2:]) // 2]
-        start = time.monotonic()
-        self.task.score(network, self.config, self.run.corpus, quick=True)
-        self.evaluation_s = time.monotonic() - start
+            for threads in counts:
+                torch.set_num_threads(threads)
+                start = time.monotonic()
+                total, tokens, after = network(batch, carry)
+                (total / tokens.clamp(min=1)).backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                took = time.monotonic() - start
+                if step >= 2:  # the first ones compile, and bring memory
+                    times[threads].append(took)
+                    rates[threads].append(took / max(float(tokens), 1.0))
+            carry = _detached(after)
+            if step > 2 and min(rates[most]) > MUCH_SLOWER * max(rates[counts[0]]):
+                break  # it is plain already, and such steps take long
+        if not self.threads.fixed:
+            self.report.say(self.threads.choose({count: statistics.median(found) for count, found in rates.items()}))
+        self.step_s = statistics.median(times[self.threads.count])
+        if score:
+            start = time.monotonic()
+            self.task.score(network, self.config, self.run.corpus, quick=True)
+            self.evaluation_s = time.monotonic() - start
         self.stream.restore(place)
         self._set_rng(rng)
 
@@ -146,11 +180,13 @@ class Trainer:
         if self.rank == 0 and self.run.schedule.exists():
             values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
         values = self._from_first(values)
+        if values is not None and "threads" in values:
+            self.threads.go_on(values["threads"])
         return None if values is None else Plan.from_json(values, self.config.training)
 
     def _record(self, plan: Plan) -> None:
         if self.rank == 0:
-            write_text(self.run.schedule, json.dumps(plan.as_json()))
+            write_text(self.run.schedule, json.dumps(plan.as_json() | {"threads": self.threads.as_json()}))
 
     # -- the loop
 
@@ -163,7 +199,7 @@ class Trainer:
             with _stop_signals() as stop, self.report:
                 while self.step < self.plan.total and not self._stale():
                     line = self._one_step(stop)
-                    stopped = line.pop("stopped")
+                    stopped, switched = line.pop("stopped"), line.pop("switched")
                     if metrics:
                         metrics.write(json.dumps(line) + "\n")
                         metrics.flush()
@@ -178,7 +214,7 @@ class Trainer:
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
                     # counted in steps: every process must decide alike
-                    if stopped or self.step - saved_at >= (save_every // 4 if scored else save_every):
+                    if stopped or switched or self.step - saved_at >= (save_every // 4 if scored else save_every):
                         self._save()
                         saved_at = self.step
                     if stopped and self.step < self.plan.total:
@@ -220,6 +256,9 @@ class Trainer:
         self.step_s = took if self.step_s == 0 else 0.98 * self.step_s + 0.02 * took
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
+        changed = self.threads.after_step(took, counted)
+        if changed is not None:
+            self.report.say(changed)
         valid = self.best["scores"]["loss"] if self.best else None
         speed = counted / max(self.step_s, 1e-9)
         self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
@@ -232,6 +271,7 @@ class Trainer:
             "tokens": self.tokens,
             "seconds": round(self._elapsed(), 3),
             "stopped": stopped > 0,
+            "switched": changed is not None,
         }
 
     def _evaluate(self) -> dict[str, float]:
@@ -314,6 +354,7 @@ class Trainer:
                 "norms": list(self.norms),
                 "elapsed": self._elapsed(),
                 "timing": [self.step_s, self.evaluation_s],
+                "computing": self.threads.as_json(),
             }
             checkpoint.save(self.run.checkpoint, self._bare(), self.optimizer, carry, rng, about)
         self.accelerator.wait_for_everyone()
@@ -326,15 +367,17 @@ class Trainer:
         self.step_s, self.evaluation_s = about["timing"]
         self.stream.restore(about["place"])
         self.carry = _mapped(carry, self._share)
+        plan = self._recorded_plan()
+        if plan is None:
+            raise UserError(f"{self.run.schedule}: the checkpoint is damaged: the file is missing")
+        self.plan = plan
+        if "computing" in about:
+            self.threads.go_on(about["computing"])
         if len(rng) != self.world or about["threads"] != torch.get_num_threads():
             self.report.say(
                 f"saved by {len(rng)} processes of {about['threads']} threads, going on with {self.world} of "
                 f"{torch.get_num_threads()}: the losses will differ in their last digits"
             )
-        plan = self._recorded_plan()
-        if plan is None:
-            raise UserError(f"{self.run.schedule}: the checkpoint is damaged: the file is missing")
-        self.plan = plan
         if self.rank == 0:
             kept = [line for line in self.run.read_metrics() if line["step"] <= self.step]
             write_text(self.run.metrics, "".join(json.dumps(line) + "\n" for line in kept))

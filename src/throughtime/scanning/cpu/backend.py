@@ -20,6 +20,8 @@ from throughtime.scanning.capture import capture
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import matrices, operator
 from throughtime.scanning.cpu.engine import Compiled, Wanted
+from throughtime.scanning.cpu.order import in_order
+from throughtime.scanning.cpu.threads import as_the_team
 from throughtime.scanning.evaluate import evaluate, side_by_side
 from throughtime.scanning.foreign import context
 from throughtime.scanning.nodes import Node
@@ -186,6 +188,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return made
 
 
+@as_the_team
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
     compiled = _compiled(call)
@@ -204,13 +207,13 @@ def run(call: Call) -> Scanned:
     initial = [_rows(s) for s in tensors_of(call.initial)] if program.resets else []
     resets, lengths, back = call.resets, call.lengths, None
     if lengths is not None:  # the longest first, so that those still running are always the first
-        lengths, order = lengths.sort(descending=True, stable=True)
+        given = lengths
+        lengths, order = given.sort(descending=True, stable=True)
         back = order.argsort()
-        inputs = [i.index_select(1, order) for i in inputs]
-        state = [s.index_select(0, order) for s in state]
-        initial = [s.index_select(0, order) for s in initial]
+        inputs = [in_order(i, 1, order, back, lengths, given) for i in inputs]
+        state = [in_order(s, 0, order, back) for s in state]
+        initial = [in_order(s, 0, order, back) for s in initial]
         resets = None if resets is None else resets.index_select(1, order)
-        inputs = [_zero_past(i, lengths) for i in inputs]
     like = state[0]
 
     arrays: list[Tensor | None] = [inputs[n.attribute[1]] if n.op == "leaf" else None for n in program.arrays]
@@ -279,11 +282,11 @@ def run(call: Call) -> Scanned:
             value = side_by_side(tuple(nodes), evaluate(nodes, after, weights, like, linear))
             value = spread(value, value.shape[-1])
         if back is not None:
-            value = value.index_select(1, back)
+            value = in_order(value, 1, back, order)
         value = value.reshape(steps, batch, *shape)
         outs.append(value if turn_back is None else turn_back(value))
     if back is not None:
-        finals = [f.index_select(0, back) for f in finals]
+        finals = [in_order(f, 0, back, order) for f in finals]
     ends = [f.reshape(batch, *shape) for f, shape in zip(finals, program.captured.state_shapes, strict=True)]
     new: State = tuple(ends) if isinstance(call.state, tuple) else ends[0]
     return Scanned(outs[0], new, dict(zip(call.record, outs[1:], strict=True)))
@@ -293,9 +296,3 @@ def _rows(state: Tensor) -> Tensor:
     """A state as dense rows [B, n]."""
     flat = state.reshape(state.shape[0], math.prod(state.shape[1:]))
     return flat if flat.stride(-1) == 1 or flat.shape[-1] == 1 else flat.contiguous()
-
-
-def _zero_past(value: Tensor, lengths: Tensor) -> Tensor:
-    """Zeros past each sequence's length, whatever stands there."""
-    t = torch.arange(value.shape[0]).unsqueeze(1)
-    return torch.where((t < lengths).unsqueeze(-1), value, torch.zeros((), dtype=value.dtype))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from throughtime.scanning.cpu import matrices, memory, product, threads
 from throughtime.scanning.cpu.loop import Array, LoopCode, is_thin
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.target import Library, host, library
+from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Backward, Loop, Program
 
@@ -61,6 +63,7 @@ class Compiled:
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
         self.program, self.dtype = program, dtype
         self._loops: dict[int, tuple[LoopCode, Library]] = {}
+        self._alone: dict[tuple[int, int], Alone] = {}
         self._backward: dict[Wanted, tuple[Backward, Loop]] = {}
         self._lock = threading.RLock()
 
@@ -88,6 +91,10 @@ class Compiled:
     def kept(self, wanted: Wanted) -> int:
         """Numbers kept for each step of each sequence, beside the states."""
         return sum(self.kept_widths(wanted))
+
+    def alone(self, loop: Loop, batch: int) -> Alone:
+        """What one thread takes for a step of a sequence of the loop, by the number of sequences."""
+        return self._alone.setdefault((id(loop), batch), Alone())
 
     def loop(self, loop: Loop, backward: bool) -> tuple[LoopCode, Library]:
         found = self._loops.get(id(loop))
@@ -216,7 +223,10 @@ class _Run:
         for packed, at in zip(self.packed, self.code.layout.packed, strict=True):
             self.block[at] = packed.data_ptr()
         work = sum(p.numel() for p in self.packed) + sum(20 * width_of(row) for _, row in loop.targets)
-        self.threads = min(torch.get_num_threads(), batch) if work * batch * given.steps > matrices.ALONE else 1
+        self.alone = compiled.alone(loop, batch) if work * batch * given.steps > matrices.ALONE else None
+        # before others help it is found out what one thread takes
+        helped = self.alone is not None and self.alone.ns is not None
+        self.threads = min(torch.get_num_threads(), batch) if helped else 1
         self.bounds, self.active = _shares(given, self.threads)
         tasks = len(self.bounds) - 1
         rows = int(np.max(np.diff(self.bounds)))
@@ -252,7 +262,23 @@ class _Run:
         for array, at in self.code.layout.words.items():
             words = self.places[array]
             block[at : at + len(words)] = words  # type: ignore[assignment]
-        threads.run(self.function, self.address, ctypes.addressof(block), self.threads)
+        at = ctypes.addressof(block)
+        if self.alone is None:
+            self.function(at)
+        elif self.threads == 1:
+            start = time.perf_counter_ns()
+            threads.run(self.function, self.address, at, 1)
+            self.alone.note(self._work(t, count), time.perf_counter_ns() - start)
+        else:
+            assert self.alone.ns is not None
+            threads.run(self.function, self.address, at, self.threads, self.alone.ns * self._work(t, count))
+
+    def _work(self, t: int, count: int) -> int:
+        """Steps of sequences in `count` steps of time from t on."""
+        if self.active is None:
+            return count * self.given.batch
+        low = min(t, t + self.given.step * (count - 1))
+        return int(self.active[low : low + count].sum())
 
 
 class _Sums:

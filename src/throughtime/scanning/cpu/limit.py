@@ -17,8 +17,7 @@ def _text() -> str:
     lanes = host().lanes("float")
     sums = min(_SUMS, host().rows * host().vectors)
 
-    def body(code: Assembly) -> None:
-        product.task_loop(code, "%args")
+    def body(code: Assembly, task: str) -> None:
         rounds, out = product.fields(code, "%args", "rounds", "out*")
         slots = [code.slot(code.vector) for _ in range(sums)]
         for k, slot in enumerate(slots):
@@ -30,9 +29,8 @@ def _text() -> str:
                 )
         for k, slot in enumerate(slots):
             code.store_vector(code.load(code.vector, slot), code.at(out, k * lanes))
-        product.end_tasks(code)
 
-    module.define("limit", "ptr %args", "float", lanes, body)
+    product.define_tasks(module, "limit", "float", lanes, body)
     return module.text()
 
 
@@ -45,6 +43,6 @@ def operations_per_second(count: int) -> float:
     for _ in range(12):
         block = (ctypes.c_int64 * 4)(0, count, rounds, ctypes.addressof(space))
         start = time.perf_counter()
-        threads.run(made.function("limit"), made.address("limit"), ctypes.addressof(block), count)
+        threads.together(made.function("limit"), made.address("limit"), ctypes.addressof(block), count)
         best = max(best, 2.0 * count * rounds * sums * host().lanes("float") / (time.perf_counter() - start))
     return best

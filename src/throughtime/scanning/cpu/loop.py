@@ -233,13 +233,12 @@ class LoopCode:
     def text(self) -> str:
         module = Module()
         self.done.clear()
-        module.define("loop", "ptr %args", self.dtype, self.lanes, self._body)
+        product.define_tasks(module, "loop", self.dtype, self.lanes, self._body)
         return module.text()
 
     # ---------------------------------------------------------------------------------------------- the function
 
-    def _body(self, code: Assembly) -> None:
-        task = product.task_loop(code, "%args")
+    def _body(self, code: Assembly, task: str) -> None:
         names = [n.rstrip("*") for n in HEAD]
         head = dict(zip(names, product.fields(code, "%args", *HEAD), strict=True))
         low = code.load("i64", code.at(head["bounds"], task, "i64"))
@@ -268,7 +267,6 @@ class LoopCode:
                 if any(stage.phases):
                     with code.loop(rows) as row:
                         _Rows(self, code, at, own, row).run(stage)
-        product.end_tasks(code)
 
     def _words(self, code: Assembly, array: Array, at: int) -> list[str]:
         kinds = {

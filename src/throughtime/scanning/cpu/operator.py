@@ -13,7 +13,7 @@ from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.cpu import memory
 from throughtime.scanning.cpu.engine import Compiled, Given, Wanted, is_turned
-from throughtime.scanning.cpu.threads import safe_after_fork
+from throughtime.scanning.cpu.threads import as_the_team, safe_after_fork
 from throughtime.scanning.evaluate import evaluate, linear, side_by_side
 from throughtime.scanning.foreign import context
 from throughtime.scanning.nodes import Node
@@ -22,6 +22,7 @@ from throughtime.scanning.symbols import Unsupported
 
 
 @safe_after_fork
+@as_the_team
 def _scan(
     compiled: Compiled,
     wanted: Wanted | None,
@@ -75,6 +76,7 @@ def _maker(given: Given, state: Sequence[Tensor]) -> Callable[[int], Tensor]:
 
 
 @safe_after_fork
+@as_the_team
 def _scan_backward(
     compiled: Compiled,
     wanted: Wanted,

@@ -11,6 +11,7 @@ Every sum runs over k in order, whatever the tile, so a row's bits do not depend
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.target import Library, Target, host, library
@@ -145,21 +146,29 @@ def _table(module: Module, target: Target) -> None:
     module.functions["tiles"] = f"@tiles = constant [{len(names)} x ptr] [{', '.join(names)}]"
 
 
-def task_loop(code: Assembly, args: str) -> str:
-    """The next task of those that threads share: `args[0]` counts, `args[1]` is how many. Returns the label to go back to."""
-    again, go, done = code.label(), code.label(), code.label()
-    code.place(again)
-    task = code.let(f"atomicrmw add ptr {args}, i64 1 monotonic")
-    total = code.load("i64", code.at(args, 1, "i64"))
-    code.line(f"br i1 {code.less(task, total)}, label %{go}, label %{done}")
-    code.lines.append(f"{go}:")
-    code.task, code.again, code.done = task, again, done  # type: ignore[attr-defined]
-    return task
+def define_tasks(module: Module, name: str, dtype: str, lanes: int, body: Callable[[Assembly, str], None]) -> None:
+    """A function of an argument block, to be called by as many threads as there are: each takes tasks until there are none.
 
+    args[0] counts the tasks taken, args[1] is how many there are. body: writes one task, given its number.
+    Returns, each call of it: the number of tasks that the caller has done.
+    """
 
-def end_tasks(code: Assembly) -> None:
-    code.line(f"br label %{code.again}")  # type: ignore[attr-defined]
-    code.lines.append(f"{code.done}:")  # type: ignore[attr-defined]
+    def whole(code: Assembly) -> None:
+        taken = code.slot("i64")
+        code.store("i64", "0", taken)
+        again, go, done = code.label(), code.label(), code.label()
+        code.place(again)
+        task = code.let("atomicrmw add ptr %args, i64 1 monotonic")
+        total = code.load("i64", code.at("%args", 1, "i64"))
+        code.line(f"br i1 {code.less(task, total)}, label %{go}, label %{done}")
+        code.lines.append(f"{go}:")
+        body(code, task)
+        code.store("i64", code.add(code.load("i64", taken), 1), taken)
+        code.line(f"br label %{again}")
+        code.lines.append(f"{done}:")
+        code.line(f"ret i64 {code.load('i64', taken)}")
+
+    module.define(name, "ptr %args", dtype, lanes, whole, returns="i64")
 
 
 def fields(code: Assembly, args: str, *names: str, first: int = 2) -> list[str]:
@@ -173,8 +182,7 @@ def _pack(module: Module, target: Target, dtype: str) -> None:
     lanes = target.lanes(dtype)
     wide = panel(target, dtype)
 
-    def body(code: Assembly) -> None:
-        number = task_loop(code, "%args")
+    def body(code: Assembly, number: str) -> None:
         source, rs, cs, rows, columns, out = fields(code, "%args", "source*", "rs", "cs", "rows", "columns", "out*")
         _pack_panel(
             code,
@@ -188,9 +196,8 @@ def _pack(module: Module, target: Target, dtype: str) -> None:
             columns,
             code.at(out, code.mul(code.mul(number, wide), rows)),
         )
-        end_tasks(code)
 
-    module.define("pack", "ptr %args", dtype, lanes, body)
+    define_tasks(module, "pack", dtype, lanes, body)
 
 
 def _pack_panel(
@@ -268,8 +275,7 @@ def _turned(code: Assembly, block: list[str]) -> list[str]:
 def _multiply(module: Module, target: Target, dtype: str) -> None:
     lanes, wide = target.lanes(dtype), panel(target, dtype)
 
-    def body(code: Assembly) -> None:
-        task = task_loop(code, "%args")
+    def body(code: Assembly, task: str) -> None:
         a, rs, cs, b, c, ldc, start, lds, m, n, k, stretch = fields(
             code, "%args", "a*", "rs", "cs", "b*", "c*", "ldc", "start*", "lds", "m", "n", "k", "stretch"
         )
@@ -294,17 +300,15 @@ def _multiply(module: Module, target: Target, dtype: str) -> None:
                     code.at(code.at(b, code.mul(column, k)), code.mul(k0, width)), width,
                     into, ldc, begin, code.choose(fresh, lds, ldc), depth, left,
                 )  # fmt: skip
-        end_tasks(code)
 
-    module.define("multiply", "ptr %args", dtype, lanes, body)
+    define_tasks(module, "multiply", dtype, lanes, body)
 
 
 def _outer(module: Module, target: Target, dtype: str) -> None:
     """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a stretch of M."""
     lanes, wide = target.lanes(dtype), panel(target, dtype)
 
-    def body(code: Assembly) -> None:
-        task = task_loop(code, "%args")
+    def body(code: Assembly, task: str) -> None:
         a, lda, b, ldb, c, ldc, m, n, r, stretch, group, scratch, space, more = fields(
             code,
             "%args",
@@ -362,9 +366,8 @@ def _outer(module: Module, target: Target, dtype: str) -> None:
                     code.choose(direct, code.at(source, column), packed, "ptr"), code.choose(direct, ldb, width),
                     into, ldc, code.choose(fresh, "null", into, "ptr"), ldc, depth, left,
                 )  # fmt: skip
-        end_tasks(code)
 
-    module.define("outer", "ptr %args", dtype, lanes, body)
+    define_tasks(module, "outer", dtype, lanes, body)
 
 
 def _chain(module: Module, dtype: str, lanes: int) -> None:
@@ -378,7 +381,7 @@ def _chain(module: Module, dtype: str, lanes: int) -> None:
             function = code.load("ptr", code.at("%args", at, "i64"))
             block = code.load("ptr", code.at("%args", code.add(at, 1), "i64"))
             code.store("i64", "0", block)
-            code.line(f"call void {function}(ptr {block})")
+            code.let(f"call i64 {function}(ptr {block})")
 
     module.define("chain", "ptr %args", dtype, lanes, body)
 

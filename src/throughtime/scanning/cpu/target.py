@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORMAT = "4"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+FORMAT = "6"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
 
 @dataclass(frozen=True)

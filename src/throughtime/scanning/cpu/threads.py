@@ -1,14 +1,17 @@
 """Who runs the compiled code: PyTorch's own threads, by the OpenMP that PyTorch brings, so that the two never compete.
 
 A compiled function takes tasks from a shared counter until there are none. So it is right whoever comes, and however many.
+Where the other threads come late, because something else runs on this machine, one does all of it (`team`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +19,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from throughtime.scanning.cpu.team import Team, timed
+
 _T = TypeVar("_T")
+
+team = Team()
 
 _forked = False
 _elsewhere: ThreadPoolExecutor | None = None
@@ -33,20 +40,40 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def _openmp() -> Callable[[int, int, int, int], None] | None:
-    """GOMP_parallel, of the library that PyTorch has loaded; None where there is none."""
+def _openmp() -> ctypes.CDLL | None:
+    """The OpenMP that PyTorch has loaded; None where there is none."""
     folder = Path(torch.__file__).parent
     found = [*folder.glob("lib/libgomp*"), *folder.glob("../torch.libs/libgomp*"), *folder.glob("lib/libomp*")]
     for path in [*map(str, found), "libgomp.so.1"]:
         try:
-            function = ctypes.CDLL(path).GOMP_parallel
+            made = ctypes.CDLL(path)
+            made.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            made.GOMP_parallel.restype = None
+            made.omp_set_num_threads.argtypes = [ctypes.c_int]
         except (OSError, AttributeError):
             continue
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        function.restype = None
-        made: Callable[[int, int, int, int], None] = function
         return made
     return None
+
+
+def as_the_team(function: Callable[..., _T]) -> Callable[..., _T]:
+    """`function`, in which PyTorch's own operations take one thread too while the team rests.
+
+    The number is that of the calling thread alone: no other thread, and nothing that the caller does afterwards, sees it.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> _T:
+        openmp, count = _openmp(), torch.get_num_threads()
+        if openmp is None or count == 1 or not team.resting():
+            return function(*args)
+        openmp.omp_set_num_threads(1)
+        try:
+            return function(*args)
+        finally:
+            openmp.omp_set_num_threads(count)
+
+    return wrapped
 
 
 def safe_after_fork(function: Callable[..., _T]) -> Callable[..., _T]:
@@ -68,17 +95,24 @@ def safe_after_fork(function: Callable[..., _T]) -> Callable[..., _T]:
 
 
 @safe_after_fork
-def run(function: Callable[[int], None], address: int, block: int, threads: int) -> None:
-    """Run a compiled function on an argument block, on so many threads; returns when all tasks are done.
+def run(function: Callable[[int], None], address: int, block: int, threads: int, alone: float = math.inf) -> None:
+    """Run a compiled function on an argument block, on so many threads or fewer; returns when all tasks are done.
 
-    function, address: the same function, to call here and to hand to OpenMP.
+    function, address: the same function, to call here and to hand to OpenMP. alone: ns that one thread takes, where that is known.
     """
-    if threads <= 1:
+    if threads <= 1 or team.resting():
         function(block)
-        return
+    else:
+        together(function, address, block, threads, alone)
+
+
+def together(function: Callable[[int], None], address: int, block: int, threads: int, alone: float = math.inf) -> None:
+    """The same with all of the threads, whether they are a help or not."""
     openmp = _openmp()
     if openmp is not None:
-        openmp(address, block, threads, 0)
+        start = time.perf_counter_ns()
+        would = timed(openmp.GOMP_parallel, address, block, threads)
+        team.judge(min(would, alone), time.perf_counter_ns() - start)
         return
     helpers = [threading.Thread(target=function, args=(block,)) for _ in range(threads - 1)]
     for helper in helpers:
