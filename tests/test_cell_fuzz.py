@@ -350,7 +350,7 @@ TAKEN_OUT = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 3])
 @pytest.mark.parametrize("name", TAKEN_OUT)
 def test_numbers_taken_out_of_tensors(name, seed, worker):
     asked = cell(TAKEN_OUT[name], alone=False, seed=seed, T=7)
