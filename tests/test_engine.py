@@ -15,7 +15,7 @@ from torch import nn
 import throughtime as tt
 from throughtime.scanning import nodes
 from throughtime.scanning.call import make_call
-from throughtime.scanning.cpu import backend, engine, functions, matrices, memory, operator, product, target
+from throughtime.scanning.cpu import backend, engine, functions, matrices, memory, product, target
 from throughtime.scanning.cpu.assembly import Module
 from throughtime.scanning.cpu.loop import LoopCode
 
