@@ -193,11 +193,14 @@ def test_a_rest_that_begins_within_a_call_counts_for_the_rest_of_it(watched, mon
         seen.append(region())
         monkeypatch.setattr(threads, "timed", lambda *args: -2 * MOST_CREDIT)
         seen.append(region())
+        monkeypatch.setattr(threads, "timed", None)
+        seen.append(region())  # on its two tasks, alone
 
     threads.team = Team(Clock())
     call()
-    assert seen == [2, 1] and torch.get_num_threads() == 2
+    assert seen == [2, 1, 1] and torch.get_num_threads() == 2
     threads.team = Team(Clock())
+    monkeypatch.setattr(threads, "timed", lambda *args: -2 * MOST_CREDIT)
     assert region() == 2 and threads.team.until > 0, "outside of such a call nothing would put the number back"
 
 
