@@ -181,6 +181,29 @@ def test_while_the_team_rests_pytorchs_operations_within_take_one_thread_and_tho
     assert seen[1] == seen[3] == seen[5], "other threads are left alone"
 
 
+def test_a_rest_that_begins_within_a_call_counts_for_the_rest_of_it(watched, monkeypatch):
+    block, library, seen = (ctypes.c_int64 * 2)(0, 0), product.products("float"), []
+
+    def region():
+        threads.run(library.function("pack"), library.address("pack"), ctypes.addressof(block), 2)
+        return torch.get_num_threads()
+
+    @threads.as_the_team
+    def call():
+        seen.append(region())
+        monkeypatch.setattr(threads, "timed", lambda *args: -2 * MOST_CREDIT)
+        seen.append(region())
+        monkeypatch.setattr(threads, "timed", None)
+        seen.append(region())  # on its two tasks, alone
+
+    threads.team = Team(Clock())
+    call()
+    assert seen == [2, 1, 1] and torch.get_num_threads() == 2
+    threads.team = Team(Clock())
+    monkeypatch.setattr(threads, "timed", lambda *args: -2 * MOST_CREDIT)
+    assert region() == 2 and threads.team.until > 0, "outside of such a call nothing would put the number back"
+
+
 def test_one_thread_asks_nobody(watched):
     cell, x = made()
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from throughtime.scanning.cpu.target import Library, library
 MOST_CREDIT = 5e6  # ns won by helpers that count against what they lose: one late thread in a calm hour is forgiven
 MOST_DEBT = 2e6  # ns lost before helpers are sent away
 SHORTEST, LONGEST = 20e6, 1000e6  # ns without helpers
-REST = 10  # times what was lost, at least
+REST = 20  # times what was lost, at least
 CALM = 10  # times the last pause that helpers have to last for the next pause to be short again
 _NEVER = 2**62
 

@@ -24,6 +24,7 @@ from throughtime.scanning.cpu.team import Team, timed
 _T = TypeVar("_T")
 
 team = Team()
+_here = threading.local()  # within: whether this thread is in a function `as_the_team`
 
 _forked = False
 _elsewhere: ThreadPoolExecutor | None = None
@@ -65,13 +66,16 @@ def as_the_team(function: Callable[..., _T]) -> Callable[..., _T]:
     @functools.wraps(function)
     def wrapped(*args: Any) -> _T:
         openmp, count = _openmp(), torch.get_num_threads()
-        if openmp is None or count == 1 or not team.resting():
+        if openmp is None or count == 1:
             return function(*args)
-        openmp.omp_set_num_threads(1)
+        outer, _here.within = getattr(_here, "within", False), True
+        if team.resting():
+            openmp.omp_set_num_threads(1)
         try:
             return function(*args)
         finally:
             openmp.omp_set_num_threads(count)
+            _here.within = outer
 
     return wrapped
 
@@ -113,6 +117,8 @@ def together(function: Callable[[int], None], address: int, block: int, threads:
         start = time.perf_counter_ns()
         would = timed(openmp.GOMP_parallel, address, block, threads)
         team.judge(min(would, alone), time.perf_counter_ns() - start)
+        if team.resting() and getattr(_here, "within", False):
+            openmp.omp_set_num_threads(1)  # until the end of `as_the_team`
         return
     helpers = [threading.Thread(target=function, args=(block,)) for _ in range(threads - 1)]
     for helper in helpers:
