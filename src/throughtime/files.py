@@ -92,10 +92,23 @@ def read_json(path: Path) -> Any:
     return values
 
 
-def sum_of_file(path: Path) -> str:
-    """The SHA-256 of a file. Raises: UserError where it is missing, or no file."""
+def size_and_sum(path: Path) -> list[Any]:
+    """How many bytes a file has, and their SHA-256. Raises: UserError where it is missing, or no file."""
+    return [_size(path), _sum(path)]
+
+
+def is_as(path: Path, known: Any) -> bool:
+    """Whether a file is the one of which `size_and_sum` is known. Raises: UserError where it is missing, or no file."""
+    return isinstance(known, list) and [_size(path)] == known[:1] and [_sum(path)] == known[1:]
+
+
+def _size(path: Path) -> int:
     if not path.is_file():
         raise UserError(f"{path}: the run is damaged: the file is missing" + (" (it is none)" if path.exists() else ""))
+    return path.stat().st_size
+
+
+def _sum(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.config import Config, RunConfig, build_config, flat, place_in, read_config
 from throughtime.errors import UserError, reason
-from throughtime.files import LOCK, SUM, is_temporary, read_json, replacing, sum_of_file, write_json, write_text
+from throughtime.files import LOCK, SUM, is_as, is_temporary, read_json, replacing, size_and_sum, write_json, write_text
 from throughtime.weights import check_fits, put, read_tensors, state_of, write_tensors
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Run:
 
         The settings come last: without them it is no run.
         """
-        write_json(prepared / SUMS, {p.name: sum_of_file(p) for p in sorted(prepared.iterdir())})
+        write_json(prepared / SUMS, {p.name: size_and_sum(p) for p in sorted(prepared.iterdir())})
         self._clear()
         self.checkpoints.mkdir()
         for name in files:
@@ -114,9 +114,9 @@ class Run:
         if not sums.exists():
             return
         known = read_json(sums)
-        for name, total in known.items():
+        for name, as_it_was in known.items():
             for path in (self.corpus / name, *([self.folder / name] if name in files else [])):
-                if sum_of_file(path) != total:
+                if not is_as(path, as_it_was):
                     raise UserError(f"{path}: the run is damaged: it is not what the training made ready")
 
     def tidy(self) -> None:
@@ -205,7 +205,7 @@ class Run:
 
     def origin(self, config: RunConfig, files: tuple[str, ...]) -> dict[str, Any]:
         """What weights and checkpoints belong to: the settings, and the sums of the files that the trained model needs."""
-        return {"config": config.model_dump(), "files": {name: sum_of_file(self.folder / name) for name in files}}
+        return {"config": config.model_dump(), "files": {name: size_and_sum(self.folder / name) for name in files}}
 
     def check_origin(self, about: dict[str, Any], config: RunConfig, path: Path, *, going_on: bool = False) -> None:
         """Hold what is said in the header of `path` against the settings and files as they are now. Warns of a setting that was
@@ -214,8 +214,8 @@ class Run:
         Args: going_on: a training is to go on, for which every setting counts.
         Raises: UserError for the first that would give other answers.
         """
-        for name, total in (about.get("files") or {}).items():
-            if sum_of_file(self.folder / name) != total:
+        for name, as_it_was in (about.get("files") or {}).items():
+            if not is_as(self.folder / name, as_it_was):
                 raise UserError(
                     f"{self.folder / name}: the run is damaged: it is not the file that {path.name} was trained with"
                 )

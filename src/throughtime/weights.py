@@ -40,9 +40,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, An
     return total
 
 
-def read_tensors(path: Path, header: str = HEADER) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+def read_tensors(
+    path: Path, header: str = HEADER, wrong: str = "damaged"
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """What `write_tensors` wrote: the tensors, and what is said about them, with their sum; None where nothing is.
 
+    Args: wrong: what a file that is something else is called.
     Raises: UserError where the file is missing, no such file, or not what was written.
     """
     from safetensors import SafetensorError, safe_open
@@ -55,16 +58,16 @@ def read_tensors(path: Path, header: str = HEADER) -> tuple[dict[str, Tensor], d
             about = None if words is None else json.loads(words)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except RecursionError as error:
-        raise UserError(f"{path}: is damaged: nested too deep") from error
+        raise UserError(f"{path}: is {wrong}: nested too deep") from error
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError) as error:
         why = reason(error) if isinstance(error, OSError) else " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: is damaged: {why}") from error
+        raise UserError(f"{path}: is {wrong}: {why}") from error
     if about is not None and not isinstance(about, dict):
-        raise UserError(f"{path}: is damaged: its header holds no names and values")
+        raise UserError(f"{path}: is {wrong}: its header holds no names and values")
     if about is not None and SUM in about:
         said = {name: value for name, value in about.items() if name != SUM}
         if about[SUM] != _sum_of(tensors, said):
-            raise UserError(f"{path}: is damaged: its sum is not that of what was written")
+            raise UserError(f"{path}: is {wrong}: its sum is not that of what was written")
     return tensors, about
 
 

@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `write` wrote: about, and the tensors by name. Raises: UserError where the file is missing, another kind, or newer."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    tensors, about = read_tensors(path, HEADER)
+    tensors, about = read_tensors(path, HEADER, "no session, or damaged")
     if about is None:
         raise UserError(f"{path}: is no session: it was not written by Session.save")
     if about.get("format", 0) > FORMAT:
