@@ -1,6 +1,6 @@
 """What a run folder promises, tried: damaged files and killed trainings.
 
-    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--seed 0] [--only text classify tag translate]
+    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--disks 6] [--seed 0] [--only text classify tag translate]
 
 OUT is a new folder for small runs of each task and `damage.md`. Every file of a run folder, and of one whose training was cut
 off, is damaged in all sorts of ways; then `predict`, `evaluate` and `info`, or `--resume`, are to give what they gave before, or
@@ -24,7 +24,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -40,7 +40,7 @@ from throughtime.training import loop
 TASKS = ("text", "classify", "tag", "translate")
 SECONDS = 60.0  # a try takes a part of one
 MEMORY = 4 << 30  # bytes, beside what this process has already
-STEPS = 24
+STEPS = 16
 SIZES = {"hidden_size": 12, "embedding_size": 8}
 MODELS = {
     "text": {**SIZES, "tokens": "characters", "dropout": 0.1},
@@ -48,6 +48,7 @@ MODELS = {
     "tag": {**SIZES, "character_size": 8},
     "translate": SIZES,
 }
+FULL_AT = (1000, 3000, 200, 8000, 20_000, 60_000)  # bytes of a file
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 TIMES = ("summary.json", "metrics.jsonl")  # which hold what time it was
 
@@ -149,7 +150,7 @@ def training(task: str, files: list[Path], out: Path, *more: object) -> list[str
         "--out",
         out,
         f"--steps={STEPS}",
-        "--training.evaluations=4",
+        "--training.evaluations=2",
         "--quiet",
         *options,
         *more,
@@ -579,7 +580,7 @@ def no_more_than(size: int) -> Callable[[], object]:
 
 
 def try_the_system(
-    task: str, files: list[Path], whole: Path, verbs: dict[str, list[object]], scratch: Path
+    task: str, files: list[Path], whole: Path, verbs: dict[str, list[object]], scratch: Path, sizes: Sequence[int]
 ) -> Iterator[Try]:
     """Streams that are closed or full, and a disk that is."""
 
@@ -604,7 +605,7 @@ def try_the_system(
         arguments = [a for a in training(task, files, folder) if a != "--quiet"]
         found = run(*arguments, before=before)
         yield judged(f"train: {name}", found, found.code == 0 and not same_files(whole, folder))
-    for size in (200, 1000, 3000, 8000, 20_000, 60_000):
+    for size in sizes:
         shutil.rmtree(folder, ignore_errors=True)
         found = run(*training(task, files, folder), before=no_more_than(size))
         yield judged(f"train: {size} bytes a file", found, found.code == 0)
@@ -645,11 +646,11 @@ def verbs_of(task: str, files: list[Path], scratch: Path) -> dict[str, list[obje
     return {name: [*verb, *more[name]] for name, verb in VERBS.items()}
 
 
-def warm_up(scratch: Path) -> None:
+def warm_up(scratch: Path, tasks: Sequence[str] = TASKS) -> None:
     """Once through everything, so that what is imported and compiled is there when this process forks."""
     torch.set_num_threads(1)
     loop.Trainer._save_every = lambda trainer: 4  # type: ignore[method-assign]  # small runs are to have checkpoints too
-    for task in TASKS:
+    for task in tasks:
         files = write_data(task, scratch / "warm" / task)
         out = scratch / "warm" / task / "run"
         budget = {"steps": 2, "model": MODELS[task], "training": {"batch_size": 4}, "progress": False}
@@ -680,12 +681,15 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="also killed before each so manieth change of a file; 0: not"
     )
+    parser.add_argument(
+        "--disks", type=int, default=len(FULL_AT), help="how many are full, each after so many bytes of a file"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=TASKS, default=TASKS)
     given = parser.parse_args()
     given.out.mkdir(parents=True)
     scratch = given.out.resolve()
-    warm_up(scratch)
+    warm_up(scratch, given.only)
     tries: dict[str, list[Try]] = {}
 
     def collect(what: str, found: Iterator[Try]) -> None:
@@ -710,7 +714,7 @@ def main() -> None:
             collect(f"{task}, killed", try_kills(task, files, work, count, rng))
         if given.every:
             collect(f"{task}, killed before a change of a file", try_every_change(task, files, work, given.every))
-        collect(f"{task}, streams and disks", try_the_system(task, files, whole, verbs, work))
+        collect(f"{task}, streams and disks", try_the_system(task, files, whole, verbs, work, FULL_AT[: given.disks]))
     text = table(tries)
     (given.out / "damage.md").write_text(text, encoding="utf-8")
     print(text)

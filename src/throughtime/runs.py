@@ -251,13 +251,13 @@ class Run:
         if not self.weights.exists():
             raise UserError(f"{self.folder}: has no weights yet; go on with the training by --resume")
         tensors, about = read_tensors(self.weights)
-        if about is not None and SUM in about:  # an older one says less
-            self.check_origin(about, config, self.weights)
         ended_with = self._summary().get("weights")
         if ended_with is not None and ended_with != (about or {}).get(SUM):
             raise UserError(
                 f"{self.weights}: the run is damaged: these are not the weights that its training ended with"
             )
+        if about is not None and SUM in about:  # an older one says less
+            self.check_origin(about, config, self.weights)
         return tensors
 
     def load_weights(self, network: nn.Module, path: Path | None = None) -> None:
