@@ -1,6 +1,7 @@
 """What a run folder promises, tried: damaged files and killed trainings.
 
-    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--disks 6] [--seed 0] [--only text classify tag translate]
+    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--disks 6] [--seed 0]
+                                    [--only text classify tag translate]
 
 OUT is a new folder for small runs of each task and `damage.md`. Every file of a run folder, and of one whose training was cut
 off, is damaged in all sorts of ways; then `predict`, `evaluate` and `info`, or `--resume`, are to give what they gave before, or
