@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HEADER = "throughtime"  # the one key of the header's words: of several the order would be left to chance
-COPIES = (
-    100  # how many parameters are made at most for each tensor of a file: the made-to-be-counted ones of a Transformer
-)
+COPIES = 2000  # parameters made for each tensor of a file, at most: to find the width of a Transformer many are made
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any], header: str = HEADER) -> str:
