@@ -89,13 +89,13 @@ class Run:
         The settings come last: without them it is no run.
         """
         write_json(prepared / SUMS, {p.name: size_and_sum(p) for p in sorted(prepared.iterdir())})
-        self._clear()
+        write_text(prepared / self.config.name, config)
+        self._clear()  # all is written: from here on no disk can be too full
         self.checkpoints.mkdir()
         for name in files:
-            with replacing(self.folder / name) as temporary:
-                shutil.copy(prepared / name, temporary)
+            (prepared / name).replace(self.folder / name)
         prepared.rename(self.corpus)
-        write_text(self.config, config)
+        (self.corpus / self.config.name).replace(self.config)
 
     def _clear(self) -> None:
         """Remove what a training wrote, and nothing else that lies in the folder."""
@@ -115,9 +115,9 @@ class Run:
             return
         known = read_json(sums)
         for name, as_it_was in known.items():
-            for path in (self.corpus / name, *([self.folder / name] if name in files else [])):
-                if not is_as(path, as_it_was):
-                    raise UserError(f"{path}: the run is damaged: it is not what the training made ready")
+            path = (self.folder if name in files else self.corpus) / name
+            if not is_as(path, as_it_was):
+                raise UserError(f"{path}: the run is damaged: it is not what the training made ready")
 
     def tidy(self) -> None:
         """Remove what processes that were killed left half done."""
