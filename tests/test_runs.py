@@ -219,7 +219,7 @@ def test_a_network_is_measured_without_being_made():
     def endless():
         return torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in iter(int, 1)))
 
-    refused("of more than 4000 parameters", check_fits, endless, {"weight": torch.ones(2, 2)}, "f")
+    refused("of more than 1010 parameters", check_fits, endless, {"weight": torch.ones(2, 2)}, "f")
 
 
 def test_a_pipe_where_a_file_was_is_not_waited_for(run):
@@ -248,6 +248,13 @@ def test_what_json_holds_is_checked(tmp_path):
     ):
         path.write_text(content)
         refused(words, read_json, path)
+
+
+def test_a_summary_that_is_gone_is_missed(run):
+    answer = tt.load(run.folder).answer("a")
+    run.summary.unlink()
+    assert tt.load(run.folder).answer("a") == answer
+    refused("summary.json: is missing", tt.load(run.folder).info)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"scores": []}', '{"scores": {}, "minutes": "long"}'])

@@ -162,7 +162,9 @@ class Run:
         write_json(self.summary, {**values, "weights": (about or {}).get(SUM)})
 
     def scores(self) -> dict[str, Any]:
-        """What the training wrote down of itself at its end; empty before. Raises: UserError where it is damaged."""
+        """What the training wrote down of itself at its end; empty before. Raises: UserError where it is damaged or missing."""
+        if not self.summary.exists() and not self.checkpoints.exists():
+            raise UserError(f"{self.summary}: is missing: what this run was and scored is not known")
         values = self._summary()
         values.pop("weights", None)
         return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HEADER = "throughtime"  # the one key of the header's words: of several the order would be left to chance
-COPIES = 2000  # parameters made for each tensor of a file, at most: to find the width of a Transformer many are made
+BEYOND = 1000  # parameters that a network may have more than ten times the tensors of its file, before it is let be
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any], header: str = HEADER) -> str:
@@ -101,13 +102,16 @@ def check_fits(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], pat
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
-    made, most = 0, COPIES * (len(tensors) + 1)
+    made: list[weakref.ref[Any]] = []
+    most = BEYOND + 10 * len(tensors)
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
-        nonlocal made
-        made += 1
-        if made > most:
-            raise ValueError(f"of more than {most} parameters, the file holds {len(tensors)} tensors")
+        if parameter is not None:
+            made.append(weakref.ref(parameter))
+        if len(made) > most:
+            made[:] = [one for one in made if one() is not None]  # the others were made to be measured
+            if len(made) > most:
+                raise ValueError(f"of more than {most} parameters, the file holds {len(tensors)} tensors")
 
     hook = register_module_parameter_registration_hook(count)
     try:
