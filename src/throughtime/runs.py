@@ -242,14 +242,19 @@ class Run:
 
         Raises: UserError where anything is missing, damaged, or of another run.
         """
-        tensors = self.check_weights(config)
-        check_fits(make, tensors, self.weights)
+        tensors, of_these_settings = self._weights_of(config)
+        if not of_these_settings:  # an older one does not say which it was trained with
+            check_fits(make, tensors, self.weights)
         network = make()
         put(network, tensors, self.weights)
         return network
 
-    def check_weights(self, config: RunConfig) -> dict[str, Tensor]:
-        """The weights. Raises: UserError where they are missing, damaged, or do not belong to the settings and files."""
+    def check_weights(self, config: RunConfig) -> None:
+        """Raises: UserError where the weights are missing, damaged, or do not belong to the settings and files."""
+        self._weights_of(config)
+
+    def _weights_of(self, config: RunConfig) -> tuple[dict[str, Tensor], bool]:
+        """The weights, and whether it is known that they were trained with these settings."""
         if not self.weights.exists():
             raise UserError(f"{self.folder}: has no weights yet; go on with the training by --resume")
         tensors, about = read_tensors(self.weights)
@@ -258,9 +263,10 @@ class Run:
             raise UserError(
                 f"{self.weights}: the run is damaged: these are not the weights that its training ended with"
             )
-        if about is not None and SUM in about:  # an older one says less
+        known = about is not None and SUM in about
+        if about is not None and known:
             self.check_origin(about, config, self.weights)
-        return tensors
+        return tensors, known
 
     def load_weights(self, network: nn.Module, path: Path | None = None) -> None:
         """Put the saved weights, or those of another file, into a network. Raises: UserError where they are missing, damaged or do
