@@ -415,7 +415,7 @@ def damaged(run: Path, others: list[Path], scratch: Path, rng: random.Random, nu
     path = files[number % len(files)]
     how = rng.choice([*DAMAGES, "swapped"])
     if how == "swapped":
-        swapped_files(copy, path, [scratch / o for o in others], rng)
+        swapped_files(copy, path, others, rng)
     else:
         DAMAGES[how](path, rng)
     return copy, str(path.relative_to(copy)), how

@@ -451,6 +451,21 @@ def test_stray_files_go_and_others_stay(run, tmp_path):
     assert not left & {*stray, ".prepared-abc"} and {".mine.tmp", "notes.tmp"} <= left
 
 
+def test_the_summary_is_written_last_and_what_is_cut_off_before_it_is_done_again(runs, tmp_path, monkeypatch):
+    def cut(run, values):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Run, "write_summary", cut)
+        train("tag", tmp_path)
+    run, whole = Run(tmp_path / "run"), runs / "tag" / "run"
+    assert run.card.exists() and run.checkpoints.exists() and not run.summary.exists()
+    tt.train("tag", out=run.folder, resume=True, progress=False)
+    assert sorted(p.name for p in run.folder.iterdir()) == sorted(p.name for p in whole.iterdir())
+    for name in ("model.safetensors", "README.md", "config.yaml", "tagset.json"):
+        assert (run.folder / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_a_training_killed_between_its_summary_and_its_end_is_finished_by_resume(run, capsys):
     run.checkpoints.mkdir()
     (run.checkpoints / "last.safetensors").write_bytes(b"half removed")
