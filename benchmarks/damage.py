@@ -1,6 +1,6 @@
 """What a run folder promises, tried: damaged files and killed trainings.
 
-    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--disks 6] [--seed 0]
+    python benchmarks/damage.py OUT [--damages 250] [--kills 200] [--every 1] [--disks 6] [--seed 0] [--no-pictures]
                                     [--only text classify tag translate]
 
 OUT is a new folder for small runs of each task and `damage.md`. Every file of a run folder, and of one whose training was cut
@@ -36,7 +36,7 @@ if not any(Path(p).name == "src" for p in sys.path):
     sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import throughtime as tt
 from throughtime.cli import main as throughtime
-from throughtime.training import loop
+from throughtime.training import loop, report
 
 TASKS = ("text", "classify", "tag", "translate")
 SECONDS = 60.0  # a try takes a part of one
@@ -685,10 +685,15 @@ def main() -> None:
     parser.add_argument(
         "--disks", type=int, default=len(FULL_AT), help="how many are full, each after so many bytes of a file"
     )
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="draw no learning curves, which take half of the time"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=TASKS, default=TASKS)
     given = parser.parse_args()
     given.out.mkdir(parents=True)
+    if given.no_pictures:
+        report.draw_curve = lambda run: None
     scratch = given.out.resolve()
     warm_up(scratch, given.only)
     tries: dict[str, list[Try]] = {}

@@ -96,7 +96,7 @@ def script(*arguments, **options):
 
 
 def test_damaged_files_and_killed_trainings(tmp_path):
-    counts = ["--damages", 14, "--kills", 2, "--every", 40, "--disks", 1, "--only", "tag"]
+    counts = ["--damages", 14, "--kills", 2, "--every", 40, "--disks", 1, "--only", "tag", "--no-pictures"]
     done = script(ROOT / "benchmarks" / "damage.py", tmp_path / "out", *counts)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in done.stdout.splitlines()[2:]]
