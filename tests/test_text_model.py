@@ -661,7 +661,7 @@ DAMAGE = {
     "an unknown task": ("config.yaml", edit(task="txt"), "did you mean 'text'"),
     "an unknown cell": ("config.yaml", edit(model__cell="grru"), "did you mean 'gru'"),
     "a size left open": ("config.yaml", edit(model__hidden_size=None), "model.hidden_size"),
-    "weights of another size": ("config.yaml", edit(model__hidden_size=32), "trained with 24; put it back"),
+    "weights of another size": ("config.yaml", edit(model__hidden_size=32), "trained with 64; put it back"),
 }
 
 
