@@ -587,6 +587,9 @@ def test_files_that_do_not_fit_are_refused(gru, tmp_path):
 
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["session"])
+    save_file(tensors, tmp_path / "d", {"session": json.dumps({**about, "keep": about["keep"] + 1})})
+    refused("its sum is not that of what was written", tt.Session.load, gru, tmp_path / "d")
+    del about["sha256"]  # as it was before there was one
     save_file(tensors, tmp_path / "new", {"session": json.dumps({**about, "format": 2})})
     refused("format 2 is from a newer throughtime", tt.Session.load, gru, tmp_path / "new")
     for name in ("snapshot.0.1.0", "inputs", "snapshot.4.output"):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from throughtime.errors import UserError, nearest, unknown
+from throughtime.errors import UserError, nearest, reason, unknown
 
 STDIN = "<stdin>"  # how standard input is named where a file would be
 FORMAT = 1  # of a run folder; a folder with a higher one is from a newer version
 DEFAULT_MINUTES = 5.0
 BUDGETS = ("minutes", "epochs", "steps")
+# a value that is wrong may be as long, and as deep, as whoever wrote it liked
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlist = 3, 200, 200, 10
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -90,13 +94,17 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the config: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read the config: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot read the config: byte {error.start} is not UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{place}: not YAML: {getattr(error, 'problem', error)}") from error
+        raise UserError(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: cannot read the config: nested too deep") from error
+    except (ValueError, TypeError, OverflowError) as error:  # a date that is none, a number of thousands of digits
+        raise UserError(f"{path}: cannot read the config: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -116,6 +124,15 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return merged
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested settings by their whole names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any], source: Path | None = None) -> Config:
@@ -147,8 +164,8 @@ def _explain(kind: type[BaseModel], path: tuple[str, ...], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not path:
         return str(message)
-    given = error["input"]
-    return f"{key}: got {given!r}; {message[0].lower() + message[1:]}"
+    given = _BRIEF.repr(error["input"])
+    return f"{key}: got {given}; {message[0].lower() + message[1:]}"
 
 
 def place_in(source: Path | None, path: tuple[str, ...]) -> str:
@@ -161,7 +178,7 @@ def _line(source: Path, path: tuple[str, ...]) -> int | None:
     """The line of `source` on which the key `path` stands."""
     try:
         node: Any = yaml.compose(source.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     line = None
     for part in path:

@@ -13,6 +13,11 @@ class UserError(Exception):
     """
 
 
+def reason(error: OSError) -> str:
+    """Why the system refused, in its words."""
+    return error.strerror or str(error)
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The entry of `names` spelled most like `name`, or None where nothing is near."""
     names = [str(n) for n in names]

@@ -1,58 +1,48 @@
 """A run folder: what `train` writes and every other verb takes.
 
 config.yaml          the settings, whole
-model.safetensors    the best weights; their step and score in the header
+model.safetensors    the best weights; in the header their step and score, the settings they were trained with, the sums of the
+                     files they belong to, and their own
 vocabulary.json      (or what else the task needs to read its inputs)
 metrics.jsonl        a line a step and a line an evaluation
 learning_curve.png   a picture of the same
 README.md            a model card with the measured scores
+summary.json         the scores and the cost; it is written last: where it is, the training has ended
 checkpoints/         what --resume goes on from, until the training has ended
+.lock                which process trains in it, while one does
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from throughtime.config import Config, build_config, read_config
-from throughtime.errors import UserError
+from throughtime.config import Config, RunConfig, build_config, flat, place_in, read_config
+from throughtime.errors import UserError, reason
+from throughtime.files import LOCK, SUM, is_as, is_temporary, read_json, replacing, size_and_sum, write_json, write_text
+from throughtime.weights import check_fits, put, read_tensors, state_of, write_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+__all__ = ["Run", "replacing", "write_text"]
 
 # what the tasks read their inputs by: of another task's training it must not stay
 OF_TASKS = ("vocabulary.json", "labels.json", "tagset.json", "vocabularies.json")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` in one step once the block has ended well.
-
-    A process that dies at any moment leaves either the old file or the new one, whole.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+PREPARED = ".prepared-"  # how a folder begins in which a training makes ready what it needs
+SUMS = "checksums.json"  # of what is made ready
+# settings by which a trained network is built, reads and answers; of the others it keeps what they were
+DECIDING = ("task", "model.", "data.", "training.chunk")
+RECORD = ("model.init_from",)  # where something came from
 
 
 class Run:
@@ -79,31 +69,66 @@ class Run:
         """
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; name a folder for --out")
-        if cls(folder).config.exists():
+        run = cls(folder)
+        if run.config.exists():
             if not overwrite:
                 raise UserError(f"{folder}: holds a run; go on with it by --resume, or start over by --overwrite")
-        elif folder.exists() and any(folder.iterdir()) and not cls(folder).corpus.is_dir():  # a start cut off is free
+        elif folder.exists() and not run.corpus.is_dir() and not (folder / LOCK).exists() and any(folder.iterdir()):
+            # where these are, a start was cut off
             raise UserError(f"{folder}: is not empty and not a run; name a new folder for --out")
 
-    @classmethod
-    def create(cls, folder: Path, *, overwrite: bool) -> Run:
-        """An empty run folder. Raises: UserError as `check_free`, or where it cannot be made."""
-        cls.check_free(folder, overwrite=overwrite)
-        run = cls(folder)
-        run._clear()
-        try:
-            run.corpus.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot make the run folder: {error.strerror}") from error
-        return run
+    @contextmanager
+    def preparing(self) -> Iterator[Path]:
+        """A folder for what a training needs, until `begin` puts it in its place."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PREPARED, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def begin(self, prepared: Path, config: str, files: tuple[str, ...]) -> None:
+        """Put what was made ready in its place, and that of another run away. files: of it those that the trained model needs.
+
+        The settings come last: without them it is no run.
+        """
+        write_json(prepared / SUMS, {p.name: size_and_sum(p) for p in sorted(prepared.iterdir())})
+        write_text(prepared / self.config.name, config)
+        self._clear()  # all is written: from here on no disk can be too full
+        self.checkpoints.mkdir()
+        for name in files:
+            (prepared / name).replace(self.folder / name)
+        prepared.rename(self.corpus)
+        (self.corpus / self.config.name).replace(self.config)
 
     def _clear(self) -> None:
         """Remove what a training wrote, and nothing else that lies in the folder."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.config.unlink(missing_ok=True)
+        _remove(self.checkpoints)
         for name in OF_TASKS:
             (self.folder / name).unlink(missing_ok=True)
-        for path in (self.weights, self.metrics, self.card, self.curve, self.summary, self.config):
+        for path in (self.weights, self.metrics, self.card, self.curve, self.summary):
             path.unlink(missing_ok=True)
+
+    def check_prepared(self, files: tuple[str, ...]) -> None:
+        """Raises: UserError where what a training needs is not what was made ready for it; of an older run nothing is known."""
+        if not self.corpus.is_dir():
+            raise UserError(f"{self.corpus}: is missing; without it the training cannot go on")
+        sums = self.corpus / SUMS
+        if not sums.exists():
+            return
+        known = read_json(sums)
+        for name, as_it_was in known.items():
+            path = (self.folder if name in files else self.corpus) / name
+            if not is_as(path, as_it_was):
+                raise UserError(f"{path}: the run is damaged: it is not what the training made ready")
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left half done."""
+        own = (self.config, self.weights, self.metrics, self.card, self.curve, self.summary)
+        names = (*(path.name for path in own), *OF_TASKS, self.checkpoint.name, self.schedule.name)
+        for folder in (self.folder, self.checkpoints):
+            for path in list(folder.iterdir()) if folder.is_dir() else []:
+                if is_temporary(path, names):
+                    path.unlink(missing_ok=True)
+                elif folder is self.folder and path.name.startswith((PREPARED, ".checkpoints-done")):
+                    shutil.rmtree(path, ignore_errors=True)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -129,55 +154,137 @@ class Run:
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run. Raises: UserError where it is missing or damaged."""
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: the run is damaged: the file is missing") from error
-        except ValueError as error:
-            raise UserError(f"{path}: the run is damaged: {error}") from error
+        return read_json(self.folder / name)
+
+    def write_summary(self, values: dict[str, Any]) -> None:
+        """The scores and the cost of a training, and the sum of its weights. With it the training has ended."""
+        _, about = read_tensors(self.weights)
+        write_json(self.summary, {**values, "weights": (about or {}).get(SUM)})
 
     def scores(self) -> dict[str, Any]:
-        """What the training wrote down of itself at its end, or so far; empty before the first evaluation."""
-        return self.read_json(self.summary.name) if self.summary.exists() else {}
+        """What the training wrote down of itself at its end; empty before. Raises: UserError where it is damaged or missing."""
+        if not self.summary.exists() and not self.checkpoints.exists():
+            raise UserError(f"{self.summary}: is missing: what this run was and scored is not known")
+        values = self._summary()
+        values.pop("weights", None)
+        return values
+
+    def _summary(self) -> dict[str, Any]:
+        if not self.summary.exists():
+            return {}
+        values = read_json(self.summary)
+        scores = values.get("scores") if isinstance(values, dict) else None
+        if not isinstance(scores, dict) or not isinstance(values.get("minutes", 0.0), float | int):
+            raise UserError(f"{self.summary}: the run is damaged: it does not hold the scores")
+        return dict(values)
 
     def finish(self) -> None:
-        """Remove what only a training needs, in one step first, so that a kill leaves no half of it."""
-        done = self.folder / ".checkpoints-done"
-        shutil.rmtree(done, ignore_errors=True)
-        self.checkpoints.rename(done)
-        shutil.rmtree(done)
+        """Remove what only a training needs. Where a kill leaves a part of it, the next call takes that away."""
+        _remove(self.checkpoints)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl. A last line cut short by a kill is left out."""
+        """The lines of metrics.jsonl. A last line cut short by a kill is left out. Raises: UserError where one is damaged."""
+        if not self.metrics.exists():
+            return []
+        if not self.metrics.is_file():
+            raise UserError(f"{self.metrics}: is no file")
+        try:
+            *whole, _ = self.metrics.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UserError(f"{self.metrics}: cannot read it: {reason(error)}") from error
         lines = []
-        if self.metrics.exists():
-            for number, line in enumerate(self.metrics.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-                if line.endswith("\n"):
-                    try:
-                        lines.append(json.loads(line))
-                    except ValueError as error:
-                        raise UserError(f"{self.metrics}:{number}: is damaged: {error}") from error
+        for number, line in enumerate(whole, 1):
+            try:
+                values = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{self.metrics}:{number}: is damaged: {error}") from error
+            if not _is_metric(values):
+                raise UserError(f"{self.metrics}:{number}: is damaged: no step with its loss or held-out scores")
+            lines.append(values)
         return lines
+
+    # -- the weights
+
+    def origin(self, config: RunConfig, files: tuple[str, ...]) -> dict[str, Any]:
+        """What weights and checkpoints belong to: the settings, and the sums of the files that the trained model needs."""
+        return {"config": config.model_dump(), "files": {name: size_and_sum(self.folder / name) for name in files}}
+
+    def check_origin(self, about: dict[str, Any], config: RunConfig, path: Path, *, going_on: bool = False) -> None:
+        """Hold what is said in the header of `path` against the settings and files as they are now. Warns of a setting that was
+        changed and has no effect on what is trained.
+
+        Args: going_on: a training is to go on, for which every setting counts.
+        Raises: UserError for the first that would give other answers.
+        """
+        for name, as_it_was in (about.get("files") or {}).items():
+            if not is_as(self.folder / name, as_it_was):
+                raise UserError(
+                    f"{self.folder / name}: the run is damaged: it is not the file that {path.name} was trained with"
+                )
+        if about.get("config") is None:
+            return
+        then = dict(flat(build_config(type(config), about["config"], None).model_dump()))
+        for key, value in flat(config.model_dump()):
+            if value == then[key]:
+                continue
+            what = f"{place_in(self.config, tuple(key.split('.')))}{key}: {value!r}, but {path}"
+            decides = key.startswith(DECIDING) and key not in RECORD
+            if decides or going_on:
+                raise UserError(f"{what} was trained with {then[key]!r}; put it back")
+            warnings.warn(f"{what} was trained with {then[key]!r}; this changes no answer", stacklevel=3)
 
     def save_weights(self, network: nn.Module, about: dict[str, Any]) -> None:
         """Write the weights in one step; `about` goes into the header as JSON."""
-        from safetensors.torch import save_model
+        write_tensors(self.weights, state_of(network), about)
 
-        with replacing(self.weights) as temporary:
-            save_model(network, str(temporary), {"format": "pt", "throughtime": json.dumps(about)})
+    def open_weights(self, config: RunConfig, make: Callable[[], nn.Module]) -> nn.Module:
+        """The network that `make` makes, with the weights in it; it is made once it is known that they fit.
+
+        Raises: UserError where anything is missing, damaged, or of another run.
+        """
+        tensors, of_these_settings = self._weights_of(config)
+        if not of_these_settings:  # an older one does not say which it was trained with
+            check_fits(make, tensors, self.weights)
+        network = make()
+        put(network, tensors, self.weights)
+        return network
+
+    def check_weights(self, config: RunConfig) -> None:
+        """Raises: UserError where the weights are missing, damaged, or do not belong to the settings and files."""
+        self._weights_of(config)
+
+    def _weights_of(self, config: RunConfig) -> tuple[dict[str, Tensor], bool]:
+        """The weights, and whether it is known that they were trained with these settings."""
+        if not self.weights.exists():
+            raise UserError(f"{self.folder}: has no weights yet; go on with the training by --resume")
+        tensors, about = read_tensors(self.weights)
+        ended_with = self._summary().get("weights")
+        if ended_with is not None and ended_with != (about or {}).get(SUM):
+            raise UserError(
+                f"{self.weights}: the run is damaged: these are not the weights that its training ended with"
+            )
+        known = about is not None and SUM in about
+        if about is not None and known:
+            self.check_origin(about, config, self.weights)
+        return tensors, known
 
     def load_weights(self, network: nn.Module, path: Path | None = None) -> None:
         """Put the saved weights, or those of another file, into a network. Raises: UserError where they are missing, damaged or do
         not fit."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_model
-
         path = path or self.weights
-        if not path.exists():
-            raise UserError(f"{self.folder}: has no weights yet; go on with the training by --resume")
-        try:
-            load_model(network, str(path))
-        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())  # of a state dict the keys stand in the lines below
-            raise UserError(f"{path}: the run is damaged, or of another version: {reason[:200]}") from error
+        put(network, read_tensors(path)[0], path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever is there in its place."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+def _is_metric(values: Any) -> bool:
+    if not isinstance(values, dict) or type(values.get("step")) is not int:
+        return False
+    scores = values.get("valid", values)
+    return isinstance(scores, dict) and isinstance(scores.get("loss"), float | int) and math.isfinite(scores["loss"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 import throughtime
 from throughtime.config import STDIN
-from throughtime.errors import UserError, unknown
+from throughtime.errors import UserError, reason, unknown
 from throughtime.tasks.base import TASKS
 
 VERBS = {
@@ -53,7 +54,9 @@ def build_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's, 130 interrupted."""
+    """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's or a refusal of the system's, 130
+    interrupted."""
+    _hold_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [
@@ -82,12 +85,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"throughtime: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:  # a full disk, a file that is no longer there
+        return _fail(_refused(error), debug)
     except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail(f"out of memory: {error}", debug)
         if debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (this is a fault of throughtime; --debug shows where)", debug, 1)
+
+
+def _hold_streams() -> None:
+    """Where standard input, output or error was closed, something stands in its place, so that no file is opened there and written
+    into by whoever writes to standard error."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+
+
+class _Closed(io.TextIOBase):
+    """Standard output that was closed."""
+
+    def write(self, text: str) -> int:
+        raise UserError("standard output is closed: there is nowhere to write to")
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, in a line."""
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason(error)}"
+    try:
+        sys.stdout.flush()  # what could not be written is still to be
+    except OSError as again:
+        _drop_output()
+        return f"standard output: cannot write to it: {reason(again)}"
+    return reason(error)
+
+
+def _drop_output() -> None:
+    """Nothing more goes to standard output, neither now nor when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, debug: bool, code: int = 2) -> int:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from throughtime.cli.output import Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
+from throughtime.files import standard_input
 
 
 def generate(
@@ -31,7 +32,7 @@ def generate(
         raise UserError(f"--samples: got {samples}; at least 1")
     if prompt == STDIN:
         try:
-            prompt = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+            prompt = standard_input().read().decode("utf-8").removesuffix("\n")
         except UnicodeDecodeError as error:
             raise UserError(f"{STDIN}: byte {error.start} is not UTF-8") from error
     model = opened(run)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.output import Json, check_threads, whole
-from throughtime.errors import UserError
+from throughtime.errors import UserError, reason
 from throughtime.runs import write_text
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
@@ -142,6 +142,6 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot make the folder: {error.strerror}") from error
+        raise UserError(f"{folder}: cannot make the folder: {reason(error)}") from error
     for name in (RESULTS, TABLE, PICTURE):
         (folder / name).unlink(missing_ok=True)

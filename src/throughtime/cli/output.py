@@ -7,7 +7,6 @@ import inspect
 import json
 import os
 import select
-import sys
 import tempfile
 import weakref
 from collections import deque
@@ -19,7 +18,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.config import STDIN
-from throughtime.errors import UserError
+from throughtime.errors import UserError, reason
+from throughtime.files import standard_input
 
 CHUNK = 1 << 16  # bytes that are read together
 Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
@@ -77,11 +77,11 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
         return
     if sum(str(f) == STDIN for f in files) > 1:
         raise UserError(f"{STDIN} stands there twice; it can be read once")
-    from throughtime.tasks.corpus import spool, stdin_bytes
+    from throughtime.tasks.corpus import spool
 
     with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
-        standard_input = spool(stdin_bytes(), Path(folder))
-        yield [standard_input if str(f) == STDIN else f for f in files]
+        copied = spool(standard_input(), Path(folder))
+        yield [copied if str(f) == STDIN else f for f in files]
 
 
 class Lines:
@@ -94,11 +94,13 @@ class Lines:
     def __init__(self, file: Path) -> None:
         self.name = str(file)
         try:
-            self._source: Any = sys.stdin.buffer if self.name == STDIN else file.open("rb", buffering=0)
+            self._source: Any = standard_input() if self.name == STDIN else file.open("rb", buffering=0)
         except OSError as error:
-            raise UserError(f"{file}: cannot read it: {error.strerror}") from error
+            raise UserError(f"{file}: cannot read it: {reason(error)}") from error
         self._whole: deque[bytes] = deque()  # lines that were read and not given
-        self._rest, self._ended, self._number = b"", False, 0
+        self._empty = 0  # of these, how many hold nothing but white space
+        self._rest: list[bytes] = []  # the pieces of a line whose end has not come
+        self._ended, self._number = False, 0
         if self.name != STDIN:
             weakref.finalize(self, self._source.close)  # whoever reads may stop before the end
 
@@ -111,6 +113,7 @@ class Lines:
         if not self._whole:
             raise StopIteration
         line = self._whole.popleft()
+        self._empty -= not line.strip()
         self._number += 1
         if self._number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
@@ -120,7 +123,7 @@ class Lines:
             raise UserError(f"{self.name}:{self._number}: byte {error.start} of the line is not UTF-8") from error
 
     def ready(self, block: bool = False) -> bool:
-        while not self._ended and not (any(not line.strip() for line in self._whole) if block else self._whole):
+        while not self._ended and not (self._empty if block else self._whole):
             if self.name == STDIN and not _readable(self._source):
                 return False
             self._fill()
@@ -131,12 +134,20 @@ class Lines:
         try:
             some = self._source.read1(CHUNK) if hasattr(self._source, "read1") else self._source.read(CHUNK)
         except OSError as error:
-            raise UserError(f"{self.name}: cannot read it: {error.strerror}") from error
+            raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
         self._ended = not some
-        *whole, self._rest = (self._rest + some).split(b"\n")
-        self._whole.extend(line + b"\n" for line in whole)
+        *whole, rest = some.split(b"\n")
+        for end in whole:
+            self._add(b"".join([*self._rest, end, b"\n"]))
+            self._rest.clear()
+        if rest:
+            self._rest.append(rest)
         if self._ended and self._rest:
-            self._whole.append(self._rest)
+            self._add(b"".join(self._rest))
+
+    def _add(self, line: bytes) -> None:
+        self._whole.append(line)
+        self._empty += not line.strip()
 
 
 def _readable(source: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from throughtime.cli.output import Json, Lines, Run, TextColumn, asked, opened, spooled, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
+from throughtime.files import typed
 
 
 def predict(
@@ -58,7 +58,7 @@ def predict(
         if alignments.exists() or alignments.with_suffix(".png").exists():
             raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
     kept = []
-    if str(file) == STDIN and sys.stdin.isatty():
+    if str(file) == STDIN and typed():
         options["batch"] = 1  # whoever types wants an answer to each line
     with spooled([file]) if reading else nullcontext([file]) as (path,):  # a table is read whole
         lines = model.lines_of(path, **reading)

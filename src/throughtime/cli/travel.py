@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from throughtime.cli.output import Json, Lines, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
+from throughtime.files import typed
 
 if TYPE_CHECKING:
     from throughtime.cli.futures import Futures
@@ -66,7 +67,7 @@ def travel(
             if name:
                 _show(here, _obeyed(here, name, rest), json)
         except UserError as error:
-            if not sys.stdin.isatty():  # what follows may rest on it
+            if not typed():  # what follows may rest on it
                 raise UserError(f"{place}: {error}") from error
             print(f"throughtime: {error}", file=sys.stderr)
 
@@ -99,7 +100,7 @@ def _show(here: Futures, values: dict[str, Any], json: bool) -> None:
 
 def _commands() -> Iterator[tuple[str, str]]:
     """The lines that are typed or come through a pipe, and where each stands."""
-    if not sys.stdin.isatty():
+    if not typed():
         yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(Lines(Path(STDIN)), 1))
         return
     import contextlib

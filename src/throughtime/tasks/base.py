@@ -88,7 +88,10 @@ class Task(ABC, Generic[Config]):
 
     @abstractmethod
     def network(self, config: Config, run: Run) -> nn.Module:
-        """A fresh network."""
+        """A fresh network, of the settings and the files of the run alone."""
+
+    def fill(self, network: Any, config: Config, run: Run) -> None:
+        """Put into a fresh network what it is to have before it is trained, from what training needs: counts and the like."""
 
     @abstractmethod
     def stream(self, config: Config, data: Path, rows: slice) -> Stream:
@@ -108,8 +111,7 @@ class Task(ABC, Generic[Config]):
 
     def open(self, run: Run, config: Config) -> Trained:
         """The trained model of a run."""
-        network = self.network(config, run)
-        run.load_weights(network)
+        network = run.open_weights(config, lambda: self.network(config, run))
         return self.trained(run, config, network)
 
 

@@ -15,6 +15,7 @@ from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
 from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
+from throughtime.weights import put, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -209,12 +210,9 @@ class ClassifyTask(Task[ClassifyConfig]):
         return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
 
     def network(self, config: ClassifyConfig, run: Run) -> nn.Module:
-        import torch
-
         from throughtime.models.classifier import Classifier
         from throughtime.models.counts import Counts
         from throughtime.models.reader import Reader
-        from throughtime.tasks.batches import in_order_of_length
 
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
@@ -226,22 +224,29 @@ class ClassifyTask(Task[ClassifyConfig]):
 
             settings = settings["settings"]
             language = LanguageModel(**{**settings, "cutoffs": tuple(settings["cutoffs"])})
-            if (run.corpus / LANGUAGE).exists():  # while it is trained
-                run.load_weights(language, run.corpus / LANGUAGE)
         pieces = len(about["pieces"]) if about.get("pieces") else 0
         stack: dict[str, Any] = {"cell": m.cell, "layers": m.layers, "bidirectional": m.bidirectional, "kind": m.kind}
         reader = Reader(**sizes, **stack, language=language, pieces=pieces)
         classes = len(about["labels"])
         counts = Counts(sizes["vocabulary"], classes, pieces) if m.counts else None
-        weights = None
-        if (run.corpus / "train.bin").exists():  # while it is trained
-            weights = _read(run.corpus / "weights.json")
-            if counts is not None:
-                texts, labels = self._examples(config, run, "train")
-                counts.count(
-                    (texts.read(some), torch.from_numpy(labels[some])) for some in in_order_of_length(texts.lengths)
-                )
-        return Classifier(reader, classes, m.pooling, sizes["dropout"], counts, weights)
+        return Classifier(reader, classes, m.pooling, sizes["dropout"], counts)
+
+    def fill(self, network: Classifier, config: ClassifyConfig, run: Run) -> None:
+        import torch
+
+        from throughtime.tasks.batches import in_order_of_length
+
+        network.class_weights = _read(run.corpus / "weights.json")
+        if network.reader.language is not None:
+            path, language = run.corpus / LANGUAGE, network.reader.language
+            tensors, _ = read_tensors(path)
+            for name, part in (("embedding.", language.embedding), ("stack.", language.stack)):
+                put(part, {n.removeprefix(name): t for n, t in tensors.items() if n.startswith(name)}, path)
+        if network.counts is not None:
+            texts, labels = self._examples(config, run, "train")
+            network.counts.count(
+                (texts.read(some), torch.from_numpy(labels[some])) for some in in_order_of_length(texts.lengths)
+            )
 
     def _reading(self, config: ClassifyConfig, run: Run) -> Reading:
         from throughtime.tasks.tokens import FILE, Tokens
@@ -440,8 +445,7 @@ def _language(model: ClassifyNetwork, folder: Path) -> tuple[dict[str, Any], str
     if model.vocabulary is not None and config.model.tokens != "words":
         raise UserError(f"model.vocabulary: that of {source.folder} is taken; leave it out")
     settings = TextTask().settings(config, source)
-    if not source.weights.exists():
-        raise UserError(f"{source.folder}: has no weights yet; go on with the training by --resume")
+    source.check_weights(config)  # what is damaged in it is said here
     shutil.copy(source.weights, folder / LANGUAGE)
     return {"settings": settings, "vocabulary": source.read_json(FILE)}, config.model.tokens
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from throughtime.config import STDIN
-from throughtime.errors import UserError
+from throughtime.errors import UserError, reason
 from throughtime.runs import replacing, write_text
 from throughtime.tasks.tokens import START, Tokens
 
@@ -50,11 +49,13 @@ def open_files(paths: Iterable[Path]) -> list[Span]:
         try:
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; name the files in it")
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path}: is a pipe or a device, and has to be read twice; pipe it in and name -")
             size = path.stat().st_size
             with path.open("rb") as file:
                 start = 3 if file.read(3) == codecs.BOM_UTF8 else 0
         except OSError as error:
-            raise UserError(f"{path}: cannot read it: {error.strerror}") from error
+            raise UserError(f"{path}: cannot read it: {reason(error)}") from error
         if size <= start:
             raise UserError(f"{Span(path, 0, 0).name}: is empty")
         spans.append(Span(path, start, size))
@@ -284,14 +285,16 @@ def walk(corpus: Corpus, lanes: int, chunk: int, warm: int) -> Iterator[tuple[Te
 
 
 def spool(stream: Any, folder: Path) -> Path:
-    """Copy standard input to a file in `folder`, so that it can be read twice."""
+    """Copy standard input to a file in `folder`, so that it can be read twice. Raises: UserError where it cannot be read."""
     path = folder / STDIN
     with replacing(path) as temporary, temporary.open("wb") as file:
-        while block := stream.read(BLOCK):
+        while block := _read(stream):
             file.write(block)
     return path
 
 
-def stdin_bytes() -> Any:
-    """Standard input, as bytes."""
-    return sys.stdin.buffer
+def _read(stream: Any) -> bytes:
+    try:
+        return bytes(stream.read(BLOCK))
+    except OSError as error:
+        raise UserError(f"{STDIN}: cannot read it: {reason(error)}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.config import STDIN
-from throughtime.errors import UserError, unknown
+from throughtime.errors import UserError, reason, unknown
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 # by what names a column is found, the likeliest first
@@ -94,7 +94,7 @@ def read_utf8(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{name}: cannot read it: {error.strerror}") from error
+        raise UserError(f"{name}: cannot read it: {reason(error)}") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -200,7 +200,7 @@ def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{name}:{number}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise UserError(f"{name}:{number}: a line is a JSON object, got {type(row).__name__}")

@@ -155,17 +155,17 @@ class TagTask(Task[TagConfig]):
         return config.model_copy(update={"training": t.model_copy(update=fitted)})
 
     def network(self, config: TagConfig, run: Run) -> nn.Module:
-        import torch
-
         from throughtime.models.tagger import Tagger
 
         lexicon = read_lexicon(run)
         sizes = (len(lexicon.words) + FIRST, len(lexicon.characters) + FIRST, len(lexicon.tags))
-        network = Tagger(*sizes, **config.model.model_dump())
-        if (run.corpus / "counts.json").exists():  # while it is trained
-            counts = json.loads((run.corpus / "counts.json").read_text())
-            network.rarity[FIRST:] = RARITY / (RARITY + torch.tensor(counts, dtype=torch.float32))
-        return network
+        return Tagger(*sizes, **config.model.model_dump())
+
+    def fill(self, network: Tagger, config: TagConfig, run: Run) -> None:
+        import torch
+
+        counts = json.loads((run.corpus / "counts.json").read_text())
+        network.rarity[FIRST:] = RARITY / (RARITY + torch.tensor(counts, dtype=torch.float32))
 
     def stream(self, config: TagConfig, data: Path, rows: slice) -> ByLength:
         from throughtime.tasks.batches import ByLength

@@ -33,6 +33,7 @@ TOO_SHORT = 200  # characters of training text without which nothing can be lear
 QUICK = 100_000  # held-out tokens scored at a time while training, at most
 OPEN = ("vocabulary", "hidden_size", "embedding_size", "dropout")  # chosen for the user where left open
 WALKED = 2_000_000  # held-out tokens walked in one lane at the end of a training; more of them in 16
+BESIDE = 1 << 18  # tokens of lines that are read side by side, filled up to the longest: one much longer is read alone
 SAMPLE = 100  # tokens of a held-out piece that is looked into while a network is trained
 WARM = 256  # tokens a lane reads before its first target, while training
 
@@ -427,30 +428,46 @@ class TextModel(Trained):
         return f"{values['log_probability']:.4f}\t{values['line']}"
 
     def _predict(self, lines: list[str]) -> Iterator[dict[str, Any]]:
+        from throughtime.tasks.batches import in_order_of_length
+        from throughtime.tasks.tokens import UNKNOWN
+
+        encoded = [self.tokens.encode(line) for line in lines]
+        nats = [0.0] * len(lines)
+        for some in in_order_of_length([len(ids) for ids in encoded], BESIDE):
+            for i, n in zip(some, self._nats([encoded[i] for i in some]), strict=True):
+                nats[i] = n
+        for line, ids, n in zip(lines, encoded, nats, strict=True):
+            unseen = int((ids == UNKNOWN).sum())
+            yield {"line": line, "log_probability": 0.0 - n, "tokens": len(ids), "unknown": unseen}
+
+    def _nats(self, encoded: list[np.ndarray[Any, Any]]) -> list[float]:
+        """-log p of some lines, side by side, each as a document begins."""
+        import numpy as np
         import torch
 
         from throughtime.tasks.tokens import START, UNKNOWN
 
-        device = next(self.network.parameters()).device
-        encoded = [self.tokens.encode(line) for line in lines]
-        longest = max(len(ids) for ids in encoded)
-        # past a line's end the inputs do not matter, and targets of START are not counted
-        inputs = torch.full((longest + 1, len(lines)), UNKNOWN, dtype=torch.long)
-        targets = torch.full((longest + 1, len(lines)), START, dtype=torch.long)
-        inputs[0] = START
-        for i, ids in enumerate(encoded):
-            targets[: len(ids), i] = torch.from_numpy(ids.astype("int64"))
-            inputs[1 : len(ids) + 1, i] = targets[: len(ids), i]
-        total, state, chunk = torch.zeros(len(lines), dtype=torch.float64), None, max(2048 // len(lines), 1)
+        device, longest = next(self.network.parameters()).device, max(len(ids) for ids in encoded)
+        total, state, chunk = torch.zeros(len(encoded), dtype=torch.float64), None, max(2048 // len(encoded), 1)
         with torch.inference_mode():
-            for place in range(0, longest, chunk):
-                part = slice(place, place + chunk)
-                scored, state = self.network.nats(inputs[part].to(device), targets[part].to(device), state)
+            for low in range(0, longest, chunk):
+                steps = min(chunk, longest - low)
+                # past a line's end the inputs do not matter, and targets of START are not counted
+                inputs = np.full((steps, len(encoded)), UNKNOWN, np.int64)
+                targets = np.full((steps, len(encoded)), START, np.int64)
+                for i, ids in enumerate(encoded):
+                    part = ids[low : low + steps]
+                    targets[: len(part), i] = part
+                    before = ids[max(low - 1, 0) : low + steps - 1]
+                    first = 0 if low else 1
+                    inputs[first : first + len(before), i] = before
+                if not low:
+                    inputs[0] = START
+                scored, state = self.network.nats(
+                    torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device), state
+                )
                 total += scored.double().sum(0).cpu()
-        nats = total.tolist()
-        for line, ids, n in zip(lines, encoded, nats, strict=True):
-            unseen = int((ids == UNKNOWN).sum())
-            yield {"line": line, "log_probability": 0.0 - n, "tokens": len(ids), "unknown": unseen}
+        return total.tolist()
 
     def generate(
         self,

@@ -69,6 +69,20 @@ class Tokens:
             return np.fromiter((get(word, UNKNOWN) for word in re.findall(pattern, text)), self.dtype)
         return np.asarray(self._bpe.encode(text).ids, dtype=self.dtype)
 
+    def beginning(self, text: str, count: int) -> np.ndarray[Any, Any]:
+        """The entries of a text; of one that has more than `count` perhaps not all, but more than these."""
+        size = 16 * count
+        while size < len(text):
+            cut = (
+                size
+                if self.kind in ("characters", "bytes")
+                else max(text.rfind(" ", 0, size), text.rfind("\n", 0, size))
+            )
+            if cut > 0 and len(ids := self.encode(text[:cut])) > count:  # no entry goes on after white space
+                return ids
+            size *= 4
+        return self.encode(text)
+
     def named(self, text: str, ids: Iterable[int]) -> list[str]:
         """What each entry of a text stands for; what the vocabulary does not know as it is written, where that can be told."""
         written = list(text) if self.kind == "characters" else []
@@ -127,7 +141,7 @@ class Tokens:
         """The vocabulary that `save` wrote. Raises: UserError where it is damaged."""
         try:
             return cls.of(values)
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # of merges that do not fit, tokenizers raises nothing narrower
             raise UserError(f"{folder / FILE}: the run is damaged: no vocabulary in it ({error!r})") from error
 
 

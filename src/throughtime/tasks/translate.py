@@ -338,10 +338,10 @@ class TranslateModel(Trained):
         from throughtime.decode.beam import beam_search
         from throughtime.tasks.batches import side_by_side
 
-        coded = [self.source.encode(line.strip()) for line in lines]
+        coded = [self.source.beginning(line.strip(), READ) for line in lines]
         for line, ids in zip(lines, coded, strict=True):
             if len(ids) > READ:
-                warnings.warn(f"a line of {len(ids)} tokens is read up to its {READ}th: {line[:40]!r} …", stacklevel=2)
+                warnings.warn(f"a line of over {READ} tokens is read up to its {READ}th: {line[:40]!r} …", stacklevel=2)
         real = [i for i, ids in enumerate(coded) if len(ids)]
         found: dict[int, dict[str, Any]] = {}
         if real:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, merge, place_in, read_config, to_yaml
-from throughtime.errors import UserError
-from throughtime.runs import Run, write_text
+from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, flat, merge, place_in, read_config, to_yaml
+from throughtime.errors import UserError, reason
+from throughtime.files import alone_in, standard_input
+from throughtime.runs import Run
 from throughtime.tasks import Task, find_task, load
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
@@ -82,7 +82,7 @@ def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None
         task.check(built)
     except UserError as error:
         key = str(error).partition(":")[0]
-        said_here = any(name == key for name, _ in _flat(over))
+        said_here = any(name == key for name, _ in flat(over))
         raise UserError(("" if said_here else place_in(config, tuple(key.split(".")))) + str(error)) from error
     return built
 
@@ -101,19 +101,12 @@ def _start(
     valid = valid or [Path(v) for v in recorded]
     if not files:
         raise UserError("no file to train on: name one or more, or - for standard input")
-    accelerator = _accelerator()
+    accelerator, run = _accelerator(), Run(folder)
 
     def prepare() -> None:
-        Run.check_free(folder, overwrite=overwrite)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot make the run folder: {error.strerror}") from error
-        # beside the run, so that it takes its place in one step and an old run stays whole until then
-        with tempfile.TemporaryDirectory(
-            dir=folder.resolve().parent, prefix=f".{folder.resolve().name}-", ignore_cleanup_errors=True
-        ) as staging:
-            data = Path(staging)
+        Run.check_free(folder, overwrite=overwrite)  # again, now that nobody else can make one
+        run.tidy()
+        with run.preparing() as data:  # an old run stays whole until all is ready
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
             size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
             with report.counting("reading", size, "bytes") as advance:
@@ -123,20 +116,16 @@ def _start(
                 update={"files": [str(f) for f in files], "valid": held if len(held) > 1 else held[0] if held else None}
             )
             named = _shareable(named, config, accelerator.num_processes)
-            run = Run.create(folder, overwrite=overwrite)
-            for name in task.files:
-                shutil.copy(data / name, folder / name)
             (data / STDIN).unlink(missing_ok=True)
-            run.corpus.rmdir()
-            shutil.move(data, run.corpus)
-            write_text(run.config, to_yaml(named))
+            run.begin(data, to_yaml(named), task.files)
 
-    try:
-        _on_first(accelerator, prepare)
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot write the run: {error.strerror}") from error
-    run = Run.open(folder)
-    return _train(task, run, accelerator, report)
+    Run.check_free(folder, overwrite=overwrite)
+    with _alone(accelerator, folder):
+        try:
+            _on_first(accelerator, prepare)
+        except OSError as error:
+            raise UserError(f"{error.filename or folder}: cannot write the run: {reason(error)}") from error
+        return _train(task, Run.open(folder), accelerator, report)
 
 
 def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter) -> Any:
@@ -148,7 +137,7 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
         raise UserError(
             f"{folder}: was trained on {', '.join(config.files)}; --resume goes on with those: leave out the files"
         )
-    for key, value in _flat(over):
+    for key, value in flat(over):
         recorded: Any = config
         for part in key.split("."):
             recorded = getattr(recorded, part, None)
@@ -156,15 +145,29 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
             raise UserError(
                 f"{key}: this run has {recorded}, not {value}; --resume keeps a run's settings: leave it out"
             )
-    if run.summary.exists() or not run.corpus.exists():
-        raise UserError(f"{folder}: this training has ended; there is nothing to resume")
-    return _train(task, run, _accelerator(), report)
+    accelerator = _accelerator()
+    with _alone(accelerator, folder):
+
+        def has_ended() -> bool:
+            run.tidy()
+            if not run.checkpoints.exists():
+                raise UserError(f"{folder}: this training has ended; there is nothing to resume")
+            if run.scores():  # killed at the very end
+                run.finish()
+                return True
+            run.check_prepared(task.files)
+            return False
+
+        if _on_first(accelerator, has_ended):
+            report.say(f"this training had ended; what only it needed is removed from {folder}")
+            return load(folder)
+        return _train(task, run, accelerator, report)
 
 
 @threads_restored()
 def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any:
     from throughtime.training.loop import Trainer
-    from throughtime.training.report import draw_curve, write_card, write_summary
+    from throughtime.training.report import draw_curve, write_card
 
     if accelerator.process_index:
         report = Reporter(False)
@@ -190,10 +193,10 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": scores,
         }
-        write_summary(run, summary)
         if why := draw_curve(run):
             report.say(why)
         write_card(run, config, parameters, summary)
+        run.write_summary(summary)  # the last: with it the training has ended
         run.finish()
         words = ", ".join(
             f"{n.replace('_', ' ')} {v:.4f}" for n, v in scores.items() if n != "loss" and isinstance(v, float)
@@ -231,33 +234,34 @@ def _shareable(config: RunConfig, asked: RunConfig, processes: int) -> RunConfig
     return config.model_copy(update={"training": config.training.model_copy(update={"batch_size": fitting})})
 
 
-def _on_first(accelerator: Any, work: Any) -> None:
-    """Do work in the first process only; where it fails, fail in all of them with the same words."""
+def _on_first(accelerator: Any, work: Callable[[], Any]) -> Any:
+    """What work gives in the first process, which alone does it, in all of them; where it fails, all fail with the same words."""
     from accelerate.utils import broadcast_object_list
 
-    failure: list[Any] = [None]
+    found: list[Any] = [None, None]
     if accelerator.process_index == 0:
         try:
-            work()
+            found[0] = work()
         except UserError as error:
             if accelerator.num_processes == 1:
                 raise
-            failure = [str(error)]
+            found[1] = str(error)
     if accelerator.num_processes > 1:
-        broadcast_object_list(failure)
-        if failure[0] is not None:
-            raise UserError(failure[0])
+        broadcast_object_list(found)
+        if found[1] is not None:
+            raise UserError(found[1])
+    return found[0]
+
+
+@contextmanager
+def _alone(accelerator: Any, folder: Path) -> Iterator[None]:
+    """Hold the run folder, for all processes that share the training. Raises: UserError where another one does."""
+    with ExitStack() as held:
+        _on_first(accelerator, lambda: held.enter_context(alone_in(folder)))
+        yield
 
 
 def _from_stdin(folder: Path) -> Path:
-    from throughtime.tasks.corpus import spool, stdin_bytes
+    from throughtime.tasks.corpus import spool
 
-    return spool(stdin_bytes(), folder)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return spool(standard_input(), folder)

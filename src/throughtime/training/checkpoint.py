@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.errors import UserError
-from throughtime.runs import replacing
+from throughtime.weights import read_tensors, write_tensors
+
+# of what a checkpoint says, that without which no training goes on
+KEYS = {"step", "tokens", "best", "stale", "norms", "elapsed", "timing", "place", "threads", "carry", "groups"}
 
 
 def save(
@@ -26,8 +28,6 @@ def save(
     Args: carry: the state carried to the next batch: None, or nested tuples of tensors. rng: the random state of every
         process. about: step, place in the data, best score and the like, as JSON holds them.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     saved = optimizer.state_dict()
     for index, values in saved["state"].items():
@@ -36,23 +36,18 @@ def save(
     structure = _flatten(carry, carried)
     tensors.update({f"carry.{i}": tensor for i, tensor in enumerate(carried)})
     tensors.update({f"rng.{i}": state for i, state in enumerate(rng)})
-    # safetensors takes no two tensors that share their memory, as tied weights do
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     about = {**about, "carry": structure, "groups": saved["param_groups"], "threads": torch.get_num_threads()}
-    with replacing(path) as temporary:
-        save_file(tensors, str(temporary), {"throughtime": json.dumps(about)})
+    write_tensors(path, tensors, about)
 
 
 def restore(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Any, list[Tensor], dict[str, Any]]:
     """Put a checkpoint back. Returns: carry, rng, about. Raises: UserError where the file is damaged."""
-    from safetensors import SafetensorError, safe_open
-
+    tensors, about = read_tensors(path)
+    if about is None or not set(about) >= KEYS:
+        raise UserError(f"{path}: is damaged, or no checkpoint: its header does not say where the training stood")
     try:
-        with safe_open(str(path), "pt") as file:
-            about: dict[str, Any] = json.loads(file.metadata()["throughtime"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -62,8 +57,8 @@ def restore(
         optimizer.load_state_dict({"state": state, "param_groups": about["groups"]})
         device = next(network.parameters()).device
         carry = _unflatten(about["carry"], [tensors[f"carry.{i}"].to(device) for i in range(_count(about["carry"]))])
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError, TypeError) as error:
-        raise UserError(f"{path}: the checkpoint is damaged: {str(error).splitlines()[0]}") from error
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise UserError(f"{path}: is damaged, or of another network: {' '.join(str(error).split())[:200]}") from error
     rng = [tensors[name] for name in sorted(tensors, key=lambda n: (len(n), n)) if name.startswith("rng.")]
     return carry, rng, about
 

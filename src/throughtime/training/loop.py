@@ -12,9 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from throughtime.config import RunConfig
 from throughtime.errors import UserError
+from throughtime.files import cannot_write, read_json, write_json
 from throughtime.inspect.gradients import Curve, gradients_of, summarise
 from throughtime.inspect.stacks import has_states
 from throughtime.runs import Run, write_text
@@ -66,7 +67,9 @@ class Trainer:
         share = batch // self.world
         self.stream = task.stream(config, run.corpus, slice(self.rank * share, (self.rank + 1) * share))
         torch.manual_seed(config.seed)
+        self.origin = run.origin(config, task.files)
         network = task.network(config, run)
+        task.fill(network, config, run)
         if self.rank:  # the same weights everywhere, other noise
             torch.manual_seed(config.seed + 1_000_003 * self.rank)
         self.began = time.monotonic()
@@ -178,39 +181,37 @@ class Trainer:
         """The plan of a training that was cut off: it goes on as it was, whatever the speed of the machine now."""
         values = None
         if self.rank == 0 and self.run.schedule.exists():
-            values = self.run.read_json(str(self.run.schedule.relative_to(self.run.folder)))
+            values = read_json(self.run.schedule)
         values = self._from_first(values)
-        if values is not None and "threads" in values:
-            self.threads.go_on(values["threads"])
-        return None if values is None else Plan.from_json(values, self.config.training)
+        try:
+            if values is not None and "threads" in values:
+                self.threads.go_on(values["threads"])
+            return None if values is None else Plan.from_json(values, self.config.training)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{self.run.schedule}: is damaged: {error!r}") from error
 
     def _record(self, plan: Plan) -> None:
         if self.rank == 0:
-            write_text(self.run.schedule, json.dumps(plan.as_json() | {"threads": self.threads.as_json()}))
+            write_json(self.run.schedule, plan.as_json() | {"threads": self.threads.as_json()})
 
     # -- the loop
 
     def train(self) -> None:
         """Train to the end of the budget, or until nothing gets better. Raises: NotFinite; Interrupted, after saving."""
         self.network.train()
-        metrics = self.run.metrics.open("a", encoding="utf-8") if self.rank == 0 else None
+        self._metrics: TextIO | None = self._open_metrics() if self.rank == 0 else None
         saved_at, save_every = self.step, self._save_every()
         try:
             with _stop_signals() as stop, self.report:
                 while self.step < self.plan.total and not self._stale():
                     line = self._one_step(stop)
                     stopped, switched = line.pop("stopped"), line.pop("switched")
-                    if metrics:
-                        metrics.write(json.dumps(line) + "\n")
-                        metrics.flush()
+                    self._note(line)
                     scored = self.plan.evaluates_at(self.step)
                     if scored:
                         scores = self._evaluate()
-                        if metrics:
-                            through_time = self._look_back()
-                            values = {"step": self.step, "valid": scores, "through_time": through_time}
-                            metrics.write(json.dumps(values) + "\n")
-                            metrics.flush()
+                        if self.rank == 0:
+                            self._note({"step": self.step, "valid": scores, "through_time": self._look_back()})
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
                     # counted in steps: every process must decide alike
@@ -219,11 +220,29 @@ class Trainer:
                         saved_at = self.step
                     if stopped and self.step < self.plan.total:
                         if self.best is None and self.rank == 0:
-                            self.run.save_weights(self._bare(), {"step": self.step})
+                            self._save_weights({"step": self.step})
                         raise Interrupted(self.step, self.task.name, self.run)
         finally:
-            if metrics:
-                metrics.close()
+            if self._metrics:
+                with suppress(OSError):  # what could not be written has been said
+                    self._metrics.close()
+
+    def _open_metrics(self) -> TextIO:
+        try:
+            file: TextIO = self.run.metrics.open("a", encoding="utf-8")
+            return file
+        except OSError as error:
+            raise cannot_write(self.run.metrics, error) from error
+
+    def _note(self, values: dict[str, Any]) -> None:
+        """A line of metrics.jsonl, by the first process."""
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.write(json.dumps(values) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            raise cannot_write(self.run.metrics, error) from error
 
     def _one_step(self, stop: threading.Event) -> dict[str, Any]:
         start = time.monotonic()
@@ -287,7 +306,7 @@ class Trainer:
         if self.best is None or scores["loss"] < self.best["scores"]["loss"]:
             self.best, self.stale = {"step": self.step, "scores": scores}, 0
             if self.rank == 0:
-                self.run.save_weights(self._bare(), self.best)
+                self._save_weights(self.best)
         else:
             self.stale += 1
         self.evaluation_s = time.monotonic() - start
@@ -355,12 +374,19 @@ class Trainer:
                 "elapsed": self._elapsed(),
                 "timing": [self.step_s, self.evaluation_s],
                 "computing": self.threads.as_json(),
+                **self.origin,
             }
             checkpoint.save(self.run.checkpoint, self._bare(), self.optimizer, carry, rng, about)
         self.accelerator.wait_for_everyone()
 
+    def _save_weights(self, about: dict[str, Any]) -> None:
+        self.run.save_weights(self._bare(), {**about, **self.origin})
+
     def _restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         carry, rng, about = checkpoint.restore(self.run.checkpoint, network, optimizer)
+        self.run.check_origin(about, self.config, self.run.checkpoint, going_on=True)
+        if about["best"] is not None:
+            self.run.check_weights(self.config)  # what is damaged is said now, not at the end
         self.step, self.tokens, self.best, self.stale = about["step"], about["tokens"], about["best"], about["stale"]
         self.norms.extend(about["norms"])
         self.began -= about["elapsed"]
@@ -369,7 +395,7 @@ class Trainer:
         self.carry = _mapped(carry, self._share)
         plan = self._recorded_plan()
         if plan is None:
-            raise UserError(f"{self.run.schedule}: the checkpoint is damaged: the file is missing")
+            raise UserError(f"{self.run.schedule}: is missing; without it the training cannot go on")
         self.plan = plan
         if "computing" in about:
             self.threads.go_on(about["computing"])

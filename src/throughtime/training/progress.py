@@ -27,7 +27,7 @@ class Reporter:
     def __init__(self, show: bool = True) -> None:
         self.show = show
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.live = show and sys.stderr.isatty()
+        self.live = show and sys.stderr is not None and sys.stderr.isatty()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
@@ -35,7 +35,10 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line of words."""
         if self.show:
-            (self._bar.console if self._bar else self.console).print(text, markup=False)
+            try:
+                (self._bar.console if self._bar else self.console).print(text, markup=False)
+            except OSError:  # a full disk, a reader that has gone: nothing is to be lost by that
+                self.show = False
 
     @contextmanager
     def counting(self, what: str, total: float, unit: str) -> Iterator[Any]:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
-import time
 from typing import Any
 
 from throughtime.config import RunConfig, to_yaml
 from throughtime.runs import Run, replacing, write_text
-
-
-def write_summary(run: Run, values: dict[str, Any]) -> None:
-    """The scores and the cost of a training, as `info` shows them."""
-    write_text(run.summary, json.dumps(values, indent=2))
 
 
 def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
@@ -28,9 +21,9 @@ tags: [{config.task}, recurrent-neural-network]
 ---
 # {name}
 
-A recurrent network for the task `{config.task}`, {parameters:,} parameters, trained with throughtime on
-{time.strftime("%d %B %Y")} for {summary["minutes"]:.1f} minutes: {summary["steps"]:,} steps, {summary["epochs"]:.1f} times
-through the data ({", ".join(f"`{f}`" for f in config.files)}).
+A recurrent network for the task `{config.task}`, {parameters:,} parameters, trained with throughtime:
+{summary["steps"]:,} steps, {summary["epochs"]:.1f} times through the data ({", ".join(f"`{f}`" for f in config.files)}).
+When, and for how long, `throughtime info` says.
 
 ## Held-out scores
 {"Of " + _named(config.valid) + "." if config.valid else "Of the part of each file that training did not see."}

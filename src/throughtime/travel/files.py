@@ -8,7 +8,6 @@ edit.TIME.LAYER.TENSOR       a state that was put there
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.errors import UserError
-from throughtime.runs import replacing
 from throughtime.travel.engine import Moment
+from throughtime.weights import read_tensors, write_tensors
 
+HEADER = "session"
 FORMAT = 1  # a file with a higher one is from a newer version
 
 
@@ -31,8 +31,6 @@ def write(
     overwrite: bool,
 ) -> None:
     """Write a file in one step. Raises: UserError where there is one and `overwrite` is not asked for, or it cannot be written."""
-    from safetensors.torch import save_file
-
     if path.exists() and not overwrite:
         raise UserError(f"{path}: is there already; name another file, or overwrite=True")
     tensors = {"inputs": inputs}
@@ -42,29 +40,15 @@ def write(
             tensors[f"snapshot.{time}.output"] = moment.output
     for time, state in edits.items():
         tensors |= _named(f"edit.{time}", state)
-    whole = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    header = json.dumps({"format": FORMAT, **about})
-    try:
-        with replacing(path) as temporary:
-            save_file(whole, str(temporary), {"session": header})
-    except OSError as error:
-        raise UserError(f"{path}: cannot write it: {error.strerror}") from error
+    write_tensors(path, tensors, {"format": FORMAT, **about}, HEADER)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `write` wrote: about, and the tensors by name. Raises: UserError where the file is missing, another kind, or newer."""
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = (file.metadata() or {}).get("session")
-            about = None if header is None else json.loads(header)
-            tensors = {} if about is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is no session, or damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(about, dict):
+    tensors, about = read_tensors(path, HEADER, "no session, or damaged")
+    if about is None:
         raise UserError(f"{path}: is no session: it was not written by Session.save")
     if about.get("format", 0) > FORMAT:
         raise UserError(f"{path}: format {about['format']} is from a newer throughtime; upgrade it")

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORMAT = "6"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+FORMAT = "7"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,12 @@ def _read(name: str) -> bytes | None:
     except OSError:
         return None
     digest, code = data[:32], data[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if _digest(name, code) == digest else None
+
+
+def _digest(name: str, code: bytes) -> bytes:
+    """Of the name too: a file that was renamed holds another program's code."""
+    return hashlib.sha256(name.encode() + code).digest()
 
 
 def _write(name: str, code: bytes) -> None:
@@ -212,7 +217,7 @@ def _write(name: str, code: bytes) -> None:
         handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
+                file.write(_digest(name, code) + code)
             os.replace(path, folder / f"{name}.o")
         except BaseException:
             os.unlink(path)
