@@ -388,7 +388,7 @@ def test_a_tagger_gives_a_sentence_the_same_scores_in_any_company():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("feeding", [False, True])
-def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
+def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell, monkeypatch):
     torch.manual_seed(0)
     network = Translator(
         11, 9, cell=cell, hidden_size=5, embedding_size=6, layers=2, attention="additive", input_feeding=feeding,
@@ -396,23 +396,29 @@ def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
     ).double()  # fmt: skip
     network.eval()
     source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros(2, dtype=F64)
     for t in range(4):
         log_p, state = step(tokens, state)
         for b in range(2):
-            if t <= int(target_lengths[b]):
-                goal = int(target[t, b]) if t < int(target_lengths[b]) else 1
-                total[b] -= log_p[b, goal]
-        tokens = target[min(t, 2)]
+            if t < int(target_lengths[b]):
+                total[b] -= log_p[b, target[t, b]]
+        tokens = target[t]
     nats, count, _ = network((source, lengths, target, target_lengths), None)
     assert int(count) == 7
     torch.testing.assert_close(nats, total.sum(), rtol=1e-10, atol=1e-10)
     # each alone, and in other company's order
     alone = [network((*side_by_side([s]), *side_by_side([t])), None)[0]
-             for s, t in (([2, 3, 4, 5], [3, 4]), ([6, 7], [5, 6, 7]))]  # fmt: skip
+             for s, t in (([2, 3, 4, 5], [3, 4, 1]), ([6, 7], [5, 6, 7, 8]))]  # fmt: skip
     torch.testing.assert_close(sum(alone), nats, rtol=1e-10, atol=1e-10)
+    monkeypatch.setattr("throughtime.models.translator.CELLS", 2 * 8 * network.attention.width)  # two steps at a time
+    with torch.no_grad():
+        parts = network((source, lengths, target, target_lengths), None)[0]
+        read = torch.cat([torch.ones(1, 2, dtype=torch.int64), target])
+        attended = network.attended(source, lengths, read)
+    torch.testing.assert_close(parts, nats.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(attended, network.attended(source, lengths, read).detach(), rtol=1e-10, atol=1e-10)
 
 
 # Transformers
@@ -461,20 +467,20 @@ def test_a_transformer_translator_step_by_step_is_the_same_at_once():
     torch.manual_seed(0)
     network = TransformerTranslator(11, 9, 16, 2, dropout=0.2, smoothing=0.1, tied=True, joint=False).double().eval()
     source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros((), dtype=F64)
     for t in range(4):
         log_p, state = step(tokens, state)
         for b in range(2):
-            if t <= int(target_lengths[b]):
-                total -= log_p[b, int(target[t, b]) if t < int(target_lengths[b]) else 1].detach()
-        tokens = target[min(t, 2)]
+            if t < int(target_lengths[b]):
+                total -= log_p[b, target[t, b]].detach()
+        tokens = target[t]
     nats, count, _ = network((source, lengths, target, target_lengths), None)
     assert int(count) == 7
     torch.testing.assert_close(nats.detach(), total)
     weights = network.attended(source, lengths, torch.cat([torch.ones(1, 2, dtype=torch.int64), target]))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, dtype=F64))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5, 2, dtype=F64))
     assert bool((weights[:, 1, 2:] == 0).all())
 
 

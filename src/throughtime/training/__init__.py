@@ -13,6 +13,7 @@ from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, merge, p
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
 from throughtime.tasks import Task, find_task, load
+from throughtime.training.notes import noting, notes_in
 from throughtime.training.progress import Reporter
 
 __all__ = ["Reporter", "prepare_config", "train"]
@@ -114,7 +115,7 @@ def _start(
             data = Path(staging)
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
             size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
-            with report.counting("reading", size, "bytes") as advance:
+            with noting(data), report.counting("reading", size, "bytes") as advance:
                 full = task.prepare(config, real, valid, data, advance)
             held = [str(v) for v in valid]
             named = full.model_copy(
@@ -185,6 +186,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "best_step": trainer.best["step"],
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": scores,
+            "notes": notes_in(run.corpus),
         }
         write_summary(run, summary)
         if why := draw_curve(run):
@@ -192,7 +194,9 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
         write_card(run, config, parameters, summary)
         run.finish()
         words = ", ".join(
-            f"{n.replace('_', ' ')} {v:.4f}" for n, v in scores.items() if n != "loss" and isinstance(v, float)
+            f"{n.replace('_', ' ')} {'undefined' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.4f}'}"
+            for n, v in scores.items()
+            if n != "loss"
         )
         report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
     accelerator.wait_for_everyone()

@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -263,9 +264,10 @@ class Trainer:
         texts = json.loads((self.run.corpus / SAMPLES).read_text(encoding="utf-8"))
         model = self.task.trained(self.run, self.config, network)
         curves: dict[str, list[Curve]] = {}
-        for text in texts:
-            for name, curve in gradients_of(model, model.example(text)).items():
-                curves.setdefault(name, []).append(curve)
+        with warnings.catch_warnings(action="ignore"):  # what is cut of them was said of the data
+            for text in texts:
+                for name, curve in gradients_of(model, model.example(text)).items():
+                    curves.setdefault(name, []).append(curve)
         network.train()
         self._set_rng(rng)
         found = {name: summarise(many) for name, many in curves.items()}

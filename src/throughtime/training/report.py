@@ -19,7 +19,9 @@ def write_summary(run: Run, values: dict[str, Any]) -> None:
 
 def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
     """The model card: what it is, what it learned from, how well it does, how to use it."""
-    scores = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in summary["scores"].items())
+    scores = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in summary["scores"].items())
+    notes = "".join(f"\n- {note}" for note in summary["notes"])
+    notes = f"\n## What was cut or left out\n{notes}\n" if notes else ""
     name = run.folder.resolve().name
     picture = f"\n![learning curve]({run.curve.name})\n" if run.curve.exists() else ""
     text = f"""---
@@ -38,7 +40,7 @@ through the data ({", ".join(f"`{f}`" for f in config.files)}).
 | | |
 |---|---|
 {scores}
-{picture}
+{picture}{notes}
 ## Use
 
     throughtime info {name}
@@ -54,6 +56,10 @@ through the data ({", ".join(f"`{f}`" for f in config.files)}).
 ```
 """
     write_text(run.card, text)
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _named(files: str | list[str]) -> str:
