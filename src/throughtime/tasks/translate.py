@@ -128,7 +128,8 @@ class TranslateTask(Task[TranslateConfig]):
 
         def made(kind: str, texts: list[str]) -> Tokens:
             most = model.vocabulary or {"words": 30_000, "bpe": _pieces(size)}.get(kind, 20_000)
-            return learn(kind, lambda: blocks(texts), most, spaced=True if kind == "words" else None)
+            spaced = True if kind == "words" else None
+            return learn(kind, lambda: blocks(texts), most, spaced=spaced, asked=model.vocabulary is not None)
 
         if joint:
             both = made(kinds[0], [t for pair in train for t in pair])
@@ -226,7 +227,7 @@ class TranslateTask(Task[TranslateConfig]):
 @dataclass
 class Translation:
     """What became of a line: the tokens that were read, and whether these are all; the tokens that were written, their text, and
-    whether they end before their limit; weights [target, source] where they were asked for."""
+    whether they came to an end before their limit; weights [target, source] where they were asked for."""
 
     line: str
     source: Any
@@ -412,17 +413,15 @@ class TranslateModel(Trained):
             first = torch.full((len(real),), END, device=device)
             if temperature is None:
                 best = beam_search(step, first, state, size=beam, end=END, longest=limits, never=(0,))
-                tokens = [h[0].tokens for h in best]
                 for one, (hypothesis, *_) in zip(real, best, strict=True):
-                    one.log_probability = hypothesis.log_probability
+                    one.target, one.log_probability, _, one.ended = hypothesis
             else:
-                tokens = self._drawn(step, first, state, limits, temperature, generator)
-                for one in real:
-                    one.log_probability = None
-            weights = self._attention(source, lengths, tokens) if alignments else None
+                drawn = self._drawn(step, first, state, limits, temperature, generator)
+                for one, tokens, limit in zip(real, drawn, limits, strict=True):
+                    one.target, one.log_probability, one.ended = tokens, None, len(tokens) < limit
+            weights = self._attention(source, lengths, [one.target for one in real]) if alignments else None
         for row, one in enumerate(real):
-            one.target, one.text = tokens[row], self.target.decode(tokens[row]).strip()
-            one.ended = len(tokens[row]) < limits[row]
+            one.text = self.target.decode(one.target).strip()
             one.weights = None if weights is None else weights[row]
         return found
 
@@ -466,7 +465,7 @@ def _say_cut(found: Sequence[Translation], read: int) -> None:
     """Warn of what was not read whole, and of translations that reached their limit."""
     for what, some in (
         (f"not read past token {read:,}", [v for v in found if not v.read_whole]),
-        ("translated up to the limit of the length, and not to an end", [v for v in found if not v.ended]),
+        ("translated up to the limit of its length, and not to an end", [v for v in found if not v.ended]),
     ):
         if some:
             count = "a line is" if len(some) == 1 else f"{len(some):,} lines are"

@@ -13,7 +13,7 @@ from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, merge, p
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
 from throughtime.tasks import Task, find_task, load
-from throughtime.training.notes import noting, notes_in
+from throughtime.training.notes import notes_in, noting
 from throughtime.training.progress import Reporter
 
 __all__ = ["Reporter", "prepare_config", "train"]

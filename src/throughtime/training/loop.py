@@ -30,7 +30,7 @@ from throughtime.tasks.base import SAMPLES
 from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
-from throughtime.training.progress import Reporter
+from throughtime.training.progress import Pace, Reporter
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
 SAVE_EVERY_S = 15.0
@@ -83,6 +83,7 @@ class Trainer:
             self.plan = self._make_plan(network)
             if self.rank == 0:
                 run.metrics.unlink(missing_ok=True)  # of a start that was killed before it was saved
+        self.pace = Pace(self.step_s)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         if resuming:  # building everything has drawn from it
             self._set_rng(rng)
@@ -116,6 +117,8 @@ class Trainer:
             most = None if training.passes is None else math.ceil(training.passes * self.stream.per_epoch)
             spent = time.monotonic() - self.began
             plan = plan_seconds(seconds, spent, max(self.step_s, 1e-6), self.evaluation_s, training, most)
+            if plan.total == most:
+                self.report.say(f"ends after {training.passes:g} passes, before the minutes are over (training.passes)")
         plan = Plan.from_json(self._from_first(plan.as_json()), training)
         self._record(plan)
         return plan
@@ -186,6 +189,8 @@ class Trainer:
                         if self.best is None and self.rank == 0:
                             self.run.save_weights(self._bare(), {"step": self.step})
                         raise Interrupted(self.step, self.task.name, self.run)
+                if self.step < self.plan.total:
+                    self.report.say(f"stops here: {self.stale} evaluations without a better score (training.patience)")
         finally:
             if metrics:
                 metrics.close()
@@ -218,11 +223,12 @@ class Trainer:
         self.optimizer.zero_grad()
         self.tokens += int(counted)
         took = time.monotonic() - start
-        self.step_s = took if self.step_s == 0 else 0.98 * self.step_s + 0.02 * took
+        self.pace.add(took, counted)
+        self.step_s = self.pace.step_s
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         valid = self.best["scores"]["loss"] if self.best else None
-        speed = counted / max(self.step_s, 1e-9)
+        speed = self.pace.tokens_s
         self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
         return {
             "step": self.step,
