@@ -87,7 +87,9 @@ def test_a_run_of_an_older_version_opens_with_the_limit_it_had(speller, tmp_path
             (folder / path.name).write_bytes(path.read_bytes())
     model = tt.load(folder)
     model.limit = Limit()
-    with pytest.warns(UserWarning, match="a line is translated up to the limit of its length, and not to an end: 'cccc'"):
+    with pytest.warns(
+        UserWarning, match="a line is translated up to the limit of its length, and not to an end: 'cccc'"
+    ):
         (found,) = model.predict(["cccc"])
     assert len(found["translation"]) <= 28 and found["complete"] is False
     with pytest.warns(UserWarning, match="2 lines are translated up to the limit"):

@@ -344,6 +344,24 @@ def test_batches_hold_every_example_once_an_epoch_and_processes_share_them():
     assert torch.equal(whole.next(torch.device("cpu"))[0], again.next(torch.device("cpu"))[0])
 
 
+def test_every_epoch_is_cut_anew():
+    """Other examples stand together, in another order; and another seed cuts otherwise still."""
+    lengths = np.random.default_rng(0).integers(1, 40, 103)
+
+    def epochs(seed, count=3):
+        stream = ByLength(lengths, 10, seed, slice(None), torch.from_numpy)
+        return [
+            [tuple(stream.next(torch.device("cpu"))[0].tolist()) for _ in range(stream.per_epoch)] for _ in range(count)
+        ]
+
+    several = [*epochs(5), epochs(6, 1)[0]]
+    for a, b in itertools.combinations(several, 2):
+        together = [{frozenset(batch) for batch in epoch} for epoch in (a, b)]
+        assert len(together[0] & together[1]) < len(a) / 2
+        assert [max(lengths[list(batch)]) for batch in a] != [max(lengths[list(batch)]) for batch in b]
+    assert epochs(5) == epochs(5)
+
+
 def test_batches_waste_little_on_padding():
     lengths = np.random.default_rng(0).integers(1, 60, 5000)
     stream = ByLength(lengths, 32, 0, slice(None), torch.from_numpy)
