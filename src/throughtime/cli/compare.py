@@ -15,6 +15,7 @@ from throughtime.cli.output import Json, LabelColumn, TextColumn, asked, opened
 from throughtime.errors import UserError
 from throughtime.runs import Run
 
+WIDTH = 24  # characters of a column
 LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
 
 
@@ -68,13 +69,15 @@ def compare(
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
     for name, *values in zip(*lines, strict=True):
-        print("  ".join([f"{name:20}", *(f"{v:>24}" for v in values)]))
+        print("  ".join([f"{name:20}", *(f"{v:>{WIDTH}}" for v in values)]))
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "undefined"
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)[-24:]
+    if isinstance(value, int | float):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    return value if len(value) <= WIDTH else "…" + value[1 - WIDTH :]
 
 
 def _memory(run: Path, tokens: int) -> float | None:

@@ -469,7 +469,8 @@ def _say_cut(found: Sequence[Translation], read: int) -> None:
     ):
         if some:
             count = "a line is" if len(some) == 1 else f"{len(some):,} lines are"
-            warnings.warn(f"{count} {what}: {some[0].line.strip()[:40]!r} …", stacklevel=3)
+            line = some[0].line.strip()
+            warnings.warn(f"{count} {what}: {line[:40]!r}{' …' * (len(line) > 40)}", stacklevel=3)
 
 
 def total_nats(network: Any, source: Sequences, target: Sequences) -> tuple[float, int]:
