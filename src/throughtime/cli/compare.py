@@ -77,7 +77,8 @@ def _shown(value: Any) -> str:
         return "undefined"
     if isinstance(value, int | float):
         return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
-    return value if len(value) <= WIDTH else "…" + value[1 - WIDTH :]
+    text = str(value)
+    return text if len(text) <= WIDTH else "…" + text[1 - WIDTH :]
 
 
 def _memory(run: Path, tokens: int) -> float | None:
