@@ -322,6 +322,20 @@ def test_a_beam_of_one_is_greedy_and_never_writes_what_it_may_not():
     assert found[0].tokens == tokens
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(("stops", "alpha", "complete"), [(0.1, 0.6, False), (0.1, 0.0, False), (0.9, 0.6, True)])
+def test_a_search_that_its_limit_cut_off_says_so(size, stops, alpha, complete):
+    """Whether the best is as long as the limit, or a shorter one won because a longer one was not let go on."""
+    log_p = torch.tensor([0.0, stops, 1 - stops]).log()  # 1 is the end
+
+    def step(tokens, state):
+        return log_p.expand(len(tokens), 3).clone(), state
+
+    tokens, state = torch.ones(2, dtype=torch.int64), torch.zeros(2, 1)
+    for found in beam_search(step, tokens, state, size=size, end=1, longest=[3, 5], alpha=alpha):
+        assert found[0].complete is complete
+
+
 # Batches
 
 
