@@ -25,7 +25,12 @@ from throughtime.tasks.sentences import read_tagged
 from throughtime.tasks.tables import Columns, read_labelled
 from throughtime.tasks.translate import _kinds, read_pairs
 
-pytestmark = pytest.mark.usefixtures("_one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("_one_thread"),
+    # of networks that have hardly learned
+    pytest.mark.filterwarnings("ignore:.* translated up to the limit of its length"),
+    pytest.mark.filterwarnings("ignore:.* translations are scored as far as they go"),
+]
 
 
 # ------------------------------------------------------------------------------------------------ classify
