@@ -28,6 +28,23 @@ def test_there_are_docstring_examples():
     assert count >= 10
 
 
+def test_the_limits_are_those_of_the_code():
+    """Of each bound that is named by its module the figure, and it is there."""
+    rows = re.findall(
+        r"^\| (`[^|]*`) \| ([^|]*) \|", (README.parent / "docs/limits.md").read_text(encoding="utf-8"), re.M
+    )
+    seen = 0
+    for names, figures in rows:
+        numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", figures)]
+        module = ""
+        for name in re.findall(r"`([\w.]*[A-Z]{4,})`", names):
+            module = name.rpartition(".")[0] or module
+            value = getattr(importlib.import_module(f"throughtime.{module}"), name.rpartition(".")[2])
+            assert value in numbers, f"{name} is {value}"
+            seen += 1
+    assert seen >= 12
+
+
 def python_blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 

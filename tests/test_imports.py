@@ -66,16 +66,3 @@ def test_cells_know_only_torch():
         if room == "cells":
             found = {name.split(".")[0] for name in imports(path)} - allowed - {"__future__"}
             assert not found, f"{path.name} imports {found}"
-
-
-def test_only_the_reference_loops_over_time():
-    """No other file of cells, scanning, layers or models steps through time in Python."""
-    for path, room in rooms():
-        if room not in {"cells", "scanning", "layers", "models"} or path.name == "reference.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.For, ast.comprehension)):
-                source = ast.unparse(node.iter)
-                assert "range(steps" not in source and "call.steps" not in source.replace(
-                    "zip([0, *cuts], [*cuts, call.steps]", ""
-                ), f"{path.name}: loops over {source}"

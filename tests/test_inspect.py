@@ -91,6 +91,21 @@ def test_a_curve_of_known_rate(rate):
     assert found.verdict == {0.5: "vanishing", 0.8: "healthy", 0.99: "healthy", 1.3: "exploding"}[rate]
 
 
+def test_what_explodes_on_the_way_explodes():
+    """A verdict is of the whole curve, not of its last step, nor of its first."""
+
+    def verdict(norms):
+        return summarise([Curve(np.array(norms, dtype=float), False)]).verdict
+
+    up, down = 1.5 ** np.arange(12), 1.5 ** np.arange(11, -1, -1)
+    assert verdict([*up, *down]) == "exploding"  # and back to where it was
+    assert verdict([*up, *(0.01 * down)]) == "exploding"
+    assert verdict([*([1.0] * 20), 11.0]) == "exploding"
+    assert verdict([*([1.0] * 20), 9.0]) == verdict([*([1.0] * 10), 9.0, *([1.0] * 10)]) == "healthy"
+    assert verdict([*(0.5 ** np.arange(20)), *([1.0] * 10)]) == "healthy"  # what was gone has come back
+    assert verdict([*(0.5 ** np.arange(20)), *([0.001] * 10)]) == "vanishing"
+
+
 def test_curves_that_say_little():
     def of(norms, gated=False):
         return summarise([Curve(np.array(norms), gated)])

@@ -34,6 +34,7 @@ def test_sentiment(tmp_path):
 
 
 @needs("tag/ewt")
+@pytest.mark.filterwarnings("ignore:.* of over 40 characters the first 40 are read")
 def test_parts_of_speech(tmp_path):
     folder = DATA / "tag" / "ewt"
     blocks = (folder / "train.conllu").read_text(encoding="utf-8").split("\n\n")[:3000]
@@ -60,6 +61,7 @@ def test_parts_of_speech(tmp_path):
 
 
 @needs("translate/multi30k")
+@pytest.mark.filterwarnings("ignore:.* translations are scored as far as they go")
 def test_captions(tmp_path):
     folder = DATA / "translate" / "multi30k"
     for side in ("de", "en"):

@@ -322,6 +322,20 @@ def test_a_beam_of_one_is_greedy_and_never_writes_what_it_may_not():
     assert found[0].tokens == tokens
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(("stops", "alpha", "complete"), [(0.1, 0.6, False), (0.1, 0.0, False), (0.9, 0.6, True)])
+def test_a_search_that_its_limit_cut_off_says_so(size, stops, alpha, complete):
+    """Whether the best is as long as the limit, or a shorter one won because a longer one was not let go on."""
+    log_p = torch.tensor([0.0, stops, 1 - stops]).log()  # 1 is the end
+
+    def step(tokens, state):
+        return log_p.expand(len(tokens), 3).clone(), state
+
+    tokens, state = torch.ones(2, dtype=torch.int64), torch.zeros(2, 1)
+    for found in beam_search(step, tokens, state, size=size, end=1, longest=[3, 5], alpha=alpha):
+        assert found[0].complete is complete
+
+
 # Batches
 
 
@@ -342,6 +356,24 @@ def test_batches_hold_every_example_once_an_epoch_and_processes_share_them():
     again = ByLength(lengths, 10, 5, slice(None), torch.from_numpy)
     again.restore(place)
     assert torch.equal(whole.next(torch.device("cpu"))[0], again.next(torch.device("cpu"))[0])
+
+
+def test_every_epoch_is_cut_anew():
+    """Other examples stand together, in another order; and another seed cuts otherwise still."""
+    lengths = np.random.default_rng(0).integers(1, 40, 103)
+
+    def epochs(seed, count=3):
+        stream = ByLength(lengths, 10, seed, slice(None), torch.from_numpy)
+        return [
+            [tuple(stream.next(torch.device("cpu"))[0].tolist()) for _ in range(stream.per_epoch)] for _ in range(count)
+        ]
+
+    several = [*epochs(5), epochs(6, 1)[0]]
+    for a, b in itertools.combinations(several, 2):
+        together = [{frozenset(batch) for batch in epoch} for epoch in (a, b)]
+        assert len(together[0] & together[1]) < len(a) / 2
+        assert [max(lengths[list(batch)]) for batch in a] != [max(lengths[list(batch)]) for batch in b]
+    assert epochs(5) == epochs(5)
 
 
 def test_batches_waste_little_on_padding():
@@ -388,7 +420,7 @@ def test_a_tagger_gives_a_sentence_the_same_scores_in_any_company():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("feeding", [False, True])
-def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
+def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell, monkeypatch):
     torch.manual_seed(0)
     network = Translator(
         11, 9, cell=cell, hidden_size=5, embedding_size=6, layers=2, attention="additive", input_feeding=feeding,
@@ -396,23 +428,29 @@ def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell):
     ).double()  # fmt: skip
     network.eval()
     source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros(2, dtype=F64)
     for t in range(4):
         log_p, state = step(tokens, state)
         for b in range(2):
-            if t <= int(target_lengths[b]):
-                goal = int(target[t, b]) if t < int(target_lengths[b]) else 1
-                total[b] -= log_p[b, goal]
-        tokens = target[min(t, 2)]
+            if t < int(target_lengths[b]):
+                total[b] -= log_p[b, target[t, b]]
+        tokens = target[t]
     nats, count, _ = network((source, lengths, target, target_lengths), None)
     assert int(count) == 7
     torch.testing.assert_close(nats, total.sum(), rtol=1e-10, atol=1e-10)
     # each alone, and in other company's order
     alone = [network((*side_by_side([s]), *side_by_side([t])), None)[0]
-             for s, t in (([2, 3, 4, 5], [3, 4]), ([6, 7], [5, 6, 7]))]  # fmt: skip
+             for s, t in (([2, 3, 4, 5], [3, 4, 1]), ([6, 7], [5, 6, 7, 8]))]  # fmt: skip
     torch.testing.assert_close(sum(alone), nats, rtol=1e-10, atol=1e-10)
+    monkeypatch.setattr("throughtime.models.translator.CELLS", 2 * 8 * network.attention.width)  # two steps at a time
+    with torch.no_grad():
+        parts = network((source, lengths, target, target_lengths), None)[0]
+        read = torch.cat([torch.ones(1, 2, dtype=torch.int64), target])
+        attended = network.attended(source, lengths, read)
+    torch.testing.assert_close(parts, nats.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(attended, network.attended(source, lengths, read).detach(), rtol=1e-10, atol=1e-10)
 
 
 # Transformers
@@ -461,20 +499,20 @@ def test_a_transformer_translator_step_by_step_is_the_same_at_once():
     torch.manual_seed(0)
     network = TransformerTranslator(11, 9, 16, 2, dropout=0.2, smoothing=0.1, tied=True, joint=False).double().eval()
     source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4], [5, 6, 7]])
+    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros((), dtype=F64)
     for t in range(4):
         log_p, state = step(tokens, state)
         for b in range(2):
-            if t <= int(target_lengths[b]):
-                total -= log_p[b, int(target[t, b]) if t < int(target_lengths[b]) else 1].detach()
-        tokens = target[min(t, 2)]
+            if t < int(target_lengths[b]):
+                total -= log_p[b, target[t, b]].detach()
+        tokens = target[t]
     nats, count, _ = network((source, lengths, target, target_lengths), None)
     assert int(count) == 7
     torch.testing.assert_close(nats.detach(), total)
     weights = network.attended(source, lengths, torch.cat([torch.ones(1, 2, dtype=torch.int64), target]))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, dtype=F64))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5, 2, dtype=F64))
     assert bool((weights[:, 1, 2:] == 0).all())
 
 

@@ -1,5 +1,6 @@
 """Time travel: going back, changing the past, branching, comparing, and going on from a file, each against a plain run."""
 
+import itertools
 import json
 import math
 import os
@@ -401,6 +402,27 @@ def test_the_present_moves_with_what_it_has_read(gru):
         assert session.time == wanted
         assert torch.equal(session.inputs(), y)
         assert same_moment(at(session), course(tt.Session(gru), y)[wanted])
+
+
+def test_the_present_after_every_replacement_across_it(gru):
+    """It stays with what it has read: moved with what lies before it, and where that is taken away at the place of it."""
+    x = inputs(5)
+    for start, stop, count in itertools.product(range(6), range(6), range(4)):
+        if start > stop:
+            continue
+        new = inputs(count, seed=7) if count else torch.zeros(0, 3)
+        y = torch.cat([x[:start], new, x[stop:]])
+        wanted = course(tt.Session(gru), y)
+        for present in range(6):
+            session = tt.Session(gru)
+            session.feed(x)
+            session.rewind(present)
+            session.replace(start, stop, new)
+            # the inputs at the places before the present that are still there, and those that come in for the rest
+            before = min(present, start) + max(present - stop, 0)
+            inside = count if present >= stop else min(max(present - start, 0), count)
+            assert session.time == before + inside, (present, start, stop, count)
+            assert same_moment(at(session), wanted[session.time])
 
 
 def test_branches_share_nothing_that_changes(gru):

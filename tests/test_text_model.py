@@ -17,9 +17,10 @@ import throughtime as tt
 from throughtime.config import to_yaml
 from throughtime.errors import UserError
 from throughtime.runs import Run
-from throughtime.tasks.corpus import hold_out, open_files, read_blocks
+from throughtime.tasks.base import ignore
+from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
 from throughtime.tasks.ngram import ngram_nats
-from throughtime.tasks.text import TextConfig
+from throughtime.tasks.text import TextConfig, TextTask
 from throughtime.tasks.tokens import START, UNKNOWN, learn
 
 TEXT = "\n\n".join(topics[name].strip() for name in sorted(topics))[:60_000] + "\n"
@@ -195,6 +196,29 @@ def test_the_state_is_carried_from_chunk_to_chunk_while_training(book, tmp_path)
 
 
 # -- evaluate
+
+
+@pytest.mark.parametrize("warm", [256, 7])
+def test_held_out_text_is_scored_in_lanes_that_begin_warm(model, tmp_path, monkeypatch, warm):
+    """While it is trained: each of 16 lanes has read what stands before its first target, and the first of them nothing."""
+    monkeypatch.setattr("throughtime.tasks.text.WARM", warm)
+    corpus = write_corpus(
+        tmp_path / "valid.bin", open_files([written(tmp_path, TEXT[:9_000])]), model.tokens, "file", ignore
+    )
+    score = TextTask().score(model.network, model.config, tmp_path, quick=True)["nats_per_token"]
+    ids, sums = torch.from_numpy(corpus.tokens.astype("int64")), {"warm": 0.0, "cold": 0.0}
+    n = len(ids) - 1
+    length = -(-n // 16)
+    with torch.no_grad():
+        for first in range(0, n, length):
+            for name, back in (("warm", min(warm, n // 16) if first else 0), ("cold", 0)):
+                part = ids[first - back : first + length + 1].unsqueeze(1)
+                sums[name] += float(model.network.nats(part[:-1], part[1:], None)[0][back:].sum())
+    assert score == pytest.approx(sums["warm"] / n, rel=1e-5)
+    assert sums["cold"] > sums["warm"] * 1.001  # what a memory is good for
+    monkeypatch.setattr("throughtime.tasks.text.QUICK", n // 2 + 1)  # the first begins it
+    assert TextTask().score(model.network, model.config, tmp_path, quick=True)["tokens"] == n // 2
+    assert TextTask().score(model.network, model.config, tmp_path, quick=False)["tokens"] == n
 
 
 def test_evaluation_is_token_by_token(model, tmp_path):

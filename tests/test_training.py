@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from pydoc_data.topics import topics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,11 +19,13 @@ from safetensors.torch import load_file
 
 import throughtime as tt
 from throughtime.config import Training
+from throughtime.models.language import LanguageModel
 from throughtime.runs import Run, replacing
 from throughtime.tasks.text import TextTask
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import NotFinite, check_finite
-from throughtime.training.progress import Reporter
+from throughtime.training.loop import Trainer
+from throughtime.training.progress import Pace, Reporter
 
 SMALL = {"cell": "gru", "hidden_size": 24, "embedding_size": 12, "tokens": "characters"}
 OPTIONS = [f"--model.{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + [
@@ -481,6 +484,74 @@ def test_metrics_hold_every_step_and_the_curve_is_a_picture(text, tmp_path):
     assert (tmp_path / "run/learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_weights_decay_and_biases_do_not():
+    """By AdamW: a matrix without a gradient shrinks by learning rate × decay a step, a vector stays as it is."""
+    network = LanguageModel(
+        vocabulary=11, hidden_size=6, embedding_size=4, dropout=0.0, cell="layernorm-lstm", layers=2,
+        recurrent_dropout=0.0, weight_dropout=0.0, zoneout=0.0, tied=False, cutoffs=(),
+    )  # fmt: skip
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    settings = SimpleNamespace(config=SimpleNamespace(training=Training(learning_rate=0.1, weight_decay=0.3)))
+    optimizer = Trainer._optimizer(settings, network)
+    for p in network.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    kinds = set()
+    for name, p in network.named_parameters():
+        kinds.add(p.dim())
+        torch.testing.assert_close(
+            p.detach(), before[name] * (1 - 0.1 * 0.3 if p.dim() > 1 else 1), rtol=1e-6, atol=1e-7
+        )
+    assert kinds == {1, 2}
+    assert sorted(map(id, network.parameters())) == sorted(id(p) for g in optimizer.param_groups for p in g["params"])
+
+
+# -- how fast it is
+
+
+def test_a_pace_is_that_of_recent_steps_whatever_one_took():
+    pace = Pace()
+    assert pace.step_s == 0 and pace.tokens_s is None
+    pace.add(5.0, 100)  # compiles
+    assert pace.tokens_s is None
+    for _ in range(2):
+        pace.add(0.01, 100)
+    assert pace.tokens_s == pytest.approx(10_000) and pace.step_s == pytest.approx(0.01)
+    for seconds in [0.02, 0.01] * 20:
+        pace.add(seconds, 100 if seconds == 0.01 else 200)  # longer lines: the mean counts for what is left
+    assert pace.tokens_s == pytest.approx(10_000) and pace.step_s == pytest.approx(0.015, rel=0.05)
+    for _ in range(26):
+        pace.add(0.1, 100)  # the machine has become slow
+    assert pace.tokens_s == pytest.approx(1_000)
+    for _ in range(50):
+        pace.add(0.1, 100)
+    assert pace.step_s == pytest.approx(0.1)
+    known = Pace(0.01)  # gone on with: the first step compiles again
+    known.add(5.0, 100)
+    assert known.step_s == pytest.approx(0.01) and known.tokens_s is None
+
+
+def test_what_is_shown_leaves_out_the_compilation(text, tmp_path, monkeypatch):
+    """By a clock that goes on 60 seconds in the first step and 0.1 in every later one."""
+    now, seen, forward = [0.0], [], LanguageModel.forward
+
+    def slow_at_first(self, *arguments):
+        now[0] += 0.1 if now[0] else 60.0
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(LanguageModel, "forward", slow_at_first)
+    monkeypatch.setattr("throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Reporter, "step", lambda self, share, loss, rate, left, *more: seen.append((rate, left)))
+    tt.train(
+        "text", [text], out=tmp_path / "run", steps=12, progress=True, model=SMALL,
+        training={"batch_size": 4, "chunk": 20, "evaluations": 1},
+    )  # fmt: skip
+    assert [rate for rate, _ in seen[:2]] == [None, None]
+    for step, (rate, left) in enumerate(seen[2:], 3):
+        assert rate == pytest.approx(4 * 20 / 0.1)
+        assert left == pytest.approx((12 - step) * 0.1)
+
+
 def test_the_progress_line_tells_gradients_by_layer_and_how_far_they_reach(capsys):
     report = Reporter()
     report.step(
@@ -491,3 +562,7 @@ def test_the_progress_line_tells_gradients_by_layer_and_how_far_they_reach(capsy
     report = Reporter()
     report.step(0.5, 1.5, 10.0, 1.0, None, {"a": 3.0, "b": 4.0}, "")  # no cells: the norm of all
     assert "gradient 5  10 tokens/s" in capsys.readouterr().err
+    report = Reporter()
+    report.step(0.5, 1.5, None, 1.0, None, {f"stack.cells.{i}": 1.0 for i in range(7)}, "")
+    line = capsys.readouterr().err
+    assert "gradient 1 1 1 1 1 1 …" in line and "tokens/s" not in line and "left" not in line

@@ -26,6 +26,8 @@ def write_alignments(found: list[dict[str, Any]], path: Path) -> None:
     if len(short) < len(attended):
         print(f"no picture of {len(attended) - len(short)} lines of over {LONGEST} tokens", file=sys.stderr)
     drawn = short[:DRAWN]
+    if len(short) > DRAWN:
+        print(f"the picture is of the first {DRAWN} of {len(short)} lines", file=sys.stderr)
     if not drawn:
         return
     import matplotlib

@@ -15,6 +15,7 @@ from throughtime.cli.output import Json, LabelColumn, TextColumn, asked, opened
 from throughtime.errors import UserError
 from throughtime.runs import Run
 
+WIDTH = 24  # characters of a column
 LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
 
 
@@ -55,7 +56,7 @@ def compare(
         took = time.perf_counter() - start
         row = {"run": str(folder), "parameters": sum(p.numel() for p in model.network.parameters())}
         row |= {"minutes": round(model.run.scores().get("minutes", 0.0), 2)}
-        row |= {k: v for k, v in scores.items() if isinstance(v, float)}
+        row |= {k: v for k, v in scores.items() if isinstance(v, float) or v is None}
         many = next((scores[k] for k in ("examples", "sentences", "lines") if k in scores), None)
         if many:
             row["ms_a_line"] = 1000 * took / many
@@ -68,17 +69,22 @@ def compare(
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
     for name, *values in zip(*lines, strict=True):
-        print("  ".join([f"{name:20}", *(f"{v:>24}" for v in values)]))
+        print("  ".join([f"{name:20}", *(f"{v:>{WIDTH}}" for v in values)]))
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)[-24:]
+    if value is None:
+        return "undefined"
+    if isinstance(value, int | float):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    text = str(value)
+    return text if len(text) <= WIDTH else "…" + text[1 - WIDTH :]
 
 
-def _memory(run: Path, tokens: int) -> float:
-    """Megabytes that reading one line of so many tokens adds to a process."""
+def _memory(run: Path, tokens: int) -> float | None:
+    """Megabytes that reading one line of so many tokens adds to a process; None where it does not read so long a line whole."""
     code = (
-        "import inspect, pathlib, resource, sys, throughtime as tt\n"
+        "import inspect, pathlib, resource, sys, warnings, throughtime as tt\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model = tt.load(sys.argv[1])\n"
         "options = {'beam': 1} if 'beam' in inspect.signature(model.predict).parameters else {}\n"
@@ -89,12 +95,14 @@ def _memory(run: Path, tokens: int) -> float:
         "    value = lambda key: int(pathlib.Path('/proc/self/status').read_text().split(key + ':')[1].split()[0])\n"
         "    reset.write_text('5')\n"
         "    peak, before = lambda: value('VmHWM'), value('VmRSS')\n"
-        "list(model.predict([' '.join(['a', 'b'] * (int(sys.argv[2]) // 2))], **options))\n"
-        "print(peak() - before)\n"
+        "with warnings.catch_warnings(record=True, action='always') as cut:\n"
+        "    list(model.predict([' '.join(['a', 'b'] * (int(sys.argv[2]) // 2))], **options))\n"
+        "print(None if any(' read' in str(w.message) for w in cut) else peak() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(run), str(tokens)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise UserError(f"{run}: cannot measure its memory: {done.stderr.strip().splitlines()[-1:]}")
-    return max(int(done.stdout.split()[-1]), 0) / 1024  # what was in use before may have been given back
+    found = done.stdout.split()[-1]
+    return None if found == "None" else max(int(found), 0) / 1024  # what was in use before may have been given back

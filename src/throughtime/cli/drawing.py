@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 NOW = "▸"
+LAST = 60  # characters of what was read
 
 
 def timeline(words: list[str], present: int, around: int) -> Text:
@@ -34,7 +35,7 @@ def expected(likeliest: list[tuple[str, float]]) -> Text:
 def futures(found: dict[str, Any]) -> Table:
     table = _table("", *found)
     values = list(found.values())
-    table.add_row("read", *(seen(v["read"][-60:]) for v in values))
+    table.add_row("read", *("… " * (len(v["read"]) > LAST) + seen(v["read"][-LAST:]) for v in values))
     for i in range(len(values[0]["next"])):
         table.add_row("" if i else "next", *(f"{p:6.1%}  {seen(token)}" for token, p in (v["next"][i] for v in values)))
     table.add_row("writes", *(seen(v["writes"]) for v in values))

@@ -164,7 +164,8 @@ def write_values(values: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(values, ensure_ascii=False))
         return
     for name, value in _flat(values):
-        print(f"{name:28} {f'{value:.6g}' if isinstance(value, float) else value}")
+        shown = "undefined" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        print(f"{name:28} {shown}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

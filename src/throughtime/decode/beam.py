@@ -13,11 +13,13 @@ from torch import Tensor
 
 
 class Hypothesis(NamedTuple):
-    """Tokens without the end, their log-probability, and the score that ranks them."""
+    """Tokens without the end, their log-probability, and the score that ranks them. complete: it is shorter than the limit, and
+    nothing that was still open there could have ranked above it."""
 
     tokens: list[int]
     log_probability: float
     score: float
+    complete: bool = True
 
 
 def beam_search(
@@ -45,6 +47,7 @@ def beam_search(
     batch, device = len(first), first.device
     limits = torch.tensor(longest, device=device)
     done: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    still_open: dict[int, float] = {}  # the score of the best that reached its limit without an end
     alive = torch.arange(batch, device=device)  # the sequences still searched
     state = rows_of(state, torch.arange(batch, device=device).repeat_interleave(size))
     tokens = first.repeat_interleave(size)
@@ -59,6 +62,8 @@ def beam_search(
         vocabulary = log_p.shape[-1]
         scores = total.unsqueeze(-1) + log_p.view(len(alive), size, vocabulary)
         last = (limits[alive] <= length).view(-1, 1, 1)  # nothing may follow but the end
+        for b in last.flatten().nonzero().flatten().tolist():
+            still_open[int(alive[b])] = float(total[b].max()) / ((5 + length + 1) / 6) ** alpha
         only_end = torch.ones(vocabulary, dtype=torch.bool, device=device)
         only_end[end] = False
         scores = scores.masked_fill(last & only_end, -torch.inf)
@@ -94,7 +99,11 @@ def beam_search(
         rows = (keep.unsqueeze(1) * size + origin[keep]).flatten()
         state, tokens = rows_of(state, rows), token[keep].flatten()
         total, written, alive = total[keep], written[keep], alive[keep]
-    return [sorted(found, key=lambda h: -h.score)[:size] for found in done]
+
+    def said(h: Hypothesis, b: int) -> Hypothesis:
+        return h._replace(complete=len(h.tokens) < longest[b] and h.score >= still_open.get(b, -torch.inf))
+
+    return [[said(h, b) for h in sorted(found, key=lambda h: -h.score)[:size]] for b, found in enumerate(done)]
 
 
 def rows_of(state: Any, rows: Tensor) -> Any:

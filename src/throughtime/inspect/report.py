@@ -15,7 +15,7 @@ import torch
 from throughtime.errors import UserError
 from throughtime.inspect.gradients import Curve, gradients_of, summarise
 from throughtime.inspect.influence import influence
-from throughtime.inspect.jacobian import stretching
+from throughtime.inspect.jacobian import LARGEST, stretching
 from throughtime.inspect.stacks import Layer, looked_into
 from throughtime.inspect.units import (
     features_of,
@@ -43,9 +43,14 @@ def look_into(
     Returns: what JSON can hold; docs/inspect.md lists it.
     Raises: UserError where there is nothing to look into, or no such output.
     """
-    texts = [_cut(text) for text in itertools.islice(model.pieces(lines, STEPS), most)]
+    pieces = model.pieces(lines, STEPS)
+    texts = [_cut(text) for text in itertools.islice(pieces, most)]
     if not texts:
         raise UserError("the input is empty: there is nothing to look into")
+    if len(texts) == most and next(iter(pieces), None) is not None:
+        warnings.warn(
+            f"there are more inputs than {most:,}: the first {most:,} are looked into (--inputs)", stacklevel=2
+        )
     unseen = model.unseen(texts[0])
     if unseen:
         warnings.warn(f"the model never saw these, and reads them as unknown: {' '.join(unseen)}", stacklevel=2)
@@ -113,6 +118,11 @@ def _layer(layer: Layer, courses: list[_Course]) -> dict[str, Any]:
     hidden = np.concatenate([c.states[0][1] for c in courses])
     gates = {name: np.concatenate([c.gates[name] for c in courses if name in c.gates]) for name in first.gates}
     stretch = stretching(scan)
+    if stretch is None and len(hidden):
+        warnings.warn(
+            f"{layer.name}: how its step stretches the state is left out: it has more than {LARGEST:,} numbers",
+            stacklevel=2,
+        )
     names = set.union(*(set(c.features) for c in courses))
     features = {
         name: np.concatenate([c.features.get(name, np.zeros(len(c.states[0][1]))) for c in courses]) for name in names

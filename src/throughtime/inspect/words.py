@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from throughtime.inspect.jacobian import LONGEST
+
+SHOWN = 8  # inputs
+
 
 def in_words(values: dict[str, Any]) -> str:
     """What `look_into` gives, as text: a line a layer, then the inputs that mattered most."""
@@ -22,6 +26,7 @@ def in_words(values: dict[str, Any]) -> str:
             )
         if layer["stretching"] is not None:
             words += f"; largest Lyapunov exponent {layer['stretching']['exponents'][0]:.3g}"
+            words += f" (over its first {LONGEST} steps)" if len(layer["steps"]) > LONGEST else ""
         lines.append(words)
     influence = values["influence"]
     lines.append(
@@ -32,8 +37,10 @@ def in_words(values: dict[str, Any]) -> str:
         for r, g, s in zip(influence["removal"], influence["gradient"], values["inputs"], strict=True)
         if r is not None
     ]
-    for removal, gradient, name in sorted(known, key=lambda row: -abs(row[0]))[:8]:
+    for removal, gradient, name in sorted(known, key=lambda row: -abs(row[0]))[:SHOWN]:
         lines.append(f"{removal:+9.3f}  (gradient × input {gradient:+.3f})  {name.strip() or repr(name)}")
+    if len(known) > SHOWN:
+        lines.append(f"           and {len(known) - SHOWN} that mattered less (--json)")
     if influence["disagree"]:
         lines.append("gradient and removal disagree; believe removal")
     return "\n".join(lines)

@@ -46,6 +46,7 @@ class Attention(nn.Module):
         if inner_size is not None and kind != "additive":
             raise ValueError(f"inner_size is of additive attention; {kind} has none")
         self.kind = kind
+        self.width = (inner_size or query_size) if kind == "additive" else 1  # numbers that a pair of steps takes
         inner = (inner_size or query_size) if kind == "additive" else query_size
         self.key = nn.Linear(memory_size, inner, bias=False)
         if kind == "additive":

@@ -13,9 +13,8 @@ IGNORED = -100  # where nothing is to be predicted, as in torch.nn.functional.cr
 
 
 def framed(target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """target [T, B], lengths [B]. Returns: what a decoder reads, END and the target, [T + 1, B]; and what follows each, the
-    target and END, IGNORED past it."""
-    ends = torch.full_like(target[:1], END)
-    read, goals = torch.cat([ends, target]), torch.cat([target, ends])
-    place = torch.arange(len(goals), device=target.device).unsqueeze(1)
-    return read, torch.where(place == lengths, END, torch.where(place < lengths, goals, IGNORED))
+    """target [T, B], each with its END, unless it was cut; lengths [B]. Returns: what a decoder reads, END and all but the last of
+    the target, [T, B]; and what follows each, the target, IGNORED past it."""
+    read = torch.cat([torch.full_like(target[:1], END), target[:-1]])
+    place = torch.arange(len(target), device=target.device).unsqueeze(1)
+    return read, target.masked_fill(place >= lengths, IGNORED)

@@ -50,14 +50,13 @@ class Crf(nn.Module):
             step, scores[1:], self.first + scores[0], lengths=lengths - 1, record=("before",), backend="reference"
         )
         assert isinstance(top, Tensor)
-        before, places = records["before"].long(), (lengths - 2).tolist()
-        tag = (top + self.last).argmax(-1)
-        out = torch.zeros(scores.shape[:2], dtype=torch.int64, device=scores.device)
-        out[(lengths - 1), torch.arange(len(lengths))] = tag
-        for b, place in enumerate(places):
-            for t in range(place, -1, -1):
-                out[t, b] = before[t, b, out[t + 1, b]]
-        return out
+        tag = (top + self.last).argmax(-1, keepdim=True)
+        way, _, _ = scan(
+            _Back(), records["before"], tag.to(scores.dtype), lengths=lengths - 1, reverse=True, backend="reference"
+        )
+        out = torch.cat([way, way.new_zeros(1, *tag.shape)])
+        out[lengths - 1, torch.arange(len(lengths), device=out.device)] = tag.to(out.dtype)
+        return out.squeeze(-1).long()
 
 
 class _Sum(nn.Module):
@@ -78,6 +77,13 @@ class _Best(_Sum):
         top = (state.unsqueeze(-1) + self.after).max(-2)
         Cell.watch("before", top.indices.to(x.dtype))
         return x + top.values
+
+
+class _Back(nn.Module):
+    """The tag before, of each tag's best way: from the last back to the first."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        return x.gather(-1, state.long())
 
 
 class Tagger(nn.Module):

@@ -205,4 +205,4 @@ class TransformerTranslator(nn.Module):
         logits = self.decode(self.encode(source, source_lengths), read)
         smoothing = self.smoothing if self.training else 0.0
         nats = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="sum", label_smoothing=smoothing)
-        return nats, (lengths + 1).sum(), None
+        return nats, lengths.sum(), None

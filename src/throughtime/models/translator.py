@@ -6,7 +6,7 @@ Shapes: S source, T target, B batch, E embedding, N hidden, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from throughtime.layers.recurrent import Stack
 from throughtime.models.framing import framed
 from throughtime.models.reader import Read, Reader, SequenceDropout
 from throughtime.scanning import scan
+
+CELLS = 1 << 24  # numbers of an attention, steps × steps, that are in memory together where nothing is learned
 
 
 class Translator(nn.Module):
@@ -133,7 +135,15 @@ class Translator(nn.Module):
 
     def attended(self, source: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
         """What each token of a target [T, B] attends to: [T, B, S]."""
-        return self.decode(*self.encode(source, lengths), tokens)[2]
+        return torch.cat([weights for _, weights in self._in_parts(source, lengths, tokens)])
+
+    def _in_parts(self, source: Tensor, lengths: Tensor, read: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and attention of what is read, [T, B]: at once where gradients need it whole, else as much at a time as fits."""
+        memory, state = self.encode(source, lengths)
+        size = len(read) if torch.is_grad_enabled() else max(1, CELLS // (self.attention.width * source.numel()))
+        for low in range(0, len(read), size):
+            logits, state, weights = self.decode(memory, state, read[low : low + size])
+            yield logits, weights
 
     def stepping(self, source: Tensor, lengths: Tensor) -> tuple[Callable[[Tensor, Any], tuple[Tensor, Any]], Any]:
         """For decoding: a step function, (tokens [R], state) -> (log_p [R, V], state), and the state before anything is read.
@@ -154,14 +164,17 @@ class Translator(nn.Module):
         return step, (torch.arange(len(lengths), device=source.device), begin)
 
     def forward(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
-        """(source [S, B], its lengths, target [T, B], its lengths): nats summed over target tokens and ends, how many they
-        are. In training the nats are those of smoothed labels."""
+        """(source [S, B], its lengths, target [T, B] with its ends, its lengths): nats summed over the target, how many they are.
+        In training the nats are those of smoothed labels."""
         source, source_lengths, target, lengths = batch
         read, goals = framed(target, lengths)
-        logits, _, _ = self.decode(*self.encode(source, source_lengths), read)
         smoothing = self.smoothing if self.training else 0.0
-        nats = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="sum", label_smoothing=smoothing)
-        return nats, (lengths + 1).sum(), None
+        nats, low = torch.zeros((), device=source.device), 0
+        for logits, _ in self._in_parts(source, source_lengths, read):
+            goal = goals[low : low + len(logits)].flatten()
+            nats = nats + F.cross_entropy(logits.flatten(0, 1), goal, reduction="sum", label_smoothing=smoothing)
+            low += len(logits)
+        return nats, lengths.sum(), None
 
 
 class _Feeding(nn.Module):

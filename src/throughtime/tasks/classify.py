@@ -148,7 +148,9 @@ class ClassifyTask(Task[ClassifyConfig]):
         if language is not None and kind != "words":
             tokens = Tokens.load(folder, language.pop("vocabulary"))
         else:
-            tokens = learn(kind, blocks, size, spaced=True if kind == "words" else None)
+            tokens = learn(
+                kind, blocks, size, spaced=True if kind == "words" else None, asked=model.vocabulary is not None
+            )
         tokens.save(folder)
         spelt = kind == "words" and model.spelling is not False
         about = {

@@ -45,7 +45,12 @@ class Spelling:
     def learn(cls, words: Iterable[str]) -> Spelling:
         """Of the pieces of different words, those in two or more, the most frequent first."""
         counts = Counter(piece for word in words for piece in pieces_of(word))
-        return cls([piece for piece, n in counts.most_common(MOST) if n > 1])
+        shared = [piece for piece, n in counts.most_common() if n > 1]
+        if len(shared) > MOST:
+            warnings.warn(
+                f"of {len(shared):,} pieces that words share the {MOST:,} most frequent are read", stacklevel=2
+            )
+        return cls(shared[:MOST])
 
     def of(self, word: str) -> Any:
         """The numbers of a word's pieces, int64 [n]."""

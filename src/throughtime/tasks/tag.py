@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -141,6 +142,7 @@ class TagTask(Task[TagConfig]):
                 f"{train[0].place()}: all words have the tag {lexicon.tags[0]!r}; there must be two tags or more"
             )
         _check_tags(held, lexicon, strict=config.data.column == "upos")
+        _say_long([*train, *held])
         lexicon.save(folder)
         for name, rows in (("train", train), ("valid", held)):
             write_text(folder / f"{name}.json", json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False))
@@ -215,6 +217,7 @@ class TagModel(Trained):
 
         sentences = read_tagged([Path(f) for f in files], self.config.data.column)
         _check_tags(sentences, self.lexicon, strict=False)
+        _say_long(sentences)
         given = tags_of(self.network, self.lexicon, sentences, advance)
         truth = [t for s in sentences for t in s.tags]
         flat = [t for tags in given for t in tags]
@@ -249,6 +252,7 @@ class TagModel(Trained):
         ready = getattr(lines, "ready", None)
         whole = None if ready is None else partial(ready, block=True)
         for group in taken(sentences, batch if conllu else 1, whole):
+            _say_long(group)
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
                 yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
 
@@ -261,6 +265,7 @@ class TagModel(Trained):
         sentence = from_text(text)
         if not sentence.words:
             raise UserError("the sentence is empty: there is nothing to look into")
+        _say_long([sentence])
         device = next(self.network.parameters()).device
 
         def batch(words: list[str]) -> Any:
@@ -311,6 +316,17 @@ def tags_of(network: Any, lexicon: Lexicon, sentences: list[Sentence], advance: 
             advance(len(group))
     network.train(training)
     return out
+
+
+def _say_long(sentences: Iterable[Sentence]) -> None:
+    """Warn of words that are not read to their end."""
+    long = list(dict.fromkeys(w for s in sentences for w in s.words if len(w) > LONGEST))
+    if long:
+        what = "a word" if len(long) == 1 else f"{len(long):,} different words"
+        warnings.warn(
+            f"of {what} of over {LONGEST} characters the first {LONGEST} are read as characters: {long[0][:LONGEST]} …",
+            stacklevel=3,
+        )
 
 
 def measures(sentences: list[Sentence], given: list[list[str]], lexicon: Lexicon) -> dict[str, float]:

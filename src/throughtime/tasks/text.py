@@ -132,7 +132,7 @@ class TextTask(Task[TextConfig]):
 
         # twice the characters' kinds where there are many (Chinese, say): pieces need room beside them
         vocabulary = config.model.vocabulary or _vocabulary(kind, size, blocks)
-        tokens = learn(kind, blocks, vocabulary)
+        tokens = learn(kind, blocks, vocabulary, asked=config.model.vocabulary is not None)
         if len(tokens) < 3:
             raise UserError(f"model.vocabulary: {vocabulary} leaves no entry for this text; raise it")
         tokens.save(folder)
@@ -143,6 +143,12 @@ class TextTask(Task[TextConfig]):
             raise UserError(
                 f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
                 f"are needed"
+            )
+        if held_corpus.real > QUICK:
+            whole = "all of them" if held_corpus.real <= WALKED else f"all, in 16 parts that begin {WARM} tokens early"
+            warnings.warn(
+                f"of {held_corpus.real:,} held-out tokens the first {QUICK:,} are scored while training, at its end {whole}",
+                stacklevel=2,
             )
         start = held_corpus.tokens[: 4 * SAMPLE]
         keep_samples(folder, (tokens.decode(start[low : low + SAMPLE]) for low in range(0, len(start), SAMPLE)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -145,11 +146,14 @@ class Tokens:
             raise UserError(f"{folder / FILE}: the run is damaged: no vocabulary in it ({error!r})") from error
 
 
-def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int, spaced: bool | None = None) -> Tokens:
+def learn(
+    kind: str, blocks: Callable[[], Iterator[str]], size: int, spaced: bool | None = None, *, asked: bool = True
+) -> Tokens:
     """A vocabulary of at most `size` entries from a text given in blocks.
 
     Args: kind: as in `Tokens`. blocks: gives the text from its beginning, in pieces; may be called more than once.
-        spaced: whether words are what stands between spaces; None: as the text looks.
+        spaced: whether words are what stands between spaces; None: as the text looks. asked: whether the user asked for so many;
+        if not, what they leave out is said.
     Returns: characters sorted by code point; words by frequency; byte-pair pieces in the order they were merged.
     """
     if kind == "bytes":
@@ -159,6 +163,8 @@ def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int, spaced: boo
         for block in blocks():
             seen.update(block)
         kept = [c for c, _ in seen.most_common(size - 2)]
+        if not asked:
+            _say_left_out("characters", seen, kept)
         return Tokens("characters", _SPECIAL + sorted(kept))
     if kind == "words":
         spaced = looks_tokenised(next(blocks(), "")) if spaced is None else spaced
@@ -168,8 +174,28 @@ def learn(kind: str, blocks: Callable[[], Iterator[str]], size: int, spaced: boo
             counts.update(re.findall(pattern, block))
         for special in _SPECIAL:
             counts.pop(special, None)
-        return Tokens("words", _SPECIAL + [word for word, _ in counts.most_common(size - 2)], spaced=spaced)
-    return _learn_bpe(blocks, size)
+        kept = [word for word, _ in counts.most_common(size - 2)]
+        if not asked:
+            _say_left_out("words", counts, kept)
+        return Tokens("words", _SPECIAL + kept, spaced=spaced)
+    tokens = _learn_bpe(blocks, size)
+    if not asked:
+        seen = Counter()
+        for block in blocks():
+            seen.update(block)
+        _say_left_out("characters", seen, [c for c in seen if c in tokens.index])
+    return tokens
+
+
+def _say_left_out(what: str, counts: Counter[str], kept: list[str]) -> None:
+    """Warn of what a vocabulary has no room for."""
+    if len(kept) < len(counts):
+        share = 1 - sum(counts[entry] for entry in kept) / counts.total()
+        warnings.warn(
+            f"of {len(counts):,} different {what} the vocabulary has room for {len(kept):,}; the others, {share:.2%} of the "
+            f"text, are read as unknown (model.vocabulary)",
+            stacklevel=3,
+        )
 
 
 def looks_tokenised(text: str) -> bool:

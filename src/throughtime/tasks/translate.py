@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
 from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
+from throughtime.tasks.pairs import END, Limit, coded, longest_learned, read_pairs, read_tokens, scored
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
     from throughtime.tasks.tokens import Tokens
 
 FILE = "vocabularies.json"
-END = 1  # as in models.framing, which imports torch
-LONGEST = 250  # tokens of a line that are learned from
 ENOUGH = 200_000  # characters of running text on a side, on the mean, from which on it is cut into pieces
-READ = 1000  # tokens of a line that are read when translating
-LIMIT = (20, 2.0)  # tokens of a translation at most: this many, and this many a token of the source
+READ = 1000  # tokens of a line that are read when translating; more where more were learned from
 
 
 class TranslateNetwork(Strict):
@@ -71,6 +69,9 @@ class TranslateData(Strict):
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The share that is held out where no --valid is given."""
+    longest: Positive | None = None
+    """Tokens of a side that are learned from, at most; of a longer one its beginning. [default: 1,000, less where a batch would
+    need much memory]"""
 
 
 class TranslateConfig(RunConfig):
@@ -102,7 +103,6 @@ class TranslateTask(Task[TranslateConfig]):
     def prepare(
         self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> TranslateConfig:
-        from throughtime.tasks.batches import Sequences
         from throughtime.tasks.tokens import learn
 
         model = config.model
@@ -128,35 +128,50 @@ class TranslateTask(Task[TranslateConfig]):
 
         def made(kind: str, texts: list[str]) -> Tokens:
             most = model.vocabulary or {"words": 30_000, "bpe": _pieces(size)}.get(kind, 20_000)
-            return learn(kind, lambda: blocks(texts), most, spaced=True if kind == "words" else None)
+            spaced = True if kind == "words" else None
+            return learn(kind, lambda: blocks(texts), most, spaced=spaced, asked=model.vocabulary is not None)
 
         if joint:
             both = made(kinds[0], [t for pair in train for t in pair])
-            tokens = [both, both]
+            tokens = (both, both)
         else:
-            tokens = [made(kind, list(side)) for kind, side in zip(kinds, sides, strict=True)]
-        write_text(
-            folder / FILE, json.dumps({"joint": joint, "sides": [_values(t) for t in tokens[: 1 if joint else 2]]})
-        )
-        for name, pairs in (("train", train), ("valid", held)):
-            coded = [[t.encode(text)[:LONGEST] for t, text in zip(tokens, pair, strict=True)] for pair in pairs]
-            for side, which in enumerate(("source", "target")):
-                Sequences.of(c[side] for c in coded).save(folder / f"{name}-{which}.bin")
-        write_text(folder / "valid.json", json.dumps(held))
-        keep_samples(folder, (text for text, _ in held))
+            tokens = (made(kinds[0], list(sides[0])), made(kinds[1], list(sides[1])))
         t = config.training
+        batch = min(t.batch_size or 64, len(train))
         few = size < 1_000_000
         fitting = {"hidden_size": 128 if few else 256, "embedding_size": 128 if few else 256, "dropout": 0.3}
+        longest = config.data.longest
+        if longest is None:
+            additive = model.kind == "recurrent" and model.attention == "additive"
+            width = (model.hidden_size or int(fitting["hidden_size"])) if additive else 1
+            longest = longest_learned(batch, len(tokens[1]), width)
+        source, target, cut = coded(train, tokens, longest)
+        if cut:
+            warnings.warn(
+                f"{cut:,} of {len(train):,} pairs have a side of over {longest:,} tokens: their first {longest:,} are learned "
+                f"from, and a target that is cut teaches no end (data.longest)",
+                stacklevel=2,
+            )
+        about = {"joint": joint, "limit": Limit.fitted(source.lengths, target.lengths)}
+        write_text(folder / FILE, json.dumps(about | {"sides": [_values(t) for t in tokens[: 1 if joint else 2]]}))
+        _save(folder, "train", (source, target))
+        _save(folder, "valid", scored(held, tokens))
+        write_text(folder / "valid.json", json.dumps(held))
+        keep_samples(folder, (text for text, _ in held))
         fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
         kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
         update = {"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens)), **fitted}
         trained = {
-            "batch_size": min(t.batch_size or 64, len(train)),
+            "batch_size": batch,
             "learning_rate": t.learning_rate or 2e-3,
             "passes": t.passes or 30,
         }
         return config.model_copy(
-            update={"model": model.model_copy(update=update), "training": t.model_copy(update=trained)}
+            update={
+                "model": model.model_copy(update=update),
+                "data": config.data.model_copy(update={"longest": longest}),
+                "training": t.model_copy(update=trained),
+            }
         )
 
     def describe(self, config: TranslateConfig) -> str:
@@ -189,7 +204,7 @@ class TranslateTask(Task[TranslateConfig]):
         assert batch is not None
         lengths = source.lengths * (target.lengths.max() + 1) + target.lengths  # by source, then by target
         stream = ByLength(lengths, batch, config.seed, rows, lambda some: _batch(source, target, some))
-        stream.batch_tokens = int(batch * (target.lengths.mean() + 1))
+        stream.batch_tokens = int(batch * target.lengths.mean())
         return stream
 
     def quick_tokens(self, config: TranslateConfig, data: Path) -> int:
@@ -197,17 +212,35 @@ class TranslateTask(Task[TranslateConfig]):
 
     def score(self, network: nn.Module, config: TranslateConfig, data: Path, *, quick: bool) -> dict[str, float]:
         nats, count = total_nats(network, *_sides(data, "valid"))
-        scores = {"loss": nats / count, "nats_per_token": nats / count}
-        if not quick and importlib.util.find_spec("sacrebleu") is not None:
-            run = Run(data.parent.parent)
-            model = TranslateModel(run, config, network, read_vocabularies(run))
-            pairs = json.loads((data / "valid.json").read_text(encoding="utf-8"))
-            found = [v["translation"] for v in model.predict([source for source, _ in pairs])]
-            scores |= {k: v for k, v in bleu_and_chrf(found, [t for _, t in pairs]).items() if isinstance(v, float)}
-        return scores
+        scores: dict[str, Any] = {"loss": nats / count, "nats_per_token": nats / count}
+        if quick:
+            return scores
+        model = self.trained(Run(data.parent.parent), config, network)
+        pairs = json.loads((data / "valid.json").read_text(encoding="utf-8"))
+        found = model.written_scores(pairs)
+        return scores | {k: v for k, v in found.items() if not isinstance(v, str)}
 
     def trained(self, run: Run, config: TranslateConfig, network: nn.Module) -> TranslateModel:
-        return TranslateModel(run, config, network, read_vocabularies(run))
+        return TranslateModel(run, config, network, read_vocabularies(run), read_limit(run))
+
+
+@dataclass
+class Translation:
+    """What became of a line: the tokens that were read, and whether these are all; the tokens that were written, their text, and
+    whether they came to an end before their limit; weights [target, source] where they were asked for."""
+
+    line: str
+    source: Any
+    read_whole: bool
+    target: list[int] = field(default_factory=list)
+    text: str = ""
+    ended: bool = True
+    log_probability: float | None = 0.0
+    weights: list[list[float]] | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.read_whole and self.ended
 
 
 class TranslateModel(Trained):
@@ -215,9 +248,12 @@ class TranslateModel(Trained):
 
     network: Translator
 
-    def __init__(self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens]) -> None:
+    def __init__(
+        self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens], limit: Limit
+    ) -> None:
         super().__init__(run, config, network)
         self.source, self.target = tokens
+        self.limit, self.read = limit, max(READ, config.data.longest or 0)
 
     def info(self) -> dict[str, Any]:
         cut = {side: f"{len(t):,} {t.kind}" for side, t in (("source", self.source), ("target", self.target))}
@@ -226,29 +262,36 @@ class TranslateModel(Trained):
     def evaluate(self, files: list[Path], advance: Advance = ignore, beam: int = 5) -> dict[str, Any]:
         """Scores on two aligned files, or one TSV of pairs.
 
-        Returns: task, lines, nats a target token, the share of lines given exactly, sacreBLEU and chrF with their signatures.
+        Returns: task, lines, nats a target token with its ends, what `line_scores` gives, and incomplete: how many lines were not
+            read whole, or reached the limit of a translation's length.
         """
-        from throughtime.tasks.batches import Sequences
-
         pairs = read_pairs([Path(f) for f in files])
         size = sum(Path(f).stat().st_size for f in files) / len(pairs)  # the bar counts bytes
-        sides = [
-            Sequences.of(t.encode(pair[i])[:READ] for pair in pairs) for i, t in enumerate((self.source, self.target))
-        ]
-        nats, count = total_nats(self.network, *sides)
-        found = []
-        for values in self.predict([source for source, _ in pairs], beam=beam):
-            found.append(values["translation"])
-            advance(size)
-        truth = [target for _, target in pairs]
-        exact = sum(a.strip() == b.strip() for a, b in zip(found, truth, strict=True)) / len(pairs)
-        scores = {"task": "translate", "lines": len(pairs), "nats_per_token": nats / count, "exact": exact}
-        if importlib.util.find_spec("sacrebleu") is None:
+        nats, count = total_nats(self.network, *scored(pairs, (self.source, self.target)))
+        scores = self.written_scores(pairs, beam, lambda: advance(size))
+        if scores["incomplete"]:
             warnings.warn(
-                "no BLEU and chrF: sacrebleu is not installed (pip install 'throughtime[text]')", stacklevel=2
+                f"{scores['incomplete']:,} of {len(pairs):,} translations are scored as far as they go: their line was not read "
+                f"past token {self.read:,}, or they reached the limit of their length",
+                stacklevel=2,
             )
-            return scores
-        return scores | bleu_and_chrf(found, truth)
+        own = {"nats_per_token": nats / count}
+        first = {"task": "translate", "lines": len(pairs)}
+        return first | (own | scores if scores.get("bleu") is not None else scores | own)
+
+    def written_scores(
+        self, pairs: Sequence[Sequence[str]], beam: int = 5, advance: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Scores of the translations of pairs, and how many are incomplete. advance: told of each."""
+        from throughtime.tasks.metrics import line_scores
+
+        found = []
+        for group in grouped((source for source, _ in pairs), 64):
+            found += self._translated(group, beam)
+            for _ in group:
+                advance()
+        scores = line_scores([v.text for v in found], [target for _, target in pairs], self.target.kind)
+        return scores | {"incomplete": sum(not v.complete for v in found)}
 
     def predict(
         self,
@@ -265,8 +308,9 @@ class TranslateModel(Trained):
         Args: lines: one source each. batch: how many are translated at a time. beam: hypotheses that are kept; 1 is greedy.
             alignments: also say what each token of a translation attended to. temperature: draw in place of searching.
             seed: of what is drawn.
-        Yields: line, translation, log_probability (nats; of a search), and with `alignments` source and target tokens and attention
-            [target, source], in the order given.
+        Yields: line, translation, log_probability (nats; of a search), complete (false where the line was not read whole, or the
+            translation reached the limit of its length, which a warning tells), and with `alignments` source and target tokens
+            and attention [target, source], in the order given.
         Raises: UserError for a value out of range.
         """
         if beam < 1:
@@ -281,19 +325,29 @@ class TranslateModel(Trained):
 
             generator = torch.Generator().manual_seed(seed)
         for group in grouped(lines, batch):
-            yield from self._predict(group, beam, alignments, temperature, generator)
+            found = self._translated(group, beam, alignments, temperature, generator)
+            _say_cut(found, self.read)
+            for one in found:
+                values: dict[str, Any] = {"line": one.line, "translation": one.text}
+                if one.log_probability is not None:
+                    values["log_probability"] = one.log_probability
+                values["complete"] = one.complete
+                if one.weights is not None:
+                    values |= self._aligned(one)
+                yield values
 
     def example(self, text: str) -> Example:
         import torch
 
         from throughtime.tasks.tokens import UNKNOWN
 
-        source = torch.from_numpy(self.source.encode(text)[:READ].astype("int64"))
-        if not len(source):
+        (found,) = self._translated([text], 5)
+        if not len(found.source):
             raise UserError("the line is empty: there is nothing to look into")
+        _say_cut([found], self.read)
+        source = torch.from_numpy(found.source.astype("int64"))
         network, device = self.network, next(self.network.parameters()).device
-        (values,) = self._predict([text], 5, True, None, None)
-        target = torch.tensor([self.target.index.get(t, UNKNOWN) for t in values["target"][:-1]], dtype=torch.int64)
+        target = torch.tensor(found.target, dtype=torch.int64)
         read = torch.cat([torch.tensor([END]), target]).unsqueeze(1).to(device)
         lengths = torch.tensor([len(source)], device=device)
 
@@ -307,17 +361,18 @@ class TranslateModel(Trained):
             return other
 
         batch = source.unsqueeze(1).to(device)
-        outputs = values["target"]
+        inputs = self.source.named(text.strip(), found.source)
+        outputs = [*(self.target.entries[t] for t in found.target), "</s>"]
         written = ["<s>", *outputs[:-1]]
         return Example(
-            values["source"],
+            inputs,
             outputs,
             lambda k: "</s>" if k == END else self.target.entries[k],
             batch,
             answers,
             [*target.tolist(), END],
             without,
-            {"encoder.stack": values["source"], "first": written, "second": written},
+            {"encoder.stack": inputs, "first": written, "second": written},
             lambda tokens: network.attended(tokens, lengths, read)[:, 0],
             whole=frozenset(["encoder.stack"]),
         )
@@ -325,52 +380,50 @@ class TranslateModel(Trained):
     def written(self, values: dict[str, Any]) -> str:
         return str(values["translation"])
 
-    def _predict(
+    def _aligned(self, one: Translation) -> dict[str, Any]:
+        return {
+            "source": self.source.named(one.line.strip(), one.source),
+            "target": [self.target.entries[t] for t in one.target] + ["</s>"],
+            "attention": one.weights,
+        }
+
+    def _translated(
         self,
         lines: list[str],
         beam: int,
-        alignments: bool,
-        temperature: float | None,
-        generator: torch.Generator | None,
-    ) -> Iterator[dict[str, Any]]:
+        alignments: bool = False,
+        temperature: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Translation]:
         import torch
 
         from throughtime.decode.beam import beam_search
         from throughtime.tasks.batches import side_by_side
 
-        coded = [self.source.beginning(line.strip(), READ) for line in lines]
-        for line, ids in zip(lines, coded, strict=True):
-            if len(ids) > READ:
-                warnings.warn(f"a line of over {READ} tokens is read up to its {READ}th: {line[:40]!r} …", stacklevel=2)
-        real = [i for i, ids in enumerate(coded) if len(ids)]
-        found: dict[int, dict[str, Any]] = {}
-        if real:
-            device = next(self.network.parameters()).device
-            with torch.inference_mode():
-                source, lengths = (t.to(device) for t in side_by_side([coded[i][:READ] for i in real]))
-                limits = [int(LIMIT[0] + LIMIT[1] * int(n)) for n in lengths]
-                step, state = self.network.stepping(source, lengths)
-                first = torch.full((len(real),), END, device=device)
-                if temperature is None:
-                    best = [
-                        h[0] for h in beam_search(step, first, state, size=beam, end=END, longest=limits, never=(0,))
-                    ]
-                    tokens = [h.tokens for h in best]
-                    extra: list[dict[str, Any]] = [{"log_probability": h.log_probability} for h in best]
-                else:
-                    tokens = self._drawn(step, first, state, limits, temperature, generator)
-                    extra = [{} for _ in tokens]
-                weights = self._attention(source, lengths, tokens) if alignments else None
-            for row, i in enumerate(real):
-                found[i] = {"translation": self.target.decode(tokens[row]).strip(), **extra[row]}
-                if weights is not None:
-                    found[i] |= {
-                        "source": self.source.named(lines[i].strip(), coded[i])[:READ],
-                        "target": [self.target.entries[t] for t in tokens[row]] + ["</s>"],
-                        "attention": weights[row],
-                    }
-        for i, line in enumerate(lines):  # of nothing, nothing
-            yield {"line": line, **found.get(i, {"translation": "", "log_probability": 0.0})}
+        coded = [read_tokens(self.source, line.strip(), self.read) for line in lines]
+        found = [Translation(line, ids, whole) for line, (ids, whole) in zip(lines, coded, strict=True)]
+        real = [one for one in found if len(one.source)]  # of nothing, nothing
+        if not real:
+            return found
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            source, lengths = (t.to(device) for t in side_by_side([one.source for one in real]))
+            limits = [self.limit.of(int(n)) for n in lengths]
+            step, state = self.network.stepping(source, lengths)
+            first = torch.full((len(real),), END, device=device)
+            if temperature is None:
+                best = beam_search(step, first, state, size=beam, end=END, longest=limits, never=(0,))
+                for one, (hypothesis, *_) in zip(real, best, strict=True):
+                    one.target, one.log_probability, _, one.ended = hypothesis
+            else:
+                drawn = self._drawn(step, first, state, limits, temperature, generator)
+                for one, tokens, limit in zip(real, drawn, limits, strict=True):
+                    one.target, one.log_probability, one.ended = tokens, None, len(tokens) < limit
+            weights = self._attention(source, lengths, [one.target for one in real]) if alignments else None
+        for row, one in enumerate(real):
+            one.text = self.target.decode(one.target).strip()
+            one.weights = None if weights is None else weights[row]
+        return found
 
     def _drawn(
         self, step: Any, first: torch.Tensor, state: Any, limits: list[int], temperature: float, generator: Any
@@ -408,45 +461,21 @@ class TranslateModel(Trained):
         return [weights[: len(t) + 1, b, : int(lengths[b])].tolist() for b, t in enumerate(tokens)]
 
 
-def read_pairs(files: list[Path]) -> list[tuple[str, str]]:
-    """Pairs of lines, from two files aligned by line or one TSV. Pairs with an empty side are left out.
-
-    Raises: UserError where the files do not fit each other, with the line.
-    """
-    from throughtime.tasks.tables import name_of, read_utf8
-
-    if len(files) == 1:
-        name, pairs = name_of(files[0]), []
-        for number, line in enumerate(read_utf8(files[0]).removesuffix("\n").split("\n"), 1):
-            fields = line.split("\t")
-            if line.strip() and len(fields) != 2:
-                raise UserError(
-                    f"{name}:{number}: {len(fields)} fields; a line has a source and a target with a tab between them, or give "
-                    f"two files aligned by line"
-                )
-            if line.strip():
-                pairs.append((fields[0].strip(), fields[1].strip()))
-    elif len(files) == 2:
-        a, b = (read_utf8(f).removesuffix("\n").split("\n") for f in files)
-        if len(a) != len(b):
-            longer = files[len(b) > len(a)]
-            raise UserError(
-                f"{name_of(files[0])} has {len(a)} lines and {name_of(files[1])} {len(b)}; {name_of(longer)}:"
-                f"{min(len(a), len(b)) + 1} has nothing beside it"
-            )
-        pairs = [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True)]
-    else:
-        raise UserError(f"{len(files)} files; give a source and a target aligned by line, or one TSV of pairs")
-    whole = [pair for pair in pairs if all(pair)]
-    if len(whole) < len(pairs):
-        warnings.warn(f"{len(pairs) - len(whole)} pairs with an empty side are left out", stacklevel=2)
-    if not whole:
-        raise UserError(f"{name_of(files[0])}: no pair in it")
-    return whole
+def _say_cut(found: Sequence[Translation], read: int) -> None:
+    """Warn of what was not read whole, and of translations that reached their limit."""
+    for what, some in (
+        (f"not read past token {read:,}", [v for v in found if not v.read_whole]),
+        ("translated up to the limit of its length, and not to an end", [v for v in found if not v.ended]),
+    ):
+        if some:
+            count = "a line is" if len(some) == 1 else f"{len(some):,} lines are"
+            line = some[0].line.strip()
+            warnings.warn(f"{count} {what}: {line[:40]!r}{' …' * (len(line) > 40)}", stacklevel=3)
 
 
 def total_nats(network: Any, source: Sequences, target: Sequences) -> tuple[float, int]:
-    """-log p of targets, each with its end, and how many tokens these are."""
+    """-log p of targets with their ends, and how many tokens these are."""
+    import numpy as np
     import torch
 
     from throughtime.tasks.batches import in_order_of_length, moved
@@ -456,22 +485,11 @@ def total_nats(network: Any, source: Sequences, target: Sequences) -> tuple[floa
     network.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
-        for some in in_order_of_length(target.lengths):
+        for some in in_order_of_length(np.maximum(source.lengths, target.lengths)):
             nats, n, _ = network(moved(_batch(source, target, some), device), None)
             total, count = total + float(nats), count + int(n)
     network.train(training)
     return total, count
-
-
-def bleu_and_chrf(found: list[str], truth: list[str]) -> dict[str, Any]:
-    """sacreBLEU and chrF (Post 2018; Popović 2015) of whole lines as they are, with their signatures."""
-    from sacrebleu.metrics import BLEU, CHRF
-
-    values: dict[str, Any] = {}
-    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
-        values[name] = float(metric.corpus_score(found, [truth]).score)
-        values[f"{name}_signature"] = str(metric.get_signature())
-    return values
 
 
 def read_vocabularies(run: Run) -> tuple[Tokens, Tokens]:
@@ -483,6 +501,14 @@ def read_vocabularies(run: Run) -> tuple[Tokens, Tokens]:
         sides = [Tokens.load(run.folder, side) for side in values["sides"]]
         return sides[0], sides[-1]
     except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
+
+
+def read_limit(run: Run) -> Limit:
+    """How long a translation may be. Raises: UserError where that is damaged."""
+    try:
+        return Limit.read(run.read_json(FILE).get("limit"))
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
 
 
@@ -511,10 +537,19 @@ def _pieces(size: int) -> int:
     return max(500, min(8000, int(math.sqrt(size) * 2)))
 
 
+def _save(data: Path, name: str, sides: tuple[Sequences, Sequences]) -> None:
+    for side, which in zip(sides, ("source", "ended-target"), strict=True):
+        side.save(data / f"{name}-{which}.bin")
+
+
 def _sides(data: Path, name: str) -> tuple[Sequences, Sequences]:
     from throughtime.tasks.batches import Sequences
 
-    return Sequences.open(data / f"{name}-source.bin"), Sequences.open(data / f"{name}-target.bin")
+    source, old = Sequences.open(data / f"{name}-source.bin"), data / f"{name}-target.bin"
+    if old.exists():  # of a version whose targets were kept without their ends
+        target = Sequences.open(old)
+        return source, Sequences.of([*target[i], END] for i in range(len(target)))
+    return source, Sequences.open(data / f"{name}-ended-target.bin")
 
 
 def _batch(source: Sequences, target: Sequences, some: Any) -> tuple[Any, ...]:

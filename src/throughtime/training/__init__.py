@@ -13,6 +13,7 @@ from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
 from throughtime.tasks import Task, find_task, load
+from throughtime.training.notes import notes_in, noting
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
 
@@ -109,7 +110,7 @@ def _start(
         with run.preparing() as data:  # an old run stays whole until all is ready
             real = [_from_stdin(data) if str(f) == "-" else f for f in files]
             size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
-            with report.counting("reading", size, "bytes") as advance:
+            with noting(data), report.counting("reading", size, "bytes") as advance:
                 full = task.prepare(config, real, valid, data, advance)
             held = [str(v) for v in valid]
             named = full.model_copy(
@@ -192,6 +193,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "threads": trainer.threads.count,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": scores,
+            "notes": notes_in(run.corpus),
         }
         if why := draw_curve(run):
             report.say(why)
@@ -199,7 +201,9 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
         run.write_summary(summary)  # the last: with it the training has ended
         run.finish()
         words = ", ".join(
-            f"{n.replace('_', ' ')} {v:.4f}" for n, v in scores.items() if n != "loss" and isinstance(v, float)
+            f"{n.replace('_', ' ')} {'undefined' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.4f}'}"
+            for n, v in scores.items()
+            if n != "loss"
         )
         report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
     accelerator.wait_for_everyone()

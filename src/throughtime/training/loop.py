@@ -10,6 +10,7 @@ import signal
 import statistics
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ from throughtime.tasks.base import SAMPLES
 from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
-from throughtime.training.progress import Reporter
+from throughtime.training.progress import Pace, Reporter
 from throughtime.training.threads import MUCH_SLOWER, Threads
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
@@ -90,6 +91,7 @@ class Trainer:
             self.plan = self._make_plan(network)
             if self.rank == 0:
                 run.metrics.unlink(missing_ok=True)  # of a start that was killed before it was saved
+        self.pace = Pace(self.step_s)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         if resuming:  # building everything has drawn from it
             self._set_rng(rng)
@@ -125,6 +127,8 @@ class Trainer:
             most = None if training.passes is None else math.ceil(training.passes * self.stream.per_epoch)
             spent = time.monotonic() - self.began
             plan = plan_seconds(seconds, spent, max(self.step_s, 1e-6), self.evaluation_s, training, most)
+            if plan.total == most:
+                self.report.say(f"ends after {training.passes:g} passes, before the minutes are over (training.passes)")
         plan = Plan.from_json(self._from_first(plan.as_json()), training)
         self._record(plan)
         return plan
@@ -222,6 +226,8 @@ class Trainer:
                         if self.best is None and self.rank == 0:
                             self._save_weights({"step": self.step})
                         raise Interrupted(self.step, self.task.name, self.run)
+                if self.step < self.plan.total:
+                    self.report.say(f"stops here: {self.stale} evaluations without a better score (training.patience)")
         finally:
             if self._metrics:
                 with suppress(OSError):  # what could not be written has been said
@@ -272,14 +278,15 @@ class Trainer:
         self.optimizer.zero_grad()
         self.tokens += int(counted)
         took = time.monotonic() - start
-        self.step_s = took if self.step_s == 0 else 0.98 * self.step_s + 0.02 * took
+        self.pace.add(took, counted)
+        self.step_s = self.pace.step_s
         left = (self.plan.total - self.step) * self.step_s
         left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
         changed = self.threads.after_step(took, counted)
         if changed is not None:
             self.report.say(changed)
         valid = self.best["scores"]["loss"] if self.best else None
-        speed = counted / max(self.step_s, 1e-9)
+        speed = self.pace.tokens_s
         self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
         return {
             "step": self.step,
@@ -322,9 +329,10 @@ class Trainer:
         texts = json.loads((self.run.corpus / SAMPLES).read_text(encoding="utf-8"))
         model = self.task.trained(self.run, self.config, network)
         curves: dict[str, list[Curve]] = {}
-        for text in texts:
-            for name, curve in gradients_of(model, model.example(text)).items():
-                curves.setdefault(name, []).append(curve)
+        with warnings.catch_warnings(action="ignore"):  # what is cut of them was said of the data
+            for text in texts:
+                for name, curve in gradients_of(model, model.example(text)).items():
+                    curves.setdefault(name, []).append(curve)
         network.train()
         self._set_rng(rng)
         found = {name: summarise(many) for name, many in curves.items()}

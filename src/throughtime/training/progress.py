@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,12 +15,44 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+RECENT = 50  # steps that a pace is told from
+FIRST = 3  # steps before which nothing is said of it
+OUTLIER = 5  # how many times the median a step takes that does not count
+
 
 def clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     minutes, s = divmod(int(max(seconds, 0)), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+class Pace:
+    """How fast the last steps were, whatever a few of them took: the first compiles, and another program may have come between.
+
+    known: seconds that a step took before; it counts as some steps.
+    """
+
+    def __init__(self, known: float = 0.0) -> None:
+        self._seconds = deque([known] * (FIRST if known else 0), maxlen=RECENT)
+        self._rates: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, seconds: float, tokens: float) -> None:
+        self._seconds.append(seconds)
+        self._rates.append(tokens / max(seconds, 1e-9))
+
+    @property
+    def step_s(self) -> float:
+        """Seconds a step: the mean, without those that took many times the median."""
+        if not self._seconds:
+            return 0.0
+        usual = statistics.median(self._seconds)
+        return statistics.fmean(s for s in self._seconds if s <= OUTLIER * usual)
+
+    @property
+    def tokens_s(self) -> float | None:
+        """Tokens a second: the median; None while there are too few steps to tell."""
+        return statistics.median(self._rates) if len(self._rates) >= FIRST else None
 
 
 class Reporter:
@@ -77,13 +111,14 @@ class Reporter:
         self,
         share: float,
         loss: float,
-        tokens_s: float,
+        tokens_s: float | None,
         left_s: float,
         valid: float | None,
         gradients: Mapping[str, float],
         memory: str,
     ) -> None:
-        """Where the training stands. gradients: the norm of each layer's. memory: after how many steps back 1 % is left of them."""
+        """Where the training stands. tokens_s: None while neither it nor what is left can be told. gradients: the norm of each
+        layer's. memory: after how many steps back 1 % is left of them."""
         if not self.show:
             return
         words = f"loss {loss:.3f}" + (f"  held out {valid:.3f}" if valid is not None else "")
@@ -91,8 +126,11 @@ class Reporter:
         cells = [f"{norm:.2g}" for name, norm in gradients.items() if ".cells." in name] or [
             f"{math.hypot(*gradients.values()):.2g}"
         ]
-        words += f"  gradient {' '.join(cells[:6])}" + (f"  memory {memory} steps" if memory else "")
-        words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
+        words += f"  gradient {' '.join(cells[:6])}{' …' * (len(cells) > 6)}" + (
+            f"  memory {memory} steps" if memory else ""
+        )
+        if tokens_s is not None:
+            words += f"  {tokens_s:,.0f} tokens/s  {clock(left_s)} left"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=share, description=words)
         else:

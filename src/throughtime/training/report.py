@@ -12,7 +12,9 @@ from throughtime.runs import Run, replacing, write_text
 
 def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
     """The model card: what it is, what it learned from, how well it does, how to use it."""
-    scores = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in summary["scores"].items())
+    scores = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in summary["scores"].items())
+    notes = "".join(f"\n- {note}" for note in summary["notes"])
+    notes = f"\n## What was cut or left out\n{notes}\n" if notes else ""
     name = run.folder.resolve().name
     picture = f"\n![learning curve]({run.curve.name})\n" if run.curve.exists() else ""
     text = f"""---
@@ -31,7 +33,7 @@ When, and for how long, `throughtime info` says.
 | | |
 |---|---|
 {scores}
-{picture}
+{picture}{notes}
 ## Use
 
     throughtime info {name}
@@ -47,6 +49,10 @@ When, and for how long, `throughtime info` says.
 ```
 """
     write_text(run.card, text)
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _named(files: str | list[str]) -> str:

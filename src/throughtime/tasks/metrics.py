@@ -1,0 +1,63 @@
+"""How like lines are to the lines they should be: exact match, error rate, BLEU, chrF."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+ORDER = 4  # of the longest n-grams of BLEU
+
+
+def line_scores(found: list[str], truth: list[str], kind: str) -> dict[str, Any]:
+    """Scores of lines against what they should be, one for one.
+
+    Args: kind: what a target is cut into: of characters the error rate is that of characters, else that of words.
+    Returns: exact, the share of lines that are right; character_error_rate or word_error_rate, edits a unit of the truth; where
+        sacrebleu is installed sacreBLEU and chrF (Post 2018; Popović 2015) of whole lines as they are, with their signatures. BLEU
+        is None where no line of the truth has four words, which stands in the place of its signature: then exact match and error
+        rate come first, else BLEU and chrF.
+    """
+    truth, found = [t.strip() for t in truth], [f.strip() for f in found]
+    exact = sum(a == b for a, b in zip(found, truth, strict=True)) / len(truth)
+    name, cut = ("character", list) if kind == "characters" else ("word", str.split)
+    units = [(cut(a), cut(b)) for a, b in zip(found, truth, strict=True)]
+    wrong, whole = sum(edits(a, b) for a, b in units), sum(len(b) for _, b in units)
+    plain = {"exact": exact, f"{name}_error_rate": wrong / max(whole, 1)}
+    if importlib.util.find_spec("sacrebleu") is None:
+        warnings.warn("no BLEU and chrF: sacrebleu is not installed (pip install 'throughtime[text]')", stacklevel=2)
+        return plain
+    overlap = bleu_and_chrf(found, truth)
+    return plain | overlap if overlap["bleu"] is None else overlap | plain
+
+
+def bleu_and_chrf(found: list[str], truth: list[str]) -> dict[str, Any]:
+    """sacreBLEU and chrF with their signatures; BLEU is None where the truth has no n-gram of its order."""
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    values: dict[str, Any] = {}
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+        values[name] = float(metric.corpus_score(found, [truth]).score)
+        values[f"{name}_signature"] = str(metric.get_signature())
+    words: Any = Tokenizer13a()  # type: ignore[no-untyped-call]  # as BLEU cuts its lines
+    if all(len(words(line).split()) < ORDER for line in truth):
+        values |= {"bleu": None, "bleu_signature": f"undefined: no line has {ORDER} words"}
+    return values
+
+
+def edits(found: Sequence[str], truth: Sequence[str]) -> int:
+    """How many insertions, deletions and substitutions make one sequence of the other (Levenshtein 1966)."""
+    numbers: dict[str, int] = {}
+    a, b = (np.array([numbers.setdefault(u, len(numbers)) for u in s], dtype=np.int64) for s in (found, truth))
+    place = np.arange(len(b) + 1)
+    row = place
+    for i, unit in enumerate(a, 1):
+        best = np.empty_like(row)
+        best[0] = i
+        best[1:] = np.minimum(row[1:] + 1, row[:-1] + (b != unit))
+        row = np.minimum.accumulate(best - place) + place  # what is inserted, from left to right
+    return int(row[-1])
