@@ -5,8 +5,6 @@ This is the only Python loop over time in the library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -30,37 +28,40 @@ def note(call: Call) -> str | None:
 
 def run(call: Call) -> Scanned:
     """Run the cell step by step, as `scan` documents."""
-    state, outputs, records = call.state, [], {n: [] for n in call.record}  # type: ignore[var-annotated]
-    shapes: Shapes | None = None  # of a step's output and records, where no sequence goes so far
+    state = call.state
+    steps: list[Step | None] = []  # None: no sequence goes so far
     for t in reversed(range(call.steps)) if call.reverse else range(call.steps):
         x = map_leaves(lambda leaf: leaf[t], call.inputs)  # noqa: B023  (used within the step)
         if call.resets is not None:
             state = where_rows(call.resets[t], call.initial, state)
-        given, active = state, None
-        if call.lengths is not None:
-            active = t < call.lengths
-            others = _in_their_place(active)
-            if others is None:
-                shapes = shapes or _shapes(call)
-                output, seen = shapes.zeros()
-                outputs.append(output)
-                for n, values in records.items():
-                    values.append(seen[n])
-                continue
-            x = map_leaves(lambda leaf: leaf.index_select(0, others), x)  # noqa: B023
-            given = map_states(lambda s: s.index_select(0, others), state)  # noqa: B023
+        if call.lengths is None:
+            output, state, seen = _step(call, x, state)
+            steps.append((output, seen))
+            continue
+        active = t < call.lengths
+        others = _in_their_place(active)
+        if others is None:
+            steps.append(None)
+            continue
+        x = map_leaves(lambda leaf: leaf.index_select(0, others), x)  # noqa: B023
+        given = map_states(lambda s: s.index_select(0, others), state)  # noqa: B023
         output, new, seen = _step(call, x, given)
-        state = new if active is None else where_rows(active, new, state)
-        outputs.append(output if active is None else _zero_rows(active, output))
-        for n, values in records.items():
-            values.append(seen[n] if active is None else _zero_rows(active, seen[n]))
-    if not outputs:
-        return _shapes(call).nothing(call)
+        state = where_rows(active, new, state)
+        steps.append((_zero_rows(active, output), {n: _zero_rows(active, seen[n]) for n in call.record}))
     if call.reverse:
-        outputs.reverse()
-        for values in records.values():
-            values.reverse()
-    return Scanned(torch.stack(outputs), state, {n: torch.stack(values) for n, values in records.items()})
+        steps.reverse()
+    like = next((step for step in steps if step is not None), None) or _step_on_zeros(call)
+    rows = [
+        step or (torch.zeros_like(like[0]), {n: torch.zeros_like(like[1][n]) for n in call.record}) for step in steps
+    ]
+    if not rows:
+        nothing = {n: like[1][n].new_zeros((0, *like[1][n].shape)) for n in call.record}
+        return Scanned(like[0].new_zeros((0, *like[0].shape)), state, nothing)
+    records = {n: torch.stack([seen[n] for _, seen in rows]) for n in call.record}
+    return Scanned(torch.stack([output for output, _ in rows]), state, records)
+
+
+Step = tuple[Tensor, dict[str, Tensor]]  # output and records
 
 
 def _in_their_place(active: Tensor) -> Tensor | None:
@@ -94,25 +95,9 @@ def _zero_rows(active: Tensor, value: Tensor) -> Tensor:
     return torch.where(rows_like(active, value), value, torch.zeros_like(value))
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """What a step's output and records look like."""
-
-    output: Tensor
-    seen: dict[str, Tensor]
-
-    def zeros(self) -> tuple[Tensor, dict[str, Tensor]]:
-        return torch.zeros_like(self.output), {n: torch.zeros_like(v) for n, v in self.seen.items()}
-
-    def nothing(self, call: Call) -> Scanned:
-        """No steps: empty outputs; the state stands as it was."""
-        records = {n: self.seen[n].new_zeros((0, *self.seen[n].shape)) for n in call.record}
-        return Scanned(self.output.new_zeros((0, *self.output.shape)), call.state, records)
-
-
-def _shapes(call: Call) -> Shapes:
-    """Found out by a step on zeros."""
+def _step_on_zeros(call: Call) -> Step:
+    """Where no step is taken: what one would give, for its shapes."""
     with torch.no_grad():
         zeros = map_leaves(lambda leaf: leaf.new_zeros(leaf.shape[1:]), call.inputs)
         output, _, seen = _step(call, zeros, call.state)
-    return Shapes(output, {n: seen[n] for n in call.record})
+    return output, seen
