@@ -1,9 +1,12 @@
 """What a compiled step hangs on: whatever changes is seen, whatever the cell changes is left as it was."""
 
+import collections
 import copy
 import enum
 import functools
 import gc
+import logging
+import pathlib
 import pickle
 import random
 import threading
@@ -214,22 +217,41 @@ def test_random_numbers_are_drawn_at_every_step_and_by_nothing_else(draw):
     torch.testing.assert_close(found, expected)
 
 
-def test_what_cannot_be_seen_to_change_is_captured_at_every_call_and_freed():
+def test_what_cannot_be_seen_to_change_is_left_to_the_loop():
     cell = Scaled(lambda self, x: x * self.held[0])
-    cell.held, cell.lock = [1.0], threading.Lock()
+    cell.held = collections.deque([1.0])
     before = value(cell)
     cell.held[0] = 3.0
     assert abs(value(cell) - before) > 0.1
-    text = str(tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)))
-    assert "runs on 'cpu', captured anew at every call, since its attribute 'lock' is a lock" in text
+    explained = tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1))
+    assert explained.chosen == "reference"
+    assert "its attribute 'held' is a deque, which may change unseen" in explained.reasons["cpu"]
+
+
+def test_what_hides_no_number_does_not_hinder():
+    """A logger, a lock, a weak reference, a path: a cell that holds them is compiled, once."""
+    cell = Scaled(lambda self, x: x * self.scale)
+    cell.log, cell.lock, cell.path = logging.getLogger("cell"), threading.Lock(), pathlib.Path("x")
+    cell.parent, cell.span, cell.bound = weakref.ref(cell), range(3), cell.method
+    assert tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)).chosen == "cpu"
+    made = backend._histories[cell].made
+    value(cell)
+    value(cell)
+    assert backend._histories[cell].made == made
+
+
+def test_the_programs_of_cells_that_are_gone_are_freed():
     made, original = [], backend.Compiled
     try:
         backend.Compiled = lambda *a: (lambda c: made.append(weakref.ref(c)) or c)(original(*a))
         x = torch.ones(3, 1, 1, requires_grad=True)
-        for _ in range(3):
+        for n in range(3):
+            cell = Scaled(lambda self, x: x * self.scale)
+            cell.mark = f"of its own {n}"
             tt.scan(cell, x, torch.zeros(1, 1)).outputs.sum().backward()
     finally:
         backend.Compiled = original
+    backend._programs.clear()
     gc.collect()
     assert len(made) == 3 and all(ref() is None for ref in made)
 

@@ -127,11 +127,15 @@ class _Layers(nn.RNNBase):
             widths = [self.proj_size or self.hidden_size] + [self.hidden_size] * (self.mode == "LSTM")
             zeros = [weight.new_zeros(self.num_layers, batch, n) for n in widths]  # type: ignore[operator]
             hx = tuple(zeros) if self.mode == "LSTM" else zeros[0]
-        cells = [self._cell(layer, 0) for layer in range(self.num_layers)]
         states: list[State] = [
             tuple(s[layer] for s in hx) if self.mode == "LSTM" else hx[layer] for layer in range(self.num_layers)
         ]
-        return Stepper(cells, states, weight.new_zeros(batch, self.input_size), backend=backend)  # type: ignore[operator]
+        x = weight.new_zeros(batch, self.input_size)  # type: ignore[operator]
+        return Stepper(self._cells(), states, x, backend=backend, again=self._cells)
+
+    def _cells(self) -> list[Cell]:
+        """Those that run forwards, over the weights as they are now."""
+        return [self._cell(layer, 0) for layer in range(self.num_layers)]
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What torch.jit.script takes in its place: torch.nn's layer over the same weights."""

@@ -23,9 +23,6 @@ class Backend(Protocol):
     def run(self, call: Call) -> Scanned:
         """Run it. Raises: Unsupported where it turns out only now that it cannot; `why_not` knows then."""
 
-    def note(self, call: Call) -> str | None:
-        """What is worth knowing of how it runs this call, if anything."""
-
 
 BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignment]  # modules; the best first
 
@@ -34,16 +31,14 @@ BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignm
 class Explanation:
     """Which backend runs a call, and why each of the others does not.
 
-    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot; `note` what is
-    worth knowing of the one chosen.
+    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot.
     """
 
     chosen: str
     reasons: dict[str, str | None]
-    note: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"runs on {self.chosen!r}" + ("" if self.note is None else f", {self.note}")]
+        lines = [f"runs on {self.chosen!r}"]
         for backend, reason in self.reasons.items():
             if reason is not None:
                 lines.append(f"not on {backend!r}: {reason}")
@@ -80,5 +75,4 @@ def run_call(call: Call, backend: str) -> Scanned:
 
 def explain_call(call: Call, backend: str) -> Explanation:
     """`explain` for a checked call."""
-    chosen = choose(call, backend)
-    return Explanation(chosen.name, {b.name: b.why_not(call) for b in BACKENDS}, chosen.note(call))
+    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS})

@@ -25,7 +25,8 @@ from throughtime.scanning.constants import Constants, own_tensors
 from throughtime.scanning.evaluate import evaluate, side_by_side
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
 from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
-from throughtime.scanning.recorder import Readings, Recorder, check_memory
+from throughtime.scanning.recorder import NOBODY, Readings, Recorder, check_memory
+from throughtime.scanning.signature import Reads
 from throughtime.scanning.symbols import Symbol
 from throughtime.scanning.unchanged import Unchanged
 
@@ -48,17 +49,21 @@ class Captured:
 
 
 @torch.inference_mode(False)  # in it the operations that are traced would be others
-def capture(call: Call) -> Captured:
-    """Trace the cell of a call.
+def capture(call: Call, reads: Reads | None = None) -> Captured:
+    """Trace the cell of a call. reads: what its code reads from outside, which may not change either.
 
     Raises: Unsupported where the engine cannot compile it, naming the operation and its line.
     """
-    with Unchanged(call.cell) as before:
-        captured = _capture(call)
-        _check(captured, call)
-    if before.changed is not None:
-        raise Unsupported(before.changed)
-    return captured
+    for _ in range(_TRIES):
+        with Unchanged(call.cell, reads) as before:
+            captured = _capture(call)
+            _check(captured, call)
+        if before.changed is not None:
+            raise Unsupported(before.changed)
+        if before.drawn is None:  # else it may have been another thread
+            return captured
+    before.undo_draws()
+    raise Unsupported(before.drawn)
 
 
 def _capture(call: Call) -> Captured:
@@ -117,7 +122,7 @@ def _capture(call: Call) -> Captured:
     except Unsupported:
         raise
     except Exception as error:  # the reference will meet it too, on the user's own tensors
-        raise Unsupported(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
+        raise Failed(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
     new_states = new if isinstance(new, tuple) else (new,)
     for old, tensor in zip(states, new_states, strict=True):
         if tensor.shape[1:] != old.shape[1:] or tensor.shape[0] != batch:
@@ -157,56 +162,62 @@ def _capture(call: Call) -> Captured:
 def _check(captured: Captured, call: Call) -> None:
     """Set a step of the cell beside the same step as it was captured, on random numbers of other batches than it was captured with.
 
-    So what was taken for a constant and is not (a number that hangs on the batch) does not go unseen, whatever it was.
+    So what was taken for a constant and is not (a number that hangs on the batch, or on whether gradients are taken) does not
+    go unseen, whatever it was.
     Raises: Unsupported where they differ every time. (Once may be chance: a step at a threshold.)
     """
-    tolerance = 1e-3 if captured.constants.dtype == torch.float32 else 1e-7
-    draw = torch.Generator().manual_seed(call.batch)
-    batch = min(call.batch, _MOST_CHECKED) or 2
     values = list(own_tensors(call.cell).values())
     with_gradients = not any(tensor.is_inference() for tensor in values)
     with torch.no_grad():
         vectors, matrices = captured.constants.evaluate(values)
-    for _ in range(_TRIES):
-        given, state = (
-            map_leaves(lambda t, s=start: torch.randn(batch, *t.shape[s:], generator=draw, dtype=t.dtype), tensors)  # type: ignore[misc]
-            for tensors, start in ((call.inputs, 2), (call.state, 1))
-        )
-        try:
-            with torch.set_grad_enabled(with_gradients), saved_tensors_hooks(*_NOBODY), watching() as seen:
-                output, new = split_result(call.cell(given, state), state)
-        except Exception as error:
-            raise Unsupported(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
-        first = new[0] if isinstance(new, tuple) else new
-        shown = [*(new if isinstance(new, tuple) else (new,)), first if output is None else output]
-        shown += [seen[name] for name in call.record]
-        rows = {
-            "x": [t.reshape(batch, -1) for t in leaves(given)],
-            "s": [t.reshape(batch, -1) for t in leaves(state)],
-            "v": vectors,
-        }
-        nodes = [n for row in (*captured.state, *captured.outputs) for n in row]
-        with torch.no_grad():
-            found = evaluate(nodes, lambda kind, i, rows=rows: rows[kind][i], matrices, rows["s"][0])  # type: ignore[misc]
-        parts = iter(found)
-        same = True
-        for row, right in zip((*captured.state, *captured.outputs), shown, strict=True):
-            value = side_by_side(row, [next(parts) for _ in row]).expand(batch, -1)
-            same = same and value.numel() == right.numel()
-            same = same and torch.allclose(
-                value, right.detach().reshape(batch, -1), tolerance, tolerance, equal_nan=True
-            )
-        if same:
-            return
-    raise Unsupported(
-        "a step of it gives other numbers than what was captured: something in it hangs on more than its tensors"
+    draw = torch.Generator().manual_seed(call.batch)
+    given = min(call.batch, _MOST_CHECKED) or 2
+    for batch, gradients in ((given, with_gradients), (min(given, 2), False)):
+        if not any(_agrees(captured, call, batch, gradients, vectors, matrices, draw) for _ in range(_TRIES)):
+            what = "a step of it gives other numbers than what was captured"
+            raise Unsupported(f"{what}: something in it hangs on more than its tensors")
+
+
+def _agrees(
+    captured: Captured, call: Call, batch: int, gradients: bool, vectors: list[Tensor], matrices: list[Tensor],
+    draw: torch.Generator,
+) -> bool:  # fmt: skip
+    """Whether a step on random numbers and its capture give the same."""
+    tolerance = 1e-3 if captured.constants.dtype == torch.float32 else 1e-7
+    given, state = (
+        map_leaves(lambda t, s=start: torch.randn(batch, *t.shape[s:], generator=draw, dtype=t.dtype), tensors)  # type: ignore[misc]
+        for tensors, start in ((call.inputs, 2), (call.state, 1))
     )
+    try:
+        with torch.set_grad_enabled(gradients), saved_tensors_hooks(*NOBODY), watching() as seen:
+            output, new = split_result(call.cell(given, state), state)
+    except Exception as error:
+        raise Failed(f"the cell fails on a batch of {batch}: {type(error).__name__}: {error}") from error
+    first = new[0] if isinstance(new, tuple) else new
+    shown = [*(new if isinstance(new, tuple) else (new,)), first if output is None else output]
+    shown += [seen[name] for name in call.record]
+    leaf = {
+        "x": [t.reshape(batch, -1) for t in leaves(given)],
+        "s": [t.reshape(batch, -1) for t in leaves(state)],
+        "v": vectors,
+    }
+    rows = (*captured.state, *captured.outputs)
+    nodes = [n for row in rows for n in row]
+    with torch.no_grad():
+        parts = iter(evaluate(nodes, lambda kind, i: leaf[kind][i], matrices, leaf["s"][0]))
+    for row, right in zip(rows, shown, strict=True):
+        value = side_by_side(row, [next(parts) for _ in row]).expand(batch, -1)
+        if value.numel() != right.numel():
+            return False
+        if not torch.allclose(value, right.detach().reshape(batch, -1), tolerance, tolerance, equal_nan=True):
+            return False
+    return True
 
 
-_NOBODY = (
-    lambda tensor: tensor,
-    lambda tensor: tensor,
-)  # hooks, so that those of the user see nothing of the trial run
+class Failed(Unsupported):
+    """The cell itself fails, which may be another time not so."""
+
+
 _MOST_CHECKED = 32  # rows
 _TRIES = 3
 
@@ -216,7 +227,7 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def _run(cell: nn.Module, x: Any, state: Any, recorder: Recorder, watch: bool) -> Any:
-    with torch.set_grad_enabled(recorder.with_gradients), saved_tensors_hooks(*_NOBODY), recorder, Readings(recorder):
+    with torch.set_grad_enabled(recorder.with_gradients), saved_tensors_hooks(*NOBODY), recorder, Readings(recorder):
         if watch:
             with watching() as seen:
                 result = cell(x, state)

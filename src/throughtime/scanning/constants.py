@@ -57,7 +57,7 @@ class Constants:
         for make in self._recipes:
             values.append(make(values))
         vectors = [values[i].permute(order).reshape(-1).to(self.dtype) for i, order in self.vectors]
-        return vectors, [values[i] for i in self.matrices]
+        return vectors, [values[i].to(self.dtype) for i in self.matrices]
 
 
 def own_tensors(cell: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.utils import parametrize
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
@@ -42,6 +43,8 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
         return "autocast is on, and the compiled loop computes in the type that it is given"
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return "there are hooks on all modules, which would be called once and not at every step"
+    if parametrize._cache_enabled:
+        return "parametrized weights are being cached, so that they are not made within the step"
     if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"
     for tensor in tensors:
@@ -52,6 +55,20 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
                 "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"
             )
     return None
+
+
+def is_plain_memory(tensor: Tensor) -> bool:
+    """Whether compiled code may read a tensor: the same in short, for what takes microseconds."""
+    return (
+        type(tensor) is Tensor
+        and tensor.is_cpu
+        and not tensor.is_neg()
+        and not tensor._is_zerotensor()
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+        and forward_ad._current_level < 0
+    )
 
 
 def _is_batching() -> bool:

@@ -47,11 +47,6 @@ def why_not(call: Call) -> str | None:
     return None
 
 
-def note(call: Call) -> str | None:
-    """None: there is nothing to say."""
-    return None
-
-
 def run(call: Call) -> Scanned:
     """Run the cell by PyTorch's kernel, as `scan` documents."""
     call, turn_back = call.forwards()

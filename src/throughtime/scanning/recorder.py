@@ -19,6 +19,12 @@ from throughtime.scanning.symbols import Symbol
 _FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
 
 
+NOBODY = (
+    lambda tensor: tensor,
+    lambda tensor: tensor,
+)  # hooks on what is saved, so that those of the user see no trial run
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lowers each operation as it happens."""
 
@@ -76,6 +82,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if name == "lift_fresh":
                     continue
                 raise Unsupported("it takes a tensor that is neither given to the cell nor an attribute of it")
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)  # type: ignore[attr-defined]
+        if hooks is None or hooks[0] is not NOBODY[0]:
+            raise Unsupported("it runs with hooks on what is saved for its gradient")
         if self.with_gradients and not torch.is_grad_enabled() and name != "detach":
             raise Unsupported("it runs without gradients (no_grad, or an autograd.Function of its own)")
         if name in ("_local_scalar_dense", "equal", "is_nonzero", "item"):
@@ -224,8 +233,14 @@ class Readings(TorchFunctionMode):  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _READ_OUT and not self.recorder.busy:
-            what = f"numbers taken out of a tensor by {name}"
+        if name == "__get__":  # of an attribute
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if name in _READ_OUT | _OF_GRADIENTS and not self.recorder.busy:
+            what = (
+                f"numbers taken out of a tensor by {name}"
+                if name in _READ_OUT
+                else f"{name} of a tensor within the step"
+            )
             raise self.recorder.refuse(Unsupported(f"{what} at {_line_of_cell()}"))
         return func(*args, **(kwargs or {}))
 
@@ -234,6 +249,7 @@ _READ_OUT = {
     "numpy", "__array__", "tolist", "__repr__", "__str__", "__format__", "untyped_storage", "storage", "data_ptr", "__dlpack__",
     "__reduce_ex__", "__deepcopy__",
 }  # fmt: skip
+_OF_GRADIENTS = {"register_hook", "register_post_accumulate_grad_hook", "retain_grad", "grad_fn", "is_leaf", "grad"}
 _SHAPES = {
     "view", "t", "transpose.int", "permute", "unsqueeze", "squeeze.dim", "select.int", "slice.Tensor", "split.Tensor", "unbind.int",
     "clone", "sum.dim_IntList", "mean.dim", "_softmax", "native_layer_norm",

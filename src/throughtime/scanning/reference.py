@@ -21,11 +21,6 @@ def why_not(call: Call) -> str | None:
     return None
 
 
-def note(call: Call) -> str | None:
-    """None: there is nothing to say."""
-    return None
-
-
 def run(call: Call) -> Scanned:
     """Run the cell step by step, as `scan` documents."""
     state = call.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from throughtime.scanning.capture import capture
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import backend, matrices, product
 from throughtime.scanning.cpu.engine import Compiled, side_by_side
+from throughtime.scanning.foreign import context, is_plain_memory
 from throughtime.scanning.program import Program
 from throughtime.scanning.symbols import Unsupported
 
@@ -36,10 +37,12 @@ class Stepper:
 
     Args: cells: the stack, each fed the output of the one before. states: of each, [B, ...]; x: what a step is given, [B,
     I]; extra: for each
-        cell, what it is given beside its input (the noise of a wrapper), or None; backend: "auto", "cpu" or "reference".
+        cell, what it is given beside its input (the noise of a wrapper), or None; backend: "auto", "cpu" or "reference";
+        again: makes the cells anew for `refresh`, where they are views of weights that may be put in others' place.
     Raises: RuntimeError where the named backend cannot run a cell, saying why.
     """
 
+    @torch.inference_mode(False)  # what it holds is written to later, wherever that is
     def __init__(
         self,
         cells: Sequence[nn.Module],
@@ -47,7 +50,11 @@ class Stepper:
         x: Tensor,
         extra: Sequence[Any] | None = None,
         backend: str = "auto",
+        again: Callable[[], Sequence[nn.Module]] | None = None,
     ) -> None:
+        if x.shape[0] < 1:
+            raise ValueError(f"a stepper steps at least one stream, got {x.shape[0]}")
+        self.again = again
         self.cells, self.extra = list(cells), list(extra or [None] * len(cells))
         self.shape, self.dtype, self._asked = x.shape, x.dtype, backend
         self._first = [map_states(lambda s: s.detach().clone(), s) for s in states]
@@ -72,10 +79,10 @@ class Stepper:
         """For copies and pickles: cells and states. A copy takes the weights as they are when it is made."""
         like = torch.empty(self.shape, dtype=self.dtype, device=tensors_of(self._first[0])[0].device)
         return {"cells": self.cells, "first": self._first, "x": like, "extra": self.extra, "backend": self._asked,
-                "state": self.state}  # fmt: skip
+                "state": self.state, "again": self.again}  # fmt: skip
 
     def __setstate__(self, made: dict[str, Any]) -> None:
-        self.__init__(made["cells"], made["first"], made["x"], made["extra"], made["backend"])  # type: ignore[misc]
+        self.__init__(made["cells"], made["first"], made["x"], made["extra"], made["backend"], made["again"])  # type: ignore[misc]
         self.state = made["state"]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -84,6 +91,9 @@ class Stepper:
             raise ValueError(f"a step takes {list(self.shape)} of {self.dtype}, got {list(x.shape)} of {x.dtype}")
         if self.backend == "reference":
             return self._plainly(x)
+        if not is_plain_memory(x):
+            reason = context((x,)) or f"its input is a {type(x).__name__} on {x.device}"
+            raise RuntimeError(f"a stepper reads memory, which cannot be here: {reason}; use the layer's step()")
         if not x.is_contiguous():
             x = x.contiguous()
         out = _like(self._out)
@@ -109,9 +119,13 @@ class Stepper:
 
     @state.setter
     def state(self, states: Sequence[State]) -> None:
+        for given, first in zip(states, self._first, strict=True):
+            for one, other in zip(tensors_of(given), tensors_of(first), strict=True):
+                if one.shape != other.shape:
+                    raise ValueError(f"a state of these streams is {list(other.shape)}, got {list(one.shape)}")
         with torch.no_grad():
             if self.backend == "reference":
-                self._states = [map_states(lambda s, f: s.to(f.dtype).expand_as(f).clone(), s, f)
+                self._states = [map_states(lambda s, f: s.detach().to(f.dtype).clone(), s, f)
                                 for s, f in zip(states, self._first, strict=True)]  # fmt: skip
                 return
             for pairs, state in zip(self._buffers, states, strict=True):
@@ -119,19 +133,29 @@ class Stepper:
                     pair[self._turn].copy_(tensor.reshape(pair[self._turn].shape))
 
     def reset(self, rows: Sequence[int] | Tensor | None = None) -> None:
-        """Put the first state back, in the streams of some rows or in all."""
+        """Put the first state back, in all streams or in some: their numbers, or a truth value for each."""
         if rows is None:
             self.state = self._first
             return
+        rows = torch.as_tensor(rows).reshape(-1)
+        rows = rows.nonzero().flatten() if rows.dtype == torch.bool and len(rows) == self.shape[0] else rows.long()
+        if len(rows) and not -self.shape[0] <= int(rows.min()) <= int(rows.max()) < self.shape[0]:
+            raise ValueError(f"there are {self.shape[0]} streams, and no number {rows.tolist()}")
+        rows %= self.shape[0]
         states = self.state
         for state, first in zip(states, self._first, strict=True):
-            map_states(lambda s, f: s.index_copy_(0, torch.as_tensor(rows), f[torch.as_tensor(rows)]), state, first)
+            map_states(lambda s, f: s.index_copy_(0, rows, f[rows]), state, first)
         self.state = states
 
     def refresh(self) -> None:
-        """Take the weights as they are now."""
+        """Take the weights as they are now. Raises: ValueError where they have other shapes than when this was made."""
+        if self.again is not None:
+            self.cells = list(self.again())
         if self.backend == "reference":
             return
+        for cell, shapes in zip(self.cells, self._shapes, strict=True):
+            if [t.shape for t in own_tensors(cell).values()] != shapes:
+                raise ValueError(f"the weights of {type(cell).__name__} have other shapes now: make another stepper")
         with torch.no_grad():
             for compiled, cell, blocks in zip(self._compiled, self.cells, self._blocks, strict=True):
                 program = compiled.program
@@ -162,6 +186,7 @@ class Stepper:
     def _compile(self, x: Tensor) -> None:
         """Compile each cell as a single step with nothing hoisted, and lay out what the steps of a stack read and write."""
         batch = x.shape[0]
+        self._shapes = [[t.shape for t in own_tensors(cell).values()] for cell in self.cells]
         self._compiled: list[Compiled] = []
         self._blocks: list[_Blocks] = []
         self._buffers: list[list[tuple[Tensor, Tensor]]] = []

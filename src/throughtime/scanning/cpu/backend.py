@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from torch import Tensor, nn
 from throughtime.cells import State
 from throughtime.cells.base import somebody_watches
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of, unwrapped
-from throughtime.scanning.capture import capture
+from throughtime.scanning.capture import Failed, capture
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu import matrices, operator
+from throughtime.scanning.cpu import locks, matrices, operator
 from throughtime.scanning.cpu.engine import Compiled, Wanted
 from throughtime.scanning.cpu.order import in_order
 from throughtime.scanning.cpu.threads import as_the_team
@@ -34,17 +32,6 @@ name = "cpu"
 _MOST = 256  # programs remembered
 _MOST_ANEW, _WORTH = 16, 64  # programs made for one cell, after which each must have served so many calls
 _programs: OrderedDict[Any, tuple[Compiled | str, Reads]] = OrderedDict()
-_lock = threading.RLock()
-
-
-def _after_fork() -> None:
-    """Another thread of the parent's may have held it."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass
@@ -87,12 +74,6 @@ def why_not(call: Call) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def note(call: Call) -> str | None:
-    """What slows this call down, where it runs here."""
-    found = call.found.get("anew")
-    return None if found is None else f"captured anew at every call, since {found}"
-
-
 def program_of(call: Call) -> Program:
     """The program of a call that `why_not` lets pass."""
     found = _compiled(call)
@@ -104,7 +85,7 @@ def program_of(call: Call) -> Program:
 def _compiled(call: Call) -> Compiled | str:
     """The program of a call, compiled as far as it was needed; or why there is none."""
     if "compiled" not in call.found:
-        with _lock:
+        with locks.PROGRAMS:
             call.found["compiled"] = _find(call)
     return call.found["compiled"]  # type: ignore[no-any-return]
 
@@ -124,22 +105,29 @@ def _find(call: Call) -> Compiled | str:
             )
         history.made += 1
         reads = Reads(call.cell)
-    except Changing as error:
+    except Changing as error:  # what was captured once might be out of date at the next call
         call.found.pop("key", None)
-        call.found["anew"] = str(error)
-        return _make(call, None)
-    made = _make(call, reads)
+        return f"{error}, so that a compiled step could be out of date"
+    try:
+        made = _make(call, reads)
+        if not isinstance(made, str) and signature(call) != key:
+            made = "it changes its settings as it steps"
+    except Failed as error:  # perhaps not the next time
+        call.found.pop("key", None)
+        return str(error)
     _programs[key] = made, reads
     while len(_programs) > _MOST:
         _programs.popitem(last=False)
     return made
 
 
-def _make(call: Call, reads: Reads | None) -> Compiled | str:
-    if reads is not None and reads.writes is not None:
+def _make(call: Call, reads: Reads) -> Compiled | str:
+    if reads.writes is not None:
         return f"it writes the global {reads.writes!r} as it steps"
     try:
-        return Compiled(Program(capture(call), call.resets is not None), leaves(call.inputs)[0].dtype)
+        return Compiled(Program(capture(call, reads), call.resets is not None), leaves(call.inputs)[0].dtype)
+    except Failed:
+        raise
     except Unsupported as error:
         return str(error)
     except Exception as error:  # a fault of the engine's, which need not be the user's: the loop runs it

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import matrices, memory, product, threads
+from throughtime.scanning.cpu import locks, matrices, memory, product, threads
 from throughtime.scanning.cpu.loop import Array, LoopCode, is_thin
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.target import Library, host, library
@@ -65,11 +64,10 @@ class Compiled:
         self._loops: dict[int, tuple[LoopCode, Library]] = {}
         self._alone: dict[tuple[int, int], Alone] = {}
         self._backward: dict[Wanted, tuple[Backward, Loop]] = {}
-        self._lock = threading.RLock()
 
     def backward(self, wanted: Wanted) -> tuple[Backward, Loop]:
         """The backward loop that gives the gradients wanted, and the forward loop that keeps what it needs."""
-        with self._lock:
+        with locks.LOOPS:
             found = self._backward.get(wanted)
             if found is None:
                 made = self.program.backward(wanted)
@@ -99,7 +97,7 @@ class Compiled:
     def loop(self, loop: Loop, backward: bool) -> tuple[LoopCode, Library]:
         found = self._loops.get(id(loop))
         if found is None:
-            with self._lock:
+            with locks.LOOPS:
                 code = LoopCode(self.program, loop, host(), NAMES[self.dtype], backward)
                 found = self._loops[id(loop)] = (code, library(code.key(), code.text))
         return found

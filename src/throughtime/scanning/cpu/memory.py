@@ -12,17 +12,17 @@ import ctypes
 import math
 import mmap
 import os
-import threading
 import weakref
 
 import torch
 from torch import Tensor
 
+from throughtime.scanning.cpu import locks
+
 LARGE = 4 << 20  # bytes from which it pays
 KEPT = 256 << 20
 _UNIT = 2 << 20
 
-_lock = threading.RLock()  # a tensor may die, and give its block back, within a call of this very thread
 _free: list[mmap.mmap] = []  # the longest free first
 
 
@@ -44,7 +44,7 @@ def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
 
 def _block(size: int) -> mmap.mmap:
     """A free block of this size, or a new one."""
-    with _lock:
+    with locks.MEMORY:
         for i, block in enumerate(_free):
             if len(block) == size:
                 return _free.pop(i)
@@ -59,7 +59,7 @@ def _give_back(block: mmap.mmap, process: int) -> None:
     """A block is free again; what has been free longest goes back to the system where there is too much."""
     if process != os.getpid():  # after a fork the blocks of the parent are copies that nobody needs
         return
-    with _lock:
+    with locks.MEMORY:
         _free.append(block)
         total = sum(map(len, _free))
         while total > KEPT:

@@ -8,13 +8,14 @@ import hashlib
 import os
 import sys
 import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from throughtime.scanning.cpu import locks
 
 FORMAT = "7"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
@@ -44,8 +45,6 @@ AVX2 = {"bits": 256, "rows": 6, "vectors": 2}
 NEON = {"bits": 128, "rows": 6, "vectors": 4}
 PLAIN = {"bits": 128, "rows": 3, "vectors": 2}  # SSE2, and whatever else LLVM knows
 
-_ready = threading.Lock()
-
 
 @functools.cache
 def _llvm() -> Any:
@@ -60,7 +59,7 @@ def _llvm() -> Any:
 @functools.cache
 def host() -> Target:
     """This machine. THROUGHTIME_VECTOR (avx512, avx2, plain) asks for a narrower kind."""
-    with _ready:
+    with locks.COMPILER:
         llvm = _llvm()
     features = llvm.get_host_cpu_features()
     triple = llvm.get_process_triple()
@@ -99,7 +98,7 @@ def cache_folder() -> Path | None:
 
 def machine(target: Target) -> Any:
     """LLVM's code generator for a target."""
-    with _ready:
+    with locks.COMPILER:
         llvm = _llvm()
         if target.triple != llvm.get_process_triple():
             llvm.initialize_all_targets()
@@ -112,7 +111,7 @@ def machine(target: Target) -> Any:
 def compile_object(text: str, target: Target) -> bytes:
     """LLVM assembly as an object file."""
     generator = machine(target)
-    with _ready:
+    with locks.COMPILER:
         llvm = _llvm()
         module = llvm.parse_assembly(text)
         module.triple = target.triple
@@ -161,7 +160,6 @@ class Library:
 
 _MOST = 512  # libraries held for programs to come; those that a program has live as long as it
 _libraries: OrderedDict[str, Library] = OrderedDict()
-_compiling = threading.RLock()
 compiled = 0  # programs compiled in this process, not found in a cache; for tests
 
 
@@ -173,7 +171,7 @@ def library(key: str, text: Callable[[], str]) -> Library:
     global compiled
     target = host()
     name = hashlib.sha256("\n".join([FORMAT, version("llvmlite"), target.key, key]).encode()).hexdigest()[:40]
-    with _compiling:
+    with locks.LIBRARIES:
         found = _libraries.get(name)
         if found is None:
             code = _read(name)
