@@ -312,7 +312,7 @@ def test_info(call, run, model):
     assert json.loads(out) == model.info()
     code, out, err = call("info", run)
     assert (code, err) == (0, "")
-    values = dict(line.split(None, 1) for line in out.splitlines())
+    values = {name: value.strip() for name, _, value in (line.partition(" ") for line in out.splitlines())}
     assert values["parameters"] == str(model.info()["parameters"])
     assert values["settings.model.cell"] == "lstm"
     assert values["steps"] == "12"

@@ -1,5 +1,6 @@
 """Only the reference steps through time in Python: what everything else runs does not grow with the number of steps."""
 
+import itertools
 import sys
 
 import pytest
@@ -18,7 +19,7 @@ from throughtime.scanning import reference
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
-SHORT, LONG, ROWS = 5, 50, 3
+STEPS, ROWS = (40, 150, 300), 3
 
 
 class Counting:
@@ -55,8 +56,10 @@ def instructions(work, steps):
 
 
 def grows(work):
-    """Whether there is an iteration more for each step more: three instructions at the least."""
-    return instructions(work, LONG) - instructions(work, SHORT) >= 3 * (LONG - SHORT)
+    """Whether there is an iteration more for each step more, of three instructions at the least, wherever one looks: there
+    are things that the engine does from a certain amount of work on."""
+    counts = [(steps, instructions(work, steps)) for steps in STEPS]
+    return all(b - a >= 3 * (long - short) for (short, a), (long, b) in itertools.pairwise(counts))
 
 
 def lengths_of(steps):
@@ -155,7 +158,7 @@ def transformer():
 
 MODELS = {
     "text": language,
-    "text, transformer": lambda: language(window=LONG),
+    "text, transformer": lambda: language(window=max(STEPS)),
     "classify": classifier,
     "classify, transformer": lambda: classifier(kind="transformer"),
     "tag": tagger,
