@@ -6,9 +6,12 @@ import enum
 import functools
 import gc
 import logging
+import os
 import pathlib
 import pickle
 import random
+import subprocess
+import sys
 import threading
 import types
 import weakref
@@ -106,7 +109,59 @@ def set_array(cell):
     cell.array[0] = 3.0
 
 
+class Slotted:
+    __slots__ = ("scale",)
+
+    def __init__(self):
+        self.scale = 1.0
+
+
+def defaulting(x, table={"scale": 1.0}):  # noqa: B006
+    return x * table["scale"]
+
+
+def marked(x):
+    return x * marked.scale
+
+
+def set_slotted(cell):
+    cell.slotted.scale = 3.0
+
+
+def set_namespace_class(cell):
+    cell.space.scale = 3.0
+
+
+def set_class_of_nested(cell):
+    type(cell.options.inner.deep).scale = 3.0
+
+
+def set_default(cell):
+    defaulting.__defaults__[0]["scale"] = 3.0
+
+
+def set_other_defaults(cell):
+    defaulting.__defaults__ = ({"scale": 3.0},)
+
+
+def set_mark(cell):
+    marked.scale = 3.0
+
+
+def set_held_function(cell):
+    cell.held[0] = lambda x: 3.0 * x
+
+
 WAYS = {
+    "object with slots": (lambda self, x: x * self.slotted.scale, set_slotted),
+    "class held as an attribute": (lambda self, x: x * self.space.scale, set_namespace_class),
+    "class of an object within": (lambda self, x: x * self.options.inner.deep.scale, set_class_of_nested),
+    "what a default holds": (lambda self, x: defaulting(x), set_default),
+    "other defaults": (lambda self, x: defaulting(x), set_other_defaults),
+    "attribute of a function": (lambda self, x: marked(x), set_mark),
+    "function in a list": (lambda self, x: self.held[0](x), set_held_function),
+    "global of a function in a list": (lambda self, x: self.held[0](x), set_global),
+    "name in a text": (lambda self, x: x * getattr(self, "scale"), set_class),  # noqa: B009
     "class attribute": (lambda self, x: x * self.scale, set_class),
     "instance attribute over a class attribute": (lambda self, x: x * self.scale, set_instance),
     "method": (lambda self, x: x * self.method(), set_method),
@@ -129,6 +184,10 @@ def test_what_changes_between_two_calls_is_seen(way, monkeypatch):
     cell = type("Fresh", (Scaled,), {"__module__": __name__})(read)
     cell.options, cell.kind, cell.array = Options(), Kind.ONE, np.array([1.0])
     cell.options.inner = Options()
+    cell.slotted, cell.held = Slotted(), [helper]
+    cell.space = type("Space", (), {"__module__": __name__, "scale": 1.0})
+    cell.options.inner.deep = type("Deep", (), {"__module__": __name__, "scale": 1.0})()
+    defaulting.__defaults__, marked.scale = ({"scale": 1.0},), 1.0
     before = value(cell)
     assert value(cell) == before
     assert tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)).chosen == "cpu"
@@ -171,6 +230,8 @@ class Counting(nn.Module):
     def __init__(self):
         super().__init__()
         self.t, self.seen, self.by = 0, [], {"steps": 0}
+        self.array, self.slotted, self.deep = np.zeros(1), Slotted(), ([[[[[[0]]]]]],)
+        self.slotted.scale = 0
         self.register_buffer("steps", torch.zeros(()))
 
     def forward(self, x, h):
@@ -178,7 +239,16 @@ class Counting(nn.Module):
         return h + x
 
 
+def deepen(self):
+    inner = self.deep[0][0][0][0][0]
+    inner[0][0] += 1
+
+
 COUNTS = {
+    "array": lambda self: self.array.__iadd__(1),
+    "object with slots": lambda self: setattr(self.slotted, "scale", self.slotted.scale + 1),
+    "list in lists in a tuple": deepen,
+    "class attribute": lambda self: setattr(type(self), "total", type(self).total + 1),
     "number": lambda self: setattr(self, "t", self.t + 1),
     "list": lambda self: self.seen.append(1),
     "dictionary": lambda self: self.by.update(steps=self.by["steps"] + 1),
@@ -191,14 +261,90 @@ COUNTS = {
 @pytest.mark.parametrize("way", COUNTS)
 def test_a_cell_that_counts_its_steps_counts_each_once(way):
     """The trial run of the capture leaves no trace, and the loop runs the cell."""
-    cell = type("Fresh", (Counting,), {"count": COUNTS[way], "__module__": __name__})()
+    cell = type("Fresh", (Counting,), {"count": COUNTS[way], "total": 0, "__module__": __name__})()
     for calls in (1, 2):
         tt.scan(cell, torch.ones(7, 2, 3), torch.zeros(2, 3))
-        counts = [cell.t, len(cell.seen), cell.by["steps"], int(cell.steps)]
-        assert sorted(counts) == [0, 0, 0, 7 * calls]
+        counts = [
+            cell.t,
+            len(cell.seen),
+            cell.by["steps"],
+            int(cell.steps),
+            int(cell.array[0]),
+            cell.slotted.scale,
+            cell.total,
+        ]
+        counts.append(cell.deep[0][0][0][0][0][0][0])
+        assert sorted(counts) == [0] * 7 + [7 * calls]
     explained = tt.explain(cell, torch.ones(7, 2, 3), torch.zeros(2, 3))
     assert explained.chosen == "reference"
     assert "as it steps" in explained.reasons["cpu"] or "in place" in explained.reasons["cpu"]
+
+
+class Hooked(nn.Module):
+    """Clips the gradient of its state at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.into = nn.Linear(6, 3)
+
+    def forward(self, x, h):
+        h = torch.tanh(self.into(torch.cat([x, h], -1)))
+        if h.requires_grad:
+            h.register_hook(lambda g: g.clamp(-0.1, 0.1))
+        return h
+
+
+def test_a_hook_within_the_step_works_at_every_step():
+    cell, x = Hooked(), torch.randn(6, 2, 3, requires_grad=True)
+    h = torch.zeros(2, 3)
+    outputs = []
+    for x_t in x:
+        h = cell(x_t, h)
+        outputs.append(h)
+    leaves = [x, *cell.parameters()]
+    expected = torch.autograd.grad(torch.stack(outputs).sum() * 5, leaves)
+    found = torch.autograd.grad(tt.scan(cell, x, torch.zeros(2, 3)).outputs.sum() * 5, leaves)
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two)
+    assert "register_hook of a tensor within the step" in str(tt.explain(cell, x, torch.zeros(2, 3)))
+
+
+def test_whether_gradients_are_taken_may_matter():
+    cell = Scaled(lambda self, x: x * (2.0 if torch.is_grad_enabled() else 1.0))
+    for wanted in (True, False, True):
+        x = torch.full((1, 1, 1), 0.5)
+        with torch.set_grad_enabled(wanted):
+            found = tt.scan(cell, x, torch.zeros(1, 1)).outputs
+        torch.testing.assert_close(found, torch.tanh(x * (2.0 if wanted else 1.0)))
+
+
+def test_a_fork_beside_a_compilation_does_not_hang():
+    """Another thread may be half through with anything when a process forks."""
+    program = """if True:
+        import os, sys, threading, torch, throughtime as tt
+        torch.set_num_threads(1)
+        x, stop = torch.randn(3, 2, 4), threading.Event()
+        def work():
+            n = 0
+            while not stop.is_set():
+                cell, n = tt.cells.GRU(4, 5), n + 1
+                cell.mark = n
+                tt.scan(cell, x)
+        tt.scan(tt.cells.GRU(4, 5), x)  # imports, which Python's own fork does not mind, are over
+        thread = threading.Thread(target=work)
+        thread.start()
+        for k in range(6):
+            child = os.fork()
+            if child == 0:
+                tt.scan(tt.cells.LSTM(4, 6 + k), x)
+                os._exit(0)
+            if os.waitpid(child, 0)[1]:
+                sys.exit(f"child {k}")
+        stop.set()
+        thread.join()
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=120, env=environment)
 
 
 @pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
@@ -322,3 +468,37 @@ def test_a_copied_stepper_goes_on_by_itself(layer, how, where):
     ours = [stepper(x[t]) for t in range(2, 5)]
     for one, two in zip(theirs, ours, strict=True):
         assert torch.equal(one, two)
+
+
+def test_a_stepper_refuses_what_it_cannot_read():
+    stepper = tt.GRU(3, 5).stepper(2)
+    for x in (torch._efficientzerotensor((2, 3)), torch.zeros(2, 3, device="meta"), torch._neg_view(torch.ones(2, 3))):
+        with pytest.raises(RuntimeError, match="a stepper reads memory, which cannot be here"):
+            stepper(x)
+    with pytest.raises(RuntimeError, match=r"torch\.func"):
+        torch.func.vmap(stepper)(torch.zeros(4, 2, 3))
+    with pytest.raises(ValueError, match=r"is \[2, 5\], got \[5, 2\]"):
+        stepper.state = [torch.zeros(5, 2)]
+    with pytest.raises(ValueError, match="at least one stream"):
+        tt.GRU(3, 5).stepper(0)
+
+
+def test_a_stepper_takes_the_weights_that_are_there():
+    layer, x = tt.GRU(3, 5), torch.randn(2, 3)
+    stepper = layer.stepper(2)
+    layer.weight_ih_l0 = nn.Parameter(torch.randn(15, 3))
+    layer.double()
+    stepper.refresh()
+    torch.testing.assert_close(stepper(x), layer(x.double()[None])[0][0].float())
+    layer.weight_ih_l0 = nn.Parameter(torch.randn(15, 4).double())
+    with pytest.raises(ValueError, match="have other shapes now"):
+        stepper.refresh()
+
+
+def test_a_stepper_made_in_inference_mode_goes_on_outside():
+    with torch.inference_mode():
+        stepper = tt.GRU(3, 5).stepper(2)
+        first = stepper(torch.ones(2, 3))
+    stepper.reset([-1])
+    stepper.reset(torch.tensor([True, False]))
+    torch.testing.assert_close(stepper(torch.ones(2, 3)), first)

@@ -7,7 +7,9 @@ be finished in the child, which would wait for it for ever.
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from typing import Any
 
 PROGRAMS = threading.RLock()  # which programs there are
 LOOPS = threading.RLock()  # which loops of a program are compiled
@@ -18,14 +20,25 @@ MEMORY = threading.RLock()  # blocks that wait to be used again; one may come fr
 _ALL = (PROGRAMS, LOOPS, LIBRARIES, COMPILER, MEMORY)
 
 
+def _all() -> list[Any]:
+    """These, and the one that llvmlite takes for every call of LLVM, also for those of its finalizers."""
+    lib = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    theirs = getattr(getattr(lib, "_lock", None), "_lock", None)
+    return [*_ALL, *([] if theirs is None else [theirs])]
+
+
+_taken: list[Any] = []
+
+
 def _take() -> None:
-    for lock in _ALL:
+    for lock in _all():
         lock.acquire()
+        _taken.append(lock)
 
 
 def _give_back() -> None:
-    for lock in reversed(_ALL):
-        lock.release()
+    while _taken:
+        _taken.pop().release()
 
 
 if hasattr(os, "register_at_fork"):

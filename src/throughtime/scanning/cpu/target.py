@@ -103,9 +103,9 @@ def machine(target: Target) -> Any:
         if target.triple != llvm.get_process_triple():
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
-    return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="jitdefault"
-    )
+        return llvm.Target.from_triple(target.triple).create_target_machine(
+            cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="jitdefault"
+        )
 
 
 def compile_object(text: str, target: Target) -> bytes:
@@ -130,17 +130,19 @@ class Library:
     """Compiled functions, alive in this process."""
 
     def __init__(self, code: bytes) -> None:
-        llvm = _llvm()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
+        with locks.COMPILER:
+            llvm = _llvm()
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
         self._addresses: dict[str, int] = {}
         self._functions: dict[str, Callable[[int], None]] = {}
 
     def address(self, name: str) -> int:
         found = self._addresses.get(name)
         if found is None:
-            found = self._addresses[name] = int(self._engine.get_function_address(name))
+            with locks.COMPILER:
+                found = self._addresses[name] = int(self._engine.get_function_address(name))
             if not found:
                 raise RuntimeError(f"the compiled code has no function {name!r}")
         return found
