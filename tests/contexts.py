@@ -4,6 +4,7 @@
     python tests/contexts.py --write docs/contexts.md   write it
     python tests/contexts.py --json FILE                every verdict, and the table's text
     python tests/contexts.py --quick                    two of its columns, without the slow rows
+    python tests/contexts.py --swift                    all of its columns, without the slow rows
     python tests/contexts.py --only jvp --subject GRU   some rows and columns, with what went wrong
 
 This process runs nothing itself. Each case runs in a fork of it, in which its program was never made (cold), or was by a step of
@@ -430,12 +431,13 @@ def main() -> None:
     parser.add_argument("--write", metavar="FILE", help="write the table as markdown")
     parser.add_argument("--json", metavar="FILE", help="write every verdict, and the table's text")
     parser.add_argument("--quick", action="store_true", help="two columns, without the slow rows, as in the tests")
+    parser.add_argument("--swift", action="store_true", help="all columns, without the slow rows")
     parser.add_argument("--only", default="", help="contexts whose name holds this")
     parser.add_argument("--subject", default="", help="one column")
     parser.add_argument("--temperature", default="", choices=["", "cold", "warm"])
     options = parser.parse_args()
     names = QUICK if options.quick else [options.subject] if options.subject else [s.name for s in SUBJECTS]
-    verdicts = run_table(options.only, names, options.temperature, slow=not options.quick)
+    verdicts = run_table(options.only, names, options.temperature, slow=not (options.quick or options.swift))
     page = markdown(verdicts)
     if options.write:
         Path(options.write).write_text(page, encoding="utf-8")
