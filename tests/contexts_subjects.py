@@ -71,7 +71,7 @@ class Loop(nn.Module):
         self.cell = cell
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return loop(self.cell, x, x.new_zeros(x.shape[1], N) if state is None else state)
+        return loop(self.cell, x, self.cell.initial_state(x.shape[1]) if state is None else state)
 
 
 class LoopedStack(nn.Module):
