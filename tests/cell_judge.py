@@ -209,7 +209,7 @@ class Loop:
                 continue
             active = t < torch.tensor(given.lengths, dtype=torch.long)
             if not active.any():
-                made[t] = [torch.zeros_like(b) for b in self.blank()]
+                made[t] = None  # no step is taken, and none is counted
                 continue
             # a sequence that has ended stands in for nobody: its row is that of the first which still runs
             who = [b if active[b] else int(active.nonzero()[0]) for b in range(len(active))]
@@ -220,6 +220,8 @@ class Loop:
             states = [pick(active, n, s) for n, s in zip(new, states, strict=True)]
         if not made:
             return [b.new_zeros(0, *b.shape) for b in self.blank()], states
+        blank = next((m for m in made.values() if m is not None), None) or self.blank()
+        made = {t: [torch.zeros_like(b) for b in blank] if m is None else m for t, m in made.items()}
         return [torch.stack([made[t][k] for t in range(self.T)]) for k in range(len(made[0]))], states
 
 
@@ -342,7 +344,7 @@ class Judge:
             said = f"{type(error).__name__}: {str(error)[:300]}"
             if failure is None:
                 return "RAISED", said
-            if isinstance(error, type(failure) | ValueError | TypeError | RuntimeError):
+            if isinstance(error, type(failure) | ValueError | TypeError | RuntimeError | IndexError):
                 return "both raise", said
             return "RAISED", f"{said}, where the loop raises {type(failure).__name__}: {failure}"
         if failure is not None:
