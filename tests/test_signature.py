@@ -421,6 +421,15 @@ def test_a_number_that_changes_at_every_call_is_left_to_the_loop():
     assert explained.chosen == "reference" and "make the number that changes a buffer" in explained.reasons["cpu"]
 
 
+def test_a_cell_that_fails_on_another_batch_says_so_however_often_it_runs():
+    cell = Scaled(lambda self, x: x * self.mask)
+    cell.mask = torch.rand(3, 1)  # of the batch that it is used with
+    for _ in range(backend._MOST_ANEW + 4):
+        value(cell, 3)
+    explained = tt.explain(cell, torch.zeros(1, 3, 1), torch.zeros(3, 1))
+    assert explained.chosen == "reference" and "the cell fails on a batch of" in explained.reasons["cpu"]
+
+
 def test_a_cell_that_writes_a_global_is_left_to_the_loop():
     def read(self, x):
         global SCALE

@@ -36,10 +36,11 @@ _programs: OrderedDict[Any, tuple[Compiled | str, Reads]] = OrderedDict()
 
 @dataclass
 class _History:
-    """What one cell has been through. calls, made: how often it ran, and how many programs were made for it."""
+    """What one cell has been through: how often it ran, how many programs were made for it, and how often it failed itself."""
 
     calls: int = 0
     made: int = 0
+    failed: int = 0
 
     @property
     def restless(self) -> bool:
@@ -112,9 +113,13 @@ def _find(call: Call) -> Compiled | str:
         made = _make(call, reads)
         if not isinstance(made, str) and signature(call) != key:
             made = "it changes its settings as it steps"
-    except Failed as error:  # perhaps not the next time
-        call.found.pop("key", None)
-        return str(error)
+    except Failed as error:  # perhaps not the next time; one that always does is not tried for ever
+        history.made -= 1
+        history.failed += 1
+        made = str(error)
+        if history.failed <= _MOST_ANEW:
+            call.found.pop("key", None)
+            return made
     _programs[key] = made, reads
     while len(_programs) > _MOST:
         _programs.popitem(last=False)
