@@ -30,6 +30,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class NoOptions(Strict):
+    """Of a verb that takes none."""
+
+
 class Training(Strict):
     """How a network is trained, whatever the task."""
 
@@ -150,13 +154,26 @@ def build_config(kind: type[Config], values: Mapping[str, Any], source: Path | N
         raise UserError(place_in(source, keys) + _explain(kind, path, first)) from error
 
 
-def _explain(kind: type[BaseModel], path: tuple[str, ...], error: Any) -> str:
+Options = TypeVar("Options", bound=Strict)
+
+
+def build_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Check the options of a verb. Raises: UserError for the first that is unknown, naming the nearest, or out of range."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(str(part) for part in first["loc"])
+        raise UserError(_explain(kind, path, first, "option")) from error
+
+
+def _explain(kind: type[BaseModel], path: tuple[str, ...], error: Any, what: str = "setting") -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         owner: Any = kind
         for part in path[:-1]:
             owner = owner.model_fields[part].annotation
-        message = unknown("setting", path[-1], owner.model_fields)
+        message = unknown(what, path[-1], owner.model_fields)
         near = nearest(path[-1], owner.model_fields)
         return message.replace(repr(path[-1]), repr(key), 1).replace(
             repr(near), repr(".".join([*path[:-1], near])) if near else "", 1

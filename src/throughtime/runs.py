@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "replacing", "write_text"]
 
-# what the tasks read their inputs by: of another task's training it must not stay
-OF_TASKS = ("vocabulary.json", "labels.json", "tagset.json", "vocabularies.json")
 PREPARED = ".prepared-"  # how a folder begins in which a training makes ready what it needs
 SUMS = "checksums.json"  # of what is made ready
 # settings by which a trained network is built, reads and answers; of the others it keeps what they were
@@ -46,10 +44,11 @@ RECORD = ("model.init_from",)  # where something came from
 
 
 class Run:
-    """A run folder on disk."""
+    """A run folder on disk. corpus: what training alone needs; None: where it lies in a run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, corpus: Path | None = None) -> None:
         self.folder = folder
+        self.corpus = folder / "checkpoints" / "data" if corpus is None else corpus
 
     config = property(lambda self: self.folder / "config.yaml")
     weights = property(lambda self: self.folder / "model.safetensors")
@@ -60,7 +59,6 @@ class Run:
     checkpoints = property(lambda self: self.folder / "checkpoints")
     checkpoint = property(lambda self: self.checkpoints / "last.safetensors")
     schedule = property(lambda self: self.checkpoints / "schedule.json")
-    corpus = property(lambda self: self.checkpoints / "data")
 
     @classmethod
     def check_free(cls, folder: Path, *, overwrite: bool) -> None:
@@ -78,51 +76,74 @@ class Run:
             raise UserError(f"{folder}: is not empty and not a run; name a new folder for --out")
 
     @contextmanager
-    def preparing(self) -> Iterator[Path]:
-        """A folder for what a training needs, until `begin` puts it in its place."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PREPARED, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+    def preparing(self) -> Iterator[Run]:
+        """A run for what a training makes ready, until `begin` puts it in its place."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PREPARED, ignore_cleanup_errors=True) as name:
+            made = Run(Path(name, "run"), Path(name, "data"))
+            made.folder.mkdir()
+            made.corpus.mkdir()
+            yield made
 
-    def begin(self, prepared: Path, config: str, files: tuple[str, ...]) -> None:
-        """Put what was made ready in its place, and that of another run away. files: of it those that the trained model needs.
+    def begin(self, prepared: Run, config: str) -> None:
+        """Put what was made ready in its place, and that of another run away.
 
         The settings come last: without them it is no run.
         """
-        write_json(prepared / SUMS, {p.name: size_and_sum(p) for p in sorted(prepared.iterdir())})
-        write_text(prepared / self.config.name, config)
+        own = sorted(prepared.folder.iterdir())
+        parts = {"files": own, "corpus": sorted(prepared.corpus.iterdir())}
+        sums = {part: {p.name: size_and_sum(p) for p in paths} for part, paths in parts.items()}
+        write_json(prepared.corpus / SUMS, sums)
+        write_text(prepared.corpus / self.config.name, config)
         self._clear()  # all is written: from here on no disk can be too full
         self.checkpoints.mkdir()
-        for name in files:
-            (prepared / name).replace(self.folder / name)
-        prepared.rename(self.corpus)
+        for path in own:
+            path.replace(self.folder / path.name)
+        prepared.corpus.rename(self.corpus)
         (self.corpus / self.config.name).replace(self.config)
 
     def _clear(self) -> None:
         """Remove what a training wrote, and nothing else that lies in the folder."""
+        try:
+            own = self.files or list((read_tensors(self.weights)[1] or {}).get("files") or {})
+        except UserError:  # it is damaged: what cannot be known is left
+            own = []
         self.config.unlink(missing_ok=True)
         _remove(self.checkpoints)
-        for name in OF_TASKS:
-            (self.folder / name).unlink(missing_ok=True)
         for path in (self.weights, self.metrics, self.card, self.curve, self.summary):
             path.unlink(missing_ok=True)
+        for name in own:
+            (self.folder / Path(name).name).unlink(missing_ok=True)
 
-    def check_prepared(self, files: tuple[str, ...]) -> None:
-        """Raises: UserError where what a training needs is not what was made ready for it; of an older run nothing is known."""
+    @property
+    def files(self) -> list[str]:
+        """The names of what the trained model needs to read its inputs, while it is trained."""
+        return list(self._sums()["files"])
+
+    def _sums(self) -> dict[str, dict[str, Any]]:
+        """Of what was made ready, by name, what it was; of an older run perhaps nothing is known."""
+        path = self.corpus / SUMS
+        known = read_json(path) if path.exists() else {}
+        if not isinstance(known, dict) or not all(isinstance(value, dict | list) for value in known.values()):
+            raise UserError(f"{path}: the run is damaged: it does not hold sums")
+        if any(isinstance(value, list) for value in known.values()):  # of a version that did not tell the two apart
+            there = {name for name in known if (self.corpus / name).exists()}
+            parts = {"files": set(known) - there, "corpus": there}
+            return {part: {name: known[name] for name in sorted(names)} for part, names in parts.items()}
+        return {"files": known.get("files", {}), "corpus": known.get("corpus", {})}
+
+    def check_prepared(self) -> None:
+        """Raises: UserError where what a training needs is not what was made ready for it."""
         if not self.corpus.is_dir():
             raise UserError(f"{self.corpus}: is missing; without it the training cannot go on")
-        sums = self.corpus / SUMS
-        if not sums.exists():
-            return
-        known = read_json(sums)
-        for name, as_it_was in known.items():
-            path = (self.folder if name in files else self.corpus) / name
-            if not is_as(path, as_it_was):
-                raise UserError(f"{path}: the run is damaged: it is not what the training made ready")
+        for part, folder in (("files", self.folder), ("corpus", self.corpus)):
+            for name, as_it_was in self._sums()[part].items():
+                if not is_as(folder / name, as_it_was):
+                    raise UserError(f"{folder / name}: the run is damaged: it is not what the training made ready")
 
     def tidy(self) -> None:
         """Remove what processes that were killed left half done."""
         own = (self.config, self.weights, self.metrics, self.card, self.curve, self.summary)
-        names = (*(path.name for path in own), *OF_TASKS, self.checkpoint.name, self.schedule.name)
+        names = (*(path.name for path in own), self.checkpoint.name, self.schedule.name)
         for folder in (self.folder, self.checkpoints):
             for path in list(folder.iterdir()) if folder.is_dir() else []:
                 if is_temporary(path, names):
@@ -155,6 +176,10 @@ class Run:
     def read_json(self, name: str) -> Any:
         """A JSON file of the run. Raises: UserError where it is missing or damaged."""
         return read_json(self.folder / name)
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Write a JSON file that the trained model needs."""
+        write_text(self.folder / name, json.dumps(values, ensure_ascii=False))
 
     def write_summary(self, values: dict[str, Any]) -> None:
         """The scores and the cost of a training, and the sum of its weights. With it the training has ended."""
@@ -205,9 +230,9 @@ class Run:
 
     # -- the weights
 
-    def origin(self, config: RunConfig, files: tuple[str, ...]) -> dict[str, Any]:
+    def origin(self, config: RunConfig) -> dict[str, Any]:
         """What weights and checkpoints belong to: the settings, and the sums of the files that the trained model needs."""
-        return {"config": config.model_dump(), "files": {name: size_and_sum(self.folder / name) for name in files}}
+        return {"config": config.model_dump(), "files": {name: size_and_sum(self.folder / name) for name in self.files}}
 
     def check_origin(self, about: dict[str, Any], config: RunConfig, path: Path, *, going_on: bool = False) -> None:
         """Hold what is said in the header of `path` against the settings and files as they are now. Warns of a setting that was
@@ -286,5 +311,6 @@ def _remove(folder: Path) -> None:
 def _is_metric(values: Any) -> bool:
     if not isinstance(values, dict) or type(values.get("step")) is not int:
         return False
-    scores = values.get("valid", values)
-    return isinstance(scores, dict) and isinstance(scores.get("loss"), float | int) and math.isfinite(scores["loss"])
+    scores = values["valid"] if "valid" in values else {"loss": values.get("loss")}
+    numbers = [v for v in scores.values() if v is not None] if isinstance(scores, dict) else []
+    return bool(numbers) and all(isinstance(v, float | int) and math.isfinite(v) for v in numbers)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 import throughtime
 from throughtime.config import STDIN
 from throughtime.errors import UserError, reason, unknown
-from throughtime.tasks.base import TASKS
+from throughtime.tasks.registry import task_names
 
 VERBS = {
     "evaluate": "Score a model on files.",
@@ -45,7 +45,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     train = App(name="train", help="Train a network on files, into a run folder.")
-    for task, (_, words) in TASKS.items():
+    for task, words in task_names().items():
         train.command(f"throughtime.cli.train:{task}", name=task, help=words)
     app.command(train)
     for verb, words in VERBS.items():

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, LabelColumn, TextColumn, asked, opened
+from throughtime.cli.options import said, taking
+from throughtime.cli.output import Json, opened
 from throughtime.errors import UserError
 from throughtime.runs import Run
 
@@ -19,6 +20,7 @@ WIDTH = 24  # characters of a column
 LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
 
 
+@taking("evaluate")
 def compare(
     runs_and_data: Annotated[list[Path], Parameter(help="Run folders, then the data to score them on.")],
     /,
@@ -26,9 +28,8 @@ def compare(
     memory: Annotated[
         bool, Parameter(help="Also measure the memory that reading one long line takes, in processes of their own.")
     ] = True,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
     json: Json = False,
+    **options: Any,
 ) -> None:
     """Runs of one task on the same data: quality, parameters, minutes of training, time for a line, memory against length."""
     runs = [p for p in runs_and_data if Run(p).config.is_file()]
@@ -46,11 +47,15 @@ def compare(
     if len(about) > 1:
         (a, x), (b, y) = list(about.items())[:2]
         raise UserError(f"{x} gives {a} and {y} gives {b}: compare runs that give the same")
-    options = asked(models[0].evaluate, text_column=text_column, label_column=label_column)
+    options = said(models[0], "evaluate", options)
+    try:
+        models[0].task.item("a b")
+    except UserError:  # what is read is no text
+        memory = False
     rows = []
     for folder, model in zip(runs, models, strict=True):
         print(f"scoring {folder} …", file=sys.stderr)
-        list(model.predict(["a b"]))  # what is compiled at the first call is not what a line costs
+        next(model.predict(data[0], batch=1), None)  # what is compiled at the first call is not what a line costs
         start = time.perf_counter()
         scores = model.evaluate(data, **options)
         took = time.perf_counter() - start
@@ -84,10 +89,10 @@ def _shown(value: Any) -> str:
 def _memory(run: Path, tokens: int) -> float | None:
     """Megabytes that reading one line of so many tokens adds to a process; None where it does not read so long a line whole."""
     code = (
-        "import inspect, pathlib, resource, sys, warnings, throughtime as tt\n"
+        "import pathlib, resource, sys, warnings, throughtime as tt\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model = tt.load(sys.argv[1])\n"
-        "options = {'beam': 1} if 'beam' in inspect.signature(model.predict).parameters else {}\n"
+        "options = {'beam': 1} if 'beam' in model.task.predict_options.model_fields else {}\n"
         "list(model.predict(['a b a b'], **options))\n"
         "before = peak()\n"
         "reset = pathlib.Path('/proc/self/clear_refs')\n"

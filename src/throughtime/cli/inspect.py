@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, opened, whole
+from throughtime.cli.output import Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -65,7 +65,7 @@ def inspect(
 
         check_plot()
     with Reporter().counting("looking", inputs, "inputs") as advance:
-        values = look_into(model, Lines(file), output=output, most=inputs, advance=advance)
+        values = look_into(model, file, output=output, most=inputs, advance=advance)
     if out is not None:
         from throughtime.inspect.page import page
         from throughtime.runs import write_text

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from throughtime.cli.output import whole
 from throughtime.config import STDIN, Training, to_yaml
 from throughtime.errors import UserError
-from throughtime.tasks.base import TASKS, find_task
+from throughtime.tasks.registry import find_task, task_names
 
 Files = Annotated[list[Path] | None, Parameter(help="What to train on; - is standard input.")]
 Out = Annotated[Path | None, Parameter(help="The run folder to make.")]
@@ -37,7 +37,7 @@ Quiet = Annotated[bool, Parameter(help="No words and no bar.", negative="")]
 
 def __getattr__(name: str) -> Callable[..., None]:
     """The command of a task, when it is asked for."""
-    if name not in TASKS:
+    if name not in task_names():
         raise AttributeError(name)
     return _command(name)
 
@@ -102,7 +102,7 @@ def _command(name: str) -> Callable[..., None]:
         kept = [p for n, p in signature.parameters.items() if n != "init_from"]
         command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     command.__name__ = name
-    command.__doc__ = TASKS[name][1]
+    command.__doc__ = task_names()[name]
     return command
 
 

@@ -15,7 +15,8 @@ import torch
 
 from throughtime.inspect.stacks import looked_into
 from throughtime.inspect.units import gates_of
-from throughtime.tasks.base import Example, Trained
+from throughtime.tasks.base import Trained
+from throughtime.tasks.look import Look
 
 Array = np.ndarray[Any, Any]
 FORGETS = "its gates have learned to forget so soon; where more matters, more training or an attention may find it"
@@ -70,22 +71,22 @@ class Curve(NamedTuple):
     gated: bool
 
 
-def gradients_of(model: Trained, example: Example, output: int | None = None) -> dict[str, Curve]:
+def gradients_of(model: Trained[Any], look: Look, output: int | None = None) -> dict[str, Curve]:
     """The norm of ∂(-log p of an output)/∂state for every layer and direction, by steps back from that output.
 
     All tensors of a state count together (of an LSTM h and c). Of a stack whose steps are no outputs (a label is read off all of
     them, a translator attends to all) only what comes through its last step is counted, from there: the rest goes past time.
     Args: output: its number; None: for each direction the one at the end that it reads last.
     """
-    count = len(example.outputs)
-    with looked_into(model, example, gradients=True) as looked:
-        log_p = example.answers(example.batch)
+    count = len(look.outputs)
+    with looked_into(model, look, gradients=True) as looked:
+        score = look.score(look.batch)
     layers, found = looked(), {}
     for stack, reverse in dict.fromkeys((layer.stack, layer.scan.reverse) for layer in layers):
         some = [layer for layer in layers if (layer.stack, layer.scan.reverse) == (stack, reverse)]
         number = (0 if reverse else count - 1) if output is None else output
-        wanted, step = -log_p[number, example.chosen[number]], number
-        if stack in example.whole:
+        wanted, step = -score[number], number // look.stacks[stack].stride
+        if look.stacks[stack].whole:
             step = 0 if reverse else len(some[0].scan.inputs) - 1
             last = max(some, key=lambda layer: layer.depth).scan.outputs
             (slope,) = torch.autograd.grad(wanted, last, retain_graph=True)

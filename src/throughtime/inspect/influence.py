@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from throughtime.inspect.stacks import looked_into
-from throughtime.tasks.base import Example, Trained
+from throughtime.tasks.base import Trained
+from throughtime.tasks.look import Look
 
 AGREE = 0.5  # rank correlation under which the two ways are said to disagree
 
@@ -37,33 +38,32 @@ class Influence:
         return asdict(self)
 
 
-def influence(model: Trained, example: Example, output: int) -> Influence:
-    """Of all inputs of an example on one output.
+def influence(model: Trained[Any], look: Look, output: int) -> Influence:
+    """Of all inputs of an item on one output.
 
     Source: gradient × input after Denil, Demiraj, de Freitas (2014); removal after Li, Monroe, Jurafsky (2016).
     """
-    chosen = example.chosen[output]
-    with looked_into(model, example) as layers:
-        log_p = example.answers(example.batch)[output, chosen]
+    with looked_into(model, look) as layers:
+        log_p = look.score(look.batch)[output]
     # what the lowest layer that reads the inputs was given; both directions are given the same
-    given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.steps == example.inputs)
+    given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.of.steps is look.inputs)
     (slope,) = torch.autograd.grad(log_p, given)
     gradient = (slope * given).sum(-1)[:, 0].detach().cpu().tolist()
     removal: list[float | None] = []
     with torch.no_grad():
-        for i in range(len(example.inputs)):
-            other = example.without(i)
-            removal.append(None if other is None else float(log_p.detach() - example.answers(other)[output, chosen]))
+        for i in range(len(look.inputs)):
+            other = look.without(i)
+            removal.append(None if other is None else float(log_p.detach() - look.score(other)[output]))
     attention = None
-    if example.attention is not None:
+    if look.attention is not None:
         with torch.no_grad():
-            attention = example.attention(example.batch)[output].cpu().tolist()
+            attention = look.attention(look.batch)[output].cpu().tolist()
     both = [(abs(g), abs(r)) for g, r in zip(gradient, removal, strict=True) if r is not None]
     agreement = _rank_correlation(both) if len(both) > 2 else None
     largest = [max(range(len(both)), key=lambda i: both[i][side]) for side in (0, 1)] if both else [0, 0]
     return Influence(
         output,
-        example.names(chosen),
+        look.outputs.labels[output],
         float(log_p.detach().exp()),
         gradient,
         removal,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,35 +24,36 @@ from throughtime.inspect.units import (
     state_of,
     time_constants,
 )
-from throughtime.tasks.base import Advance, Example, Trained, ignore
+from throughtime.tasks.base import Advance, Trained, ignore
+from throughtime.tasks.look import Look
+from throughtime.tasks.source import Source
 
 STEPS = 100  # of an input that is shown; of a text without lines, in a piece
-LONGEST, CHARACTERS = 300, 3000  # words and characters of an input
 MOST = 50  # inputs that gradients and units are averaged over
 
 
 def look_into(
-    model: Trained, lines: Iterable[str], *, output: int | None = None, most: int = MOST, advance: Advance = ignore
+    model: Trained[Any], given: Any, *, output: int | None = None, most: int = MOST, advance: Advance = ignore
 ) -> dict[str, Any]:
     """What a network remembers of inputs: the first is shown whole, gradients and units are averaged over up to `most`.
 
-    Args: lines: as `predict` takes them; a language model reads them as one text. output: the answer of the first input that is
-        looked at, by its number; None: the last. advance: told of each input done.
+    Args: given: a file, an open one, or texts; a language model reads lines as one text. output: the answer of the first input that
+        is looked at, by its number; None: the last. advance: told of each input done.
     Returns: what JSON can hold; docs/inspect.md lists it.
     Raises: UserError where there is nothing to look into, or no such output.
     """
-    pieces = model.pieces(lines, STEPS)
-    texts = [_cut(text) for text in itertools.islice(pieces, most)]
-    if not texts:
+    pieces = (item for item in model.pieces(Source.of(given), STEPS) if not model.empty(item))
+    items = [model.shown(item) for item in itertools.islice(pieces, most)]
+    if not items:
         raise UserError("the input is empty: there is nothing to look into")
-    if len(texts) == most and next(iter(pieces), None) is not None:
+    if len(items) == most and next(pieces, None) is not None:
         warnings.warn(
             f"there are more inputs than {most:,}: the first {most:,} are looked into (--inputs)", stacklevel=2
         )
-    unseen = model.unseen(texts[0])
+    unseen = model.unseen(items[0])
     if unseen:
         warnings.warn(f"the model never saw these, and reads them as unknown: {' '.join(unseen)}", stacklevel=2)
-    first = model.example(texts[0])
+    first = model.look(items[0])
     count = len(first.outputs)
     if output is not None and not -count <= output < count:
         raise UserError(f"--output: got {output}; the first input has outputs 0 to {count - 1}")
@@ -62,53 +61,39 @@ def look_into(
     curves: dict[str, list[Curve]] = defaultdict(list)
     seen: dict[str, list[_Course]] = defaultdict(list)
     shown: list[Layer] = []
-    for i, text in enumerate(texts):
-        example = model.example(text) if i else first
-        if output is None or len(example.outputs) > number:
-            for name, curve in gradients_of(model, example, None if output is None else number).items():
+    for i, item in enumerate(items):
+        look = model.look(item) if i else first
+        if output is None or len(look.outputs) > number:
+            for name, curve in gradients_of(model, look, None if output is None else number).items():
                 curves[name].append(curve)
-        with torch.no_grad(), looked_into(model, example) as layers:
-            log_p = example.answers(example.batch)
+        with torch.no_grad(), looked_into(model, look) as layers:
+            scores = look.score(look.batch)
         for layer in layers():
-            seen[layer.name].append(_Course(layer, example))
+            seen[layer.name].append(_Course(layer, look))
         if i == 0:
-            shown, answers = layers(), log_p
+            shown, score = layers(), scores
         advance(1)
-    answers = answers.exp()
     return {
         "run": str(model.run.folder),
         "task": model.config.task,
-        "inputs": first.inputs,
-        "outputs": first.outputs,
-        "probabilities": [_short(answers[k, c]) for k, c in enumerate(first.chosen)],
-        "likeliest": [_likeliest(first, row) for row in answers],
-        "averaged_over": len(texts),
+        "inputs": first.inputs.labels,
+        "outputs": first.outputs.labels,
+        "probabilities": [_short(p) for p in score.exp()],
+        "likeliest": _likeliest(first),
+        "averaged_over": len(items),
         "layers": [_layer(layer, seen[layer.name]) for layer in shown],
         "gradients": {name: _short(summarise(many).as_json()) for name, many in curves.items()},
         "influence": _short(influence(model, first, number).as_json()),
     }
 
 
-def _cut(text: str) -> str:
-    """The beginning of a text that is too long to be shown."""
-    words = list(itertools.islice(re.finditer(r"\S+", text), LONGEST + 1))
-    end = words[LONGEST].start() if len(words) > LONGEST else CHARACTERS
-    if end >= len(text):
-        return text
-    warnings.warn(
-        f"an input of {len(text):,} characters is too long to be shown: its first {end:,} are read", stacklevel=3
-    )
-    return text[:end]
-
-
 class _Course:
     """What a layer did on one input: its states, gates, and what can be read off the input."""
 
-    def __init__(self, layer: Layer, example: Example) -> None:
+    def __init__(self, layer: Layer, look: Look) -> None:
         self.states = [state_of(layer.scan, i) for i in range(len(layer.scan.states))]
         self.gates = gates_of(layer.scan)
-        reads = layer.steps == example.inputs and example.texts is not None
-        self.features = features_of(example.texts if reads else layer.steps, example.outputs)  # type: ignore[arg-type]
+        self.features = features_of(layer.of.steps, look.outputs.labels)
 
 
 def _layer(layer: Layer, courses: list[_Course]) -> dict[str, Any]:
@@ -130,6 +115,7 @@ def _layer(layer: Layer, courses: list[_Course]) -> dict[str, Any]:
     return _short(  # type: ignore[no-any-return]
         {
             "name": layer.name,
+            "title": layer.title,
             "stack": layer.stack,
             "depth": layer.depth,
             "reverse": scan.reverse,
@@ -150,9 +136,17 @@ def _layer(layer: Layer, courses: list[_Course]) -> dict[str, Any]:
     )
 
 
-def _likeliest(example: Example, row: torch.Tensor, count: int = 5) -> list[list[Any]]:
-    best = row.topk(min(count, len(row)))
-    return [[example.names(int(k)), _short(p)] for p, k in zip(best.values, best.indices, strict=True)]
+@torch.no_grad()
+def _likeliest(look: Look, count: int = 5) -> list[list[list[Any]]]:
+    """The likeliest classes of each output and their probabilities; nothing where there are no classes."""
+    if look.distribution is None:
+        return [[] for _ in look.outputs.labels]
+    answers = look.distribution(look.batch).exp()
+    best = answers.topk(min(count, answers.shape[-1]))
+    return [
+        [[look.names(int(k)), _short(p)] for p, k in zip(row, classes, strict=True)]
+        for row, classes in zip(best.values, best.indices, strict=True)
+    ]
 
 
 def _short(value: Any) -> Any:

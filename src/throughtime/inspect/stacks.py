@@ -11,31 +11,44 @@ from torch import nn
 
 from throughtime.errors import UserError
 from throughtime.scanning.observe import Observed, observing
-from throughtime.tasks.base import Example, Trained
+from throughtime.tasks.base import Trained
+from throughtime.tasks.look import Look, Stack
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer of a stack in one direction.
 
-    name: of the module of its cell, from the network. steps: what its steps are called. depth: 0 for the lowest.
+    name: of the module of its cell, from the network. of: what its stack steps through. depth: 0 for the lowest.
     """
 
     name: str
     stack: str
     depth: int
     scan: Observed
-    steps: list[str]
+    of: Stack
+
+    @property
+    def steps(self) -> list[str]:
+        """What its steps are called."""
+        return self.of.steps.labels[:: self.of.stride]
+
+    @property
+    def title(self) -> str:
+        """What a user may call it: encoder, layer 1, backwards."""
+        words = [self.of.name] if self.of.name else []
+        return ", ".join([*words, f"layer {self.depth + 1}", *(["backwards"] if self.scan.reverse else [])])
 
 
 def has_states(config: Any) -> bool:
     """Whether the network of these settings carries a state."""
-    return bool(config.model.kind != "transformer" and config.model.cell != "none")
+    m = config.model
+    return getattr(m, "kind", "recurrent") != "transformer" and getattr(m, "cell", None) != "none"
 
 
 @contextmanager
-def looked_into(model: Trained, example: Example, *, gradients: bool = False) -> Iterator[Callable[[], list[Layer]]]:
-    """Look into the stacks of an example while the block runs; what it yields tells the layers once it has run.
+def looked_into(model: Trained[Any], look: Look, *, gradients: bool = False) -> Iterator[Callable[[], list[Layer]]]:
+    """Look into the stacks of an item while the block runs; what it yields tells the layers once it has run.
 
     Raises: UserError where the network has no recurrent layers.
     """
@@ -43,15 +56,15 @@ def looked_into(model: Trained, example: Example, *, gradients: bool = False) ->
         what = "a network without a memory" if model.config.model.cell == "none" else "a Transformer"
         raise UserError(f"{model.run.folder}: {what} has no state to look into")
     with observing(gradients=gradients) as scans:
-        yield lambda: _layers(scans, model.network, example)
+        yield lambda: _layers(scans, model.network, look)
 
 
-def _layers(scans: list[Observed], network: nn.Module, example: Example) -> list[Layer]:
+def _layers(scans: list[Observed], network: nn.Module, look: Look) -> list[Layer]:
     names, found = {id(module): name for name, module in network.named_modules()}, []
     for scan in scans:
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
-        if stack in example.steps:
+        if stack in look.stacks:
             directions: Any = network.get_submodule(stack).directions
-            found.append(Layer(name, stack, int(number) // directions, scan, example.steps[stack]))
+            found.append(Layer(name, stack, int(number) // directions, scan, look.stacks[stack]))
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.scanning.observe import STATE, Observed
+from throughtime.tasks.look import Steps
 
 Array = np.ndarray[Any, Any]
 CLOSED, OPEN = 0.1, 0.9  # under the one a gate is left-saturated, over the other right-saturated
@@ -68,8 +69,12 @@ def time_constants(scan: Observed, gates: dict[str, Array]) -> list[float] | Non
     return (-1 / np.log(np.clip(gate.mean(0), 1e-9, 1 - 1e-9))).tolist()  # type: ignore[no-any-return]
 
 
-def features_of(steps: list[str], outputs: list[str]) -> dict[str, Array]:
-    """What can be read off the text that each step reads: name -> [T]."""
+def features_of(read: Steps, outputs: list[str]) -> dict[str, Array]:
+    """What can be read off each step: of a text by its signs, of others what its `Steps` say. Name -> [T]."""
+    if read.values is not None or read.features:
+        found = {name: np.array(value, dtype=float) for name, value in read.features.items()}
+        return {name: value for name, value in found.items() if value.std() > 0}
+    steps = read.labels if read.texts is None else read.texts
     column, quotes, inside, since = [], [], 0, 0
     for step in steps:
         inside ^= step.count('"') % 2

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from throughtime.cells import NAMED, Cell, Elman, chrono_, orthogonal_, set_forget_bias_
 from throughtime.errors import UserError, unknown
 from throughtime.layers import Recurrent
-from throughtime.models.reader import Memoryless
+from throughtime.models.stacks import Memoryless
 from throughtime.models.transformer import parameters_of
 
 Made = Callable[[int, int], nn.Module]

@@ -5,15 +5,16 @@ Shapes: T time, B batch, E embedding, N hidden, V vocabulary.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
 from throughtime.layers.recurrent import Stack
+from throughtime.models.stacks import embedded, recurrent
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
 
 START = 1  # begins a document: read, never predicted; before it the state is the initial one
@@ -50,12 +51,12 @@ class LanguageModel(nn.Module):
         window: int | None = None,
     ) -> None:
         super().__init__()
+        self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.embedding_size = embedding_size
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
-        made = NAMED[cell]
-        self.stack: Recurrent | TransformerWindow = Recurrent(
-            made,
+        self.stack: Recurrent | TransformerWindow = recurrent(
+            cell,
             embedding_size,
             hidden_size,
             layers,
@@ -64,8 +65,6 @@ class LanguageModel(nn.Module):
             weight_dropout=weight_dropout,
             zoneout=zoneout,
             residual=layers > 1,
-            orthogonal=made.has_recurrent_weights,
-            forget_bias=1.0 if made.forget_gate is not None else None,
         )
         if window is not None:
             sizes, like, depth = embedding_size, parameters_of(self.stack), max(layers, 2)
@@ -88,6 +87,11 @@ class LanguageModel(nn.Module):
             nn.init.zeros_(self.output.bias)
             if tied:
                 self.output.weight = self.embedding.weight
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> LanguageModel:
+        """One of the `settings` of another, as JSON may have held them."""
+        return cls(**{**settings, "cutoffs": tuple(settings["cutoffs"])})
 
     def forward(self, batch: tuple[Tensor, Tensor], state: Stack | None) -> tuple[Tensor, Tensor, Stack]:
         """Score a batch: (inputs, targets), each [T, B].
@@ -112,22 +116,29 @@ class LanguageModel(nn.Module):
     def log_probabilities(self, tokens: Tensor) -> Tensor:
         """log p of what comes after each of the tokens [T, B], from the beginning: [T, B, V]."""
         hidden, _ = self._hidden(tokens, None)
-        if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
-            flat: Tensor = self.output.log_prob(hidden.flatten(0, 1))
-            return flat.view(*tokens.shape, -1)
-        logits: Tensor = self.output(hidden)
-        return logits.log_softmax(-1)
+        return self.log_p(hidden)
 
     def read(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
         """Read tokens [T, B]; returns log p of what comes next in every stream, [B, V], and the state to go on from."""
         hidden, state = self._hidden(tokens, state)
+        return self.log_p(hidden[-1]), state
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """What the stack is given for tokens: the embedding, drawn small for the output that shares it, at unit scale (Vaswani et
+        al. 2017, section 3.4)."""
+        return embedded(self.embedding, tokens)
+
+    def log_p(self, hidden: Tensor) -> Tensor:
+        """log p of what comes next, [..., V], of what `project` gives, [..., E]."""
         if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
-            return self.output.log_prob(hidden[-1]), state
-        return self.output(hidden[-1]).log_softmax(-1), state
+            found: Tensor = self.output.log_prob(hidden.flatten(0, -2))
+            return found.view(*hidden.shape[:-1], -1)
+        logits: Tensor = self.output(hidden)
+        return logits.log_softmax(-1)
 
     def _hidden(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
         starts = tokens == START
-        # the embedding, drawn small for the output that shares it, comes in at unit scale (Vaswani et al. 2017, 3.4)
-        embedded = self.dropout(self.embedding(tokens) * math.sqrt(self.embedding_size))
-        output, state = self.stack(embedded, state, resets=starts if bool(starts.any()) else None)
+        output, state = self.stack(
+            self.dropout(self.embedded(tokens)), state, resets=starts if bool(starts.any()) else None
+        )
         return self.project(self.dropout(output)), state

@@ -5,17 +5,13 @@ Shapes: T time, B batch, E embedding, N hidden, V vocabulary.
 
 from __future__ import annotations
 
-import itertools
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.cells import NAMED
-from throughtime.layers import Recurrent
 from throughtime.models.language import START, LanguageModel
-from throughtime.models.transformer import TransformerStack, matched, parameters_of
+from throughtime.models.stacks import SequenceDropout, embedded, stack_of
 
 UNKNOWN = 0
 
@@ -110,7 +106,6 @@ class Features(nn.Module):
         super().__init__()
         self.embedding, self.stack = model.embedding, model.stack
         self.requires_grad_(False)
-        self.scale = math.sqrt(model.embedding_size)
         self.dropout = nn.Dropout(0.5)
         self.project = nn.Linear(model.embedding_size + self.stack.output_size, size)
 
@@ -119,63 +114,6 @@ class Features(nn.Module):
         self.stack.eval()  # it is not trained: no noise
         with torch.no_grad():
             whole = torch.cat([torch.full_like(tokens[:1], START), tokens])
-            embedded = self.embedding(whole) * self.scale
-            found = torch.cat([embedded[1:], self.stack(embedded)[0][1:]], -1)
+            x = embedded(self.embedding, whole)
+            found = torch.cat([x[1:], self.stack(x)[0][1:]], -1)
         return self.project(self.dropout(found * self.SCALE))  # type: ignore[no-any-return]
-
-
-def stack_of(
-    cell: str, inputs: int, hidden_size: int, layers: int, bidirectional: bool, dropout: float, kind: str = "recurrent"
-) -> Recurrent | Memoryless | TransformerStack:
-    """A stack of a named cell, or of layers without a memory; kind "transformer": a Transformer of as many parameters, with at
-    least two layers."""
-    if kind == "transformer":
-        with torch.random.fork_rng(devices=[]):  # made to be counted
-            like = parameters_of(stack_of(cell, inputs, hidden_size, layers, bidirectional, dropout))
-        found = matched(lambda size: TransformerStack(inputs, size, max(layers, 2), dropout), like)
-        assert isinstance(found, TransformerStack)
-        return found
-    if cell == "none":
-        return Memoryless(inputs, hidden_size * (2 if bidirectional else 1), layers, dropout)
-    made = NAMED[cell]
-    return Recurrent(
-        made,
-        inputs,
-        hidden_size,
-        layers,
-        bidirectional=bidirectional,
-        dropout=dropout if layers > 1 else 0.0,
-        variational=layers > 1 and dropout > 0,
-        orthogonal=made.has_recurrent_weights,
-        forget_bias=1.0 if made.forget_gate is not None else None,
-    )
-
-
-class Memoryless(nn.Module):
-    """Layers that see one step and nothing else, called as `Recurrent` is."""
-
-    def __init__(self, inputs: int, size: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        sizes = [inputs, *[size] * layers]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        self.dropout = nn.Dropout(dropout)
-        self.output_size = size
-
-    def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
-        x = inputs
-        for i, layer in enumerate(self.layers):
-            x = torch.tanh(layer(self.dropout(x) if i else x))
-        return x, None
-
-
-class SequenceDropout(nn.Module):
-    """Dropout with one mask [B, N] for all steps of a sequence (Gal, Ghahramani 2016)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.rate:
-            return x
-        return x * ((torch.rand(x.shape[1:], device=x.device) >= self.rate) / (1 - self.rate))

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.cells import Cell
-from throughtime.models.reader import UNKNOWN, SequenceDropout, stack_of
+from throughtime.models.reader import UNKNOWN
+from throughtime.models.stacks import SequenceDropout, stack_of
 from throughtime.scanning import scan
 
 
@@ -31,17 +32,27 @@ class Crf(nn.Module):
         self.after = nn.Parameter(torch.zeros(tags, tags))
 
     def nats(self, scores: Tensor, lengths: Tensor, tags: Tensor) -> Tensor:
-        """-log p of the tags of each sentence. scores [T, B, K], lengths [B] at least 1, tags [T, B]. Returns: [B]."""
+        """-log p of the tags of each sentence, whatever those that are not given. scores [T, B, K], lengths [B] at least 1, tags
+        [T, B], under 0 where not given. Returns: [B]."""
         real = torch.arange(len(scores), device=scores.device).unsqueeze(1) < lengths
-        ends = (lengths - 1).unsqueeze(0)
+        total = self._all_ways(scores, lengths)
+        open_ = real & (tags < 0)
+        if bool(open_.any()):  # all ways that go through the tags that are given
+            others = F.one_hot(tags.clamp(min=0), scores.shape[-1]) == 0
+            return total - self._all_ways(scores.masked_fill(others & ~open_.unsqueeze(-1), -torch.inf), lengths)
+        ends, tags = (lengths - 1).unsqueeze(0), tags.clamp(min=0)
         path = scores.gather(-1, tags.unsqueeze(-1)).squeeze(-1)
         path[1:] = path[1:] + self.after[tags[:-1], tags[1:]]
         gold = (path * real).sum(0) + self.first[tags[0]] + self.last[tags.gather(0, ends)[0]]
+        return total - gold
+
+    def _all_ways(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """log of the sum over all ways through a sentence, [B]."""
         _, total, _ = scan(
             _Sum(self.after), scores[1:], self.first + scores[0], lengths=lengths - 1, backend="reference"
         )
         assert isinstance(total, Tensor)
-        return (total + self.last).logsumexp(-1) - gold
+        return (total + self.last).logsumexp(-1)
 
     def best(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """The likeliest tags, [T, B], by the algorithm of Viterbi (1967)."""
@@ -139,19 +150,19 @@ class Tagger(nn.Module):
         hidden, _ = self.stack(x, lengths=lengths)
         return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
 
+    def nats(self, scores: Tensor, lengths: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p of tags [T, B] by their scores [T, B, K], summed over those that are given (from 0 on), and how many these are."""
+        real = (torch.arange(len(scores), device=scores.device).unsqueeze(1) < lengths) & (tags >= 0)
+        if self.crf is not None:
+            return self.crf.nats(scores, lengths, tags).sum(), real.sum()
+        nats = F.cross_entropy(scores.flatten(0, 1), tags.clamp(min=0).flatten(), reduction="none").view_as(tags)
+        return (nats * real).sum(), real.sum()
+
+    def best(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """The likeliest tags, [T, B]."""
+        return scores.argmax(-1) if self.crf is None else self.crf.best(scores, lengths)
+
     def forward(self, batch: Any, state: None) -> tuple[Tensor, Tensor, None]:
         """(words, lengths, index, spelt, their lengths, tags [T, B]): nats summed over the words, how many they are."""
         *given, tags = batch
-        lengths = given[1]
-        scores = self.scores(*given)
-        count = lengths.sum()
-        if self.crf is not None:
-            return self.crf.nats(scores, lengths, tags).sum(), count, None
-        real = torch.arange(len(scores), device=scores.device).unsqueeze(1) < lengths
-        nats = F.cross_entropy(scores.flatten(0, 1), tags.flatten(), reduction="none").view_as(tags)
-        return (nats * real).sum(), count, None
-
-    def tag(self, *given: Tensor) -> Tensor:
-        """The likeliest tags, [T, B]; arguments as of `scores`."""
-        scores = self.scores(*given)
-        return scores.argmax(-1) if self.crf is None else self.crf.best(scores, given[1])
+        return *self.nats(self.scores(*given), given[1], tags), None

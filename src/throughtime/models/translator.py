@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.cells import NAMED, Cell
+from throughtime.cells import Cell
 from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
 from throughtime.layers.recurrent import Stack
 from throughtime.models.framing import framed
-from throughtime.models.reader import Read, Reader, SequenceDropout
+from throughtime.models.reader import Read, Reader
+from throughtime.models.stacks import SequenceDropout, recurrent
 from throughtime.scanning import scan
 
 CELLS = 1 << 24  # numbers of an attention, steps × steps, that are in memory together where nothing is learned
@@ -62,11 +63,6 @@ class Translator(nn.Module):
         joint: bool,
     ) -> None:
         super().__init__()
-        made = NAMED[cell]
-        options: dict[str, Any] = {
-            "orthogonal": made.has_recurrent_weights,
-            "forget_bias": 1.0 if made.forget_gate is not None else None,
-        }
         self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
         width = self.encoder.output_size
         self.embedding = nn.Embedding(target, embedding_size)
@@ -75,10 +71,10 @@ class Translator(nn.Module):
             self.encoder.embedding = self.embedding
         self.input_feeding, self.smoothing = input_feeding, smoothing
         feed = embedding_size if input_feeding else 0
-        self.first = Recurrent(made, embedding_size + feed, hidden_size, **options)
+        self.first = recurrent(cell, embedding_size + feed, hidden_size)
         n = self.first.output_size
         self.attention = Attention(n, width, attention)
-        self.second = None if input_feeding else Recurrent(made, n + width, hidden_size, **options)
+        self.second = None if input_feeding else recurrent(cell, n + width, hidden_size)
         states = sum(_width(s) for s in self.first.initial_state(1)[0])
         states += sum(_width(s) for s in self.second.initial_state(1)[0]) if self.second is not None else 0
         self.bridge = nn.Linear(width, states)

@@ -1,45 +1,55 @@
-"""What a task is to the rest of the house: settings, prepared data, a network, batches, a score, and a trained model."""
+"""What a task is to the rest of the house: items that are read, a network, examples, scores, and a trained model.
+
+A task is one file: its settings, a `Task` and a `Trained`; beside it a network in `models` and, for a new kind of file, a reader.
+"""
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-from throughtime.config import Config, RunConfig, place_in
-from throughtime.errors import UserError, unknown
-from throughtime.runs import Run, write_text
+from throughtime.config import Config, NoOptions, RunConfig, Strict, build_options
+from throughtime.errors import UserError
+from throughtime.tasks.look import Look
+from throughtime.tasks.source import Source
+from throughtime.tasks.split import hold_out
 from throughtime.tasks.what_if import WORDS, WhatIf, what_if
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# name -> (module and class, what it is in a sentence);
-# a task's module is imported when it is asked for, and imports torch only in its functions
-TASKS = {
-    "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
-    "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
-    "tag": ("throughtime.tasks.tag:TagTask", "A tag for every word of a sentence: its part of speech."),
-    "translate": (
-        "throughtime.tasks.translate:TranslateTask",
-        "A sequence from a sequence: translation, spelling to sound.",
-    ),
-}
+    from throughtime.runs import Run
+    from throughtime.travel import Engine
 
-SAMPLES = "samples.json"  # a few held-out inputs, to look at while a network is trained
+SAMPLES = 4  # held-out items that are looked into while a network is trained
 
 Advance = Callable[[float], None]
+Item = TypeVar("Item")
 Thing = TypeVar("Thing")
 
 
 def ignore(amount: float) -> None:
     """A progress bar that nobody watches."""
+
+
+class Criterion(NamedTuple):
+    """Which score decides what weights are kept, and whether more of it is better. tie: the score, the lower the better, that
+    decides between equals."""
+
+    score: str
+    higher: bool = False
+    tie: str | None = None
+
+    def better(self, scores: Mapping[str, float], than: Mapping[str, float]) -> bool:
+        """Whether scores are better than others."""
+        return self._badness(scores) < self._badness(than)
+
+    def _badness(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        first = -scores[self.score] if self.higher else scores[self.score]
+        return (first,) if self.tie is None else (first, scores[self.tie])
 
 
 class Stream(Protocol):
@@ -58,26 +68,73 @@ class Stream(Protocol):
         """Go on from a place."""
 
 
-class Task(ABC, Generic[Config]):
+class Examples(Protocol):
+    """Items as a network takes them. lengths: of each, in steps, [n], or [n, sides] where an example has several."""
+
+    lengths: Any
+
+    def batch(self, numbers: Sequence[int]) -> Any:
+        """Some of them side by side, for the network, with what they are to be answered by."""
+
+    def item(self, number: int) -> Any:
+        """One of them, as `Trained.look` takes it."""
+
+
+class Task(ABC, Generic[Config, Item]):
     """A kind of problem. It holds nothing: what it knows is in the settings and the run folder.
 
-    The network it builds is called as `network(batch, state) -> (nats summed, how many they are, state)`, whichever the task, so
-    that one training loop serves all.
+    The network it builds is called as `network(batch, state) -> (summed loss, how many units that is of, state)`, whichever the
+    task, so that one training loop serves all.
     """
 
     name: ClassVar[str]
     config_type: type[Config]
-    files: ClassVar[tuple[str, ...]] = ()  # what `prepare` writes that the trained model needs
+    predict_options: ClassVar[type[Strict]] = NoOptions
+    evaluate_options: ClassVar[type[Strict]] = NoOptions
+    generate_options: ClassVar[type[Strict] | None] = None  # None: its models do not write on their own
+    unit: ClassVar[str] = "tokens"  # what the network counts
+    measure: ClassVar[str] = "nats"  # what its loss is in, a unit
     aligned: ClassVar[bool] = False  # whether files may belong together, line by line
 
-    def check(self, config: Config) -> None:
-        """What the settings' own types cannot say. Raises: UserError that begins with the key."""
+    def check(self, config: Config, files: Sequence[Path] = ()) -> None:
+        """What the settings' own types cannot say; files: all that will be read, once they are known. Raises: UserError that begins
+        with the key."""
+
+    # -- what is read
 
     @abstractmethod
-    def prepare(self, config: Config, files: list[Path], valid: list[Path], folder: Path, advance: Advance) -> Config:
-        """Read and check the user's files once, write what training needs into `folder`, choose every setting left open.
+    def read(self, config: Config, files: Sequence[Path], options: Any = None) -> list[Item]:
+        """All items of some files, with what they are to be answered by. options: of `evaluate`; None while training.
 
-        Raises: UserError for input that cannot be trained on.
+        Raises: UserError with file and line.
+        """
+
+    @abstractmethod
+    def items(self, config: Config, source: Source, options: Any) -> Iterator[Item]:
+        """Items as they come, to be answered, in the order of the source and one for each of its: where one is empty, an empty one.
+        What it should be answered by is kept where the source says it. options: of `predict`."""
+
+    def item(self, given: Any) -> Item:
+        """An item of what a user gives in Python: a text, for most. Raises: UserError where it is none."""
+        raise UserError(f"the task {self.name!r} reads no {type(given).__name__}; give a file")
+
+    def labels(self, item: Item) -> Iterable[str]:
+        """The answers of an item that training must not lose to the hold-out."""
+        return ()
+
+    def split(self, config: Config, items: list[Item], files: Sequence[Path]) -> tuple[list[Item], list[Item]]:
+        """What is trained on, and a part that is held out. Raises: UserError where there is too little."""
+        share = config.data.held_out  # type: ignore[attr-defined]
+        return hold_out(items, share, config.seed, files[0], self.labels)
+
+    # -- what is trained
+
+    @abstractmethod
+    def prepare(self, config: Config, train: list[Item], held: list[Item], run: Run, advance: Advance) -> Config:
+        """Fit what is fitted on the training items, and choose every setting left open.
+
+        Writes into `run.folder` what the trained model needs to read its inputs, into `run.corpus` what training needs.
+        Raises: UserError for items that cannot be trained on.
         """
 
     def describe(self, config: Config) -> str:
@@ -94,57 +151,176 @@ class Task(ABC, Generic[Config]):
         """Put into a fresh network what it is to have before it is trained, from what training needs: counts and the like."""
 
     @abstractmethod
-    def stream(self, config: Config, data: Path, rows: slice) -> Stream:
+    def examples(self, config: Config, run: Run, part: str) -> Any:
+        """What `prepare` left of a part, "train" or "valid": `Examples`, or what `stream`, `steps`, `score` and `samples` know."""
+
+    def stream(self, config: Config, run: Run, rows: slice) -> Stream:
         """The batches that training walks through; `rows` are this process's share of each batch."""
+        from throughtime.tasks.batches import ByLength
+
+        assert config.training.batch_size is not None
+        return ByLength(self.examples(config, run, "train"), config.training.batch_size, config.seed, rows)
+
+    def steps(self, examples: Any) -> int:
+        """About how many units a quick `score` reads."""
+        from throughtime.tasks.batches import last_side
+
+        return int(last_side(examples.lengths).sum())
+
+    def criterion(self, config: Config) -> Criterion:
+        """Which of the scores decides."""
+        return Criterion(f"nats_per_{self.unit.removesuffix('s')}")
 
     @abstractmethod
-    def quick_tokens(self, config: Config, data: Path) -> int:
-        """About how many tokens a quick `score` reads."""
+    def score(self, model: Any, examples: Any, *, quick: bool) -> dict[str, Any]:
+        """Scores of a model on prepared examples. quick: on a bounded part, and what is quickly had, while training."""
+
+    def samples(self, config: Config, run: Run) -> list[Item]:
+        """A few held-out items, to look into while a network is trained."""
+        examples = self.examples(config, run, "valid")
+        return [examples.item(i) for i in range(min(SAMPLES, len(examples.lengths)))]
 
     @abstractmethod
-    def score(self, network: nn.Module, config: Config, data: Path, *, quick: bool) -> dict[str, float]:
-        """Held-out scores. `loss` is the one that decides, the lower the better. quick: on a bounded part, while training."""
-
-    @abstractmethod
-    def trained(self, run: Run, config: Config, network: nn.Module) -> Trained:
+    def trained(self, run: Run, config: Config, network: nn.Module) -> Trained[Item]:
         """A network as the model of a run."""
 
-    def open(self, run: Run, config: Config) -> Trained:
+    def open(self, run: Run, config: Config) -> Trained[Item]:
         """The trained model of a run."""
         network = run.open_weights(config, lambda: self.network(config, run))
-        return self.trained(run, config, network)
+        return self.trained(run, config, network.eval())
 
 
-@dataclass
-class Example:
-    """One input as a network takes it, and what is asked of it: for looking inside.
+class Trained(ABC, Generic[Item]):
+    """A trained model: what `load` returns. Every task adds its own verbs."""
 
-    inputs: what each step reads, as written. outputs: what each answer is about. names: of class k.
-    batch: goes into `answers`, which gives log p, [outputs, classes], and lets gradients pass.
-    chosen: the class of each output that is looked at. without: the batch with an input replaced by what is not known; None where
-    that input cannot be.
-    steps: which module holds a stack of cells that read the inputs (or wrote the outputs), and what its steps are called.
-    attention: the weights of the inputs, [outputs, inputs]; None where the network has none.
-    whole: of those in `steps` the ones whose steps are no outputs: these are made of all of them.
-    texts: the text that each input stands for; None: as in `inputs`.
-    """
+    words: ClassVar[str] = WORDS  # what a word is to `what_if`
 
-    inputs: list[str]
-    outputs: list[str]
-    names: Callable[[int], str]
-    batch: Any
-    answers: Callable[[Any], torch.Tensor]
-    chosen: list[int]
-    without: Callable[[int], Any | None]
-    steps: dict[str, list[str]]
-    attention: Callable[[Any], torch.Tensor] | None = None
-    whole: frozenset[str] = frozenset()
-    texts: list[str] | None = None
+    def __init__(self, task: Task[Any, Item], run: Run, config: Any, network: nn.Module) -> None:
+        self.task, self.run, self.config, self.network = task, run, config, network
 
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.network.parameters())
+        return f"<{type(self).__name__} of {self.run.folder}: {self.task.describe(self.config)}, {size:,} parameters>"
 
-def grouped(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lines in groups of up to `size`, without their ends; otherwise as `taken`."""
-    return taken((line.rstrip("\r\n") for line in lines), size, getattr(lines, "ready", None))
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def gives(self) -> str:
+        """What its answers are, where models of one task differ in that."""
+        return ""
+
+    # -- scores and answers
+
+    def evaluate(
+        self, files: str | Path | Sequence[str | Path], advance: Advance = ignore, **options: Any
+    ) -> dict[str, Any]:
+        """Scores on files as it was trained on; docs/tasks.md lists them. advance: told of each item done, as a share of 1.
+
+        Raises: UserError for an option that the task has not, a value out of range, a file that cannot be read.
+        """
+        paths = [Path(f) for f in ([files] if isinstance(files, str | Path) else files)]
+        chosen = build_options(self.task.evaluate_options, options)
+        return {"task": self.task.name, **self.scores(self.task.read(self.config, paths, chosen), chosen, advance)}
+
+    @abstractmethod
+    def scores(self, items: list[Item], options: Any, advance: Advance = ignore) -> dict[str, Any]:
+        """Scores on items that say what they should be answered by."""
+
+    def predict(self, items: Any, batch: int = 64, **options: Any) -> Iterator[dict[str, Any]]:
+        """What it makes of each item, in order.
+
+        Args: items: a text, or many; a `Path` or an open file: what stands in it. batch: how many are read before the first is
+            answered.
+        Yields: what the task's `answers` gives.
+        Raises: UserError for an option that the task has not, and a value out of range.
+        """
+        chosen = build_options(self.task.predict_options, options)
+        source = Source.of(items) if isinstance(items, Path | Source) or hasattr(items, "read") else None
+        if source is not None:
+            found: Iterable[Item] = self.task.items(self.config, source, chosen)
+        else:
+            found = map(self.task.item, [items] if isinstance(items, str) or not isinstance(items, Iterable) else items)
+        ready = getattr(source or items, "ready", None)
+        return (answer for group in taken(found, batch, ready) for answer in self.answers(group, chosen))
+
+    @abstractmethod
+    def answers(self, items: list[Item], options: Any) -> Iterable[dict[str, Any]]:
+        """What it makes of items, side by side."""
+
+    def answer(self, text: str) -> dict[str, Any]:
+        """What it makes of one text."""
+        return next(iter(self.predict(text)))
+
+    @abstractmethod
+    def written(self, values: dict[str, Any]) -> str:
+        """One of the answers, as the command line writes it: a line, or several."""
+
+    # -- looking inside
+
+    @abstractmethod
+    def look(self, item: Item) -> Look:
+        """An item for looking inside. Raises: UserError where there is nothing in it."""
+
+    def pieces(self, source: Source, steps: int) -> Iterator[Item]:
+        """What `look` takes, from a source. steps: about how many a piece may have, where one is cut."""
+        return self.task.items(self.config, source, self.task.predict_options())
+
+    def empty(self, item: Item) -> bool:
+        """Whether there is nothing in an item to look into."""
+        return False
+
+    def shown(self, item: Item) -> Item:
+        """An item, or its beginning where it is too long to be shown; which is said."""
+        return item
+
+    def unseen(self, item: Item) -> list[str]:
+        """What of an item the model takes for unknown, and reads in no other way either."""
+        return []
+
+    def what_if(self, text: str, changes: Mapping[int, str]) -> WhatIf:
+        """What it would make of a text if some of its words were others.
+
+        Args: text: as `predict` takes it. changes: position -> word; words and signs are counted from 0.
+        Raises: UserError where there is no such word, or the replacement is not one.
+        """
+        return what_if(self, text, changes)
+
+    def engine(self, backend: str = "auto") -> Engine | None:
+        """What steps a stream of it, one input at a time; None where the network needs its input whole."""
+        return None
+
+    def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> Any:
+        """A stream that can go back in time, where the network reads one. Arguments as of `Session`.
+
+        Raises: UserError where the network needs its input whole.
+        """
+        from throughtime.travel import Session
+
+        engine = self.engine(backend)
+        if engine is None:
+            raise UserError(
+                f"a model of the task {self.task.name!r} answers for a whole input, and has no session; use what_if"
+            )
+        return Session.of(engine, snapshots=snapshots, keep=keep)
+
+    def stream(self, *given: Any, **options: Any) -> Iterator[str]:
+        """Write, piece by piece as it comes, where the task's models write on their own."""
+        raise UserError(f"a model of the task {self.task.name!r} does not write on its own; use predict")
+
+    def info(self) -> dict[str, Any]:
+        """What it is, trained on what, for how long, with what scores."""
+        config: RunConfig = self.config
+        return {
+            "task": config.task,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "files": config.files,
+            "valid": config.valid,
+            **self.run.scores(),
+            "settings": config.model_dump(exclude={"format", "task", "files", "valid"}),
+        }
 
 
 def taken(things: Iterable[Thing], size: int, ready: Callable[[], bool] | None = None) -> Iterator[list[Thing]]:
@@ -169,110 +345,6 @@ def taken(things: Iterable[Thing], size: int, ready: Callable[[], bool] | None =
         raise wrong
 
 
-class Trained(ABC):
-    """A trained model: what `load` returns. Every task adds its own verbs."""
-
-    words: ClassVar[str] = WORDS  # what a word is to `what_if`
-
-    def __init__(self, run: Run, config: Any, network: nn.Module) -> None:
-        self.run, self.config, self.network = run, config, network.eval()
-
-    @property
-    def gives(self) -> str:
-        """What its answers are, where models of one task differ in that."""
-        return ""
-
-    @abstractmethod
-    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
-        """Scores on the user's files."""
-
-    @abstractmethod
-    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
-        """What it makes of each line, in order. batch: how many lines are read before the first is answered."""
-
-    def lines_of(self, file: Path) -> Iterable[str] | None:
-        """What `predict` takes, where a file holds more than its lines. Raises: UserError where it cannot be read."""
-        return None
-
-    def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
-        """What `example` takes, from many lines: each that is not empty. steps: about how many a piece may have."""
-        return (line.rstrip("\r\n") for line in lines if line.strip())
-
-    def unseen(self, text: str) -> list[str]:
-        """What of a text the model takes for unknown, and reads in no other way either."""
-        return []
-
-    @abstractmethod
-    def example(self, text: str) -> Example:
-        """An input for looking inside. Raises: UserError where there is nothing in it."""
-
-    def answer(self, text: str) -> dict[str, Any]:
-        """What it makes of one text."""
-        return next(iter(self.predict([text])))
-
-    def what_if(self, text: str, changes: Mapping[int, str]) -> WhatIf:
-        """What it would make of a text if some of its words were others.
-
-        Args: text: as `predict` takes it. changes: position -> word; words and signs are counted from 0.
-        Raises: UserError where there is no such word, or the replacement is not one.
-        """
-        return what_if(self, text, changes)
-
-    def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> Any:
-        """A stream that can go back in time, where the network reads one. Arguments as of `Session`.
-
-        Raises: UserError where the network needs its input whole.
-        """
-        raise UserError(
-            f"a model of the task {self.config.task!r} answers for a whole input, and has no session; use what_if"
-        )
-
-    @abstractmethod
-    def written(self, values: dict[str, Any]) -> str:
-        """One of the predictions, as the command line writes it."""
-
-    def info(self) -> dict[str, Any]:
-        """What it is, trained on what, for how long, with what scores."""
-        config: RunConfig = self.config
-        return {
-            "task": config.task,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "files": config.files,
-            "valid": config.valid,
-            **self.run.scores(),
-            "settings": config.model_dump(exclude={"format", "task", "files", "valid"}),
-        }
-
-
-def keep_samples(folder: Path, texts: Iterable[str], count: int = 4) -> None:
-    """Write a few held-out inputs, as `Trained.example` takes them, into what training needs."""
-    found = list(itertools.islice((t for t in texts if t.strip()), count))
-    write_text(folder / SAMPLES, json.dumps(found, ensure_ascii=False))
-
-
-def find_task(name: str) -> Task[Any]:
-    """The task called `name`. Raises: UserError that names the nearest."""
-    if name not in TASKS:
-        raise UserError(unknown("task", name, TASKS))
-    module, _, attribute = TASKS[name][0].partition(":")
-    task: Task[Any] = getattr(importlib.import_module(module), attribute)()
-    return task
-
-
-def load(folder: str | Path) -> Any:
-    """The trained model in a run folder.
-
-    Returns: for the task `text` a `throughtime.tasks.text.TextModel`, with `generate`, `stream`, `predict` and `evaluate`.
-    Raises: UserError where the folder is no run, damaged, or from a newer version.
-    """
-    run = Run.open(Path(folder))
-    try:
-        task = find_task(run.task_name())
-    except UserError as error:
-        raise UserError(f"{run.config}: {error}") from error
-    config = run.read_config(task.config_type)
-    try:
-        task.check(config)
-    except UserError as error:
-        raise UserError(place_in(run.config, tuple(str(error).partition(":")[0].split("."))) + str(error)) from error
-    return task.open(run, config)
+def in_groups(things: Sequence[Thing], size: int) -> Iterator[Sequence[Thing]]:
+    """A list in parts of up to `size`."""
+    return (things[low : low + size] for low in range(0, len(things), size))

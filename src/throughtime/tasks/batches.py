@@ -1,4 +1,4 @@
-"""Examples of different length: on disk end to end, and batches of about the same length.
+"""Examples of different length: on disk end to end, batches of about the same length, and a network over all of them.
 
 Shapes: T time, B batch.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from throughtime.runs import write_text
+
+if TYPE_CHECKING:
+    from throughtime.tasks.base import Examples
 
 POOL = 50  # batches that are sorted by length together
 TOKENS = 4096  # of a batch that is scored
@@ -52,7 +56,7 @@ class Sequences:
         return cls(values, starts)
 
 
-def side_by_side(sequences: Sequence[Any], fill: int = 0) -> tuple[Tensor, Tensor]:
+def padded(sequences: Sequence[Any], fill: int = 0) -> tuple[Tensor, Tensor]:
     """Sequences as one block [T, B] of int64, T the longest (at least 1), and their lengths [B]."""
     lengths = torch.tensor([len(s) for s in sequences], dtype=torch.int64)
     block = np.full((max(1, int(lengths.max())), len(sequences)), fill, dtype=np.int64)
@@ -64,14 +68,18 @@ def side_by_side(sequences: Sequence[Any], fill: int = 0) -> tuple[Tensor, Tenso
 class ByLength:
     """Endless batches of whole examples of about the same length; each epoch cuts them anew.
 
-    Args: lengths: of each example. batch: examples in a batch of all processes. rows: this process's share of each batch.
-        make: a batch from the numbers of its examples.
+    Args: batch: examples in a batch of all processes. rows: this process's share of each batch.
     """
 
-    def __init__(self, lengths: Any, batch: int, seed: int, rows: slice, make: Callable[[Any], Any]) -> None:
-        self.lengths, self.batch, self.seed, self.rows, self.make = np.asarray(lengths), batch, seed, rows, make
+    def __init__(self, examples: Examples, batch: int, seed: int, rows: slice) -> None:
+        self.examples, self.batch, self.seed, self.rows = examples, batch, seed, rows
+        # by their first side, then by the next
+        sides = np.asarray(examples.lengths).reshape(len(examples.lengths), -1).astype(np.int64)
+        self.lengths = sides[:, 0]
+        for side in sides.T[1:]:
+            self.lengths = self.lengths * (int(side.max(initial=0)) + 1) + side
         self.per_epoch = max(-(-len(self.lengths) // batch), 1)
-        self.batch_tokens = int(batch * max(self.lengths.mean(), 1))
+        self.batch_tokens = int(batch * max(sides[:, -1].mean(), 1))
         self.epoch, self.place = 0, 0
         self._order: tuple[int, Any] | None = None
 
@@ -95,7 +103,7 @@ class ByLength:
             self.epoch, self.place = self.epoch + 1, 0
         mine = self._batches()[self.place][self.rows]
         self.place += 1
-        return moved(self.make(mine), device), True
+        return moved(self.examples.batch(mine), device), True
 
     def state(self) -> dict[str, int]:
         return {"epoch": self.epoch, "place": self.place}
@@ -104,9 +112,15 @@ class ByLength:
         self.epoch, self.place = state["epoch"], state["place"]
 
 
-def in_order_of_length(lengths: Any, tokens: int = TOKENS) -> Iterator[Any]:
-    """The numbers of all examples once, in batches of about so many tokens, the longest first."""
+def last_side(lengths: Any) -> Any:
+    """The lengths that are answered for, [n], of lengths [n] or [n, sides]."""
     lengths = np.asarray(lengths)
+    return lengths.reshape(len(lengths), -1)[:, -1]
+
+
+def in_order_of_length(lengths: Any, tokens: int = TOKENS) -> Iterator[Any]:
+    """The numbers of all examples once, in batches of about so many tokens of their longest side, the longest first."""
+    lengths = np.asarray(lengths).reshape(len(lengths), -1).max(1)
     order = np.argsort(-lengths, kind="stable")
     low = 0
     while low < len(order):
@@ -121,3 +135,47 @@ def moved(batch: Any, device: torch.device) -> Any:
         parts = [moved(part, device) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
     return batch.to(device) if isinstance(batch, Tensor) else batch
+
+
+@contextmanager
+def scoring(network: nn.Module) -> Iterator[torch.device]:
+    """The network as it scores, without noise and gradients, and afterwards as it was. Yields: the device it is on."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield next(network.parameters()).device
+    finally:
+        network.train(training)
+
+
+def over(
+    network: nn.Module,
+    examples: Examples,
+    take: Callable[[Any, Any], None],
+    advance: Callable[[float], None] = lambda _: None,
+) -> None:
+    """All examples through a network that scores: `take` is given the numbers of some, and their batch on its device.
+
+    advance: told of each batch, as a share of 1.
+    """
+    count = max(len(examples.lengths), 1)
+    with scoring(network) as device:
+        for numbers in in_order_of_length(examples.lengths):
+            take(numbers, moved(examples.batch(numbers), device))
+            advance(len(numbers) / count)
+
+
+def summed_nats(
+    network: nn.Module, examples: Examples, advance: Callable[[float], None] = lambda _: None
+) -> tuple[float, int]:
+    """-log p of all that examples are to be answered by, and how many units that is."""
+    total, count = 0.0, 0
+
+    def take(_: Any, batch: Any) -> None:
+        nonlocal total, count
+        nats, n, _state = network(batch, None)
+        total, count = total + float(nats), count + int(n)
+
+    over(network, examples, take, advance)
+    return total, count

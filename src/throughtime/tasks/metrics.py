@@ -1,4 +1,4 @@
-"""How like lines are to the lines they should be: exact match, error rate, BLEU, chrF."""
+"""Scores of classes (accuracy, F1, calibration) and of lines (exact match, error rate, BLEU, chrF)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+BINS = 10  # of confidence, for the calibration error
 ORDER = 4  # of the longest n-grams of BLEU
 
 
@@ -61,3 +62,45 @@ def edits(found: Sequence[str], truth: Sequence[str]) -> int:
         best[1:] = np.minimum(row[1:] + 1, row[:-1] + (b != unit))
         row = np.minimum.accumulate(best - place) + place  # what is inserted, from left to right
     return int(row[-1])
+
+
+def class_scores(log_p: Any, truth: list[int]) -> dict[str, float]:
+    """accuracy, macro F1, expected calibration error (Naeini et al. 2015) and nats a text."""
+    import torch
+
+    y = torch.tensor(truth)
+    confidence, given = log_p.exp().max(-1)
+    right = (given == y).double()
+    matrix = confusion(given.tolist(), truth, log_p.shape[1])
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    error = 0.0
+    for b in range(BINS):
+        inside = bins == b
+        if bool(inside.any()):
+            error += float(inside.double().mean() * (confidence[inside].mean() - right[inside].mean()).abs())
+    there = sorted(set(truth) | set(given.tolist()))
+    return {
+        "accuracy": float(right.mean()),
+        "macro_f1": sum(f1(matrix, i)["f1"] for i in there) / len(there),
+        "calibration_error": error,
+        "nats_per_text": float(-log_p[torch.arange(len(y)), y].mean()),
+    }
+
+
+def confusion(given: list[int], truth: list[int], classes: int) -> list[list[int]]:
+    """How often each true class (rows) was given each class (columns)."""
+    matrix = [[0] * classes for _ in range(classes)]
+    for g, t in zip(given, truth, strict=True):
+        matrix[t][g] += 1
+    return matrix
+
+
+def f1(matrix: list[list[int]], i: int) -> dict[str, float]:
+    """Precision, recall, F1 and number of examples of a class."""
+    hits, true, given = matrix[i][i], sum(matrix[i]), sum(row[i] for row in matrix)
+    return {
+        "precision": hits / given if given else 0.0,
+        "recall": hits / true if true else 0.0,
+        "f1": 2 * hits / (true + given) if true + given else 0.0,
+        "examples": true,
+    }

@@ -145,14 +145,23 @@ class Texts:
     def lengths(self) -> Any:
         return self.sequences.lengths
 
+    def text(self, number: int) -> str:
+        """One of the texts, as it was cut."""
+        between = " " if self.reading.tokens.kind == "words" else ""
+        return between.join(self.words[i] for i in self.sequences[number])
+
+    def batch(self, numbers: Iterable[int]) -> Read:
+        """As `Examples` have it."""
+        return self.read(numbers)
+
     def read(self, chosen: Iterable[int]) -> Read:
         """Some of the texts, side by side."""
         import torch
 
         from throughtime.models.reader import Read
-        from throughtime.tasks.batches import side_by_side
+        from throughtime.tasks.batches import padded
 
-        found, lengths = side_by_side([self.sequences[i] for i in chosen])
+        found, lengths = padded([self.sequences[i] for i in chosen])
         block, spelling = found.numpy(), self.reading.spelling
         return Read(
             found.masked_fill(found >= len(self.reading.tokens), UNKNOWN),

@@ -2,66 +2,57 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from throughtime.config import STDIN, Positive, Rate, RunConfig, Strict
+from throughtime.config import Positive, Rate, RunConfig
 from throughtime.errors import UserError, unknown
-from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples, taken
-from throughtime.tasks.classify import check_cell, check_no_chunk, confusion, f1, hold_out
-from throughtime.tasks.sentences import WORDS
+from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
+from throughtime.tasks.look import LONGEST as SHOWN
+from throughtime.tasks.look import Look, Stack, Steps, of_classes
+from throughtime.tasks.sentences import Sentence, from_text, read_tagged, sentences, with_tags
+from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, filled
+from throughtime.tasks.source import Source
+from throughtime.tasks.words import HYPHENATED
 
 if TYPE_CHECKING:
     from torch import nn
 
     from throughtime.models.tagger import Tagger
-    from throughtime.tasks.batches import ByLength
-    from throughtime.tasks.sentences import Sentence
+    from throughtime.runs import Run
 
 FILE = "tagset.json"
 UNKNOWN, FIRST = 0, 2  # of words and characters; 1 is kept free, as in `Tokens`
+NOT_GIVEN = -1  # the number of a tag that is not known
 LONGEST = 40  # characters of a word that are read
 RARITY = (
     0.25  # a word seen n times is read as unknown with probability RARITY / (RARITY + n) (Kiperwasser, Goldberg 2016)
 )
 
 
-class TagNetwork(Strict):
+class TagNetwork(StackSettings):
     """The network."""
 
-    kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have, with a dropout of 0.3
-    at most."""
-    cell: str = "lstm"
-    """The recurrent cell, a name in `throughtime.cells.NAMED`; none: a network that sees one word at a time."""
-    hidden_size: Positive = 200
+    hidden_size: Positive | None = 200
     """Units in a layer, in each direction."""
-    layers: Positive = 1
-    """Layers above each other."""
-    embedding_size: Positive = 100
+    embedding_size: Positive | None = 100
     """Width of the embedding of words."""
     character_size: Positive = 64
     """Units of the network over a word's characters, in each direction."""
-    dropout: Rate = 0.5
+    dropout: Rate | None = 0.5
     """Dropout on what goes into and out of every layer."""
     crf: bool = False
     """Choose the tags of a sentence together (a conditional random field)."""
 
 
-class TagData(Strict):
+class TagData(DataSettings):
     """The tagged sentences."""
 
-    column: Literal["upos", "xpos", "feats"] = "upos"
-    """Which column of CoNLL-U holds the tags."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share that is held out where no --valid is given."""
+    column: str | None = None
+    """Which column holds the tags: of CoNLL-U upos, xpos or feats, of other files its number, from 1. [default: upos; the last]"""
 
 
 class TagConfig(RunConfig):
@@ -83,244 +74,282 @@ class Lexicon:
         self.known = set(forms)
 
     @classmethod
-    def of(cls, sentences: list[Sentence]) -> tuple[Lexicon, list[int]]:
+    def of(cls, items: list[Sentence]) -> tuple[Lexicon, list[int]]:
         """Of the training sentences; and how often each word stands there."""
-        forms = Counter(w for s in sentences for w in s.words)
+        forms = Counter(w for s in items for w in s.words)
         words: Counter[str] = Counter()
         for form, n in forms.items():
             words[form.lower()] += n
         ordered = words.most_common()
         characters = sorted({c for form in forms for c in form})
-        tags = sorted({t for s in sentences for t in s.tags})
+        tags = sorted({t for s in items for t in s.tags if t is not None})
         return cls([w for w, _ in ordered], characters, tags, sorted(forms)), [n for _, n in ordered]
 
-    def save(self, folder: Path) -> None:
-        values = {"tags": self.tags, "characters": self.characters, "words": self.words, "forms": self.forms}
-        write_text(folder / FILE, json.dumps(values, ensure_ascii=False))
+    @classmethod
+    def open(cls, run: Run) -> Lexicon:
+        """Those of a run. Raises: UserError where they are damaged."""
+        values = run.read_json(FILE)
+        try:
+            return cls(values["words"], values["characters"], values["tags"], values["forms"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
 
-    def batch(self, sentences: list[Sentence], tagged: bool) -> tuple[Any, ...]:
-        """Sentences as the network takes them: words [T, B], lengths, index of different words, their characters [L, U]
-        and lengths; and tags [T, B] where they are tagged."""
-        from throughtime.tasks.batches import side_by_side
+    def save(self, run: Run) -> None:
+        values = {"tags": self.tags, "characters": self.characters, "words": self.words, "forms": self.forms}
+        run.write_json(FILE, values)
+
+    def batch(self, items: Sequence[Sentence]) -> tuple[Any, ...]:
+        """Sentences as the network takes them: words [T, B], lengths, index of different words, their characters [L, U] and
+        lengths; and tags [T, B], NOT_GIVEN where there is none that training had."""
+        from throughtime.tasks.batches import padded
 
         numbers: dict[str, int] = {}
-        index = [[numbers.setdefault(w, len(numbers)) for w in s.words] for s in sentences]
-        words, lengths = side_by_side([[self.word_index.get(w.lower(), UNKNOWN) for w in s.words] for s in sentences])
-        spelt = side_by_side([[self.character_index.get(c, UNKNOWN) for c in w[:LONGEST]] for w in numbers])
-        tags = side_by_side([[self.tag_index[t] for t in s.tags] for s in sentences])[:1] if tagged else ()
-        return (words, lengths, side_by_side(index)[0], *spelt, *tags)
+        index = [[numbers.setdefault(w, len(numbers)) for w in s.words] for s in items]
+        words, lengths = padded([[self.word_index.get(w.lower(), UNKNOWN) for w in s.words] for s in items])
+        spelt = padded([[self.character_index.get(c, UNKNOWN) for c in w[:LONGEST]] for w in numbers])
+        known = self.tag_index
+        tags = [[known.get(t, NOT_GIVEN) for t in s.tags] or [NOT_GIVEN] * len(s.words) for s in items]  # type: ignore[arg-type]
+        return (words, lengths, padded(index)[0], *spelt, padded(tags, NOT_GIVEN)[0])
 
 
-class TagTask(Task[TagConfig]):
+class Tagged:
+    """Sentences as `Examples`."""
+
+    def __init__(self, items: list[Sentence], lexicon: Lexicon) -> None:
+        self.items, self.lexicon = items, lexicon
+        self.lengths = [len(s.words) for s in items]
+
+    def batch(self, numbers: Sequence[int]) -> Any:
+        return self.lexicon.batch([self.items[i] for i in numbers])
+
+    def item(self, number: int) -> Sentence:
+        return self.items[number]
+
+
+class TagTask(Task[TagConfig, Sentence]):
     """Tagging."""
 
     name: ClassVar[str] = "tag"
     config_type = TagConfig
-    files: ClassVar[tuple[str, ...]] = (FILE,)
+    unit: ClassVar[str] = "words"
 
-    def check(self, config: TagConfig) -> None:
-        check_cell(config.model.cell)
+    def check(self, config: TagConfig, files: Sequence[Path] = ()) -> None:
+        check_cell(config.model, memoryless=True)
         check_no_chunk(config)
 
-    def prepare(
-        self, config: TagConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
-    ) -> TagConfig:
-        from throughtime.tasks.sentences import read_tagged
+    def read(self, config: TagConfig, files: Sequence[Path], options: Any = None) -> list[Sentence]:
+        found = read_tagged(files, config.data.column)
+        _say_long(found)
+        return found
 
-        train = read_tagged(files, config.data.column)
-        if valid:
-            held = read_tagged(valid, config.data.column)
-        else:
-            train, held = hold_out(train, config.data.held_out, config.seed, files[0], lambda sentence: sentence.tags)
-        if config.data.column != "upos" and not any(s.lines for s in train):
-            raise UserError(
-                "data.column: only CoNLL-U has columns to choose from, and the files have a word and its tag"
-            )
+    def items(self, config: TagConfig, source: Source, options: Any) -> Iterator[Sentence]:
+        return sentences(source, config.data.column, tagged=None)
+
+    def item(self, given: Any) -> Sentence:
+        return (
+            given
+            if isinstance(given, Sentence)
+            else from_text(given)
+            if isinstance(given, str)
+            else super().item(given)
+        )
+
+    def labels(self, item: Sentence) -> Iterable[str]:
+        return [t for t in item.tags if t is not None]
+
+    def criterion(self, config: TagConfig) -> Criterion:
+        return Criterion("accuracy", higher=True, tie="nats_per_word")
+
+    def prepare(
+        self, config: TagConfig, train: list[Sentence], held: list[Sentence], run: Run, advance: Advance
+    ) -> TagConfig:
+        import json
+
+        from throughtime.runs import write_text
+
         lexicon, counts = Lexicon.of(train)
         if len(lexicon.tags) < 2:
-            raise UserError(
-                f"{train[0].place()}: all words have the tag {lexicon.tags[0]!r}; there must be two tags or more"
-            )
-        _check_tags(held, lexicon, strict=config.data.column == "upos")
-        _say_long([*train, *held])
-        lexicon.save(folder)
+            tags = f"all words have the tag {lexicon.tags[0]!r}" if lexicon.tags else "no word has a tag"
+            raise UserError(f"{train[0].place()}: {tags}; there must be two tags or more")
+        _check_tags(held, lexicon, strict=config.data.column in (None, "upos"))
+        lexicon.save(run)
         for name, rows in (("train", train), ("valid", held)):
-            write_text(folder / f"{name}.json", json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False))
-        write_text(folder / "counts.json", json.dumps(counts))
-        keep_samples(folder, (" ".join(s.words) for s in held))
+            text = json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False)
+            write_text(run.corpus / f"{name}.json", text)
+        write_text(run.corpus / "counts.json", json.dumps(counts))
         t = config.training
-        fitted = {
-            "batch_size": min(t.batch_size or 32, len(train)),
-            "learning_rate": t.learning_rate or 3e-3,
-            "passes": t.passes or 25,
-        }
-        return config.model_copy(update={"training": t.model_copy(update=fitted)})
+        training = filled(t, learning_rate=3e-3, passes=25, batch_size=32)
+        training = training.model_copy(update={"batch_size": min(training.batch_size, len(train))})
+        return config.model_copy(update={"training": training})
 
     def network(self, config: TagConfig, run: Run) -> nn.Module:
         from throughtime.models.tagger import Tagger
 
-        lexicon = read_lexicon(run)
+        lexicon = Lexicon.open(run)
         sizes = (len(lexicon.words) + FIRST, len(lexicon.characters) + FIRST, len(lexicon.tags))
         return Tagger(*sizes, **config.model.model_dump())
 
     def fill(self, network: Tagger, config: TagConfig, run: Run) -> None:
+        import json
+
         import torch
 
         counts = json.loads((run.corpus / "counts.json").read_text())
         network.rarity[FIRST:] = RARITY / (RARITY + torch.tensor(counts, dtype=torch.float32))
 
-    def stream(self, config: TagConfig, data: Path, rows: slice) -> ByLength:
-        from throughtime.tasks.batches import ByLength
+    def examples(self, config: TagConfig, run: Run, part: str) -> Tagged:
+        import json
 
-        sentences, lexicon = _read(data / "train.json"), read_lexicon(Run(data.parent.parent))
-        lengths = [len(s.words) for s in sentences]
-        batch = config.training.batch_size
-        assert batch is not None
-        return ByLength(
-            lengths, batch, config.seed, rows, lambda chosen: lexicon.batch([sentences[i] for i in chosen], tagged=True)
-        )
+        rows = json.loads((run.corpus / f"{part}.json").read_text(encoding="utf-8"))
+        return Tagged([Sentence(words, tags) for words, tags in rows], Lexicon.open(run))
 
-    def quick_tokens(self, config: TagConfig, data: Path) -> int:
-        return sum(len(s.words) for s in _read(data / "valid.json"))
-
-    def score(self, network: nn.Module, config: TagConfig, data: Path, *, quick: bool) -> dict[str, float]:
-        sentences, lexicon = _read(data / "valid.json"), read_lexicon(Run(data.parent.parent))
-        given = tags_of(network, lexicon, sentences)
-        values = measures(sentences, given, lexicon)
-        return {"loss": 1 - values["accuracy"], **values}
+    def score(self, model: TagModel, examples: Tagged, *, quick: bool) -> dict[str, Any]:
+        tags, nats = model.tagged(examples)
+        return {**model.accuracies(examples.items, tags), "nats_per_word": nats}
 
     def trained(self, run: Run, config: TagConfig, network: nn.Module) -> TagModel:
-        return TagModel(run, config, network, read_lexicon(run))
+        return TagModel(self, run, config, network, Lexicon.open(run))
 
 
-class TagModel(Trained):
+class TagModel(Trained[Sentence]):
     """A trained tagger."""
 
     network: Tagger
-    words: ClassVar[str] = WORDS
+    words: ClassVar[str] = HYPHENATED
 
-    def __init__(self, run: Run, config: TagConfig, network: nn.Module, lexicon: Lexicon) -> None:
-        super().__init__(run, config, network)
+    def __init__(self, task: TagTask, run: Run, config: TagConfig, network: nn.Module, lexicon: Lexicon) -> None:
+        super().__init__(task, run, config, network)
         self.lexicon = lexicon
 
     @property
     def gives(self) -> str:
-        return f"tags of the column {self.config.data.column}"
+        return f"tags of the column {self.config.data.column or 'upos'}"
 
-    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
+    def tagged(self, examples: Tagged, advance: Advance = ignore) -> tuple[list[list[str]], float]:
+        """The tags of sentences, and the nats a word of those they should be, where any are known."""
+        from throughtime.tasks.batches import over
+
+        out: list[list[str]] = [[] for _ in examples.items]
+        total, count = 0.0, 0
+
+        def take(numbers: Any, batch: Any) -> None:
+            nonlocal total, count
+            *given, tags = batch
+            scores, lengths = self.network.scores(*given), given[1]
+            nats, n = self.network.nats(scores, lengths, tags)
+            total, count = total + float(nats), count + int(n)
+            for i, row in zip(numbers, self.network.best(scores, lengths).t().tolist(), strict=True):
+                out[i] = [self.lexicon.tags[t] for t in row[: examples.lengths[i]]]
+
+        over(self.network, examples, take, advance)
+        return out, total / max(count, 1)
+
+    def accuracies(self, items: list[Sentence], tags: list[list[str]]) -> dict[str, float]:
+        """Accuracy over all words whose tag is known, over those that training had, and those it had not, where there are any."""
+        right: Counter[bool] = Counter()
+        total: Counter[bool] = Counter()
+        for sentence, given in zip(items, tags, strict=True):
+            for word, tag, true in zip(sentence.words, given, sentence.tags, strict=True):
+                if true is not None:
+                    known = word in self.lexicon.known
+                    total[known] += 1
+                    right[known] += tag == true
+        names = {True: "known_accuracy", False: "unknown_accuracy"}
+        each = {name: right[known] / total[known] for known, name in names.items() if total[known]}
+        return {"accuracy": right.total() / max(total.total(), 1), **each}
+
+    def scores(self, items: list[Sentence], options: Any, advance: Advance = ignore) -> dict[str, Any]:
         """Scores on tagged sentences.
 
-        Returns: task, sentences, words, accuracy over all words, over those that training had and those it had not, how many
-            these are, and per tag precision, recall, F1 and how many.
+        Returns: sentences, words whose tag is known, accuracy over all of them, over those that training had and those it had not,
+            how many these are, nats a word; of tags that mark entities (IOB, BIOES) precision, recall and F1 of whole entities; per
+            tag precision, recall, F1 and how many.
         """
-        from throughtime.tasks.sentences import read_tagged
+        from throughtime.tasks.entities import entity_scores
+        from throughtime.tasks.metrics import confusion, f1
 
-        sentences = read_tagged([Path(f) for f in files], self.config.data.column)
-        _check_tags(sentences, self.lexicon, strict=False)
-        _say_long(sentences)
-        given = tags_of(self.network, self.lexicon, sentences, advance)
-        truth = [t for s in sentences for t in s.tags]
-        flat = [t for tags in given for t in tags]
-        names = sorted({*truth, *flat})
+        _check_tags(items, self.lexicon, strict=False)
+        tags, nats = self.tagged(Tagged(items, self.lexicon), advance)
+        pairs = [(t, g) for s, some in zip(items, tags, strict=True) for t, g in zip(s.tags, some, strict=True) if t]
+        names = sorted({name for pair in pairs for name in pair})
         index = {name: i for i, name in enumerate(names)}
-        matrix = confusion([index[t] for t in flat], [index[t] for t in truth], len(names))
+        matrix = confusion([index[g] for _, g in pairs], [index[t] for t, _ in pairs], len(names))
         return {
-            "task": "tag",
-            "sentences": len(sentences),
-            "words": len(truth),
-            **measures(sentences, given, self.lexicon),
-            "unknown_words": sum(w not in self.lexicon.known for s in sentences for w in s.words),
+            "sentences": len(items),
+            "words": len(pairs),
+            **self.accuracies(items, tags),
+            "nats_per_word": nats,
+            "unknown_words": sum(w not in self.lexicon.known for s in items for w in s.words),
+            **entity_scores(tags, [s.tags for s in items]),
             "tags": {name: f1(matrix, i) for name, i in index.items()},
         }
 
-    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
-        """The tags of sentences: plain ones, one a line, or CoNLL-U. Yields: words, tags, conllu, in the order given."""
-        import itertools
-        from functools import partial
+    def answers(self, items: list[Sentence], options: Any) -> Iterator[dict[str, Any]]:
+        """The tags of sentences. Yields: words, tags, gold where the source has tags, and lines: the sentence as it stood, with the
+        tags put in; in the order given."""
+        _say_long(items)
+        tags, _ = self.tagged(Tagged(items, self.lexicon))
+        for sentence, given in zip(items, tags, strict=True):
+            values: dict[str, Any] = {"words": sentence.words, "tags": given}
+            if sentence.tags:
+                values["gold"] = sentence.tags
+            yield values | {"lines": with_tags(sentence, given, self.config.data.column)}
 
-        from throughtime.tasks.sentences import from_conllu, from_text, is_conllu, with_tags
+    def answer(self, text: str) -> dict[str, Any]:
+        found = super().answer(text)
+        return {"words": found["words"], "tags": found["tags"]}
 
-        source, name, first = iter(lines), str(getattr(lines, "name", STDIN)), list[str]()
-        for line in source:
-            first.append(line)
-            if line.strip() and not line.startswith("#"):
-                break
-        source = itertools.chain(first, source)
-        conllu = bool(first) and (name.endswith(".conllu") or is_conllu(first[-1]))
-        sentences = from_conllu(source, name, None) if conllu else (from_text(line) for line in source if line.strip())
-        column = self.config.data.column
-        ready = getattr(lines, "ready", None)
-        whole = None if ready is None else partial(ready, block=True)
-        for group in taken(sentences, batch if conllu else 1, whole):
-            _say_long(group)
-            for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
-                yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
+    def written(self, values: dict[str, Any]) -> str:
+        return f"{values['lines']}\n"
 
-    def example(self, text: str) -> Example:
+    def empty(self, item: Sentence) -> bool:
+        return not item.words
+
+    def shown(self, item: Sentence) -> Sentence:
+        if len(item.words) <= SHOWN:
+            return item
+        warnings.warn(
+            f"a sentence of {len(item.words):,} words is too long to be shown: its first {SHOWN} are read", stacklevel=3
+        )
+        return Sentence(item.words[:SHOWN])
+
+    def look(self, item: Sentence) -> Look:
         import torch
 
         from throughtime.tasks.batches import moved
-        from throughtime.tasks.sentences import Sentence, from_text
 
-        sentence = from_text(text)
-        if not sentence.words:
+        if not item.words:
             raise UserError("the sentence is empty: there is nothing to look into")
-        _say_long([sentence])
-        device = next(self.network.parameters()).device
+        _say_long([item])
 
         def batch(words: list[str]) -> Any:
-            return moved(self.lexicon.batch([Sentence(words, [])], tagged=False), device)
+            return moved(self.lexicon.batch([Sentence(words)])[:-1], self.device)
 
         def answers(given: Any) -> torch.Tensor:
             return self.network.scores(*given)[:, 0].log_softmax(-1)
 
         def without(i: int) -> Any:
-            return batch([*sentence.words[:i], "", *sentence.words[i + 1 :]])
+            return batch([*item.words[:i], "", *item.words[i + 1 :]])
 
-        whole = batch(sentence.words)
+        whole = batch(item.words)
         with torch.no_grad():
-            chosen = self.network.tag(*whole)[:, 0].tolist()
-        tags = [self.lexicon.tags[t] for t in chosen]
-        steps = {"stack": sentence.words}
-        return Example(sentence.words, tags, self.lexicon.tags.__getitem__, whole, answers, chosen, without, steps)
-
-    def answer(self, text: str) -> dict[str, Any]:
-        from throughtime.tasks.sentences import from_text
-
-        sentence = from_text(text)
-        (tags,) = tags_of(self.network, self.lexicon, [sentence])
-        return {"words": sentence.words, "tags": tags}
-
-    def written(self, values: dict[str, Any]) -> str:
-        return f"{values['conllu']}\n"
+            chosen = self.network.best(self.network.scores(*whole), whole[1])[:, 0].tolist()
+        inputs, outputs = Steps(item.words), Steps([self.lexicon.tags[t] for t in chosen])
+        return Look(
+            inputs=inputs,
+            outputs=outputs,
+            batch=whole,
+            score=of_classes(answers, chosen),
+            stacks={"stack": Stack(name="", steps=inputs)},
+            distribution=answers,
+            names=self.lexicon.tags.__getitem__,
+            without=without,
+        )
 
 
-def tags_of(network: Any, lexicon: Lexicon, sentences: list[Sentence], advance: Advance = ignore) -> list[list[str]]:
-    """The tags that a network gives, sentence by sentence."""
-    import torch
-
-    from throughtime.tasks.batches import in_order_of_length, moved
-
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    out: list[list[str]] = [[] for _ in sentences]
-    with torch.inference_mode():
-        for some in in_order_of_length([len(s.words) for s in sentences]):
-            group = [i for i in some if sentences[i].words]
-            if not group:
-                continue
-            given = network.tag(*moved(lexicon.batch([sentences[i] for i in group], tagged=False), device)).t().tolist()
-            for i, tags in zip(group, given, strict=True):
-                out[i] = [lexicon.tags[t] for t in tags[: len(sentences[i].words)]]
-            advance(len(group))
-    network.train(training)
-    return out
-
-
-def _say_long(sentences: Iterable[Sentence]) -> None:
+def _say_long(items: Iterable[Sentence]) -> None:
     """Warn of words that are not read to their end."""
-    long = list(dict.fromkeys(w for s in sentences for w in s.words if len(w) > LONGEST))
+    long = list(dict.fromkeys(w for s in items for w in s.words if len(w) > LONGEST))
     if long:
         what = "a word" if len(long) == 1 else f"{len(long):,} different words"
         warnings.warn(
@@ -329,41 +358,12 @@ def _say_long(sentences: Iterable[Sentence]) -> None:
         )
 
 
-def measures(sentences: list[Sentence], given: list[list[str]], lexicon: Lexicon) -> dict[str, float]:
-    """Accuracy over all words, and over known and unknown ones where there are any."""
-    right: Counter[bool] = Counter()
-    total: Counter[bool] = Counter()
-    for sentence, tags in zip(sentences, given, strict=True):
-        for word, tag, true in zip(sentence.words, tags, sentence.tags, strict=True):
-            known = word in lexicon.known
-            total[known] += 1
-            right[known] += tag == true
-    names = {True: "known_accuracy", False: "unknown_accuracy"}
-    each = {name: right[known] / total[known] for known, name in names.items() if total[known]}
-    return {"accuracy": right.total() / max(total.total(), 1), **each}
-
-
-def read_lexicon(run: Run) -> Lexicon:
-    """The words, characters and tags of a run. Raises: UserError where they are damaged."""
-    values = run.read_json(FILE)
-    try:
-        return Lexicon(values["words"], values["characters"], values["tags"], values["forms"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
-
-
-def _check_tags(sentences: list[Sentence], lexicon: Lexicon, strict: bool = True) -> None:
+def _check_tags(items: list[Sentence], lexicon: Lexicon, strict: bool = True) -> None:
     """Raises: UserError for a tag that training never had: in held-out data, where it is a mistake; strict=False leaves rare
     ones be, and they count as wrong."""
-    missing = Counter(t for s in sentences for t in s.tags if t not in lexicon.tag_index)
-    words = sum(len(s.words) for s in sentences)
+    missing = Counter(t for s in items for t in s.tags if t is not None and t not in lexicon.tag_index)
+    words = sum(len(s.words) for s in items)
     if missing and (strict or missing.total() > words / 2):
         tag = next(iter(missing))
-        place = next(s.place(s.tags.index(tag)) for s in sentences if tag in s.tags)
+        place = next(s.place(s.tags.index(tag)) for s in items if tag in s.tags)
         raise UserError(f"{place}: training never had it: " + unknown("tag", tag, lexicon.tags))
-
-
-def _read(path: Path) -> list[Sentence]:
-    from throughtime.tasks.sentences import Sentence
-
-    return [Sentence(words, tags) for words, tags in json.loads(path.read_text(encoding="utf-8"))]

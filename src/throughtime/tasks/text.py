@@ -6,16 +6,19 @@ import math
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from throughtime.config import Positive, Rate, RunConfig, Strict
-from throughtime.errors import UserError, unknown
-from throughtime.runs import Run
-from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
+from throughtime.config import Positive, Rate, RunConfig, Strict, build_options
+from throughtime.errors import UserError
+from throughtime.tasks.base import SAMPLES, Advance, Task, Trained, ignore
+from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
+from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, chosen
+from throughtime.tasks.source import Source
+from throughtime.tasks.tokens import FILE, START, UNKNOWN, Tokens, learn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 
     from throughtime.models.language import LanguageModel
     from throughtime.models.language import Stack as State
-    from throughtime.tasks.corpus import Corpus, Lanes
-    from throughtime.tasks.text_session import TextSession
-    from throughtime.tasks.tokens import Tokens
+    from throughtime.runs import Run
+    from throughtime.tasks.corpus import Corpus, Lanes, Span
+    from throughtime.tasks.text_session import TextEngine, TextSession
     from throughtime.tasks.what_if import WhatIf
 
 TOO_SHORT = 200  # characters of training text without which nothing can be learned
@@ -38,26 +41,13 @@ SAMPLE = 100  # tokens of a held-out piece that is looked into while a network i
 WARM = 256  # tokens a lane reads before its first target, while training
 
 
-class TextNetwork(Strict):
-    """The network."""
+class TextNetwork(StackSettings):
+    """The network. A Transformer sees a chunk back."""
 
-    kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have, seeing a chunk back,
-    with a dropout of 0.3 at most."""
     tokens: Literal["auto", "characters", "bytes", "words", "bpe"] = "auto"
     """What the text is cut into. auto: characters for a short text, byte-pair pieces from 50 KB on."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most, for words, bpe and characters. [default: to fit the text]"""
-    cell: str = "lstm"
-    """The recurrent cell: elman, gru, lstm or another of `throughtime.cells.NAMED`."""
-    hidden_size: Positive | None = None
-    """Units in a layer. [default: to fit the text and the budget]"""
-    layers: Positive = 1
-    """Layers above each other, with residual connections between them."""
-    embedding_size: Positive | None = None
-    """Width of the embedding. [default: to fit the network]"""
-    dropout: Rate | None = None
-    """Dropout on what goes into and out of every layer. [default: to fit the budget]"""
     recurrent_dropout: Rate = 0.0
     """Dropout on the state in the recurrent product, one mask a chunk (Gal, Ghahramani 2016). Slower."""
     weight_dropout: Rate = 0.0
@@ -70,13 +60,11 @@ class TextNetwork(Strict):
     """adaptive: the softmax of Grave et al. (2017), not tied; auto takes it for 10,000 words and more."""
 
 
-class TextData(Strict):
-    """The text."""
+class TextData(DataSettings):
+    """The text. What is held out is the end of each file."""
 
     documents: Literal["file", "line", "paragraph"] = "file"
     """What stands by itself: memory does not pass from one document to the next."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of each file, at its end, that is held out where no --valid is given."""
 
 
 class TextConfig(RunConfig):
@@ -87,36 +75,60 @@ class TextConfig(RunConfig):
     data: TextData = TextData()
 
 
-class TextTask(Task[TextConfig]):
-    """Language modelling."""
+class Writing(Strict):
+    """Of `generate`."""
+
+    prompt: str = ""
+    """What the text begins with; - reads it from standard input."""
+    length: Annotated[int, Field(ge=0)] = 400
+    """Tokens to write."""
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    """Under 1 is safer, over 1 wilder; 0 takes the likeliest."""
+    top_k: Positive | None = None
+    """Draw from the K likeliest tokens alone."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Draw from the likeliest tokens that make up P alone."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """The same seed writes the same."""
+
+
+class TextTask(Task[TextConfig, Any]):
+    """Language modelling. What is read are spans of files; what is answered are lines, as text."""
 
     name: ClassVar[str] = "text"
     config_type = TextConfig
-    files: ClassVar[tuple[str, ...]] = ("vocabulary.json",)
+    generate_options: ClassVar[type[Strict]] = Writing
 
-    def check(self, config: TextConfig) -> None:
-        from throughtime.cells import NAMED
-
-        if config.model.cell not in NAMED:
-            raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+    def check(self, config: TextConfig, files: Sequence[Path] = ()) -> None:
+        check_cell(config.model)
         if config.model.kind == "transformer":
             for name in ("recurrent_dropout", "weight_dropout", "zoneout"):
                 if getattr(config.model, name):
                     raise UserError(f"model.{name}: a Transformer has no recurrent weights or state; leave it out")
 
-    def prepare(
-        self, config: TextConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
-    ) -> TextConfig:
-        from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
-        from throughtime.tasks.tokens import learn
+    def read(self, config: TextConfig, files: Sequence[Path], options: Any = None) -> list[Any]:
+        from throughtime.tasks.corpus import open_files
 
-        train = open_files(files)
-        name = train[0].name
-        if valid:
-            held = open_files(valid)
-        else:
-            train, held = hold_out(train, config.data.held_out)
+        return open_files(files)
+
+    def items(self, config: TextConfig, source: Source, options: Any) -> Iterator[str]:
+        return (line.rstrip("\r\n") for line in source)
+
+    def item(self, given: Any) -> str:
+        return given.rstrip("\r\n") if isinstance(given, str) else super().item(given)
+
+    def split(self, config: TextConfig, items: list[Any], files: Sequence[Path]) -> tuple[list[Any], list[Any]]:
+        from throughtime.tasks.corpus import hold_out
+
+        return hold_out(items, config.data.held_out)
+
+    def prepare(
+        self, config: TextConfig, train: list[Span], held: list[Span], run: Run, advance: Advance
+    ) -> TextConfig:
+        from throughtime.tasks.corpus import read_blocks, write_corpus
+
         size = sum(span.size for span in train)
+        name = train[0].name if train else held[0].name
         if size < TOO_SHORT or not held:
             raise UserError(
                 f"{name}: too short: {size} bytes of text to train on, {sum(s.size for s in held)} held out; "
@@ -130,15 +142,14 @@ class TextTask(Task[TextConfig]):
             for span in train:
                 yield from read_blocks(span, raw=kind == "bytes")
 
-        # twice the characters' kinds where there are many (Chinese, say): pieces need room beside them
         vocabulary = config.model.vocabulary or _vocabulary(kind, size, blocks)
         tokens = learn(kind, blocks, vocabulary, asked=config.model.vocabulary is not None)
         if len(tokens) < 3:
             raise UserError(f"model.vocabulary: {vocabulary} leaves no entry for this text; raise it")
-        tokens.save(folder)
+        tokens.save(run.folder)
         unit = config.data.documents
-        corpus = write_corpus(folder / "train.bin", train, tokens, unit, advance)
-        held_corpus = write_corpus(folder / "valid.bin", held, tokens, unit, advance)
+        corpus = write_corpus(run.corpus / "train.bin", train, tokens, unit, advance)
+        held_corpus = write_corpus(run.corpus / "valid.bin", held, tokens, unit, advance)
         if corpus.real < 100 or held_corpus.real < 2:
             raise UserError(
                 f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
@@ -150,8 +161,6 @@ class TextTask(Task[TextConfig]):
                 f"of {held_corpus.real:,} held-out tokens the first {QUICK:,} are scored while training, at its end {whole}",
                 stacklevel=2,
             )
-        start = held_corpus.tokens[: 4 * SAMPLE]
-        keep_samples(folder, (tokens.decode(start[low : low + SAMPLE]) for low in range(0, len(start), SAMPLE)))
         return self._choose(config, kind, len(tokens), corpus)
 
     def _choose(self, config: TextConfig, kind: str, entries: int, corpus: Corpus) -> TextConfig:
@@ -207,62 +216,65 @@ class TextTask(Task[TextConfig]):
     def network(self, config: TextConfig, run: Run) -> nn.Module:
         from throughtime.models.language import LanguageModel
 
-        return LanguageModel(**self.settings(config, run))
-
-    def settings(self, config: TextConfig, run: Run) -> dict[str, Any]:
-        """What the network is built of."""
         m = config.model
-        sizes: dict[str, Any] = {name: getattr(m, name) for name in OPEN}
-        if missing := [f"model.{name}" for name, value in sizes.items() if value is None]:
-            raise UserError(f"{run.config}: the run is damaged: {', '.join(missing)} missing")
+        sizes: dict[str, Any] = chosen(m, OPEN, run)
         cutoffs: tuple[int, ...] = ()
         if m.output == "adaptive":
             # a fifth of the entries make up most of a text, half nearly all (Grave et al. 2017, figure 2)
             cutoffs = tuple(sorted({max(sizes["vocabulary"] // 16, 1), max(sizes["vocabulary"] // 4, 2)}))
-        return {
+        return LanguageModel(
             **sizes,
-            "cell": m.cell,
-            "layers": m.layers,
-            "recurrent_dropout": m.recurrent_dropout,
-            "weight_dropout": m.weight_dropout,
-            "zoneout": m.zoneout,
-            "tied": m.tied,
-            "cutoffs": cutoffs,
-            "window": config.training.chunk if m.kind == "transformer" else None,
-        }
+            cell=m.cell,
+            layers=m.layers,
+            recurrent_dropout=m.recurrent_dropout,
+            weight_dropout=m.weight_dropout,
+            zoneout=m.zoneout,
+            tied=m.tied,
+            cutoffs=cutoffs,
+            window=config.training.chunk if m.kind == "transformer" else None,
+        )
 
-    def stream(self, config: TextConfig, data: Path, rows: slice) -> Lanes:
-        from throughtime.tasks.corpus import Lanes, open_corpus
+    def examples(self, config: TextConfig, run: Run, part: str) -> Corpus:
+        from throughtime.tasks.corpus import open_corpus
+
+        return open_corpus(run.corpus / f"{part}.bin")
+
+    def stream(self, config: TextConfig, run: Run, rows: slice) -> Lanes:
+        from throughtime.tasks.corpus import Lanes
 
         training = config.training
         assert training.batch_size is not None and training.chunk is not None
-        return Lanes(open_corpus(data / "train.bin"), training.batch_size, training.chunk, config.seed, rows)
+        return Lanes(self.examples(config, run, "train"), training.batch_size, training.chunk, config.seed, rows)
 
-    def quick_tokens(self, config: TextConfig, data: Path) -> int:
-        from throughtime.tasks.corpus import open_corpus
+    def steps(self, examples: Corpus) -> int:
+        return min(examples.real, QUICK)
 
-        return min(open_corpus(data / "valid.bin").real, QUICK)
+    def samples(self, config: TextConfig, run: Run) -> list[str]:
+        start = self.examples(config, run, "valid").tokens[: SAMPLES * SAMPLE]
+        tokens = _tokens(config, run)
+        pieces = (tokens.decode(start[low : low + SAMPLE]) for low in range(0, len(start), SAMPLE))
+        return [piece for piece in pieces if piece.strip()]
 
-    def score(self, network: nn.Module, config: TextConfig, data: Path, *, quick: bool) -> dict[str, float]:
-        from throughtime.tasks.corpus import open_corpus
-
-        corpus = open_corpus(data / "valid.bin")
-        part = corpus.first(QUICK) if quick else corpus
-        total, count = _total_nats(network, part, lanes=16 if quick or corpus.real > WALKED else 1, warm=WARM)
-        per_token = total / count
+    def score(self, model: TextModel, examples: Corpus, *, quick: bool) -> dict[str, Any]:
+        part = examples.first(QUICK) if quick else examples
+        lanes = 16 if quick or examples.real > WALKED else 1
+        total, count = _total_nats(model.network, part, lanes=lanes, warm=WARM)
         # a part has about as many characters a token as the whole
-        per_character = total / (corpus.characters * count / corpus.real)
-        return {"loss": per_token, "nats_per_token": per_token, "nats_per_character": per_character, "tokens": count}
+        per_character = total / (examples.characters * count / examples.real)
+        return {"nats_per_token": total / count, "nats_per_character": per_character, "tokens": count}
 
     def trained(self, run: Run, config: TextConfig, network: nn.Module) -> TextModel:
-        from throughtime.tasks.tokens import FILE, Tokens
+        return TextModel(self, run, config, network, _tokens(config, run))
 
-        tokens = Tokens.load(run.folder, run.read_json(FILE))
-        if len(tokens) != config.model.vocabulary:
-            raise UserError(
-                f"{run.folder / FILE}: the run is damaged: {len(tokens)} entries, the network has {config.model.vocabulary}"
-            )
-        return TextModel(run, config, network, tokens)
+
+def _tokens(config: TextConfig, run: Run) -> Tokens:
+    """The vocabulary of a run. Raises: UserError where it is damaged."""
+    tokens = Tokens.load(run.folder, run.read_json(FILE))
+    if len(tokens) != config.model.vocabulary:
+        raise UserError(
+            f"{run.folder / FILE}: the run is damaged: {len(tokens)} entries, the network has {config.model.vocabulary}"
+        )
+    return tokens
 
 
 def _vocabulary(kind: str, size: int, blocks: Any) -> int:
@@ -286,50 +298,41 @@ def _at(value: float, steps: list[tuple[float, Any]], beyond: Any) -> Any:
 def _total_nats(
     network: nn.Module, corpus: Corpus, lanes: int, warm: int, advance: Advance = ignore
 ) -> tuple[float, int]:
-    """-log p of a corpus, and how many tokens that is; the state carried along every lane."""
-    import torch
-
+    """-log p of a corpus, and how many tokens that is; the state carried along every lane. advance: told a share of 1."""
+    from throughtime.tasks.batches import scoring
     from throughtime.tasks.corpus import walk
 
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
     total, count, state = 0.0, 0, None
-    with torch.inference_mode():
+    with scoring(network) as device:
         for inputs, targets in walk(corpus, lanes, 2048 // lanes, warm):
             nats, n, state = network((inputs.to(device), targets.to(device)), state)
             total, count = total + float(nats), count + int(n)
-            advance(int(n))
-    network.train(training)
+            advance(int(n) / max(corpus.real, 1))
     return total, count
 
 
-class TextModel(Trained):
+class TextModel(Trained[Any]):
     """A trained language model."""
 
     network: LanguageModel
 
-    def __init__(self, run: Run, config: TextConfig, network: nn.Module, tokens: Tokens) -> None:
-        super().__init__(run, config, network)
+    def __init__(self, task: TextTask, run: Run, config: TextConfig, network: nn.Module, tokens: Tokens) -> None:
+        super().__init__(task, run, config, network)
         self.tokens = tokens
 
-    def evaluate(self, files: list[Path], advance: Advance = ignore) -> dict[str, Any]:
-        """Walk the files once from beginning to end, the state carried.
+    def scores(self, items: list[Span], options: Any, advance: Advance = ignore) -> dict[str, Any]:
+        """Walk files once from beginning to end, the state carried.
 
-        Returns: task, tokens, characters, unknown (tokens the vocabulary does not know, scored as such), and nats, bits and
-            perplexity, per token and per character.
-        Raises: UserError where a file is missing, empty, or not UTF-8 text.
+        Returns: tokens, characters, unknown (tokens the vocabulary does not know, scored as such), and nats, bits and perplexity,
+            per token and per character.
         """
-        from throughtime.tasks.corpus import open_files, write_corpus
+        from throughtime.tasks.corpus import write_corpus
 
-        spans = open_files(Path(f) for f in files)
         with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
-            corpus = write_corpus(Path(folder) / "text.bin", spans, self.tokens, self.config.data.documents)
-            scale = sum(span.size for span in spans) / max(corpus.real, 1)  # the bar counts bytes
-            total, count = _total_nats(self.network, corpus, 1, 0, lambda n: advance(n * scale))
+            corpus = write_corpus(Path(folder) / "text.bin", items, self.tokens, self.config.data.documents)
+            total, count = _total_nats(self.network, corpus, 1, 0, advance)
         per_token, per_character = total / max(count, 1), total / max(corpus.characters, 1)
         return {
-            "task": "text",
             "tokens": count,
             "characters": corpus.characters,
             "unknown": corpus.unknown,
@@ -341,18 +344,10 @@ class TextModel(Trained):
             "perplexity_per_character": math.exp(per_character),
         }
 
-    def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
-        """The log-probability of each line by itself, as a document begins; its end of line is not part of it.
-
-        Yields: line, log_probability (nats), tokens, unknown, in the order given.
-        """
-        for group in grouped(lines, batch):
-            yield from self._predict(group)
-
-    def pieces(self, lines: Iterable[str], steps: int) -> Iterator[str]:
+    def pieces(self, source: Source, steps: int) -> Iterator[str]:
         """The text in pieces of about so many tokens: set end to end, the text again, but for white space that is no token."""
         waiting = ""
-        for line in lines:
+        for line in source:
             waiting += line
             count = len(self.tokens.encode(waiting))
             if count > 2 * steps:
@@ -373,18 +368,22 @@ class TextModel(Trained):
             low = high
         return parts
 
-    def unseen(self, text: str) -> list[str]:
-        return self.tokens.unknown_in(text)
+    def empty(self, item: str) -> bool:
+        return not len(self.tokens.encode(item))
 
-    def example(self, text: str) -> Example:
+    def unseen(self, item: str) -> list[str]:
+        return self.tokens.unknown_in(item)
+
+    def shown(self, item: str) -> str:
+        return beginning(item)
+
+    def look(self, item: str) -> Look:
         import torch
 
-        from throughtime.tasks.tokens import START, UNKNOWN
-
-        ids = torch.from_numpy(self.tokens.encode(text).astype("int64"))
+        ids = torch.from_numpy(self.tokens.encode(item).astype("int64"))
         if not len(ids):
             raise UserError("the text is empty: there is nothing to look into")
-        batch = torch.cat([torch.tensor([START]), ids]).unsqueeze(1)
+        batch, device = torch.cat([torch.tensor([START]), ids]).unsqueeze(1), self.device
 
         def answers(tokens: torch.Tensor) -> torch.Tensor:
             return self.network.log_probabilities(tokens.to(device)).squeeze(1)
@@ -394,26 +393,27 @@ class TextModel(Trained):
             other[i] = UNKNOWN
             return other if i else None  # the start of a document cannot be taken away
 
-        device = next(self.network.parameters()).device
         with torch.no_grad():
             last = answers(batch)[-1]
         last[[UNKNOWN, START]] = -math.inf  # never written
-        chosen = [*ids.tolist(), int(last.argmax())]
-        inputs = [self.tokens.entries[int(i)] for i in batch]
-        outputs = [self.tokens.entries[i] for i in chosen]
-        text_of, steps = self.tokens.decoder(), {"stack": inputs}
-        texts = ["" if i == START else text_of(int(i)) for i in batch]
-        return Example(
-            inputs,
-            outputs,
-            self.tokens.entries.__getitem__,
-            batch,
-            answers,
-            chosen,
-            without,
-            steps,
-            texts=texts,
+        classes = [*ids.tolist(), int(last.argmax())]
+        text_of, entries = self.tokens.decoder(), self.tokens.entries
+        inputs = Steps([entries[int(i)] for i in batch], texts=["" if i == START else text_of(int(i)) for i in batch])
+        return Look(
+            inputs=inputs,
+            outputs=Steps([entries[i] for i in classes]),
+            batch=batch,
+            score=of_classes(answers, classes),
+            stacks={"stack": Stack(name="", steps=inputs)},
+            distribution=answers,
+            names=entries.__getitem__,
+            without=without,
         )
+
+    def engine(self, backend: str = "auto") -> TextEngine:
+        from throughtime.tasks.text_session import TextEngine
+
+        return TextEngine(self.network, self.tokens, backend)
 
     def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> TextSession:
         """A document that is read step by step, and can be gone back in, changed, and compared. Arguments as of `Session`.
@@ -422,8 +422,7 @@ class TextModel(Trained):
         """
         from throughtime.tasks.text_session import TextSession
 
-        sizes: dict[str, Any] = {"snapshots": snapshots, "keep": keep, "backend": backend}
-        return TextSession(self.network, self.tokens, self.config.data.documents, **sizes)
+        return TextSession(self.engine(backend), self.config.data.documents, snapshots=snapshots, keep=keep)
 
     def what_if(self, text: str, changes: Mapping[int, str]) -> WhatIf:
         from throughtime.tasks.timeline import what_if
@@ -433,16 +432,19 @@ class TextModel(Trained):
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['log_probability']:.4f}\t{values['line']}"
 
-    def _predict(self, lines: list[str]) -> Iterator[dict[str, Any]]:
-        from throughtime.tasks.batches import in_order_of_length
-        from throughtime.tasks.tokens import UNKNOWN
+    def answers(self, items: list[str], options: Any) -> Iterator[dict[str, Any]]:
+        """The log-probability of each line by itself, as a document begins; its end of line is not part of it.
 
-        encoded = [self.tokens.encode(line) for line in lines]
-        nats = [0.0] * len(lines)
+        Yields: line, log_probability (nats), tokens, unknown, in the order given.
+        """
+        from throughtime.tasks.batches import in_order_of_length
+
+        encoded = [self.tokens.encode(line) for line in items]
+        nats = [0.0] * len(items)
         for some in in_order_of_length([len(ids) for ids in encoded], BESIDE):
             for i, n in zip(some, self._nats([encoded[i] for i in some]), strict=True):
                 nats[i] = n
-        for line, ids, n in zip(lines, encoded, nats, strict=True):
+        for line, ids, n in zip(items, encoded, nats, strict=True):
             unseen = int((ids == UNKNOWN).sum())
             yield {"line": line, "log_probability": 0.0 - n, "tokens": len(ids), "unknown": unseen}
 
@@ -451,9 +453,7 @@ class TextModel(Trained):
         import numpy as np
         import torch
 
-        from throughtime.tasks.tokens import START, UNKNOWN
-
-        device, longest = next(self.network.parameters()).device, max(len(ids) for ids in encoded)
+        device, longest = self.device, max(len(ids) for ids in encoded)
         total, state, chunk = torch.zeros(len(encoded), dtype=torch.float64), None, max(2048 // len(encoded), 1)
         with torch.inference_mode():
             for low in range(0, longest, chunk):
@@ -478,7 +478,7 @@ class TextModel(Trained):
     def generate(
         self,
         prompt: str = "",
-        length: int = 200,
+        length: int = 400,
         *,
         temperature: float = 0.8,
         top_k: int | None = None,
@@ -492,7 +492,7 @@ class TextModel(Trained):
     def stream(
         self,
         prompt: str = "",
-        length: int = 200,
+        length: int = 400,
         *,
         temperature: float = 0.8,
         top_k: int | None = None,
@@ -507,15 +507,8 @@ class TextModel(Trained):
             top_k, top_p: draw from the k likeliest, or from those that make up p. seed: the same seed writes the same.
         Raises: UserError for a value out of range.
         """
-        for name, value, good, allowed in (
-            ("length", length, length >= 0, "at least 0"),
-            ("temperature", temperature, 0 <= temperature < math.inf, "at least 0"),
-            ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
-            ("top_p", top_p, top_p is None or 0 < top_p <= 1, "over 0 and at most 1"),
-            ("seed", seed, seed is None or 0 <= seed < 2**63, "at least 0 and under 2**63"),
-        ):
-            if not good:
-                raise UserError(f"{name}: got {value}; it must be {allowed}")
+        given = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        build_options(Writing, given)
         try:
             prompt.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -534,11 +527,10 @@ class TextModel(Trained):
         import torch
 
         from throughtime.decode.sampling import sample
-        from throughtime.tasks.tokens import START, UNKNOWN
 
         ids = self.tokens.encode(prompt)
         ids, begun = self._reopen(ids, prompt)
-        device = next(self.network.parameters()).device
+        device = self.device
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
 
         @torch.inference_mode()

@@ -6,13 +6,12 @@ Shapes: T time, N output, V vocabulary.
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughtime.errors import UserError
 from throughtime.tasks.tokens import START, UNKNOWN, Tokens
@@ -35,7 +34,7 @@ class TextEngine(Engine):
         if not hasattr(network.stack, "stepper"):
             raise UserError("a Transformer has no state to go back to; train a recurrent network")
         super().__init__(network.stack, backend, network)
-        self._model, self._tokens = network, tokens
+        self._model, self.tokens = network, tokens
         self._begin = self.run(Moment(self._first, None), torch.tensor([START], dtype=torch.int32))
 
     def first(self) -> Moment:
@@ -47,7 +46,7 @@ class TextEngine(Engine):
     def checked(self, given: Any) -> Tensor:
         """Tokens [T] of a text, a number, or numbers."""
         if isinstance(given, str):
-            return torch.from_numpy(encoded(self._tokens, given).astype("int32"))
+            return torch.from_numpy(encoded(self.tokens, given).astype("int32"))
         if isinstance(given, bytes | bytearray):
             raise UserError("a session of a text model reads text or tokens, got bytes; decode them first")
         try:
@@ -56,29 +55,22 @@ class TextEngine(Engine):
             raise UserError(f"a session of a text model reads text or tokens, got a {type(given).__name__}") from error
         if found.numel() and (found.dtype.is_floating_point or found.dtype == torch.bool):
             raise UserError(f"tokens are whole numbers, got {found.dtype}")
-        wrong = [t for t in found.tolist() if not 0 <= t < len(self._tokens)]
+        wrong = [t for t in found.tolist() if not 0 <= t < len(self.tokens)]
         if wrong:
-            raise UserError(f"there is no token {int(wrong[0])}; they go from 0 to {len(self._tokens) - 1}")
+            raise UserError(f"there is no token {int(wrong[0])}; they go from 0 to {len(self.tokens) - 1}")
         if bool((found == START).any()):
             raise UserError(f"token {START} begins a document: make a new session for it")
         return found.to(torch.int32)
 
     def prepared(self, inputs: Tensor) -> Tensor:
-        embedded: Tensor = self._model.embedding(inputs.to(self.device).long())
-        return embedded * math.sqrt(self._model.embedding_size)
+        return self._model.embedded(inputs.to(self.device).long())
 
     @torch.no_grad()
     def answer(self, output: Tensor) -> Tensor:
-        hidden = self._model.project(output.reshape(-1, output.shape[-1]))
-        head = self._model.output
-        if isinstance(head, nn.AdaptiveLogSoftmaxWithLoss):
-            log_p: Tensor = head.log_prob(hidden)
-        else:
-            log_p = head(hidden).log_softmax(-1)
-        return log_p.view(*output.shape[:-1], -1)
+        return self._model.log_p(self._model.project(output))
 
     def identity(self) -> dict[str, Any]:
-        entries = "\0".join([self._tokens.kind, *self._tokens.entries])
+        entries = "\0".join([self.tokens.kind, *self.tokens.entries])
         return {
             **super().identity(),
             "vocabulary": hashlib.sha256(entries.encode("utf-8", "surrogatepass")).hexdigest(),
@@ -95,17 +87,10 @@ class TextSession(Session):
     _engine: TextEngine
 
     def __init__(
-        self,
-        network: LanguageModel,
-        tokens: Tokens,
-        documents: str = "file",
-        *,
-        snapshots: int = SNAPSHOTS,
-        keep: int = KEEP,
-        backend: str = "auto",
+        self, engine: TextEngine, documents: str = "file", *, snapshots: int = SNAPSHOTS, keep: int = KEEP
     ) -> None:
-        self.tokens, self._end = tokens, ENDS.get(documents)
-        self._begin(TextEngine(network, tokens, backend), None, snapshots, keep)
+        self.tokens, self._end = engine.tokens, ENDS.get(documents)
+        self._begin(engine, None, snapshots, keep)
 
     def feed(self, x: str | int | Iterable[int]) -> Tensor:
         """Read text, or tokens. What the vocabulary does not know is read as unknown, with a warning.

@@ -129,8 +129,11 @@ class Tokens:
 
     def save(self, folder: Path) -> None:
         """Write `vocabulary.json`."""
-        values = {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
-        write_text(folder / FILE, json.dumps(values, ensure_ascii=False, indent=0))
+        write_text(folder / FILE, json.dumps(self.values(), ensure_ascii=False, indent=0))
+
+    def values(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
 
     @classmethod
     def of(cls, values: Any) -> Tokens:

@@ -2,69 +2,59 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError
-from throughtime.runs import Run, write_text
-from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
-from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
-from throughtime.tasks.pairs import END, Limit, coded, longest_learned, read_pairs, read_tokens, scored
+from throughtime.tasks.base import Advance, Task, Trained, ignore, in_groups
+from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
+from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, pairs, read_tokens, scored
+from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, chosen, filled
+from throughtime.tasks.source import Source
+from throughtime.tasks.tokens import UNKNOWN, Tokens, learn
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from throughtime.models.translator import Translator
-    from throughtime.tasks.batches import ByLength, Sequences
-    from throughtime.tasks.tokens import Tokens
+    from throughtime.runs import Run
+    from throughtime.tasks.batches import Sequences
 
 FILE = "vocabularies.json"
 ENOUGH = 200_000  # characters of running text on a side, on the mean, from which on it is cut into pieces
 READ = 1000  # tokens of a line that are read when translating; more where more were learned from
+TOGETHER = 64  # lines that are translated at a time while they are scored
 
 
-class TranslateNetwork(Strict):
-    """The network."""
+class TranslateNetwork(StackSettings):
+    """The network. layers: of the encoder."""
 
-    kind: Literal["recurrent", "transformer"] = "recurrent"
-    """transformer: one of as many parameters as the recurrent network of these settings would have, with a dropout of 0.3
-    at most."""
     tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
     """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
     vocabulary: Annotated[int, Field(ge=4)] | None = None
     """Entries at most. [default: pieces to fit the text, 8,000 at most; all characters; 30,000 words]"""
     joint: bool | None = None
     """One vocabulary for both sides. [default: where both are cut into pieces]"""
-    cell: str = "lstm"
-    """The recurrent cell, a name in `throughtime.cells.NAMED`."""
-    hidden_size: Positive | None = None
-    """Units in a layer, in each direction. [default: to fit the data]"""
-    embedding_size: Positive | None = None
-    """Width of the embeddings. [default: to fit the data]"""
-    layers: Positive = 1
-    """Layers of the encoder."""
     attention: Literal["additive", "multiplicative"] = "multiplicative"
     """additive: Bahdanau et al. 2015, appendix A.1.2; multiplicative: Luong et al. 2015, section 3.1 (general)."""
     input_feeding: bool = False
     """The decoder reads its last attentional vector (Luong et al. 2015, section 3.3). Slower."""
-    dropout: Rate | None = None
-    """Dropout on embeddings, between layers and before the output. [default: to fit the data]"""
     smoothing: Rate = 0.1
     """Label smoothing (Szegedy et al. 2016, section 7)."""
     tied: bool = True
     """The output weights are the target's embedding."""
 
 
-class TranslateData(Strict):
+class TranslateData(DataSettings):
     """The pairs."""
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -82,38 +72,102 @@ class TranslateConfig(RunConfig):
     data: TranslateData = TranslateData()
 
 
-class TranslateTask(Task[TranslateConfig]):
+class EvaluateOptions(Strict):
+    """Of `evaluate`."""
+
+    beam: Positive = 5
+    """Hypotheses kept in the search; 1 is greedy."""
+
+
+class PredictOptions(EvaluateOptions):
+    """Of `predict`."""
+
+    alignments: bool = False
+    """Also what each token of a translation attended to."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Draw in place of searching; under 1 is safer, 0 takes the likeliest."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Of what is drawn."""
+
+    @cached_property
+    def generator(self) -> torch.Generator | None:
+        """What is drawn with; None: PyTorch's own."""
+        import torch
+
+        return None if self.seed is None else torch.Generator().manual_seed(self.seed)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PredictOptions:
+        if self.temperature is not None and "beam" in self.model_fields_set:
+            raise ValueError("beam and temperature: a search draws nothing; give one")
+        if self.seed is not None and self.temperature is None:
+            raise ValueError("seed: only what is drawn hangs on it; give temperature too")
+        return self
+
+
+class Pairs:
+    """Both sides of pairs as `Examples`. lengths: [n, 2]. items: the pairs, where they are known."""
+
+    def __init__(self, source: Sequences, target: Sequences, items: Sequence[Pair] = ()) -> None:
+        import numpy as np
+
+        self.source, self.target, self.items = source, target, items
+        self.lengths = np.stack([source.lengths, target.lengths], 1)
+
+    def batch(self, numbers: Any) -> tuple[Any, ...]:
+        from throughtime.tasks.batches import padded
+
+        return (*padded([self.source[i] for i in numbers]), *padded([self.target[i] for i in numbers]))
+
+    def item(self, number: int) -> Pair:
+        return self.items[number]
+
+    def save(self, run: Run, part: str) -> None:
+        self.source.save(run.corpus / f"{part}-source.bin")
+        self.target.save(run.corpus / f"{part}-ended-target.bin")
+
+
+class TranslateTask(Task[TranslateConfig, Pair]):
     """Sequence to sequence."""
 
     name: ClassVar[str] = "translate"
     config_type = TranslateConfig
-    files: ClassVar[tuple[str, ...]] = (FILE,)
     aligned: ClassVar[bool] = True
+    predict_options: ClassVar[type[Strict]] = PredictOptions
+    evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
 
-    def check(self, config: TranslateConfig) -> None:
-        from throughtime.cells import NAMED
-        from throughtime.errors import unknown
-
-        if config.model.cell not in NAMED:
-            raise UserError("model.cell: " + unknown("cell", config.model.cell, NAMED))
+    def check(self, config: TranslateConfig, files: Sequence[Path] = ()) -> None:
+        check_cell(config.model)
         check_no_chunk(config)
         if config.model.kind == "transformer" and config.model.input_feeding:
             raise UserError("model.input_feeding: a Transformer has no step to feed; leave it out")
+        if config.model.kind == "transformer" and config.model.attention != "multiplicative":
+            raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
+
+    def read(self, config: TranslateConfig, files: Sequence[Path], options: Any = None) -> list[Pair]:
+        return list(pairs([Source.of(f) for f in files], both=True))
+
+    def items(self, config: TranslateConfig, source: Source, options: Any) -> Iterator[Pair]:
+        return pairs([source], both=None)
+
+    def item(self, given: Any) -> Pair:
+        return (
+            given
+            if isinstance(given, Pair)
+            else Pair(given, None, "")
+            if isinstance(given, str)
+            else super().item(given)
+        )
 
     def prepare(
-        self, config: TranslateConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
+        self, config: TranslateConfig, train: list[Pair], held: list[Pair], run: Run, advance: Advance
     ) -> TranslateConfig:
-        from throughtime.tasks.tokens import learn
+        import json
+
+        from throughtime.runs import write_text
 
         model = config.model
-        if model.kind == "transformer" and model.attention != "multiplicative":
-            raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
-        train = read_pairs(files)
-        if valid:
-            held = read_pairs(valid)
-        else:
-            train, held = hold_out(train, config.data.held_out, config.seed, files[0])
-        sides = list(zip(*train, strict=True))
+        sides = [[p.source for p in train], [str(p.target) for p in train]]
         kinds = _kinds(sides) if model.tokens == "auto" else [model.tokens] * 2
         joint = model.joint if model.joint is not None else kinds == ["bpe", "bpe"]
         if joint and kinds[0] != kinds[1]:
@@ -121,30 +175,17 @@ class TranslateTask(Task[TranslateConfig]):
                 f"model.joint: the sides are cut into {kinds[0]} and {kinds[1]}; one vocabulary needs one kind"
             )
         size = sum(len(text) for side in sides for text in side)
-
-        def blocks(texts: list[str]) -> Iterator[str]:
-            for low in range(0, len(texts), 1000):
-                yield "\n".join(texts[low : low + 1000])
-
-        def made(kind: str, texts: list[str]) -> Tokens:
-            most = model.vocabulary or {"words": 30_000, "bpe": _pieces(size)}.get(kind, 20_000)
-            spaced = True if kind == "words" else None
-            return learn(kind, lambda: blocks(texts), most, spaced=spaced, asked=model.vocabulary is not None)
-
         if joint:
-            both = made(kinds[0], [t for pair in train for t in pair])
+            both = _vocabulary(model, kinds[0], [t for pair in zip(*sides, strict=True) for t in pair], size)
             tokens = (both, both)
         else:
-            tokens = (made(kinds[0], list(sides[0])), made(kinds[1], list(sides[1])))
-        t = config.training
-        batch = min(t.batch_size or 64, len(train))
-        few = size < 1_000_000
-        fitting = {"hidden_size": 128 if few else 256, "embedding_size": 128 if few else 256, "dropout": 0.3}
+            first, second = (_vocabulary(model, kind, side, size) for kind, side in zip(kinds, sides, strict=True))
+            tokens = (first, second)
+        kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
+        model = model.model_copy(update={"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens))})
+        config = _fitted(config.model_copy(update={"model": model}), len(train), size, len(tokens[1]))
         longest = config.data.longest
-        if longest is None:
-            additive = model.kind == "recurrent" and model.attention == "additive"
-            width = (model.hidden_size or int(fitting["hidden_size"])) if additive else 1
-            longest = longest_learned(batch, len(tokens[1]), width)
+        assert longest is not None
         source, target, cut = coded(train, tokens, longest)
         if cut:
             warnings.warn(
@@ -153,26 +194,11 @@ class TranslateTask(Task[TranslateConfig]):
                 stacklevel=2,
             )
         about = {"joint": joint, "limit": Limit.fitted(source.lengths, target.lengths)}
-        write_text(folder / FILE, json.dumps(about | {"sides": [_values(t) for t in tokens[: 1 if joint else 2]]}))
-        _save(folder, "train", (source, target))
-        _save(folder, "valid", scored(held, tokens))
-        write_text(folder / "valid.json", json.dumps(held))
-        keep_samples(folder, (text for text, _ in held))
-        fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
-        kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
-        update = {"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens)), **fitted}
-        trained = {
-            "batch_size": batch,
-            "learning_rate": t.learning_rate or 2e-3,
-            "passes": t.passes or 30,
-        }
-        return config.model_copy(
-            update={
-                "model": model.model_copy(update=update),
-                "data": config.data.model_copy(update={"longest": longest}),
-                "training": t.model_copy(update=trained),
-            }
-        )
+        run.write_json(FILE, about | {"sides": [t.values() for t in tokens[: 1 if joint else 2]]})
+        Pairs(source, target).save(run, "train")
+        Pairs(*scored(held, tokens)).save(run, "valid")
+        write_text(run.corpus / "valid.json", json.dumps([[p.source, p.target] for p in held]))
+        return config
 
     def describe(self, config: TranslateConfig) -> str:
         tokens = "entries at most" if config.model.tokens == "auto" else config.model.tokens
@@ -196,32 +222,55 @@ class TranslateTask(Task[TranslateConfig]):
         layers = max(m.layers, 2)
         return matched(lambda size: TransformerTranslator(*sides, size, layers, **both), parameters_of(network))
 
-    def stream(self, config: TranslateConfig, data: Path, rows: slice) -> ByLength:
-        from throughtime.tasks.batches import ByLength
+    def examples(self, config: TranslateConfig, run: Run, part: str) -> Pairs:
+        import json
 
-        source, target = _sides(data, "train")
-        batch = config.training.batch_size
-        assert batch is not None
-        lengths = source.lengths * (target.lengths.max() + 1) + target.lengths  # by source, then by target
-        stream = ByLength(lengths, batch, config.seed, rows, lambda some: _batch(source, target, some))
-        stream.batch_tokens = int(batch * target.lengths.mean())
-        return stream
+        from throughtime.tasks.batches import Sequences
 
-    def quick_tokens(self, config: TranslateConfig, data: Path) -> int:
-        return int(_sides(data, "valid")[1].lengths.sum())
+        source, old = Sequences.open(run.corpus / f"{part}-source.bin"), run.corpus / f"{part}-target.bin"
+        if old.exists():  # of a version whose targets were kept without their ends
+            without = Sequences.open(old)
+            target = Sequences.of([*without[i], END] for i in range(len(without)))
+        else:
+            target = Sequences.open(run.corpus / f"{part}-ended-target.bin")
+        path = run.corpus / f"{part}.json"
+        items = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return Pairs(source, target, [Pair(source, target, "") for source, target in items])
 
-    def score(self, network: nn.Module, config: TranslateConfig, data: Path, *, quick: bool) -> dict[str, float]:
-        nats, count = total_nats(network, *_sides(data, "valid"))
-        scores: dict[str, Any] = {"loss": nats / count, "nats_per_token": nats / count}
+    def score(self, model: TranslateModel, examples: Pairs, *, quick: bool) -> dict[str, Any]:
+        from throughtime.tasks.batches import summed_nats
+
+        nats, count = summed_nats(model.network, examples)
+        scores = {"nats_per_token": nats / count}
         if quick:
             return scores
-        model = self.trained(Run(data.parent.parent), config, network)
-        pairs = json.loads((data / "valid.json").read_text(encoding="utf-8"))
-        found = model.written_scores(pairs)
+        found = model.written_scores(examples.items)
         return scores | {k: v for k, v in found.items() if not isinstance(v, str)}
 
     def trained(self, run: Run, config: TranslateConfig, network: nn.Module) -> TranslateModel:
-        return TranslateModel(run, config, network, read_vocabularies(run), read_limit(run))
+        return TranslateModel(self, run, config, network, read_vocabularies(run), read_limit(run))
+
+
+def _vocabulary(model: TranslateNetwork, kind: str, texts: list[str], size: int) -> Tokens:
+    """Of a side, or of both. size: characters of both sides."""
+    most = model.vocabulary or {"words": 30_000, "bpe": _pieces(size)}.get(kind, 20_000)
+
+    def blocks() -> Iterator[str]:
+        return ("\n".join(texts[low : low + 1000]) for low in range(0, len(texts), 1000))
+
+    return learn(kind, blocks, most, spaced=True if kind == "words" else None, asked=model.vocabulary is not None)
+
+
+def _fitted(config: TranslateConfig, count: int, size: int, target: int) -> TranslateConfig:
+    """Every setting left open. count: of pairs. size: characters of both sides. target: entries of the target's vocabulary."""
+    few = size < 1_000_000
+    model = filled(config.model, hidden_size=128 if few else 256, embedding_size=128 if few else 256, dropout=0.3)
+    training = filled(config.training, learning_rate=2e-3, passes=30, batch_size=64)
+    training = training.model_copy(update={"batch_size": min(training.batch_size, count)})
+    additive = model.kind == "recurrent" and model.attention == "additive"
+    longest = longest_learned(training.batch_size, target, model.hidden_size if additive else 1)
+    update = {"model": model, "training": training, "data": filled(config.data, longest=longest)}
+    return config.model_copy(update=update)
 
 
 @dataclass
@@ -243,15 +292,21 @@ class Translation:
         return self.read_whole and self.ended
 
 
-class TranslateModel(Trained):
+class TranslateModel(Trained[Pair]):
     """A trained translator."""
 
     network: Translator
 
     def __init__(
-        self, run: Run, config: TranslateConfig, network: nn.Module, tokens: tuple[Tokens, Tokens], limit: Limit
+        self,
+        task: TranslateTask,
+        run: Run,
+        config: TranslateConfig,
+        network: nn.Module,
+        tokens: tuple[Tokens, Tokens],
+        limit: Limit,
     ) -> None:
-        super().__init__(run, config, network)
+        super().__init__(task, run, config, network)
         self.source, self.target = tokens
         self.limit, self.read = limit, max(READ, config.data.longest or 0)
 
@@ -259,94 +314,88 @@ class TranslateModel(Trained):
         cut = {side: f"{len(t):,} {t.kind}" for side, t in (("source", self.source), ("target", self.target))}
         return {**super().info(), "cut": cut}
 
-    def evaluate(self, files: list[Path], advance: Advance = ignore, beam: int = 5) -> dict[str, Any]:
-        """Scores on two aligned files, or one TSV of pairs.
+    def scores(self, items: list[Pair], options: Any, advance: Advance = ignore) -> dict[str, Any]:
+        """Scores on pairs.
 
-        Returns: task, lines, nats a target token with its ends, what `line_scores` gives, and incomplete: how many lines were not
-            read whole, or reached the limit of a translation's length.
+        Returns: lines, nats a target token with its ends, what `line_scores` gives, and incomplete: how many lines were not read
+            whole, or reached the limit of a translation's length.
         """
-        pairs = read_pairs([Path(f) for f in files])
-        size = sum(Path(f).stat().st_size for f in files) / len(pairs)  # the bar counts bytes
-        nats, count = total_nats(self.network, *scored(pairs, (self.source, self.target)))
-        scores = self.written_scores(pairs, beam, lambda: advance(size))
+        from throughtime.tasks.batches import summed_nats
+
+        self._say_swapped(items[:TOGETHER])
+        examples = Pairs(*scored(items, (self.source, self.target)))
+        nats, count = summed_nats(self.network, examples, lambda share: advance(0.1 * share))
+        scores = self.written_scores(items, options.beam, lambda share: advance(0.9 * share))
         if scores["incomplete"]:
             warnings.warn(
-                f"{scores['incomplete']:,} of {len(pairs):,} translations are scored as far as they go: their line was not read "
+                f"{scores['incomplete']:,} of {len(items):,} translations are scored as far as they go: their line was not read "
                 f"past token {self.read:,}, or they reached the limit of their length",
-                stacklevel=2,
+                stacklevel=3,
             )
         own = {"nats_per_token": nats / count}
-        first = {"task": "translate", "lines": len(pairs)}
-        return first | (own | scores if scores.get("bleu") is not None else scores | own)
+        return {"lines": len(items)} | (own | scores if scores.get("bleu") is not None else scores | own)
 
-    def written_scores(
-        self, pairs: Sequence[Sequence[str]], beam: int = 5, advance: Callable[[], None] = lambda: None
-    ) -> dict[str, Any]:
-        """Scores of the translations of pairs, and how many are incomplete. advance: told of each."""
+    def _say_swapped(self, items: Sequence[Pair]) -> None:
+        """Warn where the sides of pairs seem to have changed places: the other way round they are far likelier."""
+        from throughtime.tasks.batches import summed_nats
+
+        ways = (items, [Pair(str(p.target), p.source, "") for p in items])
+        nats = [summed_nats(self.network, Pairs(*scored(way, (self.source, self.target)))) for way in ways]
+        here, swapped = (total / max(count, 1) for total, count in nats)
+        if swapped < 0.7 * here:
+            warnings.warn(
+                f"source and target seem to have changed places: {here:.2f} nats a token, the other way round {swapped:.2f}",
+                stacklevel=4,
+            )
+
+    def written_scores(self, items: Sequence[Pair], beam: int = 5, advance: Advance = ignore) -> dict[str, Any]:
+        """Scores of the translations of pairs, and how many are incomplete."""
         from throughtime.tasks.metrics import line_scores
 
-        found = []
-        for group in grouped((source for source, _ in pairs), 64):
-            found += self._translated(group, beam)
-            for _ in group:
-                advance()
-        scores = line_scores([v.text for v in found], [target for _, target in pairs], self.target.kind)
+        found: list[Translation] = []
+        for group in in_groups(items, TOGETHER):
+            found += self._translated([p.source for p in group], beam)
+            advance(len(group) / len(items))
+        scores = line_scores([v.text for v in found], [str(p.target) for p in items], self.target.kind)
         return scores | {"incomplete": sum(not v.complete for v in found)}
 
-    def predict(
-        self,
-        lines: Iterable[str],
-        batch: int = 64,
-        *,
-        beam: int = 5,
-        alignments: bool = False,
-        temperature: float | None = None,
-        seed: int | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Translate lines.
+    def answers(self, items: list[Pair], options: PredictOptions) -> Iterator[dict[str, Any]]:
+        """Translations.
 
-        Args: lines: one source each. batch: how many are translated at a time. beam: hypotheses that are kept; 1 is greedy.
-            alignments: also say what each token of a translation attended to. temperature: draw in place of searching.
-            seed: of what is drawn.
         Yields: line, translation, log_probability (nats; of a search), complete (false where the line was not read whole, or the
-            translation reached the limit of its length, which a warning tells), and with `alignments` source and target tokens
-            and attention [target, source], in the order given.
-        Raises: UserError for a value out of range.
+            translation reached the limit of its length, which a warning tells), gold where the source has a target beside it, and
+            with `alignments` source and target tokens and attention [target, source], in the order given.
         """
-        if beam < 1:
-            raise UserError(f"beam: got {beam}; at least 1")
-        if temperature is not None and not 0 <= temperature < math.inf:
-            raise UserError(f"temperature: got {temperature}; at least 0")
-        if seed is not None and not 0 <= seed < 2**63:
-            raise UserError(f"seed: got {seed}; it must be at least 0 and under 2**63")
-        generator = None
-        if seed is not None:
-            import torch
+        found = self._translated(
+            [p.source for p in items], options.beam, options.alignments, options.temperature, options.generator
+        )
+        _say_cut(found, self.read)
+        for item, one in zip(items, found, strict=True):
+            values: dict[str, Any] = {"line": one.line, "translation": one.text}
+            if one.log_probability is not None:
+                values["log_probability"] = one.log_probability
+            values["complete"] = one.complete
+            if item.target is not None:
+                values["gold"] = item.target
+            if one.weights is not None:
+                values |= self._aligned(one)
+            yield values
 
-            generator = torch.Generator().manual_seed(seed)
-        for group in grouped(lines, batch):
-            found = self._translated(group, beam, alignments, temperature, generator)
-            _say_cut(found, self.read)
-            for one in found:
-                values: dict[str, Any] = {"line": one.line, "translation": one.text}
-                if one.log_probability is not None:
-                    values["log_probability"] = one.log_probability
-                values["complete"] = one.complete
-                if one.weights is not None:
-                    values |= self._aligned(one)
-                yield values
+    def empty(self, item: Pair) -> bool:
+        return not item.source.strip()
 
-    def example(self, text: str) -> Example:
+    def shown(self, item: Pair) -> Pair:
+        return item._replace(source=beginning(item.source))
+
+    def look(self, item: Pair) -> Look:
         import torch
 
-        from throughtime.tasks.tokens import UNKNOWN
-
-        (found,) = self._translated([text], 5)
+        (found,) = self._translated([item.source], 5)
         if not len(found.source):
             raise UserError("the line is empty: there is nothing to look into")
         _say_cut([found], self.read)
         source = torch.from_numpy(found.source.astype("int64"))
-        network, device = self.network, next(self.network.parameters()).device
+        network, device = self.network, self.device
         target = torch.tensor(found.target, dtype=torch.int64)
         read = torch.cat([torch.tensor([END]), target]).unsqueeze(1).to(device)
         lengths = torch.tensor([len(source)], device=device)
@@ -361,24 +410,27 @@ class TranslateModel(Trained):
             return other
 
         batch = source.unsqueeze(1).to(device)
-        inputs = self.source.named(text.strip(), found.source)
-        outputs = [*(self.target.entries[t] for t in found.target), "</s>"]
-        written = ["<s>", *outputs[:-1]]
-        return Example(
-            inputs,
-            outputs,
-            lambda k: "</s>" if k == END else self.target.entries[k],
-            batch,
-            answers,
-            [*target.tolist(), END],
-            without,
-            {"encoder.stack": inputs, "first": written, "second": written},
-            lambda tokens: network.attended(tokens, lengths, read)[:, 0],
-            whole=frozenset(["encoder.stack"]),
+        inputs = Steps(self.source.named(item.source.strip(), found.source))
+        outputs = Steps([*(self.target.entries[t] for t in found.target), "</s>"])
+        written = Steps(["<s>", *outputs.labels[:-1]])
+        return Look(
+            inputs=inputs,
+            outputs=outputs,
+            batch=batch,
+            score=of_classes(answers, [*target.tolist(), END]),
+            stacks={
+                "encoder.stack": Stack(name="encoder", steps=inputs, whole=True),
+                "first": Stack(name="decoder, below the attention", steps=written),
+                "second": Stack(name="decoder, above the attention", steps=written),
+            },
+            distribution=answers,
+            names=lambda k: "</s>" if k == END else self.target.entries[k],
+            without=without,
+            attention=lambda tokens: network.attended(tokens, lengths, read)[:, 0],
         )
 
     def written(self, values: dict[str, Any]) -> str:
-        return str(values["translation"])
+        return str(values["translation"]) + (f"\t{values['gold']}" if "gold" in values else "")
 
     def _aligned(self, one: Translation) -> dict[str, Any]:
         return {
@@ -398,16 +450,16 @@ class TranslateModel(Trained):
         import torch
 
         from throughtime.decode.beam import beam_search
-        from throughtime.tasks.batches import side_by_side
+        from throughtime.tasks.batches import padded
 
         coded = [read_tokens(self.source, line.strip(), self.read) for line in lines]
         found = [Translation(line, ids, whole) for line, (ids, whole) in zip(lines, coded, strict=True)]
         real = [one for one in found if len(one.source)]  # of nothing, nothing
         if not real:
             return found
-        device = next(self.network.parameters()).device
+        device = self.device
         with torch.inference_mode():
-            source, lengths = (t.to(device) for t in side_by_side([one.source for one in real]))
+            source, lengths = (t.to(device) for t in padded([one.source for one in real]))
             limits = [self.limit.of(int(n)) for n in lengths]
             step, state = self.network.stepping(source, lengths)
             first = torch.full((len(real),), END, device=device)
@@ -429,7 +481,6 @@ class TranslateModel(Trained):
         self, step: Any, first: torch.Tensor, state: Any, limits: list[int], temperature: float, generator: Any
     ) -> list[list[int]]:
         from throughtime.decode.sampling import sample
-        from throughtime.tasks.tokens import UNKNOWN
 
         def writable(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
             log_p, state = step(tokens, state)
@@ -454,9 +505,9 @@ class TranslateModel(Trained):
         self, source: torch.Tensor, lengths: torch.Tensor, tokens: list[list[int]]
     ) -> list[list[list[float]]]:
         """What each token of the translations, and their ends, attended to."""
-        from throughtime.tasks.batches import side_by_side
+        from throughtime.tasks.batches import padded
 
-        read, _ = side_by_side([[END, *t] for t in tokens])
+        read, _ = padded([[END, *t] for t in tokens])
         weights = self.network.attended(source, lengths, read.to(source.device))
         return [weights[: len(t) + 1, b, : int(lengths[b])].tolist() for b, t in enumerate(tokens)]
 
@@ -473,29 +524,8 @@ def _say_cut(found: Sequence[Translation], read: int) -> None:
             warnings.warn(f"{count} {what}: {line[:40]!r}{' …' * (len(line) > 40)}", stacklevel=3)
 
 
-def total_nats(network: Any, source: Sequences, target: Sequences) -> tuple[float, int]:
-    """-log p of targets with their ends, and how many tokens these are."""
-    import numpy as np
-    import torch
-
-    from throughtime.tasks.batches import in_order_of_length, moved
-
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for some in in_order_of_length(np.maximum(source.lengths, target.lengths)):
-            nats, n, _ = network(moved(_batch(source, target, some), device), None)
-            total, count = total + float(nats), count + int(n)
-    network.train(training)
-    return total, count
-
-
 def read_vocabularies(run: Run) -> tuple[Tokens, Tokens]:
     """Those of the source and the target. Raises: UserError where they are damaged."""
-    from throughtime.tasks.tokens import Tokens
-
     values = run.read_json(FILE)
     try:
         sides = [Tokens.load(run.folder, side) for side in values["sides"]]
@@ -512,11 +542,7 @@ def read_limit(run: Run) -> Limit:
         raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
 
 
-def _values(tokens: Tokens) -> dict[str, Any]:
-    return {"kind": tokens.kind, "spaced": tokens.spaced, "entries": tokens.entries, "merges": tokens.merges}
-
-
-def _kinds(sides: list[tuple[str, ...]]) -> list[str]:
+def _kinds(sides: list[list[str]]) -> list[str]:
     """What each side is best cut into; running text on both sides into the same, and into pieces where there is enough of it."""
     found = []
     for texts in sides:
@@ -535,24 +561,3 @@ def _kinds(sides: list[tuple[str, ...]]) -> list[str]:
 def _pieces(size: int) -> int:
     """Entries of a vocabulary of pieces for so many characters of text."""
     return max(500, min(8000, int(math.sqrt(size) * 2)))
-
-
-def _save(data: Path, name: str, sides: tuple[Sequences, Sequences]) -> None:
-    for side, which in zip(sides, ("source", "ended-target"), strict=True):
-        side.save(data / f"{name}-{which}.bin")
-
-
-def _sides(data: Path, name: str) -> tuple[Sequences, Sequences]:
-    from throughtime.tasks.batches import Sequences
-
-    source, old = Sequences.open(data / f"{name}-source.bin"), data / f"{name}-target.bin"
-    if old.exists():  # of a version whose targets were kept without their ends
-        target = Sequences.open(old)
-        return source, Sequences.of([*target[i], END] for i in range(len(target)))
-    return source, Sequences.open(data / f"{name}-ended-target.bin")
-
-
-def _batch(source: Sequences, target: Sequences, some: Any) -> tuple[Any, ...]:
-    from throughtime.tasks.batches import side_by_side
-
-    return (*side_by_side([source[i] for i in some]), *side_by_side([target[i] for i in some]))

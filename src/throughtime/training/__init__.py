@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
 from throughtime.tasks import Task, find_task, load
-from throughtime.training.notes import notes_in, noting
+from throughtime.training.notes import noting
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
 
@@ -41,7 +40,8 @@ def train(
     """Train a network on files and leave it in a run folder.
 
     Args:
-        task: "text", "classify", "tag" or "translate". files: what to train on; "-" is standard input. out: the run folder to make.
+        task: "text", "classify", "tag", "translate", or one of another package. files: what to train on; "-" is standard input.
+        out: the run folder to make.
         valid: a held-out file, or two that belong together; None holds out a part of the files.
         config: a YAML file of settings; the arguments below go before it.
         minutes, epochs, steps: the budget, one of them; none: 5 minutes. seed: of everything that is drawn.
@@ -68,7 +68,7 @@ def train(
     return _start(chosen, settings, paths, [Path(v) for v in held], folder, overwrite, report)
 
 
-def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None) -> RunConfig:
+def prepare_config(task: Task[Any, Any], over: Mapping[str, Any], config: Path | None) -> RunConfig:
     """Settings from a file with `over` laid on top, checked. Raises: UserError for what is unknown or out of range."""
     values = read_config(config) if config else {}
     if values.get("task", task.name) != task.name:
@@ -89,7 +89,7 @@ def prepare_config(task: Task[Any], over: Mapping[str, Any], config: Path | None
 
 
 def _start(
-    task: Task[Any],
+    task: Task[Any, Any],
     config: RunConfig,
     files: list[Path],
     valid: list[Path],
@@ -107,18 +107,21 @@ def _start(
     def prepare() -> None:
         Run.check_free(folder, overwrite=overwrite)  # again, now that nobody else can make one
         run.tidy()
-        with run.preparing() as data:  # an old run stays whole until all is ready
-            real = [_from_stdin(data) if str(f) == "-" else f for f in files]
+        with run.preparing() as made:  # an old run stays whole until all is ready
+            real = [_from_stdin(made.corpus) if str(f) == "-" else f for f in files]
             size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
-            with noting(data), report.counting("reading", size, "bytes") as advance:
-                full = task.prepare(config, real, valid, data, advance)
+            with noting(made.corpus), report.counting("reading", size, "bytes") as advance:
+                task.check(config, [*real, *valid])
+                items = task.read(config, real)
+                parts = (items, task.read(config, valid)) if valid else task.split(config, items, real)
+                full = task.prepare(config, *parts, made, advance)
             held = [str(v) for v in valid]
             named = full.model_copy(
                 update={"files": [str(f) for f in files], "valid": held if len(held) > 1 else held[0] if held else None}
             )
             named = _shareable(named, config, accelerator.num_processes)
-            (data / STDIN).unlink(missing_ok=True)
-            run.begin(data, to_yaml(named), task.files)
+            (made.corpus / STDIN).unlink(missing_ok=True)
+            run.begin(made, to_yaml(named))
 
     Run.check_free(folder, overwrite=overwrite)
     with _alone(accelerator, folder):
@@ -129,7 +132,7 @@ def _start(
         return _train(task, Run.open(folder), accelerator, report)
 
 
-def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter) -> Any:
+def _resume(task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter) -> Any:
     run = Run.open(folder)
     if run.task_name() != task.name:
         raise UserError(f"{folder}: is a run of the task {run.task_name()!r}, not {task.name!r}")
@@ -156,7 +159,7 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
             if run.scores():  # killed at the very end
                 run.finish()
                 return True
-            run.check_prepared(task.files)
+            run.check_prepared()
             return False
 
         if _on_first(accelerator, has_ended):
@@ -166,7 +169,7 @@ def _resume(task: Task[Any], files: list[Path], folder: Path, over: Mapping[str,
 
 
 @threads_restored()
-def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any:
+def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -> Any:
     from throughtime.training.loop import Trainer
     from throughtime.training.report import draw_curve, write_card
 
@@ -174,40 +177,24 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
         report = Reporter(False)
     config = run.read_config(task.config_type)
     trainer = Trainer(task, config, run, accelerator, report)
-    parameters = sum(p.numel() for p in trainer._bare().parameters())
     if trainer.step == 0:
-        report.say(f"{task.describe(config)}, {parameters:,} parameters, on {accelerator.device}")
+        report.say(f"{task.describe(config)}, {trainer.parameters:,} parameters, on {accelerator.device}")
     trainer.train()
-    if accelerator.process_index == 0:
-        report.say("scoring the held-out data …")
-        network = task.network(config, run).to(accelerator.device)
-        run.load_weights(network)
-        scores = task.score(network, config, run.corpus, quick=False)
-        assert trainer.best is not None
-        summary = {
-            "minutes": trainer._elapsed() / 60,
-            "steps": trainer.step,
-            "epochs": trainer.step / trainer.stream.per_epoch,
-            "tokens_seen": trainer.tokens,
-            "best_step": trainer.best["step"],
-            "threads": trainer.threads.count,
-            "ended": time.strftime("%Y-%m-%d %H:%M"),
-            "scores": scores,
-            "notes": notes_in(run.corpus),
-        }
-        if why := draw_curve(run):
+    summary = trainer.finish()
+    if summary is not None:
+        if why := draw_curve(run, task.criterion(config).score):
             report.say(why)
-        write_card(run, config, parameters, summary)
+        write_card(run, config, trainer.parameters, summary)
         run.write_summary(summary)  # the last: with it the training has ended
         run.finish()
-        words = ", ".join(
-            f"{n.replace('_', ' ')} {'undefined' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.4f}'}"
-            for n, v in scores.items()
-            if n != "loss"
-        )
-        report.say(f"held out: {words}; best at step {trainer.best['step']} of {trainer.step}; in {run.folder}")
+        words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in summary["scores"].items())
+        report.say(f"held out: {words}; best at step {summary['best_step']} of {summary['steps']}; in {run.folder}")
     accelerator.wait_for_everyone()
     return load(run.folder)
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _accelerator() -> Any:

@@ -28,11 +28,11 @@ from throughtime.files import cannot_write, read_json, write_json
 from throughtime.inspect.gradients import Curve, gradients_of, summarise
 from throughtime.inspect.stacks import has_states
 from throughtime.runs import Run, write_text
-from throughtime.tasks import Task
-from throughtime.tasks.base import SAMPLES
+from throughtime.tasks import Task, Trained
 from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
+from throughtime.training.notes import notes_in
 from throughtime.training.progress import Pace, Reporter
 from throughtime.training.threads import MUCH_SLOWER, Threads
 
@@ -59,16 +59,17 @@ class Trainer:
     """
 
     def __init__(
-        self, task: Task[Any], config: RunConfig, run: Run, accelerator: Accelerator, report: Reporter
+        self, task: Task[Any, Any], config: RunConfig, run: Run, accelerator: Accelerator, report: Reporter
     ) -> None:
         self.task, self.config, self.run, self.accelerator, self.report = task, config, run, accelerator, report
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         batch = config.training.batch_size
         assert batch is not None
         share = batch // self.world
-        self.stream = task.stream(config, run.corpus, slice(self.rank * share, (self.rank + 1) * share))
+        self.stream = task.stream(config, run, slice(self.rank * share, (self.rank + 1) * share))
         torch.manual_seed(config.seed)
-        self.origin = run.origin(config, task.files)
+        self.origin = run.origin(config)
+        self.held, self.criterion = task.examples(config, run, "valid"), task.criterion(config)
         network = task.network(config, run)
         task.fill(network, config, run)
         if self.rank:  # the same weights everywhere, other noise
@@ -116,7 +117,7 @@ class Trainer:
             return recorded
         if self.config.minutes is None:
             steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
-            scored = self.task.quick_tokens(self.config, self.run.corpus)
+            scored = self.task.steps(self.held)
             plan = plan_steps(steps, self.stream.batch_tokens, scored, training)
             if not self.threads.fixed and steps >= LEAST_STEPS:
                 self._rehearse(copy.deepcopy(network), score=False)
@@ -176,7 +177,7 @@ class Trainer:
         self.step_s = statistics.median(times[self.threads.count])
         if score:
             start = time.monotonic()
-            self.task.score(network, self.config, self.run.corpus, quick=True)
+            self.task.score(self.task.trained(self.run, self.config, network), self.held, quick=True)
             self.evaluation_s = time.monotonic() - start
         self.stream.restore(place)
         self._set_rng(rng)
@@ -285,7 +286,7 @@ class Trainer:
         changed = self.threads.after_step(took, counted)
         if changed is not None:
             self.report.say(changed)
-        valid = self.best["scores"]["loss"] if self.best else None
+        valid = self.best["scores"][self.criterion.score] if self.best else None
         speed = self.pace.tokens_s
         self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
         return {
@@ -305,12 +306,13 @@ class Trainer:
         rng = self._rng()
         scores: dict[str, float] = {}
         if self.rank == 0:
-            scores = self.task.score(self._bare(), self.config, self.run.corpus, quick=True)
+            scores = self.task.score(self._model(), self.held, quick=True)
         scores = self._from_first(scores)
         self._set_rng(rng)
-        if not math.isfinite(scores["loss"]):
-            raise UserError(f"step {self.step}: the held-out loss is {scores['loss']}; the weights have gone astray")
-        if self.best is None or scores["loss"] < self.best["scores"]["loss"]:
+        for name, value in scores.items():
+            if value is not None and not math.isfinite(value):
+                raise UserError(f"step {self.step}: the held-out {name} is {value}; the weights have gone astray")
+        if self.best is None or self.criterion.better(scores, self.best["scores"]):
             self.best, self.stale = {"step": self.step, "scores": scores}, 0
             if self.rank == 0:
                 self._save_weights(self.best)
@@ -326,12 +328,12 @@ class Trainer:
         if not has_states(self.config):
             return {}
         start, rng = time.monotonic(), self._rng()
-        texts = json.loads((self.run.corpus / SAMPLES).read_text(encoding="utf-8"))
-        model = self.task.trained(self.run, self.config, network)
+        model = self._model()
+        network.eval()
         curves: dict[str, list[Curve]] = {}
         with warnings.catch_warnings(action="ignore"):  # what is cut of them was said of the data
-            for text in texts:
-                for name, curve in gradients_of(model, model.example(text)).items():
+            for item in self.task.samples(self.config, self.run):
+                for name, curve in gradients_of(model, model.look(item)).items():
                     curves.setdefault(name, []).append(curve)
         network.train()
         self._set_rng(rng)
@@ -346,6 +348,10 @@ class Trainer:
         self.evaluation_s += time.monotonic() - start
         return {name: seen.brief() for name, seen in found.items()}
 
+    def _model(self) -> Trained[Any]:
+        """The network as it is now, as a model."""
+        return self.task.trained(self.run, self.config, self._bare())
+
     def _stale(self) -> bool:
         patience = self.config.training.patience
         return patience is not None and self.stale >= patience
@@ -359,6 +365,26 @@ class Trainer:
             self.plan = Plan.from_json(self._from_first(self.plan.as_json()), self.config.training)
         if changed:
             self._record(self.plan)
+
+    def finish(self) -> dict[str, Any] | None:
+        """Score the best weights on all held-out data. Returns: what the run's summary holds; None but in the first process."""
+        if self.rank:
+            return None
+        self.report.say("scoring the held-out data …")
+        network = self.task.network(self.config, self.run).to(self.accelerator.device)
+        self.run.load_weights(network)
+        assert self.best is not None
+        return {
+            "minutes": self._elapsed() / 60,
+            "steps": self.step,
+            "epochs": self.step / self.stream.per_epoch,
+            "tokens_seen": self.tokens,
+            "best_step": self.best["step"],
+            "threads": self.threads.count,
+            "ended": time.strftime("%Y-%m-%d %H:%M"),
+            "scores": self.task.score(self.task.trained(self.run, self.config, network.eval()), self.held, quick=False),
+            "notes": notes_in(self.run.corpus),
+        }
 
     # -- saving and going on
 
@@ -434,6 +460,11 @@ class Trainer:
             torch.cuda.set_rng_state(state[n:])
 
     # -- small things
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(p.numel() for p in self._bare().parameters())
 
     def _bare(self) -> nn.Module:
         network: nn.Module = self.accelerator.unwrap_model(self.network)

@@ -59,7 +59,7 @@ def _named(files: str | list[str]) -> str:
     return " and ".join(f"`{f}`" for f in ([files] if isinstance(files, str) else files))
 
 
-def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | None:
+def draw_curve(run: Run, decides: str, baselines: dict[str, float] | None = None) -> str | None:
     """A picture of the learning curve. Returns why there is none, or None where there is.
 
     Args: baselines: name -> nats a token, drawn as lines to compare with.
@@ -89,7 +89,7 @@ def draw_curve(run: Run, baselines: dict[str, float] | None = None) -> str | Non
         label="training",
     )
     if valid:
-        points = [line["valid"].get("nats", line["valid"]["loss"]) for line in valid]
+        points = [line["valid"].get(decides, line["valid"].get("loss")) for line in valid]
         axes.plot([line["step"] for line in valid], points, "o-", color="#c0392b", markersize=4, label="held out")
         best = min(points)
         axes.annotate(

@@ -66,6 +66,13 @@ class Session:
     ) -> None:
         self._begin(Engine(stack, backend), state, snapshots, keep)
 
+    @classmethod
+    def of(cls, engine: Engine, *, snapshots: int = SNAPSHOTS, keep: int = KEEP) -> Self:
+        """One that is stepped by an engine."""
+        made = cls.__new__(cls)
+        made._begin(engine, None, snapshots, keep)
+        return made
+
     def _begin(self, engine: Engine, state: Any, snapshots: int, keep: int) -> None:
         for name, value, least in (("snapshots", snapshots, 2), ("keep", keep, 1)):
             if whole(name, value) < least:

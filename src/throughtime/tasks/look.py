@@ -1,0 +1,92 @@
+"""One input of a trained network, whatever it is made of, for looking inside.
+
+Shapes: T steps, O outputs, C classes, F features.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST, CHARACTERS = 300, 3000  # words and characters of an input that is shown
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of a sequence: what each is called and, where it is numbers, what it holds.
+
+    labels: a word for each. values: [T, F], drawn as curves; None where a step is a sign. features: of each step something that a
+    unit might follow, by name, [T]. texts: the text that each stands for; None: as labelled.
+    """
+
+    labels: list[str]
+    values: Tensor | None = None
+    features: Mapping[str, list[float]] = field(default_factory=dict)
+    texts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stack:
+    """What a stack of cells steps through. name: of it, to a user. steps: of which a step of the stack is `stride`. whole: its
+    steps are no outputs; each of these is made of all of them."""
+
+    name: str
+    steps: Steps
+    stride: int = 1
+    whole: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """One input as a network takes it, and what is asked of it.
+
+    inputs: what the steps read. outputs: what each answer is about: its label is the answer that is looked at.
+    batch: goes into `score`, which gives how likely the network takes each answer for, [O] (log p of a class, log density at a
+    value), and lets gradients pass.
+    stacks: module name -> what it steps through.
+    distribution: log p of all classes, [O, C], where there are classes; names: of class k.
+    without: the batch with an input replaced by what is not known; None where that input cannot be.
+    attention: the weights of the inputs, [O, T]; None where the network has none.
+    """
+
+    inputs: Steps
+    outputs: Steps
+    batch: Any
+    score: Callable[[Any], Tensor]
+    stacks: Mapping[str, Stack]
+    distribution: Callable[[Any], Tensor] | None = None
+    names: Callable[[int], str] = str
+    without: Callable[[int], Any | None] = lambda _: None
+    attention: Callable[[Any], Tensor] | None = None
+
+
+def of_classes(answers: Callable[[Any], Tensor], classes: list[int]) -> Callable[[Any], Tensor]:
+    """The score of given classes, [O], of answers that give log p of all, [O, C]."""
+
+    def score(batch: Any) -> Tensor:
+        log_p = answers(batch)
+        return log_p.gather(1, log_p.new_tensor(classes, dtype=int).unsqueeze(1)).squeeze(1)  # type: ignore[call-overload]
+
+    return score
+
+
+def beginning(text: str) -> str:
+    """The beginning of a text that is too long to be shown."""
+    words = list(itertools.islice(re.finditer(r"\S+", text), LONGEST + 1))
+    end = words[LONGEST].start() if len(words) > LONGEST else CHARACTERS
+    if end >= len(text):
+        return text
+    warnings.warn(
+        f"an input of {len(text):,} characters is too long to be shown: its first {end:,} are read", stacklevel=4
+    )
+    return text[:end]

@@ -1,0 +1,86 @@
+"""The tasks there are: our own, and those that other packages bring.
+
+A package brings a task by an entry point of the group `throughtime.tasks`, whose name is the task's and whose value is
+`module:class`; it is then a task of the command line, of `train` and of `load` like any other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from throughtime.config import place_in
+from throughtime.errors import UserError, unknown
+from throughtime.runs import Run
+
+if TYPE_CHECKING:
+    from throughtime.tasks.base import Task
+
+GROUP = "throughtime.tasks"
+# name -> (module and class, what it is in a sentence);
+# a task's module is imported when it is asked for, and imports torch only in its functions
+BUILT_IN = {
+    "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
+    "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
+    "tag": ("throughtime.tasks.tag:TagTask", "A tag for every word of a sentence: its part of speech."),
+    "translate": (
+        "throughtime.tasks.translate:TranslateTask",
+        "A sequence from a sequence: translation, spelling to sound.",
+    ),
+}
+
+
+@cache
+def _others() -> dict[str, EntryPoint]:
+    """What other packages bring; a name of our own stays ours."""
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}
+
+
+def task_names() -> dict[str, str]:
+    """Every task's name, and what it is in a sentence."""
+    own = {name: about for name, (_, about) in BUILT_IN.items()}
+    return own | {
+        name: f"A task of the package {point.dist.name if point.dist else point.module}."
+        for name, point in _others().items()
+    }
+
+
+@cache
+def find_task(name: str) -> Task[Any, Any]:
+    """The task called `name`. Raises: UserError that names the nearest, or the package that cannot be loaded."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name][0].partition(":")
+        made: Task[Any, Any] = getattr(importlib.import_module(module), attribute)()
+        return made
+    if name not in _others():
+        raise UserError(unknown("task", name, task_names()))
+    point = _others()[name]
+    try:
+        other: Task[Any, Any] = point.load()()
+    except Exception as error:  # of a package of somebody else's
+        raise UserError(f"the task {name!r} cannot be loaded from {point.value}: {error!r}") from error
+    if other.name != name:
+        raise UserError(f"the task {name!r} of {point.value} calls itself {other.name!r}; give both the same name")
+    return other
+
+
+def load(folder: str | Path) -> Any:
+    """The trained model in a run folder.
+
+    Returns: a `Trained`; of the task "text" a `throughtime.tasks.text.TextModel`, of "classify" a `ClassifyModel`, and so on.
+    Raises: UserError where the folder is no run, damaged, or from a newer version.
+    """
+    run = Run.open(Path(folder))
+    try:
+        task = find_task(run.task_name())
+    except UserError as error:
+        raise UserError(f"{run.config}: {error}") from error
+    config = run.read_config(task.config_type)
+    try:
+        task.check(config)
+    except UserError as error:
+        raise UserError(place_in(run.config, tuple(str(error).partition(":")[0].split("."))) + str(error)) from error
+    return task.open(run, config)
