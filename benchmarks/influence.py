@@ -48,7 +48,7 @@ def inputs_of(model: Any, file: Path, count: int) -> list[list[str]]:
 
 
 def as_read(model: Any, text: str) -> list[str]:
-    return list(model.example(text).inputs[model.config.task == "text" :])  # a text begins with a sign of its own
+    return list(model.look(model.task.item(text)).inputs.labels[model.config.task == "text" :])  # a text begins with a sign of its own
 
 
 def joined(model: Any, pieces: list[str]) -> str:
@@ -56,9 +56,9 @@ def joined(model: Any, pieces: list[str]) -> str:
 
 
 def distribution(model: Any, pieces: list[str], output: int) -> torch.Tensor:
-    example = model.example(joined(model, pieces))
+    look = model.look(model.task.item(joined(model, pieces)))
     with torch.no_grad():
-        return example.answers(example.batch)[output].exp()  # type: ignore[no-any-return]
+        return look.distribution(look.batch)[output].exp()  # type: ignore[no-any-return]
 
 
 def change(model: Any, pieces: list[str], output: int, i: int) -> float:
@@ -75,7 +75,7 @@ def measure(model: Any, inputs: list[list[str]]) -> dict[str, dict[str, float]]:
     task, changes = model.config.task, {way: ([], []) for way in WAYS}  # type: ignore[var-annotated]
     for pieces in inputs:
         output = {"classify": 0, "tag": len(pieces) // 2, "text": len(pieces)}[task]
-        found = influence(model, model.example(joined(model, pieces)), output)
+        found = influence(model, model.look(model.task.item(joined(model, pieces))), output)
         first = task == "text"
         others = [i for i in range(len(pieces)) if task != "tag" or i != output]
         for way in WAYS:

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import throughtime as tt
+from throughtime.tasks.source import Source
 from throughtime.cli import main
 from throughtime.errors import UserError
 from throughtime.inspect.gradients import Curve, _back_from, gradients_of, summarise
@@ -121,16 +122,16 @@ def test_curves_that_say_little():
 @pytest.mark.parametrize("task", TASKS)
 def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(runs, task):
     model = runs[task]
-    example = model.example(FIRST[task])
+    look = model.look(model.task.item(FIRST[task]))
     held = torch.ones(())
     some = next(model.network.parameters())
     some.grad = held.expand_as(some)
-    curves = gradients_of(model, example, len(example.outputs) - 1)
+    curves = gradients_of(model, look, len(look.outputs) - 1)
     assert some.grad.eq(1).all() and sum(p.grad is not None for p in model.network.parameters()) == 1
     some.grad = None
     with observing(gradients=True) as scans:
-        log_p = example.answers(example.batch)
-    (-log_p[-1, example.chosen[-1]]).backward(retain_graph=True)
+        score = look.score(look.batch)
+    (-score[-1]).backward(retain_graph=True)
     model.network.zero_grad()
     names = {id(m): n for n, m in model.network.named_modules()}
     checked = 0
@@ -138,9 +139,9 @@ def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(
         name = names.get(id(scan.cell))
         if name in curves and not scan.reverse:
             norms = sum(g[:, 0].double().square().sum(-1) for g in scan.gradients).sqrt().flip(0)
-            if len(norms) != len(example.outputs):  # by hand, from each state on, through the last output alone
+            if len(norms) != len(look.outputs):  # by hand, from each state on, through the last output alone
                 assert norms[1] != pytest.approx(curves[name].norms[1], rel=1e-3), "the rest goes past time"
-                (slope,) = torch.autograd.grad(-log_p[-1, example.chosen[-1]], scan.outputs, retain_graph=True)
+                (slope,) = torch.autograd.grad(-score[-1], scan.outputs, retain_graph=True)
                 norms = norms.clone()
                 for t in range(len(norms)):
                     state = tuple(s[t].detach().requires_grad_() for s in scan.states)
@@ -153,7 +154,7 @@ def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(
             np.testing.assert_allclose(curves[name].norms, norms, rtol=1e-5)
             checked += 1
             assert curves[name].gated
-            assert norms[0] > 0 and len(norms) == len(example.steps[name.rpartition(".cells.")[0]])
+            assert norms[0] > 0 and len(norms) == len(look.stacks[name.rpartition(".cells.")[0]].steps)
     assert checked == {"text": 2, "classify": 1, "tag": 1, "translate": 3}[task]
 
 
@@ -242,16 +243,16 @@ def test_a_known_matrix_gives_its_rates_horizon_and_exponents():
 @pytest.mark.parametrize("task", TASKS)
 def test_influence_against_doing_it(runs, task):
     model = runs[task]
-    example = model.example(FIRST[task])
-    output = len(example.outputs) - 1
-    found = influence(model, example, output)
-    chosen = example.chosen[output]
+    look = model.look(model.task.item(FIRST[task]))
+    output = len(look.outputs) - 1
+    found = influence(model, look, output)
     with torch.no_grad():
-        p = example.answers(example.batch)[output].exp()
+        p = look.distribution(look.batch)[output].exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-4)
-    assert found.probability == pytest.approx(float(p[chosen]), abs=1e-6)
-    assert found.chosen == example.outputs[output] == example.names(chosen)
-    assert len(found.removal) == len(found.gradient) == len(example.inputs)
+    chosen = [k for k in range(len(p)) if look.names(k) == found.chosen]
+    assert found.probability == pytest.approx(float(p[chosen[0]]), abs=1e-6) and len(chosen) == 1
+    assert found.chosen == look.outputs.labels[output]
+    assert len(found.removal) == len(found.gradient) == len(look.inputs)
     moved = [r for r in found.removal if r is not None]
     assert max(map(abs, moved)) > 1e-4 and max(map(abs, found.gradient)) > 1e-6
     if task == "text":  # removal: by hand, from the network
@@ -310,27 +311,30 @@ def test_what_is_called_influential_is_so_on_200_held_out_inputs(tmp_path):
         assert found[way]["most"] > 0.2 > 0.05 > found[way]["least"]
 
 
-def test_an_example_answers_as_the_model_does(runs):
+def looked(model, text):
+    """An item, and how likely the network takes each answer for."""
+    look = model.look(model.task.item(text))
+    return look, look.score(look.batch).detach()
+
+
+def test_a_look_answers_as_the_model_does(runs):
     tags = next(runs["tag"].predict([FIRST["tag"]]))["tags"]
-    assert runs["tag"].example(FIRST["tag"]).outputs == tags
+    assert looked(runs["tag"], FIRST["tag"])[0].outputs.labels == tags
     label = next(runs["classify"].predict([FIRST["classify"]]))
-    example = runs["classify"].example(FIRST["classify"])
-    assert example.outputs == [label["label"]]
-    found = example.answers(example.batch).detach().exp()[0]
+    look, score = looked(runs["classify"], FIRST["classify"])
+    assert look.outputs.labels == [label["label"]]
+    assert float(score.exp()) == pytest.approx(label["probability"], abs=1e-5)
+    found = look.distribution(look.batch).detach().exp()[0]
     assert [float(p) for p in found] == pytest.approx(
         [label["probabilities"][n] for n in runs["classify"].labels], abs=1e-5
     )
     translated = next(runs["translate"].predict([FIRST["translate"]]))
-    example = runs["translate"].example(FIRST["translate"])
-    assert example.outputs[-1] == "</s>" and " ".join(example.outputs[:-1]) == translated["translation"]
-    log_p = example.answers(example.batch).detach()
-    total = sum(float(log_p[i, c]) for i, c in enumerate(example.chosen))
-    assert total == pytest.approx(translated["log_probability"], abs=1e-3)
+    look, score = looked(runs["translate"], FIRST["translate"])
+    assert look.outputs.labels[-1] == "</s>" and " ".join(look.outputs.labels[:-1]) == translated["translation"]
+    assert float(score.sum()) == pytest.approx(translated["log_probability"], abs=1e-3)
     scored = next(runs["text"].predict(["the cat"]))
-    example = runs["text"].example("the cat")
-    log_p = example.answers(example.batch).detach()
-    total = sum(float(log_p[i, c]) for i, c in enumerate(example.chosen[:-1]))
-    assert total == pytest.approx(scored["log_probability"], abs=1e-3)
+    _, score = looked(runs["text"], "the cat")
+    assert float(score[:-1].sum()) == pytest.approx(scored["log_probability"], abs=1e-3)
 
 
 # Units
@@ -427,10 +431,10 @@ def test_units_follow_the_text_and_not_how_a_token_is_written(tmp_path):
     model = tt.train(
         "text", [tmp_path / "t.txt"], out=tmp_path / "run", steps=5, model=sizes, training={"chunk": 20}, progress=False
     )
-    example = model.example("é 7\nC")
-    assert example.texts == ["", "", "é", " ", "7", "\n", "C"]
-    assert example.inputs[1] == "<c3>"
-    features = features_of(example.texts, [])
+    inputs = model.look("é 7\nC").inputs
+    assert inputs.texts == ["", "", "é", " ", "7", "\n", "C"]
+    assert inputs.labels[1] == "<c3>"
+    features = features_of(inputs, [])
     assert features["digit"].tolist() == [0, 0, 0, 0, 1, 0, 0]
     assert features["capital"].tolist() == [0] * 6 + [1]
     assert features["characters since the line began"].tolist() == [0, 0, 0, 1, 2, 3, 0]
@@ -460,9 +464,10 @@ def test_the_report_of_every_task(runs, task):
 
 def test_pieces_of_a_text_are_the_text(runs):
     lines = [line + "\n" for line in SENTENCES]
-    parts = list(runs["text"].pieces(lines, 50))
+    parts = list(runs["text"].pieces(Source.of(lines), 50))
     assert "".join(parts) == "".join(lines) and {len(p) for p in parts[:-1]} == {50}
-    assert list(runs["tag"].pieces(["a b\n", " \n", "c\r\n"], 50)) == ["a b", "c"]
+    tagged = runs["tag"].pieces(Source.of(["a b\n", " \n", "c\r\n"]), 50)
+    assert [s.words for s in tagged] == [["a", "b"], [], ["c"]]
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
@@ -474,7 +479,7 @@ def test_pieces_end_between_words(tmp_path, kind):
         "text", [tmp_path / "t.txt"], out=tmp_path / "r", steps=1, model=sizes, training={"chunk": 20}, progress=False
     )
     strange = text.replace("line 7,", "ünheard 7,")
-    parts = list(model.pieces(strange.splitlines(keepends=True), 50))
+    parts = list(model.pieces(Source.of(strange.splitlines(keepends=True)), 50))
     assert "".join(parts) == strange
     assert all(a[-1:].isspace() or b[:1].isspace() for a, b in itertools.pairwise(parts))
     counts = [len(model.tokens.encode(part)) for part in parts[:-1]]

@@ -17,7 +17,7 @@ from throughtime.models.reader import Read, Reader
 from throughtime.models.tagger import Crf, Tagger
 from throughtime.models.transformer import TransformerTranslator, TransformerWindow, parameters_of
 from throughtime.models.translator import Translator
-from throughtime.tasks.batches import ByLength, Sequences, in_order_of_length, side_by_side
+from throughtime.tasks.batches import ByLength, Sequences, in_order_of_length, padded
 from throughtime.tasks.spelling import Reading, Spelling, pieces_of
 from throughtime.tasks.tokens import Tokens
 
@@ -124,7 +124,7 @@ SPELT = {2: "cat", 3: "cats", 4: "dog", 5: "bat"}
 def spelt(rows):
     """Rows of token numbers as `Read`, their words spelt with `SPELT`."""
     spelling = Spelling.learn(SPELT.values())
-    tokens, lengths = side_by_side(rows)
+    tokens, lengths = padded(rows)
     return Read(tokens, lengths, spelling.spelt(tokens.numpy(), ["", "", *SPELT.values()])), spelling
 
 
@@ -193,7 +193,7 @@ def test_counts_against_a_plain_count():
 def test_a_classifier_learns_from_three_and_answers_by_two():
     torch.manual_seed(0)
     counts = Counts(6, 3)
-    read = Read(*side_by_side([[2, 3, 5], [4], [3, 3]]))
+    read = Read(*padded([[2, 3, 5], [4], [3, 3]]))
     labels = torch.tensor([0, 2, 1])
     counts.count([(read, labels)])
     network = Classifier(Reader(6, "gru", 4, 3), 3, "mean", 0.0, counts, [1.0, 2.0, 0.5])
@@ -410,11 +410,11 @@ def test_a_tagger_gives_a_sentence_the_same_scores_in_any_company():
         9, 7, 4, cell="lstm", hidden_size=5, embedding_size=6, character_size=3, layers=2, dropout=0.3, crf=False
     ).double()
     tagger.eval()
-    words, lengths = side_by_side([[2, 3, 4, 5, 6], [7, 8]])
-    index, _ = side_by_side([[0, 1, 2, 3, 1], [2, 0]])
-    spelt, spelt_lengths = side_by_side([[2], [3, 4, 5], [6, 2], [4, 4, 4, 4]])
+    words, lengths = padded([[2, 3, 4, 5, 6], [7, 8]])
+    index, _ = padded([[0, 1, 2, 3, 1], [2, 0]])
+    spelt, spelt_lengths = padded([[2], [3, 4, 5], [6, 2], [4, 4, 4, 4]])
     together = tagger.scores(words, lengths, index, spelt, spelt_lengths)
-    alone = tagger.scores(words[:2, 1:], lengths[1:], torch.tensor([[0], [1]]), *side_by_side([[6, 2], [2]]))
+    alone = tagger.scores(words[:2, 1:], lengths[1:], torch.tensor([[0], [1]]), *padded([[6, 2], [2]]))
     torch.testing.assert_close(together[:2, 1:], alone, rtol=1e-10, atol=1e-12)
 
 
@@ -427,8 +427,8 @@ def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell, monk
         dropout=0.3, smoothing=0.1, tied=True, joint=False,
     ).double()  # fmt: skip
     network.eval()
-    source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
+    source, lengths = padded([[2, 3, 4, 5], [6, 7]])
+    target, target_lengths = padded([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros(2, dtype=F64)
     for t in range(4):
@@ -441,7 +441,7 @@ def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell, monk
     assert int(count) == 7
     torch.testing.assert_close(nats, total.sum(), rtol=1e-10, atol=1e-10)
     # each alone, and in other company's order
-    alone = [network((*side_by_side([s]), *side_by_side([t])), None)[0]
+    alone = [network((*padded([s]), *padded([t])), None)[0]
              for s, t in (([2, 3, 4, 5], [3, 4, 1]), ([6, 7], [5, 6, 7, 8]))]  # fmt: skip
     torch.testing.assert_close(sum(alone), nats, rtol=1e-10, atol=1e-10)
     monkeypatch.setattr("throughtime.models.translator.CELLS", 2 * 8 * network.attention.width)  # two steps at a time
@@ -489,7 +489,7 @@ def test_transformers_have_as_many_parameters(cell):
 def test_a_transformer_reader_gives_a_sequence_the_same_in_any_company():
     torch.manual_seed(0)
     reader = Reader(20, "lstm", 16, 8, kind="transformer").double().eval()
-    tokens, lengths = side_by_side([[2, 3, 4, 5, 6], [7, 8]])
+    tokens, lengths = padded([[2, 3, 4, 5, 6], [7, 8]])
     together = reader(Read(tokens, lengths))
     alone = reader(Read(tokens[:2, 1:], lengths[1:]))
     torch.testing.assert_close(together[:2, 1:], alone)
@@ -498,8 +498,8 @@ def test_a_transformer_reader_gives_a_sequence_the_same_in_any_company():
 def test_a_transformer_translator_step_by_step_is_the_same_at_once():
     torch.manual_seed(0)
     network = TransformerTranslator(11, 9, 16, 2, dropout=0.2, smoothing=0.1, tied=True, joint=False).double().eval()
-    source, lengths = side_by_side([[2, 3, 4, 5], [6, 7]])
-    target, target_lengths = side_by_side([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
+    source, lengths = padded([[2, 3, 4, 5], [6, 7]])
+    target, target_lengths = padded([[3, 4, 1], [5, 6, 7, 8]])  # the first with its end, the second cut
     step, state = network.stepping(source, lengths)
     tokens, total = torch.tensor([1, 1]), torch.zeros((), dtype=F64)
     for t in range(4):

@@ -181,6 +181,14 @@ class Run:
         """Write a JSON file that the trained model needs."""
         write_text(self.folder / name, json.dumps(values, ensure_ascii=False))
 
+    def write_data(self, name: str, values: Any) -> None:
+        """Write a JSON file that training alone needs."""
+        write_text(self.corpus / name, json.dumps(values, ensure_ascii=False))
+
+    def read_data(self, name: str) -> Any:
+        """What `write_data` wrote."""
+        return json.loads((self.corpus / name).read_text(encoding="utf-8"))
+
     def write_summary(self, values: dict[str, Any]) -> None:
         """The scores and the cost of a training, and the sum of its weights. With it the training has ended."""
         _, about = read_tensors(self.weights)

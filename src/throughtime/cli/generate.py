@@ -36,10 +36,12 @@ def generate(
     if model.task.generate_options is None:
         raise UserError(f"{run}: a model of the task {model.task.name!r} does not write on its own; use predict")
     options = said(model, "generate", options)
-    prompt, seed = options.pop("prompt", ""), options.pop("seed", None)
+    prompt, seed = options.get("prompt", ""), options.get("seed")
     texts = []
     for number in range(samples):
-        pieces = model.stream(prompt, **options, seed=None if seed is None else seed + number)
+        if seed is not None:
+            options["seed"] = seed + number
+        pieces = model.stream(**options)
         if json:
             texts.append("".join(pieces))
             continue

@@ -43,7 +43,7 @@ def influence(model: Trained[Any], look: Look, output: int) -> Influence:
 
     Source: gradient × input after Denil, Demiraj, de Freitas (2014); removal after Li, Monroe, Jurafsky (2016).
     """
-    with looked_into(model, look) as layers:
+    with looked_into(model, look, gradients=True) as layers:
         log_p = look.score(look.batch)[output]
     # what the lowest layer that reads the inputs was given; both directions are given the same
     given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.of.steps is look.inputs)

@@ -72,7 +72,7 @@ def observing(*, gradients: bool = False) -> Iterator[list[Observed]]:
 
     It goes by the names a cell watches and by a wrapper that shows its state, on whatever backend can record: any cell will do.
     Every step is held in memory, whatever `checkpoint_every` a scan asks for.
-    Args: gradients: observe ∂loss/∂state too (of losses made inside or after the block).
+    Args: gradients: observe ∂loss/∂state too (of losses made inside or after the block); inputs can then be differentiated by as well.
     """
     observer = Observer(gradients)
     token = _observed.set(observer)
@@ -99,6 +99,8 @@ class Observer:
         nudges: tuple[Tensor, ...] = ()
         inputs: Inputs = call.inputs
         if self.gradients:
+            inputs = map_leaves(_differentiable, inputs)
+            call = replace(call, inputs=inputs)
             nudges = tuple(s.new_zeros(call.steps, *s.shape).requires_grad_() for s in states)
             inputs = (inputs, nudges)
         names = self._names(call)
@@ -120,6 +122,11 @@ class Observer:
         with torch.no_grad(), watching() as values:
             call.cell(map_leaves(lambda leaf: leaf[0], call.inputs), call.state)
         return tuple(dict.fromkeys((*values, *call.record)))
+
+
+def _differentiable(leaf: Tensor) -> Tensor:
+    """An input, of which there can be a gradient."""
+    return leaf if leaf.requires_grad or not leaf.is_floating_point() else leaf.detach().requires_grad_()
 
 
 class _Shown(nn.Module):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, 
 from throughtime.config import Config, NoOptions, RunConfig, Strict, build_options
 from throughtime.errors import UserError
 from throughtime.tasks.look import Look
+from throughtime.tasks.settings import StackSettings, check_cell
 from throughtime.tasks.source import Source
 from throughtime.tasks.split import hold_out
 from throughtime.tasks.what_if import WORDS, WhatIf, what_if
@@ -96,18 +97,27 @@ class Task(ABC, Generic[Config, Item]):
     measure: ClassVar[str] = "nats"  # what its loss is in, a unit
     aligned: ClassVar[bool] = False  # whether files may belong together, line by line
 
+    @property
+    def loss(self) -> str:
+        """What the score is called that training lowers."""
+        return f"{self.measure}_per_{self.unit.removesuffix('s')}"
+
     def check(self, config: Config, files: Sequence[Path] = ()) -> None:
-        """What the settings' own types cannot say; files: all that will be read, once they are known. Raises: UserError that begins
-        with the key."""
+        """What the settings' own types cannot say; files: all that will be read, once they are known. Here: whether the cell is one.
+
+        Raises: UserError that begins with the key.
+        """
+        if isinstance(getattr(config, "model", None), StackSettings):
+            check_cell(config.model)  # type: ignore[attr-defined]
 
     # -- what is read
 
-    @abstractmethod
     def read(self, config: Config, files: Sequence[Path], options: Any = None) -> list[Item]:
         """All items of some files, with what they are to be answered by. options: of `evaluate`; None while training.
 
         Raises: UserError with file and line.
         """
+        return [item for file in files for item in self.items(config, Source.of(file), options)]
 
     @abstractmethod
     def items(self, config: Config, source: Source, options: Any) -> Iterator[Item]:
@@ -169,11 +179,15 @@ class Task(ABC, Generic[Config, Item]):
 
     def criterion(self, config: Config) -> Criterion:
         """Which of the scores decides."""
-        return Criterion(f"nats_per_{self.unit.removesuffix('s')}")
+        return Criterion(self.loss)
 
-    @abstractmethod
     def score(self, model: Any, examples: Any, *, quick: bool) -> dict[str, Any]:
-        """Scores of a model on prepared examples. quick: on a bounded part, and what is quickly had, while training."""
+        """Scores of a model on prepared examples; here its loss, a unit. quick: on a bounded part, and what is quickly had, while
+        training."""
+        from throughtime.tasks.batches import summed_nats
+
+        nats, count = summed_nats(model.network, examples)
+        return {self.loss: nats / max(count, 1)}
 
     def samples(self, config: Config, run: Run) -> list[Item]:
         """A few held-out items, to look into while a network is trained."""

@@ -65,6 +65,19 @@ def padded(sequences: Sequence[Any], fill: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(block), lengths
 
 
+class Items:
+    """Items in memory as `Examples`. lengths: of each, in steps. make: a batch of some of them."""
+
+    def __init__(self, items: Sequence[Any], lengths: Any, make: Callable[[list[Any]], Any]) -> None:
+        self.items, self.lengths, self.make = items, lengths, make
+
+    def batch(self, numbers: Iterable[int]) -> Any:
+        return self.make([self.items[i] for i in numbers])
+
+    def item(self, number: int) -> Any:
+        return self.items[number]
+
+
 class ByLength:
     """Endless batches of whole examples of about the same length; each epoch cuts them anew.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections import Counter
@@ -16,7 +15,6 @@ from pydantic import Field
 
 from throughtime.config import Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
-from throughtime.runs import write_text
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, chosen, filled
@@ -184,9 +182,9 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         reading, index = _reading(tokens, about, data.lower), {label: i for i, label in enumerate(labels)}
         for name, some in (("train", train), ("valid", held)):
             reading.texts((row.text for row in some), LONGEST).save(run.corpus / f"{name}.bin")
-            write_text(run.corpus / f"{name}-labels.json", json.dumps([index[str(row.label)] for row in some]))
+            run.write_data(f"{name}-labels.json", [index[str(row.label)] for row in some])
         balance = _balance(counts, data.balance)
-        write_text(run.corpus / "weights.json", json.dumps(class_weights([counts[label] for label in labels], balance)))
+        run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
         return _fitted(config, data.model_copy(update={"balance": balance}), len(train), kind, len(tokens), spelt)
 
     def describe(self, config: ClassifyConfig) -> str:
@@ -214,7 +212,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     def fill(self, network: Classifier, config: ClassifyConfig, run: Run) -> None:
         from throughtime.tasks.batches import in_order_of_length
 
-        network.class_weights = json.loads((run.corpus / "weights.json").read_text())
+        network.class_weights = run.read_data("weights.json")
         if network.reader.language is not None:
             path, language = run.corpus / LANGUAGE, network.reader.language
             tensors, _ = read_tensors(path)
@@ -228,7 +226,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         import numpy as np
 
         texts = _reading_of(config, run).open(run.corpus / f"{part}.bin")
-        return Labels(texts, np.array(json.loads((run.corpus / f"{part}-labels.json").read_text())))
+        return Labels(texts, np.array(run.read_data(f"{part}-labels.json")))
 
     def score(self, model: ClassifyModel, examples: Labels, *, quick: bool) -> dict[str, Any]:
         from throughtime.tasks.metrics import class_scores

@@ -37,6 +37,13 @@ class DataSettings(Strict):
     """The share that is held out where no --valid is given."""
 
 
+class TaskConfig(RunConfig):
+    """All settings of a task that has none of its own."""
+
+    model: StackSettings = StackSettings()
+    data: DataSettings = DataSettings()
+
+
 def check_cell(model: StackSettings, *, memoryless: bool = False) -> None:
     """Raises: UserError for a cell that there is not. memoryless: whether "none" is one."""
     from throughtime.cells import NAMED

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from throughtime.models.tagger import Tagger
     from throughtime.runs import Run
+    from throughtime.tasks.batches import Items
 
 FILE = "tagset.json"
 UNKNOWN, FIRST = 0, 2  # of words and characters; 1 is kept free, as in `Tokens`
@@ -98,6 +99,12 @@ class Lexicon:
         values = {"tags": self.tags, "characters": self.characters, "words": self.words, "forms": self.forms}
         run.write_json(FILE, values)
 
+    def examples(self, items: list[Sentence]) -> Items:
+        """Sentences as `Examples`."""
+        from throughtime.tasks.batches import Items
+
+        return Items(items, [len(s.words) for s in items], self.batch)
+
     def batch(self, items: Sequence[Sentence]) -> tuple[Any, ...]:
         """Sentences as the network takes them: words [T, B], lengths, index of different words, their characters [L, U] and
         lengths; and tags [T, B], NOT_GIVEN where there is none that training had."""
@@ -110,20 +117,6 @@ class Lexicon:
         known = self.tag_index
         tags = [[known.get(t, NOT_GIVEN) for t in s.tags] or [NOT_GIVEN] * len(s.words) for s in items]  # type: ignore[arg-type]
         return (words, lengths, padded(index)[0], *spelt, padded(tags, NOT_GIVEN)[0])
-
-
-class Tagged:
-    """Sentences as `Examples`."""
-
-    def __init__(self, items: list[Sentence], lexicon: Lexicon) -> None:
-        self.items, self.lexicon = items, lexicon
-        self.lengths = [len(s.words) for s in items]
-
-    def batch(self, numbers: Sequence[int]) -> Any:
-        return self.lexicon.batch([self.items[i] for i in numbers])
-
-    def item(self, number: int) -> Sentence:
-        return self.items[number]
 
 
 class TagTask(Task[TagConfig, Sentence]):
@@ -163,10 +156,6 @@ class TagTask(Task[TagConfig, Sentence]):
     def prepare(
         self, config: TagConfig, train: list[Sentence], held: list[Sentence], run: Run, advance: Advance
     ) -> TagConfig:
-        import json
-
-        from throughtime.runs import write_text
-
         lexicon, counts = Lexicon.of(train)
         if len(lexicon.tags) < 2:
             tags = f"all words have the tag {lexicon.tags[0]!r}" if lexicon.tags else "no word has a tag"
@@ -174,9 +163,8 @@ class TagTask(Task[TagConfig, Sentence]):
         _check_tags(held, lexicon, strict=config.data.column in (None, "upos"))
         lexicon.save(run)
         for name, rows in (("train", train), ("valid", held)):
-            text = json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False)
-            write_text(run.corpus / f"{name}.json", text)
-        write_text(run.corpus / "counts.json", json.dumps(counts))
+            run.write_data(f"{name}.json", [[s.words, s.tags] for s in rows])
+        run.write_data("counts.json", counts)
         t = config.training
         training = filled(t, learning_rate=3e-3, passes=25, batch_size=32)
         training = training.model_copy(update={"batch_size": min(training.batch_size, len(train))})
@@ -190,20 +178,16 @@ class TagTask(Task[TagConfig, Sentence]):
         return Tagger(*sizes, **config.model.model_dump())
 
     def fill(self, network: Tagger, config: TagConfig, run: Run) -> None:
-        import json
-
         import torch
 
-        counts = json.loads((run.corpus / "counts.json").read_text())
+        counts = run.read_data("counts.json")
         network.rarity[FIRST:] = RARITY / (RARITY + torch.tensor(counts, dtype=torch.float32))
 
-    def examples(self, config: TagConfig, run: Run, part: str) -> Tagged:
-        import json
+    def examples(self, config: TagConfig, run: Run, part: str) -> Items:
+        rows = run.read_data(f"{part}.json")
+        return Lexicon.open(run).examples([Sentence(words, tags) for words, tags in rows])
 
-        rows = json.loads((run.corpus / f"{part}.json").read_text(encoding="utf-8"))
-        return Tagged([Sentence(words, tags) for words, tags in rows], Lexicon.open(run))
-
-    def score(self, model: TagModel, examples: Tagged, *, quick: bool) -> dict[str, Any]:
+    def score(self, model: TagModel, examples: Items, *, quick: bool) -> dict[str, Any]:
         tags, nats = model.tagged(examples)
         return {**model.accuracies(examples.items, tags), "nats_per_word": nats}
 
@@ -225,7 +209,7 @@ class TagModel(Trained[Sentence]):
     def gives(self) -> str:
         return f"tags of the column {self.config.data.column or 'upos'}"
 
-    def tagged(self, examples: Tagged, advance: Advance = ignore) -> tuple[list[list[str]], float]:
+    def tagged(self, examples: Items, advance: Advance = ignore) -> tuple[list[list[str]], float]:
         """The tags of sentences, and the nats a word of those they should be, where any are known."""
         from throughtime.tasks.batches import over
 
@@ -269,7 +253,7 @@ class TagModel(Trained[Sentence]):
         from throughtime.tasks.metrics import confusion, f1
 
         _check_tags(items, self.lexicon, strict=False)
-        tags, nats = self.tagged(Tagged(items, self.lexicon), advance)
+        tags, nats = self.tagged(self.lexicon.examples(items), advance)
         pairs = [(t, g) for s, some in zip(items, tags, strict=True) for t, g in zip(s.tags, some, strict=True) if t]
         names = sorted({name for pair in pairs for name in pair})
         index = {name: i for i, name in enumerate(names)}
@@ -288,7 +272,7 @@ class TagModel(Trained[Sentence]):
         """The tags of sentences. Yields: words, tags, gold where the source has tags, and lines: the sentence as it stood, with the
         tags put in; in the order given."""
         _say_long(items)
-        tags, _ = self.tagged(Tagged(items, self.lexicon))
+        tags, _ = self.tagged(self.lexicon.examples(items))
         for sentence, given in zip(items, tags, strict=True):
             values: dict[str, Any] = {"words": sentence.words, "tags": given}
             if sentence.tags:

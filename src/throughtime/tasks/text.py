@@ -16,7 +16,7 @@ from throughtime.config import Positive, Rate, RunConfig, Strict, build_options
 from throughtime.errors import UserError
 from throughtime.tasks.base import SAMPLES, Advance, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
-from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, chosen
+from throughtime.tasks.settings import DataSettings, StackSettings, chosen
 from throughtime.tasks.source import Source
 from throughtime.tasks.tokens import FILE, START, UNKNOWN, Tokens, learn
 
@@ -100,7 +100,7 @@ class TextTask(Task[TextConfig, Any]):
     generate_options: ClassVar[type[Strict]] = Writing
 
     def check(self, config: TextConfig, files: Sequence[Path] = ()) -> None:
-        check_cell(config.model)
+        super().check(config, files)
         if config.model.kind == "transformer":
             for name in ("recurrent_dropout", "weight_dropout", "zoneout"):
                 if getattr(config.model, name):

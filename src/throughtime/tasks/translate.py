@@ -17,7 +17,7 @@ from throughtime.errors import UserError
 from throughtime.tasks.base import Advance, Task, Trained, ignore, in_groups
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, pairs, read_tokens, scored
-from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, chosen, filled
+from throughtime.tasks.settings import DataSettings, StackSettings, check_no_chunk, chosen, filled
 from throughtime.tasks.source import Source
 from throughtime.tasks.tokens import UNKNOWN, Tokens, learn
 
@@ -137,7 +137,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
 
     def check(self, config: TranslateConfig, files: Sequence[Path] = ()) -> None:
-        check_cell(config.model)
+        super().check(config, files)
         check_no_chunk(config)
         if config.model.kind == "transformer" and config.model.input_feeding:
             raise UserError("model.input_feeding: a Transformer has no step to feed; leave it out")
@@ -162,10 +162,6 @@ class TranslateTask(Task[TranslateConfig, Pair]):
     def prepare(
         self, config: TranslateConfig, train: list[Pair], held: list[Pair], run: Run, advance: Advance
     ) -> TranslateConfig:
-        import json
-
-        from throughtime.runs import write_text
-
         model = config.model
         sides = [[p.source for p in train], [str(p.target) for p in train]]
         kinds = _kinds(sides) if model.tokens == "auto" else [model.tokens] * 2
@@ -197,7 +193,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
         run.write_json(FILE, about | {"sides": [t.values() for t in tokens[: 1 if joint else 2]]})
         Pairs(source, target).save(run, "train")
         Pairs(*scored(held, tokens)).save(run, "valid")
-        write_text(run.corpus / "valid.json", json.dumps([[p.source, p.target] for p in held]))
+        run.write_data("valid.json", [[p.source, p.target] for p in held])
         return config
 
     def describe(self, config: TranslateConfig) -> str:
@@ -223,8 +219,6 @@ class TranslateTask(Task[TranslateConfig, Pair]):
         return matched(lambda size: TransformerTranslator(*sides, size, layers, **both), parameters_of(network))
 
     def examples(self, config: TranslateConfig, run: Run, part: str) -> Pairs:
-        import json
-
         from throughtime.tasks.batches import Sequences
 
         source, old = Sequences.open(run.corpus / f"{part}-source.bin"), run.corpus / f"{part}-target.bin"
@@ -233,8 +227,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
             target = Sequences.of([*without[i], END] for i in range(len(without)))
         else:
             target = Sequences.open(run.corpus / f"{part}-ended-target.bin")
-        path = run.corpus / f"{part}.json"
-        items = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        items = run.read_data("valid.json") if part == "valid" else []
         return Pairs(source, target, [Pair(source, target, "") for source, target in items])
 
     def score(self, model: TranslateModel, examples: Pairs, *, quick: bool) -> dict[str, Any]:
