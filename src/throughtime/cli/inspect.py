@@ -8,9 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, opened, whole
+from throughtime.cli.output import Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
+from throughtime.tasks.source import Source
 
 MOST = 1_000_000  # inputs
 
@@ -65,7 +66,7 @@ def inspect(
 
         check_plot()
     with Reporter().counting("looking", inputs, "inputs") as advance:
-        values = look_into(model, Lines(file), output=output, most=inputs, advance=advance)
+        values = look_into(model, Source.of(file, option="--"), output=output, most=inputs, advance=advance)
     if out is not None:
         from throughtime.inspect.page import page
         from throughtime.runs import write_text

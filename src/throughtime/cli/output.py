@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import inspect
 import json
 import os
-import select
 import tempfile
-import weakref
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +14,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.config import STDIN
-from throughtime.errors import UserError, reason
+from throughtime.errors import UserError
 from throughtime.files import standard_input
 
-CHUNK = 1 << 16  # bytes that are read together
 Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
 
 
@@ -82,80 +77,6 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
         copied = spool(standard_input(), Path(folder))
         yield [copied if str(f) == STDIN else f for f in files]
-
-
-class Lines:
-    """The lines of a file or of standard input, as they come. `name`: what it is called; `ready`: whether a line (or one and all up
-    to the next empty one) can be had without waiting for somebody to write it.
-
-    Raises: UserError where it cannot be read or is not UTF-8.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.name = str(file)
-        try:
-            self._source: Any = standard_input() if self.name == STDIN else file.open("rb", buffering=0)
-        except OSError as error:
-            raise UserError(f"{file}: cannot read it: {reason(error)}") from error
-        self._whole: deque[bytes] = deque()  # lines that were read and not given
-        self._empty = 0  # of these, how many hold nothing but white space
-        self._rest: list[bytes] = []  # the pieces of a line whose end has not come
-        self._ended, self._number = False, 0
-        if self.name != STDIN:
-            weakref.finalize(self, self._source.close)  # whoever reads may stop before the end
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        while not self._whole and not self._ended:
-            self._fill()
-        if not self._whole:
-            raise StopIteration
-        line = self._whole.popleft()
-        self._empty -= not line.strip()
-        self._number += 1
-        if self._number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.name}:{self._number}: byte {error.start} of the line is not UTF-8") from error
-
-    def ready(self, block: bool = False) -> bool:
-        while not self._ended and not (self._empty if block else self._whole):
-            if self.name == STDIN and not _readable(self._source):
-                return False
-            self._fill()
-        return True
-
-    def _fill(self) -> None:
-        """Read what there is, without waiting for more; only where there is nothing, wait."""
-        try:
-            some = self._source.read1(CHUNK) if hasattr(self._source, "read1") else self._source.read(CHUNK)
-        except OSError as error:
-            raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
-        self._ended = not some
-        *whole, rest = some.split(b"\n")
-        for end in whole:
-            self._add(b"".join([*self._rest, end, b"\n"]))
-            self._rest.clear()
-        if rest:
-            self._rest.append(rest)
-        if self._ended and self._rest:
-            self._add(b"".join(self._rest))
-
-    def _add(self, line: bytes) -> None:
-        self._whole.append(line)
-        self._empty += not line.strip()
-
-
-def _readable(source: Any) -> bool:
-    """Whether something can be read at once, or the end has come; True where that cannot be known."""
-    try:
-        return bool(select.select([source], [], [], 0)[0])
-    except (OSError, ValueError):  # a file in memory; a pipe on Windows
-        return True
 
 
 def write_values(values: dict[str, Any], as_json: bool) -> None:

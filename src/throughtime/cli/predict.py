@@ -9,10 +9,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, TextColumn, asked, opened, spooled, whole
+from throughtime.cli.output import Json, Run, TextColumn, asked, opened, spooled, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.files import typed
+from throughtime.tasks.source import Source
 
 
 def predict(
@@ -62,7 +63,7 @@ def predict(
         options["batch"] = 1  # whoever types wants an answer to each line
     with spooled([file]) if reading else nullcontext([file]) as (path,):  # a table is read whole
         lines = model.lines_of(path, **reading)
-    for values in model.predict(Lines(file) if lines is None else lines, **options):
+    for values in model.predict(Source.of(file, option="--") if lines is None else lines, **options):
         if alignments is not None:
             kept.append(values)
             values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}

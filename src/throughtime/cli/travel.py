@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Lines, Run, opened
+from throughtime.cli.output import Json, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.files import typed
+from throughtime.tasks.source import Source
 
 if TYPE_CHECKING:
     from throughtime.cli.futures import Futures
@@ -101,7 +102,7 @@ def _show(here: Futures, values: dict[str, Any], json: bool) -> None:
 def _commands() -> Iterator[tuple[str, str]]:
     """The lines that are typed or come through a pipe, and where each stands."""
     if not typed():
-        yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(Lines(Path(STDIN)), 1))
+        yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(Source.of(Path(STDIN)), 1))
         return
     import contextlib
 

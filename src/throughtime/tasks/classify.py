@@ -15,6 +15,7 @@ from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
 from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
+from throughtime.tasks.words import WORDS_AND_SIGNS
 from throughtime.weights import put, read_tensors
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ LANGUAGE = "language.safetensors"
 LONGEST = 2000  # tokens of a text that are read; of a longer one its beginning and its end
 UNEVEN = 3  # how many times as frequent one label may be as another
 BINS = 10  # of confidence, for the calibration error
-_WORDS = r"\w+(?:['’]\w+)*|[^\w\s]"
 
 
 class ClassifyNetwork(Strict):
@@ -123,7 +123,7 @@ class ClassifyTask(Task[ClassifyConfig]):
             held = read_labelled(valid, columns)
         else:
             train, held = hold_out(train, data.held_out, config.seed, files[0], lambda row: [row.label])
-        counts = Counter(row.label for row in train)
+        counts = Counter(row.label or "" for row in train)
         if len(counts) < 2:
             raise UserError(
                 f"{train[0].place}: all texts have the label {train[0].label!r}; there must be two labels or more"
@@ -164,7 +164,7 @@ class ClassifyTask(Task[ClassifyConfig]):
         for name, rows in (("train", train), ("valid", held)):
             reading.texts((row.text for row in rows), LONGEST).save(folder / f"{name}.bin")
             index = {label: i for i, label in enumerate(labels)}
-            write_text(folder / f"{name}-labels.json", _json([index[row.label] for row in rows]))
+            write_text(folder / f"{name}-labels.json", _json([index[row.label or ""] for row in rows]))
         keep_samples(folder, (row.text for row in held))
         balance = data.balance
         if balance is None:
@@ -328,7 +328,7 @@ class ClassifyModel(Trained):
         texts = self.reading.texts((row.text for row in rows), LONGEST)
         log_p = log_probabilities(self.network, texts, advance)
         index = {label: i for i, label in enumerate(self.labels)}
-        truth = [index[row.label] for row in rows]
+        truth = [index[row.label or ""] for row in rows]
         matrix = confusion(log_p.argmax(-1).tolist(), truth, len(self.labels))
         per_label = {label: f1(matrix, i) for i, label in enumerate(self.labels)}
         return {
@@ -340,10 +340,12 @@ class ClassifyModel(Trained):
         }
 
     def lines_of(self, file: Path, text_column: str | None = None) -> Iterable[str] | None:
-        from throughtime.tasks.tables import is_table, read_texts
+        from throughtime.tasks.source import Source
+        from throughtime.tasks.tables import SUFFIXES, rows
 
-        if is_table(file) or text_column is not None:
-            return read_texts(file, self._columns(text_column))
+        if file.suffix.lower() in SUFFIXES or text_column is not None:
+            found = rows(Source.of(file), self._columns(text_column), labelled=False)
+            return [" ".join(row.text.split()) for row in found]
         return None
 
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
@@ -487,7 +489,7 @@ def hold_out(
     import numpy as np
 
     if len(rows) < 2:
-        from throughtime.tasks.tables import name_of
+        from throughtime.tasks.source import name_of
 
         raise UserError(f"{name_of(file)}: {len(rows)} example is too few: at least 2 are needed, one of them held out")
     order = np.random.default_rng((seed, 1)).permutation(len(rows))
@@ -499,7 +501,7 @@ def hold_out(
             chosen.add(i)
             often.subtract(set(labels(rows[i])))
     if not chosen:
-        from throughtime.tasks.tables import name_of
+        from throughtime.tasks.source import name_of
 
         raise UserError(f"{name_of(file)}: no label has two examples, one of them to hold out; give --valid")
     return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
@@ -510,7 +512,7 @@ def check_labels(rows: list[Labelled], labels: list[str]) -> None:
     known = set(labels)
     for row in rows:
         if row.label not in known:
-            raise UserError(f"{row.place}: training never had it: " + unknown("label", row.label, labels))
+            raise UserError(f"{row.place}: training never had it: " + unknown("label", row.label or "", labels))
 
 
 def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:
@@ -519,7 +521,7 @@ def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:
     if kind != "words":
         return text
     text = text.lower() if lower else text
-    return text if spaced else " ".join(re.findall(_WORDS, text))
+    return text if spaced else " ".join(re.findall(WORDS_AND_SIGNS, text))
 
 
 def class_weights(counts: list[int], balance: float) -> list[float] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from throughtime.errors import UserError
+from throughtime.tasks.delimited import find_delimiter, named_delimiter, read_delimited
+from throughtime.tasks.source import Source
 
 if TYPE_CHECKING:
     from throughtime.tasks.batches import Sequences
@@ -18,6 +21,11 @@ END = 1  # as in models.framing, which imports torch
 SCORED = 5000  # tokens of a side that are scored
 LEAST, MOST = 250, 1000  # tokens of a side that are learned from: the bound that fits the data lies between
 CELLS = 1 << 26  # numbers of an attention, or half of a distribution, of a batch that is learned from
+# how the columns of pairs are called, where a first line says so
+NAMES = {"source", "src", "input", "question", "target", "tgt", "trg", "output", "answer", "translation"} | {
+    *("english", "german", "french", "spanish", "italian", "portuguese", "dutch", "russian", "chinese", "japanese"),
+    *("deutsch", "français", "español", "word", "pronunciation"),
+}
 USUAL = 0.99  # the share of pairs whose targets are not longer than the ratio says
 
 
@@ -49,41 +57,128 @@ class Limit(NamedTuple):
         return cls(int(more), float(ratio))
 
 
-def read_pairs(files: list[Path]) -> list[tuple[str, str]]:
-    """Pairs of lines, from two files aligned by line or one TSV. Pairs with an empty side are left out.
+class Pair(NamedTuple):
+    """A source, its target where there is one, and where they stand."""
 
-    Raises: UserError where the files do not fit each other, with the line.
+    source: str
+    target: str | None
+    place: str
+
+
+def pairs(sources: Sequence[Source], *, both: bool | None, delimiter: str | None = None) -> Iterator[Pair]:
+    """Sources and their targets: two files aligned by line; TSV of a source, a target and perhaps more; CSV of two columns; lines.
+
+    Args: both: True: what has two sides; pairs with an empty side are left out, counted and said. None: every line in its place,
+        with its target where there is one; a file without tabs, and texts in memory, are sources. False: the same without targets.
+        delimiter: what stands between a source and a target; None: found.
+    Raises: UserError with file and line where the files do not fit each other or cannot be read; and where both is True, and there
+        is no pair.
     """
-    from throughtime.tasks.tables import name_of, read_utf8
-
-    if len(files) == 1:
-        name, pairs = name_of(files[0]), []
-        for number, line in enumerate(read_utf8(files[0]).removesuffix("\n").split("\n"), 1):
-            fields = line.split("\t")
-            if line.strip() and len(fields) != 2:
-                raise UserError(
-                    f"{name}:{number}: {len(fields)} fields; a line has a source and a target with a tab between them, or give "
-                    f"two files aligned by line"
-                )
-            if line.strip():
-                pairs.append((fields[0].strip(), fields[1].strip()))
-    elif len(files) == 2:
-        a, b = (read_utf8(f).removesuffix("\n").split("\n") for f in files)
-        if len(a) != len(b):
-            longer = files[len(b) > len(a)]
-            raise UserError(
-                f"{name_of(files[0])} has {len(a)} lines and {name_of(files[1])} {len(b)}; {name_of(longer)}:"
-                f"{min(len(a), len(b)) + 1} has nothing beside it"
-            )
-        pairs = [(x.strip(), y.strip()) for x, y in zip(a, b, strict=True)]
+    if len(sources) == 2:
+        found = _aligned(*sources)
+    elif len(sources) != 1:
+        raise UserError(f"{len(sources)} files; give a source and a target aligned by line, or one TSV of pairs")
+    elif sources[0].suffix == ".csv" or delimiter is not None:
+        found = _delimited(sources[0], delimiter, bool(both))
+    elif both or _is_tsv(sources[0]):
+        found = _tsv(sources[0], bool(both))
     else:
-        raise UserError(f"{len(files)} files; give a source and a target aligned by line, or one TSV of pairs")
-    whole = [pair for pair in pairs if all(pair)]
-    if len(whole) < len(pairs):
-        warnings.warn(f"{len(pairs) - len(whole):,} pairs with an empty side are left out", stacklevel=2)
-    if not whole:
-        raise UserError(f"{name_of(files[0])}: no pair in it")
-    return whole
+        found = (Pair(line.rstrip("\r\n"), None, f"{sources[0].name}:{n}") for n, line in enumerate(sources[0], 1))
+    if not both:
+        yield from (found if both is None else (pair._replace(target=None) for pair in found))
+        return
+    empty = count = 0
+    for pair in found:
+        whole = bool(pair.source and pair.target)
+        count, empty = count + whole, empty + (not whole)
+        if whole:
+            yield pair
+    if not count:
+        raise UserError(f"{sources[0].name}: no pair in it")
+    if empty:
+        warnings.warn(f"{empty:,} pairs with an empty side are left out", stacklevel=2)
+
+
+def read_pairs(files: Sequence[Path]) -> list[tuple[str, str]]:
+    """All pairs of two aligned files or of one. Raises: as `pairs`."""
+    return [(pair.source, pair.target or "") for pair in pairs([Source.of(f) for f in files], both=True)]
+
+
+def _aligned(first: Source, second: Source) -> Iterator[Pair]:
+    both = itertools.zip_longest(first, second)
+    for number, (a, b) in enumerate(both, 1):
+        if a is None or b is None:
+            lengths = [number - 1 + (a is not None) + sum(x is not None for x, _ in both)] * 2
+            lengths[a is not None] = number - 1
+            longer = second if a is None else first
+            raise UserError(
+                f"{first.name} has {lengths[0]} lines and {second.name} {lengths[1]}; {longer.name}:{number} has nothing beside it"
+            )
+        yield Pair(a.strip(), b.strip(), f"{first.name}:{number}")
+
+
+def _is_tsv(source: Source) -> bool:
+    """Whether what may be plain lines is pairs: all that is there of it has a tab in it."""
+    if source.in_memory or source.suffix == ".tsv":
+        return not source.in_memory
+    lines = [line for line in source.sample() if line.strip()]
+    return bool(lines) and all("\t" in line for line in lines)
+
+
+def _tsv(source: Source, both: bool) -> Iterator[Pair]:
+    sample = [line.rstrip("\n").split("\t") for line in source.sample() if line.strip()]
+    # numbers of sentences before the source and the target, as Tatoeba exports them
+    numbered = bool(sample) and all(len(f) == 4 and f[0].isdecimal() and f[2].isdecimal() for f in sample)
+    which = (1, 3) if numbered else (0, 1)
+    more = 0
+    for number, line in enumerate(source, 1):
+        place, fields = f"{source.name}:{number}", [cell.strip() for cell in line.rstrip("\r\n").split("\t")]
+        if not line.strip():
+            if not both:
+                yield Pair("", None, place)
+            continue
+        if number == 1 and _names_sides(fields):
+            warnings.warn(f"{place}: {fields[0]!r} and {fields[1]!r} name the columns, and are left out", stacklevel=2)
+            continue
+        if both and len(fields) <= which[1]:
+            raise UserError(
+                f"{place}: {len(fields)} fields; a line has a source and a target with a tab between them, or give two files "
+                f"aligned by line"
+            )
+        more += len(fields) > 2
+        yield Pair(
+            fields[which[0]] if len(fields) > which[0] else "",
+            fields[which[1]] if len(fields) > which[1] else None,
+            place,
+        )
+    if numbered or more:
+        what = (
+            "fields 2 and 4 are the source and the target"
+            if numbered
+            else "all fields past a source and a target are left out"
+        )
+        warnings.warn(f"{source.name}: {what}", stacklevel=2)
+
+
+def _delimited(source: Source, delimiter: str | None, both: bool) -> Iterator[Pair]:
+    text = source.text()
+    found = find_delimiter(text, source.suffix, NAMES) or "," if delimiter is None else None
+    rows = read_delimited(source.name, text, found or named_delimiter(delimiter or "", source.option))
+    for i, (line, row) in enumerate(rows):
+        place, fields = f"{source.name}:{line}", [" ".join(cell.split()) for cell in row]
+        if i == 0 and _names_sides(fields):
+            warnings.warn(f"{place}: {fields[0]!r} and {fields[1]!r} name the columns, and are left out", stacklevel=2)
+        elif both and len(row) == 1:
+            raise UserError(f"{place}: 1 fields; a line has a source and a target")
+        elif row or not both:
+            yield Pair(fields[0] if fields else "", fields[1] if len(fields) > 1 else None, place)
+    if rows and len(rows[0][1]) > 2:
+        warnings.warn(f"{source.name}: all fields past a source and a target are left out", stacklevel=2)
+
+
+def _names_sides(fields: Sequence[str]) -> bool:
+    """Whether a line names its columns."""
+    return len(fields) > 1 and all(field.lower() in NAMES for field in fields[:2])
 
 
 def longest_learned(batch: int, target: int, width: int) -> int:

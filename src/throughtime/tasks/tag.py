@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from throughtime.config import STDIN, Positive, Rate, RunConfig, Strict
+from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
 from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples, taken
 from throughtime.tasks.classify import check_cell, check_no_chunk, confusion, f1, hold_out
-from throughtime.tasks.sentences import WORDS
+from throughtime.tasks.words import HYPHENATED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +91,7 @@ class Lexicon:
             words[form.lower()] += n
         ordered = words.most_common()
         characters = sorted({c for form in forms for c in form})
-        tags = sorted({t for s in sentences for t in s.tags})
+        tags = sorted({t for s in sentences for t in s.tags if t is not None})
         return cls([w for w, _ in ordered], characters, tags, sorted(forms)), [n for _, n in ordered]
 
     def save(self, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Lexicon:
         index = [[numbers.setdefault(w, len(numbers)) for w in s.words] for s in sentences]
         words, lengths = side_by_side([[self.word_index.get(w.lower(), UNKNOWN) for w in s.words] for s in sentences])
         spelt = side_by_side([[self.character_index.get(c, UNKNOWN) for c in w[:LONGEST]] for w in numbers])
-        tags = side_by_side([[self.tag_index[t] for t in s.tags] for s in sentences])[:1] if tagged else ()
+        tags = side_by_side([[self.tag_index[t or ""] for t in s.tags] for s in sentences])[:1] if tagged else ()
         return (words, lengths, side_by_side(index)[0], *spelt, *tags)
 
 
@@ -197,7 +197,7 @@ class TagModel(Trained):
     """A trained tagger."""
 
     network: Tagger
-    words: ClassVar[str] = WORDS
+    words: ClassVar[str] = HYPHENATED
 
     def __init__(self, run: Run, config: TagConfig, network: nn.Module, lexicon: Lexicon) -> None:
         super().__init__(run, config, network)
@@ -219,7 +219,7 @@ class TagModel(Trained):
         _check_tags(sentences, self.lexicon, strict=False)
         _say_long(sentences)
         given = tags_of(self.network, self.lexicon, sentences, advance)
-        truth = [t for s in sentences for t in s.tags]
+        truth = [t or "" for s in sentences for t in s.tags]
         flat = [t for tags in given for t in tags]
         names = sorted({*truth, *flat})
         index = {name: i for i, name in enumerate(names)}
@@ -235,23 +235,12 @@ class TagModel(Trained):
 
     def predict(self, lines: Iterable[str], batch: int = 64) -> Iterator[dict[str, Any]]:
         """The tags of sentences: plain ones, one a line, or CoNLL-U. Yields: words, tags, conllu, in the order given."""
-        import itertools
-        from functools import partial
+        from throughtime.tasks.sentences import sentences, with_tags
+        from throughtime.tasks.source import Source
 
-        from throughtime.tasks.sentences import from_conllu, from_text, is_conllu, with_tags
-
-        source, name, first = iter(lines), str(getattr(lines, "name", STDIN)), list[str]()
-        for line in source:
-            first.append(line)
-            if line.strip() and not line.startswith("#"):
-                break
-        source = itertools.chain(first, source)
-        conllu = bool(first) and (name.endswith(".conllu") or is_conllu(first[-1]))
-        sentences = from_conllu(source, name, None) if conllu else (from_text(line) for line in source if line.strip())
-        column = self.config.data.column
-        ready = getattr(lines, "ready", None)
-        whole = None if ready is None else partial(ready, block=True)
-        for group in taken(sentences, batch if conllu else 1, whole):
+        source, column = Source.of(lines), self.config.data.column
+        found = sentences(source, column, tagged=False, known=self.lexicon.tags)
+        for group in taken(found, batch, source.ready):
             _say_long(group)
             for sentence, tags in zip(group, tags_of(self.network, self.lexicon, group), strict=True):
                 yield {"words": sentence.words, "tags": tags, "conllu": with_tags(sentence, tags, column)}
@@ -355,7 +344,7 @@ def read_lexicon(run: Run) -> Lexicon:
 def _check_tags(sentences: list[Sentence], lexicon: Lexicon, strict: bool = True) -> None:
     """Raises: UserError for a tag that training never had: in held-out data, where it is a mistake; strict=False leaves rare
     ones be, and they count as wrong."""
-    missing = Counter(t for s in sentences for t in s.tags if t not in lexicon.tag_index)
+    missing = Counter(t for s in sentences for t in s.tags if t is not None and t not in lexicon.tag_index)
     words = sum(len(s.words) for s in sentences)
     if missing and (strict or missing.total() > words / 2):
         tag = next(iter(missing))

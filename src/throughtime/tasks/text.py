@@ -107,13 +107,15 @@ class TextTask(Task[TextConfig]):
     def prepare(
         self, config: TextConfig, files: list[Path], valid: list[Path], folder: Path, advance: Advance
     ) -> TextConfig:
-        from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
+        from throughtime.tasks.corpus import write_corpus
+        from throughtime.tasks.spans import hold_out, open_files, read_blocks
         from throughtime.tasks.tokens import learn
 
-        train = open_files(files)
+        raw = config.model.tokens == "bytes"
+        train = open_files(files, raw=raw)
         name = train[0].name
         if valid:
-            held = open_files(valid)
+            held = open_files(valid, raw=raw)
         else:
             train, held = hold_out(train, config.data.held_out)
         size = sum(span.size for span in train)
@@ -320,9 +322,10 @@ class TextModel(Trained):
             perplexity, per token and per character.
         Raises: UserError where a file is missing, empty, or not UTF-8 text.
         """
-        from throughtime.tasks.corpus import open_files, write_corpus
+        from throughtime.tasks.corpus import write_corpus
+        from throughtime.tasks.spans import open_files
 
-        spans = open_files(Path(f) for f in files)
+        spans = open_files((Path(f) for f in files), raw=self.tokens.kind == "bytes")
         with tempfile.TemporaryDirectory(prefix="throughtime-") as folder:
             corpus = write_corpus(Path(folder) / "text.bin", spans, self.tokens, self.config.data.documents)
             scale = sum(span.size for span in spans) / max(corpus.real, 1)  # the bar counts bytes

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from throughtime.errors import UserError
+from throughtime.tasks.words import SIGNS_TOGETHER as WORDS
 
 if TYPE_CHECKING:
     from throughtime.tasks.base import Trained
     from throughtime.travel import Difference
-
-WORDS = r"\w+(?:['’-]\w+)*|[^\w\s]+"  # words, and signs that stand together
 
 
 @dataclass(frozen=True)
