@@ -136,6 +136,7 @@ def read_json(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 number = line + text.count("\n", seen, at)
                 raise UserError(f"{name}:{number}: not JSON: after an item of an array stands a comma or a ]")
             at = skipped(at + 1)
-    if array and skipped(at + 1) != len(text):
+    after = skipped(at + 1)
+    if array and (at >= len(text) or after < len(text)):
         what = "the array does not end" if at >= len(text) else "something stands after the array"
-        raise UserError(f"{name}:{line + text.count(chr(10), seen, at)}: not JSON: {what}")
+        raise UserError(f"{name}:{line + text.count(chr(10), seen, after)}: not JSON: {what}")

@@ -57,7 +57,7 @@ class Columns:
     def names(self) -> set[str]:
         """All names by which a column is found, in lower case."""
         given = (self.text, self.label, *self.trained)
-        return {*TEXT, *LABEL, *(name.lower() for name in given if name is not None)}
+        return {*TEXT, *LABEL, *(name.lower() for name in given if name is not None and not name.isdecimal())}
 
     def find(self, table: _Table, what: str) -> str | None:
         """The column of the text or of the label. Raises: UserError where one is asked for that there is not."""
@@ -157,7 +157,9 @@ def _is_table(source: Source, columns: Columns) -> bool:
     fields = [line.count(delimiter) + 1 for line in lines if line.strip()]
     first = {cell.strip().lower() for cell in next(line for line in lines if line.strip()).split(delimiter)}
     trained = {name.lower() for name in columns.trained if name is not None}
-    if first & trained or (first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))):
+    if any(name in first for name in trained if not name.isdecimal()) or (
+        first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))
+    ):
         return True
     # one without a header
     regular = len(fields) > 1 and min(fields) == max(fields)
@@ -168,6 +170,8 @@ def _is_table(source: Source, columns: Columns) -> bool:
 def _rows(source: Source, columns: Columns, labelled: bool | None) -> Iterator[Labelled]:
     text = source.text()
     table = _json(source.name, text) if is_json(text, source.suffix) else _delimited(source, text, columns, labelled)
+    if not table.lines:
+        return
     name = table.name
     chosen = columns.find(table, "text"), columns.find(table, "label")
     if (
