@@ -108,9 +108,9 @@ def _aligned(first: Source, second: Source) -> Iterator[Pair]:
     both = itertools.zip_longest(first, second)
     for number, (a, b) in enumerate(both, 1):
         if a is None or b is None:
-            lengths = [number - 1 + (a is not None) + sum(x is not None for x, _ in both)] * 2
-            lengths[a is not None] = number - 1
+            lengths = [number - 1, number + sum(1 for _ in both)]
             longer = second if a is None else first
+            lengths = lengths if a is None else lengths[::-1]
             raise UserError(
                 f"{first.name} has {lengths[0]} lines and {second.name} {lengths[1]}; {longer.name}:{number} has nothing beside it"
             )
