@@ -187,7 +187,7 @@ def _plain(source: Source) -> Iterator[Sentence]:
 
 def _conllu(source: Source, column: str | None, tagged: bool) -> Iterator[Sentence]:
     which = _numbered(column or "upos", CONLLU, "CoNLL-U", option=source.option)
-    filled: Counter[str] = Counter()
+    never = list(range(2, len(CONLLU)))  # the columns in which nothing has stood
     words = 0
     for start, lines in _blocks(source):
         now = Sentence(file=source.name, form="conllu")
@@ -205,11 +205,11 @@ def _conllu(source: Source, column: str | None, tagged: bool) -> Iterator[Senten
                 continue
             given = fields[which] != NOT_GIVEN or CONLLU[which] == "feats"
             now.add(line, number, fields[1], fields[which] if given else None)
-            filled.update(name for name, cell in zip(CONLLU, fields, strict=True) if cell != NOT_GIVEN)
+            never = [i for i in never if fields[i] == NOT_GIVEN]
         words += len(now.words)
         yield now
-    if tagged and words and not filled[CONLLU[which]]:
-        others = ", ".join(name for name in CONLLU[2:-1] if filled[name]) or "none"
+    if tagged and words and which in never:
+        others = ", ".join(name for i, name in enumerate(CONLLU[:-1]) if i > 1 and i not in never) or "none"
         raise UserError(
             f"{source.name}: the column {CONLLU[which]} is nowhere given ({NOT_GIVEN} on every line); filled are: {others} "
             f"({source.option}column)"

@@ -168,8 +168,8 @@ def read_blocks(span: Span, *, raw: bool = False) -> Iterator[str]:
             if not raw:
                 kept = text.rstrip("\r")  # whose \n may come
                 text, rest = kept, text[len(kept) :]
-                text = re.sub("\r+\n", "\n", text)
-                text = text.replace("\r", "\n") if span.returns else text
+                if "\r" in text:
+                    text = text.replace("\r", "\n") if span.returns else re.sub("\r+\n", "\n", text)
             if (cut := max(_last_newlines(text), text.rfind(" "))) > 0:  # keep back what may be half a word
                 text, rest = text[:cut], text[cut:] + rest
             if text:
