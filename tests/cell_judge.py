@@ -25,6 +25,7 @@ FINE = (
     "both raise",
     "ill-conditioned",
     "zero times infinity",
+    "finite where the loop gives NaN",
     "runs where the loop raises",
 )
 
@@ -48,6 +49,7 @@ class Judged:
             "DEAD",
             "ill-conditioned",
             "zero times infinity",
+            "finite where the loop gives NaN",
             "runs where the loop raises",
             "both raise",
             "equal on the loop",
@@ -143,8 +145,8 @@ def flat(value: Any) -> list[Tensor]:
 class Loop:
     """The plain loop: `step` by step, one sequence at a time or all at once."""
 
-    def __init__(self, spec: Spec, cell: nn.Module, given: Given) -> None:
-        self.spec, self.cell, self.given = spec, cell, given
+    def __init__(self, spec: Spec, cell: nn.Module, given: Given, nudge: float = 0.0) -> None:
+        self.spec, self.cell, self.given, self.nudge = spec, cell, given, nudge
         self.T, self.B = spec.call["T"], spec.call["B"]
         self.firsts = given.firsts or [torch.zeros_like(s) for s in given.states]
         if spec.starts and given.firsts is None:
@@ -157,7 +159,8 @@ class Loop:
         with watching() as seen:
             result = self.cell(x, h)
         output, new = result if self.spec.has_output else (flat(result)[0], result)
-        return [output, *(seen[name] for name in self.spec.record)], flat(new)
+        states = [s * (1 + self.nudge) if self.nudge and s.is_floating_point() else s for s in flat(new)]
+        return [output, *(seen[name] for name in self.spec.record)], states
 
     def times(self, length: int) -> range:
         return range(length - 1, -1, -1) if self.spec.call["reverse"] else range(length)
@@ -308,14 +311,22 @@ class Judge:
                 self.tolerance = 3e-2
 
     def expected(
-        self, cell: nn.Module, mode: str, dtype: torch.dtype, nudge: float = 0.0, zeros: bool = False
+        self,
+        cell: nn.Module,
+        mode: str,
+        dtype: torch.dtype,
+        nudge: float = 0.0,
+        *,
+        zeros: bool = False,
+        states: float = 0.0,
     ) -> dict[str, Tensor]:
+        """What the loop gives. nudge, states: by what part its inputs, and each new state, are moved."""
         cell = copy.deepcopy(cell)
         if dtype != self.dtype:
             cell = as_double(cell)
         given = prepared(self.spec, dtype, mode == "gradients", nudge)
         with modes(mode):
-            found = Loop(self.spec, cell, given).run()
+            found = Loop(self.spec, cell, given, states).run()
         return with_gradients(found, given, cell, self.spec.call["loss"], zeros) if mode == "gradients" else found
 
     def scanned(self, cell: nn.Module, mode: str, backend: str) -> dict[str, Tensor]:
@@ -367,6 +378,13 @@ class Judge:
             others = self.expected(before, mode, double, zeros=True)
             if all(difference(found[n], v.to(found[n].dtype)) <= self.tolerance for n, v in others.items()):
                 return "zero times infinity", detail
+        known = {name: ~value.isnan() for name, value in expected.items()}  # a way that nothing hangs on may give NaN
+        if all(
+            difference(found[n][known[n]], v[known[n]].to(found[n].dtype)) <= self.tolerance
+            and bool(found[n][~known[n]].isfinite().all())
+            for n, v in expected.items()
+        ):
+            return "finite where the loop gives NaN", detail
         return "WRONG", detail
 
     def rounding(self, cell: nn.Module, mode: str, expected: dict[str, Tensor]) -> float:
@@ -375,6 +393,8 @@ class Judge:
         coarse = 1e-6 if self.tolerance > 1e-6 else 1e-14
         own = torch.float64 if self.spec.pure else self.dtype
         found += [self.expected(cell, mode, own, size) for size in (coarse, -coarse, 3 * coarse, -2 * coarse)]
+        # a state that is 1 but for its last digit is what floor, say, makes much of
+        found += [self.expected(cell, mode, own, states=size) for size in (coarse, -coarse)]
         gaps = [difference(other[name], value) for other in found for name, value in expected.items()]
         return max([g for g in gaps if g == g], default=0.0)
 

@@ -490,7 +490,7 @@ FILES = {
     "missing": (None, "{file}: cannot read it: No such file or directory"),
     "empty": (b"", "{file}: is empty"),
     "a mark alone": (b"\xef\xbb\xbf", "{file}: is empty"),
-    "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50, "{file}:1: byte 0 (0x89) is not UTF-8"),
+    "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50, "{file}: is a PNG picture, not plain text; "),
     "with a NUL": (b"GIF8\nab\0" + b"text " * 100, "{file}:2: byte 7 is NUL: this is a binary file"),
     "not UTF-8": ((TEXT + "caf").encode() + b"\xe9\n" + TEXT.encode(), "{file}:31: byte 2433 (0xe9) is not UTF-8"),
     "too short": (b"A few words.\n", "{file}: too short: "),
@@ -505,11 +505,7 @@ def test_files_that_cannot_be_trained_on(refused, tmp_path, what):
     if content is not None:
         path.write_bytes(content)
     message = refused("train", "text", path, "--out", tmp_path / "run", "--steps", 2)
-    expected = words.format(file=path)
-    if what == "binary":  # which of its bytes is found first is its own affair
-        assert message.startswith((expected, f"{path}:3: byte 8 is NUL"))
-    else:
-        assert message.startswith(expected)
+    assert message.startswith(words.format(file=path))
     assert [p.name for p in tmp_path.iterdir()] == ["in"], "nothing is left behind"
 
 
@@ -546,7 +542,10 @@ def test_lines_that_are_not_utf8(call, run, tmp_path):
     path = written(tmp_path, b"good\nbad \xff\n", "lines.txt")
     code, _, err = call("predict", run, path)
     assert code == 2
-    assert err == f"throughtime: {path}:2: byte 4 of the line is not UTF-8\n"
+    assert (
+        err.startswith(f"throughtime: {path}:2: byte 9 (0xff) is not UTF-8; if it is Windows-1252")
+        and err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("how", ["argument", "stdin"])

@@ -1,6 +1,5 @@
 """What a run folder promises: damage is noticed, a kill loses nothing, one process at a time, the same bytes again."""
 
-import io
 import json
 import os
 import random
@@ -18,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import throughtime as tt
-from throughtime.cli import main, output
+from throughtime.cli import main
 from throughtime.errors import UserError
 from throughtime.files import alone_in, read_json, write_json
 from throughtime.runs import Run
@@ -477,52 +476,6 @@ def test_a_training_killed_between_its_summary_and_its_end_is_finished_by_resume
 
 
 # -- reading
-
-
-class Pieces:
-    """A source that gives what it holds in pieces, as a pipe does."""
-
-    def __init__(self, data, sizes):
-        self.data, self.sizes = io.BytesIO(data), sizes
-
-    def read1(self, size):
-        return self.data.read(self.sizes.randint(1, min(size, 7)))
-
-
-def test_lines_in_pieces_are_the_lines(tmp_path, monkeypatch):
-    rng = random.Random(0)
-    for _ in range(200):
-        data = "".join(rng.choices(["a", "é", "\n", "\n\n", " ", "\r\n", "bcd"], k=rng.randint(0, 30))).encode()
-        (tmp_path / "f").touch()
-        lines = output.Lines(tmp_path / "f")
-        monkeypatch.setattr(lines, "_source", Pieces(data, rng))
-        assert [line.encode() for line in lines] == io.BytesIO(data).readlines()
-
-
-def test_a_long_line_is_not_looked_through_again_for_every_piece_of_it(tmp_path):
-    """Each byte is searched for the end of the line once: a piece that knows how often it is."""
-    searched = []
-
-    class Piece(bytes):
-        def split(self, *arguments):
-            searched.append(len(self))
-            return super().split(*arguments)
-
-        def __radd__(self, other):
-            return Piece(bytes(other) + bytes(self))
-
-    class Source:
-        left = 400
-
-        def read1(self, size):
-            self.left -= 1
-            return Piece(b"x" * 100 if self.left > 0 else b"")
-
-    (tmp_path / "f").touch()
-    lines = output.Lines(tmp_path / "f")
-    lines._source = Source()
-    assert len(next(lines)) == 399 * 100
-    assert sum(searched) == 399 * 100
 
 
 @pytest.mark.parametrize("kind", ["characters", "bytes", "words", "bpe"])

@@ -18,8 +18,9 @@ from throughtime.config import to_yaml
 from throughtime.errors import UserError
 from throughtime.runs import Run
 from throughtime.tasks.base import ignore
-from throughtime.tasks.corpus import hold_out, open_files, read_blocks, write_corpus
+from throughtime.tasks.corpus import write_corpus
 from throughtime.tasks.ngram import ngram_nats
+from throughtime.tasks.spans import hold_out, open_files, read_blocks
 from throughtime.tasks.text import TextConfig, TextTask
 from throughtime.tasks.tokens import START, UNKNOWN, learn
 

@@ -11,19 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from throughtime.errors import UserError
-from throughtime.tasks import corpus as corpus_module
+from throughtime.tasks import spans as spans_module
 from throughtime.tasks.corpus import (
     Corpus,
     Lanes,
-    Span,
     documents_in,
-    hold_out,
     open_corpus,
-    open_files,
-    read_blocks,
     walk,
     write_corpus,
 )
+from throughtime.tasks.spans import Span, hold_out, open_files, read_blocks
 from throughtime.tasks.tokens import START, UNKNOWN, Tokens, learn, looks_tokenised
 
 CPU = torch.device("cpu")
@@ -237,7 +234,8 @@ def test_tokens_are_as_small_as_the_vocabulary_allows(entries, dtype):
     ("content", "text"),
     [
         (b"one\r\ntwo\r\n", "one\ntwo\n"),
-        (b"one\rtwo\r\r\nthree\r", "one\ntwo\n\nthree\n"),
+        (b"one\rtwo\r\rthree\r", "one\ntwo\n\nthree\n"),
+        (b"one\rtwo\r\r\nthree\r", "one\rtwo\nthree\r"),
         (b"\xef\xbb\xbfwith a mark", "with a mark"),
         (b"\xef\xbb\xbf\xef\xbb\xbftwo marks", "\ufefftwo marks"),
         ("naïve 漢字 🎈🎈 end".encode(), "naïve 漢字 🎈🎈 end"),
@@ -246,7 +244,7 @@ def test_tokens_are_as_small_as_the_vocabulary_allows(entries, dtype):
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 20])
 def test_reading(content, text, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "BLOCK", size)
+    monkeypatch.setattr(spans_module, "BLOCK", size)
     assert "".join(read_blocks(whole(write(tmp_path, content)))) == text
 
 
@@ -255,7 +253,7 @@ def test_reading(content, text, size, tmp_path, monkeypatch):
 def test_small_blocks_read_what_one_block_reads(text, ends, size, tmp_path, monkeypatch):
     path = write(tmp_path, "x" + text.replace("\n", ends))
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "BLOCK", size)
+        patch.setattr(spans_module, "BLOCK", size)
         assert "".join(read_blocks(whole(path))) == "x" + text
 
 
@@ -264,7 +262,7 @@ def test_small_blocks_read_what_one_block_reads(text, ends, size, tmp_path, monk
 def test_raw_reading_keeps_every_byte(content, size, tmp_path, monkeypatch):
     path = write(tmp_path, b"x" + content)
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "BLOCK", size)
+        patch.setattr(spans_module, "BLOCK", size)
         text = "".join(read_blocks(whole(path), raw=True))
     assert text.encode("utf-8", "surrogateescape") == b"x" + content
     ids = learn("bytes", blocks_of(""), 10).encode(text)
@@ -284,7 +282,7 @@ BAD = [
 @pytest.mark.parametrize(("content", "line", "byte", "value"), BAD)
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 64, 1 << 20])
 def test_bytes_that_are_not_utf8_are_found(content, line, byte, value, size, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "BLOCK", size)
+    monkeypatch.setattr(spans_module, "BLOCK", size)
     path = write(tmp_path, content)
     with pytest.raises(UserError) as error:
         list(read_blocks(whole(path)))
@@ -295,7 +293,7 @@ def test_bytes_that_are_not_utf8_are_found(content, line, byte, value, size, tmp
 
 @pytest.mark.parametrize("size", [1, 4, 7, 1 << 20])
 def test_a_binary_file_is_found(size, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "BLOCK", size)
+    monkeypatch.setattr(spans_module, "BLOCK", size)
     path = write(tmp_path, b"PK\nab\ncd\0ef\n\0")
     with pytest.raises(UserError) as error:
         list(read_blocks(whole(path)))
@@ -347,7 +345,7 @@ def test_a_corpus_written_in_pieces_is_that_of_the_whole_text(kind, unit, text, 
         characters += len(piece)
     read = []
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "BLOCK", size)
+        patch.setattr(spans_module, "BLOCK", size)
         corpus = write_corpus(tmp_path / "corpus.bin", [whole(path)], tokens, unit, read.append)
     assert corpus.tokens.tolist() == expected
     assert corpus.tokens.dtype == tokens.dtype
@@ -408,7 +406,7 @@ def test_a_corpus_is_opened_as_it_was_written(tmp_path):
 
 
 def test_a_corpus_tells_how_much_it_has_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "BLOCK", 7)
+    monkeypatch.setattr(spans_module, "BLOCK", 7)
     text = "é 漢 some words here\n" * 4
     path, amounts = write(tmp_path, text), []
     write_corpus(tmp_path / "c.bin", [whole(path)], learned("characters", text), "file", amounts.append)
@@ -425,7 +423,7 @@ def test_holding_out_covers_the_file_and_cuts_no_character(text, share, mark, bl
     content = b"\xef\xbb\xbf" * mark + ("a" + text).encode("utf-8")
     path = write(tmp_path, content)
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "BLOCK", block)
+        patch.setattr(spans_module, "BLOCK", block)
         train, held = hold_out([whole(path)], share)
     parts = train + held
     assert all(span.size > 0 for span in parts)

@@ -30,10 +30,6 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class NoOptions(Strict):
-    """Of a verb that takes none."""
-
-
 class Training(Strict):
     """How a network is trained, whatever the task."""
 

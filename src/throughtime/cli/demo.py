@@ -67,8 +67,8 @@ def baselines(model: Any, text: Path) -> dict[str, dict[str, float]]:
     """
     import numpy as np
 
-    from throughtime.tasks.corpus import hold_out, open_files, read_blocks
     from throughtime.tasks.ngram import ngram_nats
+    from throughtime.tasks.spans import hold_out, open_files, read_blocks
     from throughtime.tasks.tokens import learn
 
     train, held = ("".join(read_blocks(span)) for (span,) in hold_out(open_files([text]), model.config.data.held_out))

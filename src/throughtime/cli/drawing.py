@@ -79,7 +79,7 @@ def answers(before: dict[str, Any], after: dict[str, Any]) -> Table:
             for label, p in value.items():
                 table.add_row(label, f"{p:.1%}", f"{after[name][label]:.1%}")
         elif name not in ("line", "probability"):
-            shown = [" ".join(v) if isinstance(v, list) else _value(v) for v in (value, after[name])]
+            shown = [" ".join(map(str, v)) if isinstance(v, list) else _value(v) for v in (value, after[name])]
             table.add_row(name, *shown)
     return table
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-from throughtime.config import Config, NoOptions, RunConfig, Strict, build_options
+from throughtime.config import Config, RunConfig, Strict, build_options
 from throughtime.errors import UserError
 from throughtime.tasks.look import Look
-from throughtime.tasks.settings import StackSettings, check_cell
+from throughtime.tasks.settings import ReadOptions, StackSettings, check_cell
 from throughtime.tasks.source import Source
 from throughtime.tasks.split import hold_out
 from throughtime.tasks.what_if import WORDS, WhatIf, what_if
@@ -90,8 +90,8 @@ class Task(ABC, Generic[Config, Item]):
 
     name: ClassVar[str]
     config_type: type[Config]
-    predict_options: ClassVar[type[Strict]] = NoOptions
-    evaluate_options: ClassVar[type[Strict]] = NoOptions
+    predict_options: ClassVar[type[Strict]] = ReadOptions
+    evaluate_options: ClassVar[type[Strict]] = ReadOptions
     generate_options: ClassVar[type[Strict] | None] = None  # None: its models do not write on their own
     unit: ClassVar[str] = "tokens"  # what the network counts
     measure: ClassVar[str] = "nats"  # what its loss is in, a unit
@@ -117,7 +117,12 @@ class Task(ABC, Generic[Config, Item]):
 
         Raises: UserError with file and line.
         """
-        return [item for file in files for item in self.items(config, Source.of(file), options)]
+        return [item for file in files for item in self.items(config, self.source(config, file, options), options)]
+
+    def source(self, config: Config, given: Any, options: Any = None) -> Source:
+        """A file, or an open one, as it is to be read. options: of `predict` or `evaluate`; None while training."""
+        data: Any = config.data if options is None else options  # type: ignore[attr-defined]
+        return Source.of(given, data.encoding, "--data." if options is None else "--")
 
     @abstractmethod
     def items(self, config: Config, source: Source, options: Any) -> Iterator[Item]:
@@ -252,7 +257,8 @@ class Trained(ABC, Generic[Item]):
         Raises: UserError for an option that the task has not, and a value out of range.
         """
         chosen = build_options(self.task.predict_options, options)
-        source = Source.of(items) if isinstance(items, Path | Source) or hasattr(items, "read") else None
+        written = isinstance(items, Path | Source) or hasattr(items, "read")
+        source = self.task.source(self.config, items, chosen) if written else None
         if source is not None:
             found: Iterable[Item] = self.task.items(self.config, source, chosen)
         else:

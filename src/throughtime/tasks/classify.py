@@ -17,10 +17,10 @@ from throughtime.config import Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
-from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, chosen, filled
+from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_cell, check_no_chunk, chosen, filled
 from throughtime.tasks.source import Source
 from throughtime.tasks.spelling import Reading, Spelling, Texts
-from throughtime.tasks.tables import Columns, Labelled, read_labelled, rows
+from throughtime.tasks.tables import Columns, Labelled, one_field, rows
 from throughtime.tasks.tokens import FILE, UNKNOWN, Tokens, learn, looks_tokenised
 from throughtime.tasks.words import WORDS_AND_SIGNS
 from throughtime.weights import put, read_tensors
@@ -70,6 +70,8 @@ class ClassifyData(DataSettings):
     """The column of the text. [default: text, sentence, review or another usual name]"""
     label_column: str | None = None
     """The column of the label. [default: label, class, sentiment or another usual name]"""
+    delimiter: str | None = None
+    """What stands between the fields of a table: a sign, or tab, comma, semicolon, pipe. [default: found]"""
     lower: bool = True
     """Read words in lower case; byte-pair pieces and characters are read as they are."""
     balance: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -85,9 +87,11 @@ class ClassifyConfig(RunConfig):
     data: ClassifyData = ClassifyData()
 
 
-class PredictOptions(Strict):
+class PredictOptions(ReadOptions):
     """Of `predict`."""
 
+    delimiter: str | None = None
+    """What stands between the fields of a table: a sign, or tab, comma, semicolon, pipe. [default: found]"""
     text_column: str | None = None
     """The column of the text. [default: as in training, else by its name]"""
 
@@ -133,7 +137,8 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         columns = _columns(config, options)
         if options is not None:
             columns.check(files)
-        return read_labelled(files, columns)
+        sources = (self.source(config, file, options) for file in files)
+        return [row for source in sources for row in rows(source, columns, labelled=True)]
 
     def items(self, config: ClassifyConfig, source: Source, options: Any) -> Iterator[Labelled]:
         return rows(source, _columns(config, options), labelled=None)
@@ -296,7 +301,7 @@ class ClassifyModel(Trained[Labelled]):
             best = max(range(len(row)), key=row.__getitem__)
             said = bool(item.text.strip())
             values: dict[str, Any] = {
-                "line": " ".join(item.text.splitlines()),
+                "line": item.text,
                 "label": self.labels[best] if said else None,
                 "probability": row[best] if said else None,
                 "probabilities": dict(zip(self.labels, row, strict=True)) if said else None,
@@ -306,8 +311,10 @@ class ClassifyModel(Trained[Labelled]):
     def written(self, values: dict[str, Any]) -> str:
         if values["label"] is None:
             return "\t\t"
-        gold = [values["gold"]] if "gold" in values else []
-        return "\t".join([values["label"], f"{values['probability']:.4f}", *gold, values["line"]])
+        gold = [one_field(values["gold"])] if "gold" in values else []
+        return "\t".join(
+            [one_field(values["label"]), f"{values['probability']:.4f}", *gold, one_field(values["line"])]
+        )
 
     def empty(self, item: Labelled) -> bool:
         return not item.text.strip()
@@ -359,9 +366,9 @@ def _columns(config: ClassifyConfig, options: Any) -> Columns:
     """Which columns are read. options: of `predict` or `evaluate`; None while training."""
     data = config.data
     if options is None:
-        return Columns(data.text_column, data.label_column)
+        return Columns(data.text_column, data.label_column, delimiter=data.delimiter)
     label = getattr(options, "label_column", None)
-    return Columns(options.text_column, label, "--", trained=(data.text_column, data.label_column))
+    return Columns(options.text_column, label, "--", (data.text_column, data.label_column), options.delimiter)
 
 
 def _vocabulary(model: ClassifyNetwork, kind: str, language: dict[str, Any] | None, texts: list[str]) -> Tokens:

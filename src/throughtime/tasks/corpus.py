@@ -5,9 +5,8 @@ Shapes: T time, B batch.
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,133 +18,8 @@ from torch import Tensor
 from throughtime.config import STDIN
 from throughtime.errors import UserError, reason
 from throughtime.runs import replacing, write_text
+from throughtime.tasks.spans import BLOCK, Span, read_blocks
 from throughtime.tasks.tokens import START, Tokens
-
-BLOCK = 1 << 20  # bytes read at a time
-
-
-@dataclass(frozen=True)
-class Span:
-    """Bytes `start` to `end` of a file."""
-
-    path: Path
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
-    @property
-    def name(self) -> str:
-        """What the user calls it: standard input has been copied to a file of that name."""
-        return STDIN if self.path.name == STDIN else str(self.path)
-
-
-def open_files(paths: Iterable[Path]) -> list[Span]:
-    """Whole files, checked. Raises: UserError where one is missing, a folder, empty or not readable."""
-    spans = []
-    for path in paths:
-        try:
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; name the files in it")
-            if path.exists() and not path.is_file():
-                raise UserError(f"{path}: is a pipe or a device, and has to be read twice; pipe it in and name -")
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                start = 3 if file.read(3) == codecs.BOM_UTF8 else 0
-        except OSError as error:
-            raise UserError(f"{path}: cannot read it: {reason(error)}") from error
-        if size <= start:
-            raise UserError(f"{Span(path, 0, 0).name}: is empty")
-        spans.append(Span(path, start, size))
-    return spans
-
-
-def hold_out(spans: list[Span], share: float) -> tuple[list[Span], list[Span]]:
-    """Cut the last `share` off every file, at the end of a line where one is near, never inside a character."""
-    train, held = [], []
-    for span in spans:
-        cut = span.start + int(span.size * (1 - share))
-        with span.path.open("rb") as file:
-            file.seek(cut)
-            near = file.read(min(BLOCK // 16, max(span.end - cut, 0)))
-        newline = near.find(b"\n", 0, max(len(near) - 1, 0))
-        if newline >= 0 and newline + 1 <= max(span.size // 100, 200):
-            cut += newline + 1
-        else:
-            cut += next((i for i, byte in enumerate(near) if byte & 0xC0 != 0x80), len(near))
-        train.append(Span(span.path, span.start, cut))
-        held.append(Span(span.path, cut, span.end))
-    return [s for s in train if s.size], [s for s in held if s.size]
-
-
-def read_blocks(span: Span, *, raw: bool = False) -> Iterator[str]:
-    """The text of a span in pieces, each ended before white space where it has any. Line ends become \\n.
-
-    Args: raw: keep bytes that are not UTF-8 (as surrogates, which `Tokens` of bytes writes back).
-    Raises: UserError where it is binary or not UTF-8, with line and byte.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape" if raw else "strict")
-    rest, place, line = "", span.start, 1
-    with span.path.open("rb") as file:
-        if span.start > 3 and not raw:
-            line += _lines_before(file, span.start)
-        file.seek(span.start)
-        while place < span.end:
-            block = file.read(min(BLOCK, span.end - place))
-            if not block:
-                break
-            if not raw and b"\0" in block:
-                at = block.index(b"\0")
-                raise UserError(
-                    f"{span.name}:{line + block.count(10, 0, at)}: byte {place + at} is NUL: this is a binary file, not "
-                    f"text; --model.tokens bytes takes any file"
-                )
-            held = len(decoder.getstate()[0])
-            try:
-                text = rest + decoder.decode(block, final=place + len(block) >= span.end)
-            except UnicodeDecodeError as error:
-                at = error.start - held
-                raise UserError(
-                    f"{span.name}:{line + block.count(10, 0, max(at, 0))}: byte {place + at} (0x{error.object[error.start]:02x}) "
-                    f"is not UTF-8; save the file as UTF-8, or use --model.tokens bytes"
-                ) from error
-            line += block.count(b"\n")
-            place += len(block)
-            if not raw:
-                if text.endswith("\r") and place < span.end:
-                    text, rest = text[:-1], "\r"
-                else:
-                    rest = ""
-                text = text.replace("\r\n", "\n").replace("\r", "\n")
-            else:
-                rest = ""
-            if place < span.end:  # keep back what may be half a word
-                cut = max(_last_newlines(text), text.rfind(" "))
-                if cut > 0:
-                    text, rest = text[:cut], text[cut:] + rest
-            if text:
-                yield text
-    if rest:
-        yield rest
-
-
-def _last_newlines(text: str) -> int:
-    """Where the last run of newlines begins: cutting before it keeps the end of a paragraph whole."""
-    at = text.rfind("\n")
-    while at > 0 and text[at - 1] == "\n":
-        at -= 1
-    return at
-
-
-def _lines_before(file: Any, end: int) -> int:
-    file.seek(0)
-    lines, place = 0, 0
-    while place < end:
-        block = file.read(min(BLOCK, end - place))
-        lines, place = lines + block.count(b"\n"), place + len(block)
-    return lines
 
 
 def documents_in(block: str, unit: str, at_start: bool) -> Iterator[tuple[str, bool]]:

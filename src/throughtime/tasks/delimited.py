@@ -26,8 +26,8 @@ def named_delimiter(given: str, option: str) -> str:
 
 
 def find_delimiter(text: str, suffix: str, names: Collection[str]) -> str | None:
-    """What stands between the fields of a table: that by which the first row holds most of the `names`, then that by which most rows
-    are as long as the first. None where its rows have one field."""
+    """What stands between the fields of a table: that by which the first row holds most of the `names`, then that by which most
+    rows are as long as the first. None where its rows have one field."""
     best: tuple[int, float, bool] = (0, 0.0, False)
     chosen = None
     for delimiter in DELIMITERS:
@@ -133,7 +133,10 @@ def read_json(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         at = skipped(end)
         if array and not text.startswith("]", at):
             if not text.startswith(",", at):
-                raise UserError(
-                    f"{name}:{line + text.count(chr(10), seen, at)}: not JSON: an array whose items need a comma or a ]"
-                )
+                number = line + text.count("\n", seen, at)
+                raise UserError(f"{name}:{number}: not JSON: after an item of an array stands a comma or a ]")
             at = skipped(at + 1)
+    after = skipped(at + 1)
+    if array and (at >= len(text) or after < len(text)):
+        what = "the array does not end" if at >= len(text) else "something stands after the array"
+        raise UserError(f"{name}:{line + text.count(chr(10), seen, after)}: not JSON: {what}")

@@ -50,4 +50,4 @@ def not_plain(head: bytes) -> tuple[str, str] | None:
 
 def markup(text: str) -> tuple[str, str] | None:
     """What a text is that begins so, where it is written for a browser or a word processor, and what would help."""
-    return next((told for pattern, *told in _MARKUP if re.match(pattern, text[:HEAD], re.I | re.S)), None)  # type: ignore[misc]
+    return next(((what, how) for pattern, what, how in _MARKUP if re.match(pattern, text[:HEAD], re.I | re.S)), None)

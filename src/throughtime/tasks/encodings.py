@@ -33,9 +33,11 @@ def check_encoding(name: str, option: str = "--data.") -> str:
     """The name of an encoding as Python has it. Raises: UserError where there is none of that name that reads bytes as text."""
     try:
         "".encode(name), b"".decode(name)
-        return codecs.lookup(name).name
+        found = codecs.lookup(name).name
     except (LookupError, ValueError):
         raise UserError(f"{option}encoding: " + unknown("encoding", name, USUAL)) from None
+    # these look for a mark, and here there is none
+    return {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(found, found)
 
 
 def marked(head: bytes) -> tuple[str, int] | None:
@@ -48,7 +50,9 @@ def may_be_marked(head: bytes) -> bool:
     return any(len(head) < len(mark) and mark.startswith(head) for mark, _ in MARKS)
 
 
-def cannot_decode(place: str, byte: int, error: UnicodeDecodeError, option: str, also: str = "") -> UserError:
+def cannot_decode(
+    place: str, byte: int, error: UnicodeDecodeError, encoding: str, option: str, also: str = ""
+) -> UserError:
     """What to raise for a byte that does not fit the encoding. place: file and line. byte: its number in the file. also: what else
     would help."""
     low, high = max(error.start - SHOWN, 0), error.start + SHOWN
@@ -57,10 +61,10 @@ def cannot_decode(place: str, byte: int, error: UnicodeDecodeError, option: str,
     other = f"if it is Windows-1252, which makes {word!r} of it, give {option}encoding windows-1252, "
     if error.reason == "unexpected end of data":
         other = "the file ends within a character, as one does that was cut off; fetch it again, "
-    elif error.encoding != "utf-8":
+    elif encoding != "utf-8":
         other = f"name its encoding by {option}encoding, "
     return UserError(
-        f"{place}: byte {byte} (0x{error.object[error.start]:02x}) is not {_shown(error.encoding)}; {other}"
+        f"{place}: byte {byte} (0x{error.object[error.start]:02x}) is not {'UTF-8' if encoding == 'utf-8' else encoding}; {other}"
         f"or save the file as UTF-8{also}"
     )
 
@@ -74,7 +78,3 @@ def is_binary(place: str, byte: int, around: bytes, option: str, also: str = "")
                 f"{place}: byte {byte} is NUL: it looks like UTF-16 without a mark; give {option}encoding {name}{also}"
             )
     return UserError(f"{place}: byte {byte} is NUL: this is a binary file, not text{also}")
-
-
-def _shown(encoding: str) -> str:
-    return "UTF-8" if encoding == "utf-8" else encoding

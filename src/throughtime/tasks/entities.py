@@ -1,7 +1,7 @@
 """Named entities as tags of words: their spans, and how many of them are found.
 
-Tags are `O`, or a type after a sign that says where in the entity the word stands: IOB1, IOB2 (Ramshaw, Marcus 1995; Tjong Kim Sang,
-Veenstra 1999), BIOES and BILOU (Ratinov, Roth 2009). Spans are as the evaluation of CoNLL-2003 has them, for all of these alike.
+Tags are `O`, or a type after a sign that says where in the entity the word stands: IOB1, IOB2 (Ramshaw, Marcus 1995; Tjong Kim
+Sang, Veenstra 1999), BIOES and BILOU (Ratinov, Roth 2009). Spans are as the evaluation of CoNLL-2003 has them, for all alike.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def pairs(sources: Sequence[Source], *, both: bool | None, delimiter: str | None
     Args: both: True: what has two sides; pairs with an empty side are left out, counted and said. None: every line in its place,
         with its target where there is one; a file without tabs, and texts in memory, are sources. False: the same without targets.
         delimiter: what stands between a source and a target; None: found.
-    Raises: UserError with file and line where the files do not fit each other or cannot be read, and, where both is True, where there
+    Raises: UserError with file and line where the files do not fit each other or cannot be read; and where both is True, and there
         is no pair.
     """
     if len(sources) == 2:
@@ -99,18 +99,13 @@ def pairs(sources: Sequence[Source], *, both: bool | None, delimiter: str | None
         warnings.warn(f"{empty:,} pairs with an empty side are left out", stacklevel=2)
 
 
-def read_pairs(files: Sequence[Path]) -> list[tuple[str, str]]:
-    """All pairs of two aligned files or of one. Raises: as `pairs`."""
-    return [(pair.source, pair.target or "") for pair in pairs([Source.of(f) for f in files], both=True)]
-
-
 def _aligned(first: Source, second: Source) -> Iterator[Pair]:
     both = itertools.zip_longest(first, second)
     for number, (a, b) in enumerate(both, 1):
         if a is None or b is None:
-            lengths = [number - 1 + (a is not None) + sum(x is not None for x, _ in both)] * 2
-            lengths[a is not None] = number - 1
+            lengths = [number - 1, number + sum(1 for _ in both)]
             longer = second if a is None else first
+            lengths = lengths if a is None else lengths[::-1]
             raise UserError(
                 f"{first.name} has {lengths[0]} lines and {second.name} {lengths[1]}; {longer.name}:{number} has nothing beside it"
             )
@@ -197,7 +192,9 @@ def read_tokens(tokens: Tokens, text: str, longest: int) -> tuple[Any, bool]:
     return ids[:longest], len(ids) <= longest
 
 
-def coded(pairs: Sequence[Pair], tokens: tuple[Tokens, Tokens], longest: int) -> tuple[Sequences, Sequences, int]:
+def coded(
+    pairs: Sequence[Pair], tokens: tuple[Tokens, Tokens], longest: int
+) -> tuple[Sequences, Sequences, int]:
     """Both sides of pairs as numbers, each cut to its first `longest` tokens; a target that is whole ends with END. And how many
     pairs had to be cut."""
     import numpy as np

@@ -16,6 +16,7 @@ from throughtime.tasks.words import HYPHENATED
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 CONLL_2003 = ("word", "pos", "chunk", "ner")
 NOT_GIVEN = "_"  # in a column of CoNLL-U, but for FEATS, where it says that a word has none
+USUAL = 0.9  # the share of lines as long as each other by which columns are told from sentences, where each has to have a tag
 BORDER = "-DOCSTART-"  # how a line begins that parts documents
 
 
@@ -51,14 +52,14 @@ def sentences(
 ) -> Iterator[Sentence]:
     """The sentences of a file, of a pipe or of texts in memory.
 
-    Args: column: of the tags: of CoNLL-U its name or its number from 1, UPOS where it is None; of other columns the number, the last
-        where it is None; of four also the names of CoNLL-2003. tagged: True: each word has a tag, but where CoNLL-U does not give
-        it. None: a tag where there is one; plain sentences too, one a line, an empty line an empty sentence. False: the same, and
-        no tag is read. known: the tags that a model gives, by which columns with spaces between them are told from sentences.
+    Args: column: of the tags: of CoNLL-U its name or its number from 1, UPOS where it is None; of other columns the number, the
+        last where it is None; of four also the names of CoNLL-2003. tagged: True: each word has a tag, but where CoNLL-U does not
+        give it. None: a tag where there is one; plain sentences too, one a line, an empty line an empty sentence. False: the same,
+        and no tag is read. known: the tags that a model gives, by which columns with spaces between them are told from sentences.
         Texts in memory are plain sentences or the lines of CoNLL-U.
     Yields: in their order; where tagged is not True, comments and borders of documents by themselves are a sentence without words.
-    Raises: UserError with file and line for what cannot be read, for a column that there is not or that is nowhere filled, and, where
-        tagged is True, where there is no sentence.
+    Raises: UserError with file and line for what cannot be read, for a column that there is not or that is nowhere filled; and
+        where tagged is True, and there is no sentence.
     """
     form = _Form.of(source, tagged, known)
     source.blocks = form.kind != "plain"
@@ -77,11 +78,6 @@ def sentences(
             yield sentence
     if tagged and not count:
         raise UserError(f"{source.name}: no sentence in it")
-
-
-def read_tagged(paths: Sequence[Path], column: str | None) -> list[Sentence]:
-    """All sentences of some files, tagged. Raises: as `sentences`."""
-    return [s for path in paths for s in sentences(Source.of(path), column, tagged=True)]
 
 
 def from_text(line: str) -> Sentence:
@@ -124,32 +120,28 @@ class _Form:
     def of(cls, source: Source, tagged: bool | None, known: Collection[str]) -> _Form:
         """Told from the first lines. Raises: UserError where they hold no tags and should."""
         lines = [line.rstrip("\r\n") for line in source.sample("#")]
-        numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
-        if not numbered:
-            return cls("conllu" if source.suffix == ".conllu" else "plain")
-        number, first = numbered[0]
-        if source.suffix == ".conllu" or (
-            re.match(r"\d+(?:[-.]\d+)?\t", first) and first.count("\t") == len(CONLLU) - 1
-        ):
+        content = [line for line in lines if line.strip() and not line.startswith("#")]
+        if not content:
+            return cls("conllu" if tagged or source.suffix == ".conllu" else "plain")
+        if source.suffix == ".conllu" or re.match(r"\d+(?:[-.]\d+)?(\t[^\t]*){9}$", content[0]):
             return cls("conllu")
         if source.in_memory and not tagged:
             return cls("plain")
-        separator = "\t" if "\t" in first else None
-        border = first.startswith(BORDER)
-        cut = [line.split(separator) for _, line in numbered if not line.startswith(BORDER)]
-        several = len(cut) > 1 or border
-        regular = len({len(fields) for fields in cut}) < 2 and all(len(fields) > 1 for fields in cut)
-        familiar = bool(cut) and 2 * sum(fields[-1] in known for fields in cut) >= len(cut)
-        word = int(_counts_words(lines[number - 1 :], separator))
+        words = [line for line in content if not line.startswith(BORDER)]
+        separator = "\t" if "\t" in (words or content)[0] else None
+        columns = cls("columns", separator, int(_counts_words(lines[lines.index(content[0]) :], separator)))
+        if len(words) < len(content) or (tagged and separator):
+            return columns
+        cut = [line.split(separator) for line in words]
+        width, often = Counter(map(len, cut)).most_common(1)[0]
         if tagged:
-            if separator is None and not (regular and several):
-                raise UserError(f"{source.name}:{number}: 1 fields; {_expected()}")
-            return cls("columns", separator, word)
-        # of one line, and of what has but spaces between, the tags must be known
-        sure = border or (
-            regular and (familiar or (separator is not None and several)) and (several or separator is not None)
-        )
-        return cls("columns", separator, word) if sure else cls("plain")
+            if len(cut) > 1 and width > 1 and often >= USUAL * len(cut):
+                return columns
+            raise UserError(f"{source.name}:{lines.index(content[0]) + 1}: 1 fields; {_expected()}")
+        # tabs, a second line like the first, tags that are known: two of these are enough
+        familiar = 2 * sum(fields[-1] in known for fields in cut) >= len(cut)
+        regular = width > 1 and often == len(cut)
+        return columns if regular and bool(separator) + (len(cut) > 1) + familiar > 1 else cls("plain")
 
 
 def _counts_words(lines: list[str], separator: str | None) -> bool:
@@ -190,7 +182,7 @@ def _plain(source: Source) -> Iterator[Sentence]:
 
 def _conllu(source: Source, column: str | None, tagged: bool) -> Iterator[Sentence]:
     which = _numbered(column or "upos", CONLLU, "CoNLL-U", option=source.option)
-    filled: Counter[str] = Counter()
+    never = list(range(2, len(CONLLU)))  # the columns in which nothing has stood
     words = 0
     for start, lines in _blocks(source):
         now = Sentence(file=source.name, form="conllu")
@@ -208,11 +200,11 @@ def _conllu(source: Source, column: str | None, tagged: bool) -> Iterator[Senten
                 continue
             given = fields[which] != NOT_GIVEN or CONLLU[which] == "feats"
             now.add(line, number, fields[1], fields[which] if given else None)
-            filled.update(name for name, cell in zip(CONLLU, fields, strict=True) if cell != NOT_GIVEN)
+            never = [i for i in never if fields[i] == NOT_GIVEN]
         words += len(now.words)
         yield now
-    if tagged and words and not filled[CONLLU[which]]:
-        others = ", ".join(name for name in CONLLU[2:-1] if filled[name]) or "none"
+    if tagged and words and which in never:
+        others = ", ".join(name for i, name in enumerate(CONLLU[:-1]) if i > 1 and i not in never) or "none"
         raise UserError(
             f"{source.name}: the column {CONLLU[which]} is nowhere given ({NOT_GIVEN} on every line); filled are: {others} "
             f"({source.option}column)"
@@ -236,8 +228,8 @@ def _columns(source: Source, form: _Form, column: str | None, tagged: bool) -> I
             if not width:
                 width, which = len(fields), _column_of(source, number, column, len(fields), form, tagged)
             if len(fields) != width:
-                expected = _expected() if width == 2 else f"the first word has {width}"
-                raise UserError(f"{place}: {len(fields)} fields; {expected}")
+                also = "" if width == 2 else f", the first word has {width}"
+                raise UserError(f"{place}: {len(fields)} fields{also}; {_expected()}")
             word, tag = fields[form.word], fields[which]
             if not word or (tagged and not tag):
                 raise UserError(f"{place}: an empty field; {_expected()}")

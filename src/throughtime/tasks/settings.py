@@ -35,6 +35,15 @@ class DataSettings(Strict):
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The share that is held out where no --valid is given."""
+    encoding: str | None = None
+    """How files are written that are not UTF-8 and have no mark: latin-1, cp1252, utf-16-le. [default: utf-8]"""
+
+
+class ReadOptions(Strict):
+    """Of `predict` and `evaluate`."""
+
+    encoding: str | None = None
+    """How a file is written that is not UTF-8 and has no mark: latin-1, cp1252, utf-16-le. [default: utf-8]"""
 
 
 class TaskConfig(RunConfig):

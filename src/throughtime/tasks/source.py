@@ -31,9 +31,9 @@ def name_of(path: Path) -> str:
 class Source(ABC):
     """Lines as they come, each given once; those of a file end with \\n whatever ended them there, the last perhaps with nothing.
 
-    name: what the user calls it. suffix: of a file, in lower case. encoding: that was asked for. folder: where it is one, which has no lines. in_memory: whether
-    it is a list of texts. option: how the options begin that errors name. blocks: whether what is read of it ends with an empty line,
-    set by the reader that finds it so, for `ready`.
+    name: what the user calls it. suffix: of a file, in lower case. encoding: that was asked for. folder: where it is one, which
+    has no lines. in_memory: whether it is a list of texts. option: how the options begin that errors name. blocks: whether what
+    is read of it ends with an empty line, set by the reader that finds it so, for `ready`.
     """
 
     suffix = ""
@@ -87,8 +87,8 @@ class Source(ABC):
         return True
 
     def sample(self, comment: str | None = None) -> list[str]:
-        """The lines to come, not taken: up to the first that is not empty and does not begin with `comment`; of a file or a pipe also
-        what came together with it."""
+        """The lines to come, not taken: up to the first that is not empty and does not begin with `comment`; of a file or a pipe
+        also what came together with it."""
         while not self._ended and not any(
             line.strip() and not (comment and line.startswith(comment)) for line in self._lines
         ):
@@ -210,7 +210,7 @@ class _File(Source):
         if nul:
             self._stopped(is_binary(place, at + len(text.encode(self._codec)), some, self.option))
         elif wrong is not None:
-            self._stopped(cannot_decode(place, at + wrong.start, wrong, self.option))
+            self._stopped(cannot_decode(place, at + wrong.start, wrong, self._codec, self.option))
 
     def _stopped(self, error: UserError) -> UserError:
         self._ended, self._error = True, error
@@ -235,8 +235,8 @@ class _File(Source):
         self._count += len(whole)
         if rest:
             self._rest.append(rest)
-        if ended and self._rest:
-            self._add("".join(self._rest).rstrip("\r"))
+        if ended and (last := "".join(self._rest).rstrip("\r")):
+            self._add(last)
 
 
 def _readable(source: Any) -> bool:

@@ -57,7 +57,7 @@ class Columns:
     def names(self) -> set[str]:
         """All names by which a column is found, in lower case."""
         given = (self.text, self.label, *self.trained)
-        return {*TEXT, *LABEL, *(name.lower() for name in given if name is not None)}
+        return {*TEXT, *LABEL, *(name.lower() for name in given if name is not None and not name.isdecimal())}
 
     def find(self, table: _Table, what: str) -> str | None:
         """The column of the text or of the label. Raises: UserError where one is asked for that there is not."""
@@ -80,8 +80,8 @@ class Columns:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows and what their columns are called. first: the line on which the names stand. lines: of each row. column: all that is in one,
-    None where a row has nothing. header: whether the columns have names of their own; else they are numbers."""
+    """Rows and what their columns are called. first: the line on which the names stand. lines: of each row. column: gives all that
+    is in one, None where a row has nothing. header: whether the columns have names of their own; else they are numbers."""
 
     name: str
     first: int
@@ -97,7 +97,8 @@ def rows(source: Source, columns: Columns = Columns(), *, labelled: bool | None)
     Args: labelled: True: all that has both a text and a label; what lacks one is left out, counted and said. None: every row and
         line, in its place, some perhaps without a text; a label where there is one. A file that is no table, and texts in memory,
         are a text a line. False: the same without labels.
-    Raises: UserError with file and line for what cannot be read, for columns that are not there, and where there is nothing labelled.
+    Raises: UserError with file and line for what cannot be read and for columns that are not there; and where labelled is True, and
+        there is nothing of the kind.
     """
     if source.folder is not None:
         found = _folder(source, source.folder)
@@ -119,20 +120,13 @@ def rows(source: Source, columns: Columns = Columns(), *, labelled: bool | None)
         raise UserError(f"{source.name}: no labelled text in it")
     if empty:
         what = "text" if not empty[0].text.strip() else "label"
-        warnings.warn(
-            f"{source.name}: {len(empty):,} rows without a text or a label are left out, the first has no {what}: {empty[0].place}",
-            stacklevel=2,
-        )
+        how = "the row is" if len(empty) == 1 else f"{len(empty):,} rows without a text or a label are"
+        warnings.warn(f"{empty[0].place}: no {what}; {how} left out", stacklevel=2)
 
 
 def one_field(text: str) -> str:
     """A text or a label as a field of plain output: with its tabs and line ends written as \\t, \\n and \\r."""
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def read_labelled(paths: Sequence[Path], columns: Columns = Columns()) -> list[Labelled]:
-    """All labelled texts of some files or folders. Raises: as `rows`."""
-    return [row for path in paths for row in rows(Source.of(path), columns, labelled=True)]
 
 
 def _folder(source: Source, path: Path) -> Iterator[Labelled]:
@@ -158,7 +152,9 @@ def _is_table(source: Source, columns: Columns) -> bool:
     fields = [line.count(delimiter) + 1 for line in lines if line.strip()]
     first = {cell.strip().lower() for cell in next(line for line in lines if line.strip()).split(delimiter)}
     trained = {name.lower() for name in columns.trained if name is not None}
-    if first & trained or (first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))):
+    if any(name in first for name in trained if not name.isdecimal()) or (
+        first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))
+    ):
         return True
     # one without a header
     regular = len(fields) > 1 and min(fields) == max(fields)
@@ -169,6 +165,8 @@ def _is_table(source: Source, columns: Columns) -> bool:
 def _rows(source: Source, columns: Columns, labelled: bool | None) -> Iterator[Labelled]:
     text = source.text()
     table = _json(source.name, text) if is_json(text, source.suffix) else _delimited(source, text, columns, labelled)
+    if not table.lines:
+        return
     name = table.name
     chosen = columns.find(table, "text"), columns.find(table, "label")
     if (

@@ -13,7 +13,7 @@ from throughtime.errors import UserError, unknown
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import LONGEST as SHOWN
 from throughtime.tasks.look import Look, Stack, Steps, of_classes
-from throughtime.tasks.sentences import Sentence, from_text, read_tagged, sentences, with_tags
+from throughtime.tasks.sentences import Sentence, from_text, sentences, with_tags
 from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, filled
 from throughtime.tasks.source import Source
 from throughtime.tasks.words import HYPHENATED
@@ -131,7 +131,8 @@ class TagTask(Task[TagConfig, Sentence]):
         check_no_chunk(config)
 
     def read(self, config: TagConfig, files: Sequence[Path], options: Any = None) -> list[Sentence]:
-        found = read_tagged(files, config.data.column)
+        sources = (self.source(config, file, options) for file in files)
+        found = [s for source in sources for s in sentences(source, config.data.column, tagged=True)]
         _say_long(found)
         return found
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from throughtime.models.language import LanguageModel
     from throughtime.models.language import Stack as State
     from throughtime.runs import Run
-    from throughtime.tasks.corpus import Corpus, Lanes, Span
+    from throughtime.tasks.corpus import Corpus, Lanes
+    from throughtime.tasks.spans import Span
     from throughtime.tasks.text_session import TextEngine, TextSession
     from throughtime.tasks.what_if import WhatIf
 
@@ -61,8 +62,10 @@ class TextNetwork(StackSettings):
 
 
 class TextData(DataSettings):
-    """The text. What is held out is the end of each file."""
+    """The text. What is held out is the end of each file, or of blocks of it."""
 
+    all_over: bool = False
+    """Hold out blocks from all over each file, not its end alone: where the end is of another kind, a licence, say."""
     documents: Literal["file", "line", "paragraph"] = "file"
     """What stands by itself: memory does not pass from one document to the next."""
 
@@ -107,9 +110,11 @@ class TextTask(Task[TextConfig, Any]):
                     raise UserError(f"model.{name}: a Transformer has no recurrent weights or state; leave it out")
 
     def read(self, config: TextConfig, files: Sequence[Path], options: Any = None) -> list[Any]:
-        from throughtime.tasks.corpus import open_files
+        from throughtime.tasks.spans import open_files
 
-        return open_files(files)
+        data: Any = config.data if options is None else options
+        option = "--data." if options is None else "--"
+        return open_files(files, data.encoding, option, raw=config.model.tokens == "bytes")
 
     def items(self, config: TextConfig, source: Source, options: Any) -> Iterator[str]:
         return (line.rstrip("\r\n") for line in source)
@@ -118,14 +123,15 @@ class TextTask(Task[TextConfig, Any]):
         return given.rstrip("\r\n") if isinstance(given, str) else super().item(given)
 
     def split(self, config: TextConfig, items: list[Any], files: Sequence[Path]) -> tuple[list[Any], list[Any]]:
-        from throughtime.tasks.corpus import hold_out
+        from throughtime.tasks.spans import hold_out
 
-        return hold_out(items, config.data.held_out)
+        return hold_out(items, config.data.held_out, blocks=config.data.all_over)
 
     def prepare(
         self, config: TextConfig, train: list[Span], held: list[Span], run: Run, advance: Advance
     ) -> TextConfig:
-        from throughtime.tasks.corpus import read_blocks, write_corpus
+        from throughtime.tasks.corpus import write_corpus
+        from throughtime.tasks.spans import read_blocks
 
         size = sum(span.size for span in train)
         name = train[0].name if train else held[0].name

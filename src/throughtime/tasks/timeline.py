@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from throughtime.errors import UserError
 from throughtime.tasks.text_session import TextSession, encoded
-from throughtime.tasks.what_if import WORDS, WhatIf, check_change, rewritten, spans
+from throughtime.tasks.what_if import WhatIf, check_change, rewritten, spans
+from throughtime.tasks.words import SIGNS_TOGETHER as WORDS
+from throughtime.tasks.words import SPACED
 
 if TYPE_CHECKING:
     from throughtime.travel import Difference
 
-SPACED = r"[^ \n]+"  # words of a text whose words and signs already stand apart
 NEXT = 5
 
 

@@ -18,14 +18,10 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.runs import write_text
+from throughtime.tasks.words import PIECES, SPACED_AND_ENDS
 
 UNKNOWN, START = 0, 1
 _SPECIAL = ["<unk>", "<s>"]
-# a word with the space before it, a run of other signs likewise, or white space alone: set end to end they are the text
-_PIECES = r" ?[^\W_]+(?:['’][^\W_]+)*| ?[^\w\s]+| ?_+|\n|[^\S\n]"
-# words of a text whose words and signs already stand apart: what is between spaces, and the end of a line
-_SPACED = r"[^ \n]+|\n"
-
 FILE = "vocabulary.json"
 
 
@@ -66,7 +62,7 @@ class Tokens:
             return np.where(known, self._order[place] + 2, UNKNOWN).astype(self.dtype)
         if self.kind == "words":
             get = self.index.get
-            pattern = _SPACED if self.spaced else _PIECES
+            pattern = SPACED_AND_ENDS if self.spaced else PIECES
             return np.fromiter((get(word, UNKNOWN) for word in re.findall(pattern, text)), self.dtype)
         return np.asarray(self._bpe.encode(text).ids, dtype=self.dtype)
 
@@ -88,7 +84,7 @@ class Tokens:
         """What each entry of a text stands for; what the vocabulary does not know as it is written, where that can be told."""
         written = list(text) if self.kind == "characters" else []
         if self.kind == "words":
-            written = re.findall(_SPACED if self.spaced else _PIECES, text)
+            written = re.findall(SPACED_AND_ENDS if self.spaced else PIECES, text)
         return [
             written[k].strip() or written[k] if i == UNKNOWN and k < len(written) else self.entries[i]
             for k, i in enumerate(map(int, ids))
@@ -99,7 +95,7 @@ class Tokens:
         if self.kind == "bytes":
             return []
         if self.kind == "words":
-            pieces: Iterable[str] = re.findall(_SPACED if self.spaced else _PIECES, text)
+            pieces: Iterable[str] = re.findall(SPACED_AND_ENDS if self.spaced else PIECES, text)
         else:
             pieces = text
         return [piece.strip() or piece for piece in dict.fromkeys(pieces) if piece not in self.index]
@@ -171,7 +167,7 @@ def learn(
         return Tokens("characters", _SPECIAL + sorted(kept))
     if kind == "words":
         spaced = looks_tokenised(next(blocks(), "")) if spaced is None else spaced
-        pattern = _SPACED if spaced else _PIECES
+        pattern = SPACED_AND_ENDS if spaced else PIECES
         counts: Counter[str] = Counter()
         for block in blocks():
             counts.update(re.findall(pattern, block))
@@ -212,7 +208,7 @@ def _bpe(index: dict[str, int], merges: Any) -> Any:
 
     model = models.BPE(vocab=index, merges=[tuple(pair) for pair in merges], unk_token=_SPECIAL[UNKNOWN])
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")
     return tokenizer
 
 
@@ -221,7 +217,7 @@ def _learn_bpe(blocks: Callable[[], Iterator[str]], size: int) -> Tokens:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL[UNKNOWN]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=_SPECIAL, limit_alphabet=max(size // 2, 1), show_progress=False
     )

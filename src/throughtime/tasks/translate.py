@@ -17,7 +17,7 @@ from throughtime.errors import UserError
 from throughtime.tasks.base import Advance, Task, Trained, ignore, in_groups
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, pairs, read_tokens, scored
-from throughtime.tasks.settings import DataSettings, StackSettings, check_no_chunk, chosen, filled
+from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_no_chunk, chosen, filled
 from throughtime.tasks.source import Source
 from throughtime.tasks.tokens import UNKNOWN, Tokens, learn
 
@@ -59,6 +59,8 @@ class TranslateData(DataSettings):
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The share that is held out where no --valid is given."""
+    delimiter: str | None = None
+    """What stands between a source and its target: a sign, or tab, comma, semicolon. [default: found]"""
     longest: Positive | None = None
     """Tokens of a side that are learned from, at most; of a longer one its beginning. [default: 1,000, less where a batch would
     need much memory]"""
@@ -72,9 +74,11 @@ class TranslateConfig(RunConfig):
     data: TranslateData = TranslateData()
 
 
-class EvaluateOptions(Strict):
+class EvaluateOptions(ReadOptions):
     """Of `evaluate`."""
 
+    delimiter: str | None = None
+    """What stands between a source and its target: a sign, or tab, comma, semicolon. [default: found]"""
     beam: Positive = 5
     """Hypotheses kept in the search; 1 is greedy."""
 
@@ -145,10 +149,12 @@ class TranslateTask(Task[TranslateConfig, Pair]):
             raise UserError("model.attention: a Transformer has its own (scaled, multiplicative); leave it out")
 
     def read(self, config: TranslateConfig, files: Sequence[Path], options: Any = None) -> list[Pair]:
-        return list(pairs([Source.of(f) for f in files], both=True))
+        delimiter = (config.data if options is None else options).delimiter
+        sources = [self.source(config, file, options) for file in files]
+        return list(pairs(sources, both=True, delimiter=delimiter))
 
     def items(self, config: TranslateConfig, source: Source, options: Any) -> Iterator[Pair]:
-        return pairs([source], both=None)
+        return pairs([source], both=None, delimiter=options.delimiter)
 
     def item(self, given: Any) -> Pair:
         return (
