@@ -17,7 +17,6 @@ import pytest
 import torch
 
 import throughtime as tt
-from throughtime.tasks.source import Source
 from throughtime.cli import main
 from throughtime.errors import UserError
 from throughtime.inspect.gradients import Curve, _back_from, gradients_of, summarise
@@ -27,6 +26,7 @@ from throughtime.inspect.page import page
 from throughtime.inspect.report import look_into
 from throughtime.inspect.units import features_of, followers, gates_of, openness, order_of, time_constants
 from throughtime.scanning.observe import observing
+from throughtime.tasks.source import Source
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 F64 = torch.float64

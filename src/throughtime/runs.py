@@ -257,14 +257,16 @@ class Run:
         if about.get("config") is None:
             return
         then = dict(flat(build_config(type(config), about["config"], None).model_dump()))
-        for key, value in flat(config.model_dump()):
-            if value == then[key]:
-                continue
-            what = f"{place_in(self.config, tuple(key.split('.')))}{key}: {value!r}, but {path}"
-            decides = key.startswith(DECIDING) and key not in RECORD
-            if decides or going_on:
-                raise UserError(f"{what} was trained with {then[key]!r}; put it back")
-            warnings.warn(f"{what} was trained with {then[key]!r}; this changes no answer", stacklevel=3)
+        changed = [(key, value) for key, value in flat(config.model_dump()) if value != then[key]]
+        said = [
+            f"{place_in(self.config, tuple(key.split('.')))}{key}: {value!r}, but {path} was trained with {then[key]!r}"
+            for key, value in changed
+        ]
+        for (key, _), what in zip(changed, said, strict=True):
+            if going_on or (key.startswith(DECIDING) and key not in RECORD):
+                raise UserError(f"{what}; put it back")
+        for what in said:
+            warnings.warn(f"{what}; this changes no answer", stacklevel=3)
 
     def save_weights(self, network: nn.Module, about: dict[str, Any]) -> None:
         """Write the weights in one step; `about` goes into the header as JSON."""

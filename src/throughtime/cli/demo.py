@@ -39,7 +39,7 @@ def demo(
     from throughtime.training.report import draw_curve
 
     per_token = {name: nats["nats_per_token"] for name, nats in table.items() if name != "this network"}
-    if why := draw_curve(model.run, per_token):
+    if why := draw_curve(model.run, "nats_per_token", per_token):
         report.say(why)
     print(f"\n{'held-out loss':26}{'nats a character':>18}{'nats a token':>16}")
     for name, nats in table.items():

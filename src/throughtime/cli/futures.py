@@ -175,7 +175,7 @@ class StreamFutures:
 class WholeFutures:
     """An input that is read whole, and what would be made of it with other words."""
 
-    def __init__(self, model: Trained) -> None:
+    def __init__(self, model: Trained[Any]) -> None:
         self.model, self.text, self.changes = model, "", dict[int, str]()
 
     def commands(self) -> dict[str, Command]:

@@ -60,7 +60,7 @@ def _parameter(name: str, fields: list[tuple[str, Any]]) -> inspect.Parameter:
         words += f" [default: {default}]"
     plain = [a for a in typing.get_args(field.annotation) if a is not types.NoneType] or [field.annotation]
     more = {"converter": whole} if plain == [int] else {"negative": ""} if plain == [bool] else {}
-    annotation = Annotated[field.annotation | None, Parameter(help=words, **more)]  # type: ignore[arg-type]
+    annotation: Any = Annotated[typing.Optional[field.annotation], Parameter(help=words, **more)]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

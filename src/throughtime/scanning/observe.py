@@ -72,7 +72,7 @@ def observing(*, gradients: bool = False) -> Iterator[list[Observed]]:
 
     It goes by the names a cell watches and by a wrapper that shows its state, on whatever backend can record: any cell will do.
     Every step is held in memory, whatever `checkpoint_every` a scan asks for.
-    Args: gradients: observe ∂loss/∂state too (of losses made inside or after the block); inputs can then be differentiated by as well.
+    Args: gradients: observe ∂loss/∂state too (of losses made inside or after the block); there are gradients of inputs too then.
     """
     observer = Observer(gradients)
     token = _observed.set(observer)

@@ -69,13 +69,19 @@ class Stream(Protocol):
         """Go on from a place."""
 
 
-class Examples(Protocol):
-    """Items as a network takes them. lengths: of each, in steps, [n], or [n, sides] where an example has several."""
+class Batches(Protocol):
+    """Items as a network takes them."""
 
-    lengths: Any
+    @property
+    def lengths(self) -> Any:
+        """Of each, in steps, [n], or [n, sides] where an example has several."""
 
-    def batch(self, numbers: Sequence[int]) -> Any:
-        """Some of them side by side, for the network, with what they are to be answered by."""
+    def batch(self, numbers: Any) -> Any:
+        """Some of them side by side, for the network; while training, with what they are to be answered by."""
+
+
+class Examples(Batches, Protocol):
+    """The same, each of which can be had by itself."""
 
     def item(self, number: int) -> Any:
         """One of them, as `Trained.look` takes it."""
@@ -103,7 +109,8 @@ class Task(ABC, Generic[Config, Item]):
         return f"{self.measure}_per_{self.unit.removesuffix('s')}"
 
     def check(self, config: Config, files: Sequence[Path] = ()) -> None:
-        """What the settings' own types cannot say; files: all that will be read, once they are known. Here: whether the cell is one.
+        """What the settings' own types cannot say; files: all that will be read, once they are known. Here: whether there
+        is such a cell.
 
         Raises: UserError that begins with the key.
         """

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from throughtime.runs import write_text
 
 if TYPE_CHECKING:
-    from throughtime.tasks.base import Examples
+    from throughtime.tasks.base import Batches
 
 POOL = 50  # batches that are sorted by length together
 TOKENS = 4096  # of a batch that is scored
@@ -84,7 +84,7 @@ class ByLength:
     Args: batch: examples in a batch of all processes. rows: this process's share of each batch.
     """
 
-    def __init__(self, examples: Examples, batch: int, seed: int, rows: slice) -> None:
+    def __init__(self, examples: Batches, batch: int, seed: int, rows: slice) -> None:
         self.examples, self.batch, self.seed, self.rows = examples, batch, seed, rows
         # by their first side, then by the next
         sides = np.asarray(examples.lengths).reshape(len(examples.lengths), -1).astype(np.int64)
@@ -164,7 +164,7 @@ def scoring(network: nn.Module) -> Iterator[torch.device]:
 
 def over(
     network: nn.Module,
-    examples: Examples,
+    examples: Batches,
     take: Callable[[Any, Any], None],
     advance: Callable[[float], None] = lambda _: None,
 ) -> None:
@@ -180,7 +180,7 @@ def over(
 
 
 def summed_nats(
-    network: nn.Module, examples: Examples, advance: Callable[[float], None] = lambda _: None
+    network: nn.Module, examples: Batches, advance: Callable[[float], None] = lambda _: None
 ) -> tuple[float, int]:
     """-log p of all that examples are to be answered by, and how many units that is."""
     total, count = 0.0, 0

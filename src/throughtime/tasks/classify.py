@@ -17,7 +17,15 @@ from throughtime.config import Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
-from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_cell, check_no_chunk, chosen, filled
+from throughtime.tasks.settings import (
+    DataSettings,
+    ReadOptions,
+    StackSettings,
+    check_cell,
+    check_no_chunk,
+    chosen,
+    filled,
+)
 from throughtime.tasks.source import Source
 from throughtime.tasks.spelling import Reading, Spelling, Texts
 from throughtime.tasks.tables import Columns, Labelled, one_field, rows
@@ -312,9 +320,7 @@ class ClassifyModel(Trained[Labelled]):
         if values["label"] is None:
             return "\t\t"
         gold = [one_field(values["gold"])] if "gold" in values else []
-        return "\t".join(
-            [one_field(values["label"]), f"{values['probability']:.4f}", *gold, one_field(values["line"])]
-        )
+        return "\t".join([one_field(values["label"]), f"{values['probability']:.4f}", *gold, one_field(values["line"])])
 
     def empty(self, item: Labelled) -> bool:
         return not item.text.strip()

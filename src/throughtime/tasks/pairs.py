@@ -6,7 +6,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from throughtime.errors import UserError
@@ -192,9 +191,7 @@ def read_tokens(tokens: Tokens, text: str, longest: int) -> tuple[Any, bool]:
     return ids[:longest], len(ids) <= longest
 
 
-def coded(
-    pairs: Sequence[Pair], tokens: tuple[Tokens, Tokens], longest: int
-) -> tuple[Sequences, Sequences, int]:
+def coded(pairs: Sequence[Pair], tokens: tuple[Tokens, Tokens], longest: int) -> tuple[Sequences, Sequences, int]:
     """Both sides of pairs as numbers, each cut to its first `longest` tokens; a target that is whole ends with END. And how many
     pairs had to be cut."""
     import numpy as np

@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from throughtime.errors import UserError, unknown
 from throughtime.tasks.source import Source

@@ -190,7 +190,7 @@ class TagTask(Task[TagConfig, Sentence]):
 
     def score(self, model: TagModel, examples: Items, *, quick: bool) -> dict[str, Any]:
         tags, nats = model.tagged(examples)
-        return {**model.accuracies(examples.items, tags), "nats_per_word": nats}
+        return {**model.accuracies(list(examples.items), tags), "nats_per_word": nats}
 
     def trained(self, run: Run, config: TagConfig, network: nn.Module) -> TagModel:
         return TagModel(self, run, config, network, Lexicon.open(run))

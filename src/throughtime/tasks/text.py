@@ -131,6 +131,7 @@ class TextTask(Task[TextConfig, Any]):
         self, config: TextConfig, train: list[Span], held: list[Span], run: Run, advance: Advance
     ) -> TextConfig:
         from throughtime.tasks.corpus import write_corpus
+        from throughtime.tasks.shift import unlike
         from throughtime.tasks.spans import read_blocks
 
         size = sum(span.size for span in train)
@@ -161,6 +162,8 @@ class TextTask(Task[TextConfig, Any]):
                 f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
                 f"are needed"
             )
+        if kind != "bytes" and (why := unlike(train, held)) is not None:
+            warnings.warn(f"{why}; data.all_over holds out blocks from all over each file", stacklevel=2)
         if held_corpus.real > QUICK:
             whole = "all of them" if held_corpus.real <= WALKED else f"all, in 16 parts that begin {WARM} tokens early"
             warnings.warn(

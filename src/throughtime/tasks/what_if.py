@@ -80,7 +80,7 @@ def rewritten(text: str, changes: Mapping[int, str], pattern: str = WORDS) -> tu
     return before, after, new
 
 
-def what_if(model: Trained, text: str, changes: Mapping[int, str]) -> WhatIf:
+def what_if(model: Trained[Any], text: str, changes: Mapping[int, str]) -> WhatIf:
     """See `Trained.what_if`."""
     before, after, new = rewritten(text, changes, model.words)
     return WhatIf(sorted(changes), {"words": before, **model.answer(text)}, {"words": after, **model.answer(new)})
