@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,8 @@ def _rows(source: Source, columns: Columns, labelled: bool | None) -> Iterator[L
     assert which is not None
     if which == label:
         raise UserError(f"{name}: the column {which!r} is both the text and the label; name two")
+    if twice := next((column for column in chosen if column is not None and table.names.count(column) > 1), None):
+        raise UserError(f"{name}:{table.first}: two columns are called {twice!r}; give each a name of its own")
     texts = table.column(which)
     labels = [None] * len(texts) if label is None else table.column(label)
     for line, *values in zip(table.lines, texts, labels, strict=True):
@@ -219,6 +221,9 @@ def _json(name: str, text: str) -> _Table:
 
 
 def _delimited(source: Source, text: str, columns: Columns, labelled: bool | None) -> _Table:
+    told = re.match(r"sep=(.)\n", text)  # as Excel writes it
+    if columns.delimiter is None and told:
+        columns, text = replace(columns, delimiter=told[1]), text[told.end() - 1 :]
     if columns.delimiter is not None:
         delimiter = named_delimiter(columns.delimiter, columns.option)
         if delimiter not in text:
@@ -230,9 +235,10 @@ def _delimited(source: Source, text: str, columns: Columns, labelled: bool | Non
         found.pop(0)
     first, width = [cell.strip() for cell in found[0][1]], len(found[0][1])
     header = _is_header(first, found[1:], columns, labelled)
+    if header and (columns.text or columns.label) and not any(cell.lower() in columns.names for cell in first):
+        shown = ", ".join(cell for cell in first if cell)
+        warnings.warn(f"{source.name}:{found[0][0]}: read as the names of the columns: {shown}", stacklevel=2)
     names = [cell or str(i) for i, cell in enumerate(first, 1)] if header else [str(i + 1) for i in range(width)]
-    if twice := next((c for i, c in enumerate(names) if c in names[:i]), None):
-        raise UserError(f"{source.name}:{found[0][0]}: two columns are called {twice!r}; give each a name of its own")
     kept = found[1:] if header else found
 
     def column(name: str) -> list[Any]:
@@ -251,7 +257,9 @@ def _is_header(first: list[str], others: list[tuple[int, list[str]]], columns: C
         return False
     if any(row and cell and cell == row[i].strip() for _, row in others for i, cell in enumerate(first)):
         return False
-    return bool(known) or len(first) > 1 or bool(labelled)
+    if known or any(name is not None and name.isdecimal() for name in columns.trained):
+        return bool(known)
+    return len(first) > 1 or bool(labelled)
 
 
 def _by_content(
