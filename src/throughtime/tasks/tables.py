@@ -147,19 +147,19 @@ def _is_table(source: Source, columns: Columns) -> bool:
     """Whether what may be plain lines is a table: by its name, by what is asked for, or by how it begins."""
     if source.in_memory or source.suffix in SUFFIXES or columns.named:
         return not source.in_memory
-    lines = source.sample()
-    text = "".join(lines)
+    lines = [line.rstrip("\n") for line in source.sample() if line.strip()]
+    text = "\n".join(lines)
     if is_json(text, ""):
         return True
     delimiter = find_delimiter(text, source.suffix, columns.names)
     if delimiter is None:
         return False
-    fields = [line.count(delimiter) + 1 for line in lines if line.strip()]
-    first = {cell.strip().lower() for cell in next(line for line in lines if line.strip()).split(delimiter)}
+    fields = [line.count(delimiter) + 1 for line in lines]
+    first = {cell.strip().lower() for cell in lines[0].split(delimiter)}
     trained = {name.lower() for name in columns.trained if name is not None}
-    if any(name in first for name in trained if not name.isdecimal()) or (
-        first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))
-    ):
+    if any(name in first for name in trained if not name.isdecimal()):
+        return True
+    if first & set(TEXT) and (delimiter == "\t" or first & set(LABEL)):
         return True
     # one without a header
     regular = len(fields) > 1 and min(fields) == max(fields)
@@ -231,8 +231,10 @@ def _delimited(source: Source, text: str, columns: Columns, labelled: bool | Non
     else:
         delimiter = find_delimiter(text, source.suffix, columns.names) or ","
     found = read_delimited(source.name, text, delimiter)
-    while not found[0][1]:  # empty lines before the first row
+    while found and not found[0][1]:  # empty lines before the first row
         found.pop(0)
+    if not found:
+        raise UserError(f"{source.name}: holds no row that is not empty")
     first, width = [cell.strip() for cell in found[0][1]], len(found[0][1])
     header = _is_header(first, found[1:], columns, labelled)
     if header and (columns.text or columns.label) and not any(cell.lower() in columns.names for cell in first):
