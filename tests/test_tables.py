@@ -225,6 +225,15 @@ def test_a_label_of_something_else_is_no_gold_label(tmp_path):
     assert read(tmp_path, "a.csv", content, labelled=None) == ([("fine", "5")], [])
 
 
+def test_columns_that_were_counted_are_found_by_name_where_there_are_names(tmp_path):
+    content = "text,label\nfine,x\ndull,y\n"
+    found = [("fine", "x"), ("dull", "y")]
+    assert read(tmp_path, "a.csv", content, Columns(trained=("2", "1")))[0] == found
+    assert read(tmp_path, "a.csv", content, Columns(trained=("2", "1")), labelled=None)[0] == [
+        (text, None) for text, _ in found
+    ]
+
+
 def test_the_columns_that_were_read_are_told(tmp_path):
     (tmp_path / "a.csv").write_text("Review,Stars,id\nfine,5,1\n")
     (row,) = rows(Source.of(tmp_path / "a.csv"), Columns(label="Stars"), labelled=True)

@@ -68,7 +68,8 @@ class Columns:
         for given in (asked, trained):
             if given is not None and given in there:
                 return given
-            if given is not None and given.isdecimal() and 1 <= int(given) <= len(there):
+            counted = given is not None and (given == asked or not table.header) and given.isdecimal()
+            if given is not None and counted and 1 <= int(given) <= len(there):
                 return there[int(given) - 1]
         if asked is not None:
             raise UserError(
@@ -172,35 +173,34 @@ def _rows(source: Source, columns: Columns, labelled: bool | None) -> Iterator[L
     table = _json(source.name, text) if is_json(text, source.suffix) else _delimited(source, text, columns, labelled)
     if not table.lines:
         return
-    name = table.name
-    chosen = columns.find(table, "text"), columns.find(table, "label")
-    if (
-        labelled is None
-        and columns.label is None
-        and columns.trained[1] is not None
-        and chosen[1] != columns.trained[1]
-    ):
-        chosen = chosen[0], None  # a label, but not of what was learned
-    if None in (chosen if labelled else chosen[:1]) and not table.header:
-        chosen = _by_content(table, chosen, columns, labelled)
-    for column, what in zip(chosen, ("text", "label") if labelled else ("text",), strict=False):
-        if column is None:
-            raise UserError(
-                f"{name}:{table.first}: no column for the {what}; there are {', '.join(table.names) or 'none'}: name one by "
-                f"{columns.option}{what}-column"
-            )
-    which, label = chosen
-    assert which is not None
-    if which == label:
-        raise UserError(f"{name}: the column {which!r} is both the text and the label; name two")
-    if twice := next((column for column in chosen if column is not None and table.names.count(column) > 1), None):
-        raise UserError(f"{name}:{table.first}: two columns are called {twice!r}; give each a name of its own")
+    which, label = _chosen(table, columns, labelled)
     texts = table.column(which)
     labels = [None] * len(texts) if label is None else table.column(label)
     for line, *values in zip(table.lines, texts, labels, strict=True):
-        place = f"{name}:{line}"
-        value, tag = (_cell(place, column, value) for column, value in zip(chosen, values, strict=True))
+        place = f"{table.name}:{line}"
+        value, tag = (_cell(place, column, value) for column, value in zip((which, label), values, strict=True))
         yield Labelled(value, tag.strip() or None, place, (which, label))
+
+
+def _chosen(table: _Table, columns: Columns, labelled: bool | None) -> tuple[str, str | None]:
+    """The columns of the text and of the label, None where there is none. Raises: UserError where one has to be named."""
+    name, learned = table.name, columns.trained[1]
+    text, label = columns.find(table, "text"), columns.find(table, "label")
+    if labelled is None and columns.label is None and learned not in (None, label):
+        label = None  # a label, but not of what was learned
+    if not table.header and (text is None or (labelled and label is None)):
+        text, label = _by_content(table, text, label, columns, labelled)
+    if text is None or (labelled and label is None):
+        what = "text" if text is None else "label"
+        raise UserError(
+            f"{name}:{table.first}: no column for the {what}; there are {', '.join(table.names) or 'none'}: name one by "
+            f"{columns.option}{what}-column"
+        )
+    if text == label:
+        raise UserError(f"{name}: the column {text!r} is both the text and the label; name two")
+    if twice := next((column for column in (text, label) if table.names.count(column or "") > 1), None):
+        raise UserError(f"{name}:{table.first}: two columns are called {twice!r}; give each a name of its own")
+    return text, label
 
 
 def _cell(place: str, column: str | None, value: Any) -> str:
@@ -265,11 +265,10 @@ def _is_header(first: list[str], others: list[tuple[int, list[str]]], columns: C
 
 
 def _by_content(
-    table: _Table, chosen: tuple[str | None, str | None], columns: Columns, labelled: bool | None
+    table: _Table, text: str | None, label: str | None, columns: Columns, labelled: bool | None
 ) -> tuple[str | None, str | None]:
     """The columns of a table without a header: the text is the longest, the label the only one of few values. Says what it took."""
     values = {name: [str(v).strip() for v in table.column(name) if v is not None] for name in table.names}
-    text, label = chosen
     if text is None:
         text = max(
             (name for name in values if name != label), key=lambda name: sum(map(len, values[name])), default=None
