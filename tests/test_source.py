@@ -105,6 +105,20 @@ def test_a_line_of_a_pipe_is_there_as_soon_as_it_is_written(pipe):
     assert source.name == "<stdin>"
 
 
+def test_a_named_pipe_is_no_file_either(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    there = threading.Thread(target=lambda: into.append(open(tmp_path / "pipe", "wb", buffering=0)))  # noqa: SIM115
+    into = []
+    there.start()
+    source = Source.of(tmp_path / "pipe")
+    there.join()
+    assert not source.ready()
+    into[0].write(b"one\n")
+    assert source.ready() and next(source) == "one\n" and not source.ready()
+    into[0].close()
+    assert list(source) == []
+
+
 def test_old_line_ends_in_a_pipe(pipe):
     into, source = pipe
     into.write(b"one\r")

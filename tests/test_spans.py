@@ -131,4 +131,6 @@ def test_a_text_of_one_kind_is_not_called_two(tmp_path, shakespeare):
         assert kind(tmp_path, shakespeare[low : low + 60_000]) is None
     for text in ("a" * 40_000, "the same line\n" * 4000, "?! " * 9000, shakespeare[:3000]):
         assert kind(tmp_path, text) is None
+    few = "".join(f"the same line {i % 7}\n" if i < 4300 else f"the same line {i % 10}\n" for i in range(4500))
+    assert kind(tmp_path, few) is None, "new, but few"
     assert kind(tmp_path, "the same line\n" * 4000 + LICENCE[:8000]) is not None

@@ -94,6 +94,10 @@ GOOD = [("I came, I saw", "pos"), ("dull", "neg")]
         ("a.csv", 'label|text\npos|"I came, I saw"\nneg|dull\n'),
         ("a.csv", "text\tlabel\nI came, I saw\tpos\ndull\tneg\n"),
         ("a.csv", "\ufefftext;label\r\nI came, I saw;pos\r\ndull;neg\r\n"),
+        ("a.csv", "sep=;\ntext;label\nI came, I saw;pos\ndull;neg\n"),
+        ("a.csv", 'text, label\n"I came, I saw", pos\ndull, neg\n'),
+        ("a.csv", 'label, text\npos, "I came, I saw"\nneg, dull\n'),
+        ("a.csv", 'text,label,x,x\n"I came, I saw",pos,,\ndull,neg,1,2\n'),  # two names that are not asked for
         ("a.csv", "text;label\rI came, I saw;pos\rdull;neg\r"),
         ("a.csv", '\n\n"text","label"\n"I came, I saw","pos"\n\ndull,neg\n'),
         ("a.csv", ',text,label\n0,"I came, I saw",pos\n1,dull,neg\n'),  # an index without a name, as pandas writes it
@@ -183,12 +187,29 @@ def test_a_table_without_a_header(tmp_path, content, found, said):
     assert [text for text, _ in texts] == [text for text, _ in found], "no row is taken for a header"
 
 
+def test_what_is_no_header(tmp_path):
+    assert read(tmp_path, "a.csv", "1,good film\n2,bad film\n", labelled=None)[0] == [
+        ("good film", None),
+        ("bad film", None),
+    ]
+    found = read(tmp_path, "a.csv", "v1,v2\nham,go\nspam,win\n", Columns(text="2", label="1"))
+    assert found == ([("go", "ham"), ("win", "spam")], ["a.csv:1: read as the names of the columns: v1, v2"])
+    content = "great|good,pos\nbad|dull,neg\nfine|ok,pos\n"  # two delimiters that fit alike: the comma
+    assert read(tmp_path, "a.csv", content)[0] == [("great|good", "pos"), ("bad|dull", "neg"), ("fine|ok", "pos")]
+
+
 def test_text_files_with_tabs_are_the_tables_that_training_took_them_for(tmp_path):
     content = "pos\tgood film\nneg\tbad film\npos\tfine\n"
     found = [("good film", "pos"), ("bad film", "neg"), ("fine", "pos")]
     (trained, said) = read(tmp_path, "a.txt", content)
     assert trained == found and "has no header" in said[0]
     assert read(tmp_path, "a.txt", content, Columns(trained=("2", "1")), labelled=None) == (found, [])
+    commas = "good film,x\nbad film,y\n"
+    assert read(tmp_path, "a.txt", commas, Columns(trained=("1", "2")), labelled=None)[0] == [
+        ("good film", "x"),
+        ("bad film", "y"),
+    ]
+    assert read(tmp_path, "a.txt", commas, labelled=None)[0] == [("good film,x", None), ("bad film,y", None)]
     plain = "a line, with a comma\nanother\n\nthe message, text, and label\n"
     lines = [(line, None) for line in plain.splitlines()]
     assert read(tmp_path, "a.txt", plain, Columns(trained=("text", "label")), labelled=None) == (lines, [])
@@ -202,6 +223,15 @@ def test_a_label_of_something_else_is_no_gold_label(tmp_path):
     )
     assert read(tmp_path, "a.csv", content, Columns(trained=("text", "rating")), labelled=None) == ([("fine", "5")], [])
     assert read(tmp_path, "a.csv", content, labelled=None) == ([("fine", "5")], [])
+
+
+def test_columns_that_were_counted_are_found_by_name_where_there_are_names(tmp_path):
+    content = "text,label\nfine,x\ndull,y\n"
+    found = [("fine", "x"), ("dull", "y")]
+    assert read(tmp_path, "a.csv", content, Columns(trained=("2", "1")))[0] == found
+    assert read(tmp_path, "a.csv", content, Columns(trained=("2", "1")), labelled=None)[0] == [
+        (text, None) for text, _ in found
+    ]
 
 
 def test_the_columns_that_were_read_are_told(tmp_path):

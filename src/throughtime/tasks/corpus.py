@@ -88,7 +88,7 @@ def write_corpus(
                         ids.tofile(file)
                     begins = unit != "file" and block.endswith("\n" if unit == "line" else "\n\n")
                     characters += len(block)
-                    advance(len(block.encode("utf-8", "surrogateescape")))
+                    advance(len(block.encode(span.encoding, "surrogateescape")))
         write_text(path.with_suffix(".json"), json.dumps([tokens.dtype.__name__, characters, unknown, starts]))
     return open_corpus(path)
 

@@ -59,6 +59,8 @@ def read_delimited(name: str, text: str, delimiter: str) -> Rows:
     ways: list[dict[str, Any]] = [{}]
     if '\\"' in text:
         ways.append({"escapechar": "\\"})
+    if f'{delimiter} "' in text:
+        ways.append({"skipinitialspace": True})
     if delimiter == "\t":
         ways.append({"quoting": csv.QUOTE_NONE})
     errors = []

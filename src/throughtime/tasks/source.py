@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 import select
+import stat
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
@@ -147,7 +148,7 @@ class _File(Source):
     def __init__(self, path: Path, encoding: str | None, option: str) -> None:
         super().__init__(name_of(path), option)
         self.encoding = encoding
-        self.suffix, self._piped = path.suffix.lower(), str(path) == STDIN
+        self.suffix = path.suffix.lower()
         self._encoding = "utf-8" if encoding is None else check_encoding(encoding, option)
         self._rest: list[str] = []  # the pieces of a line whose end has not come
         self._count, self._place = 1, 0  # the number of the line, and of the byte, that come next
@@ -158,15 +159,15 @@ class _File(Source):
             self.folder = path
             return
         try:
-            self._file: Any = standard_input() if self._piped else path.open("rb", buffering=0)
+            self._file: Any = standard_input() if str(path) == STDIN else path.open("rb", buffering=0)
         except OSError as error:
             raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
-        self._whole = not self._piped and path.is_file()  # it can be read to its end before a line is given
-        if not self._piped:
+        self._whole = _is_regular(self._file)  # it can be read to its end before a line is given
+        if str(path) != STDIN:
             weakref.finalize(self, self._file.close)  # whoever reads may stop before the end
 
     def _more(self, block: bool) -> bool:
-        return not self._piped or _readable(self._file)
+        return self._whole or _readable(self._file)
 
     def _fill(self) -> None:
         if self.folder is not None:
@@ -239,9 +240,17 @@ class _File(Source):
             self._add(last)
 
 
+def _is_regular(file: Any) -> bool:
+    """Whether it is a file that has an end, no pipe or terminal."""
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (OSError, AttributeError):  # a file in memory
+        return False
+
+
 def _readable(source: Any) -> bool:
     """Whether something can be read at once, or the end has come; True where that cannot be known."""
     try:
         return bool(select.select([source], [], [], 0)[0])
-    except (OSError, ValueError):  # a file in memory; a pipe on Windows
+    except (OSError, ValueError, TypeError):  # a file in memory; a pipe on Windows
         return True

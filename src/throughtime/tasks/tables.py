@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ class Columns:
         for given in (asked, trained):
             if given is not None and given in there:
                 return given
-            if given is not None and given.isdecimal() and 1 <= int(given) <= len(there):
+            counted = given is not None and (given == asked or not table.header) and given.isdecimal()
+            if given is not None and counted and 1 <= int(given) <= len(there):
                 return there[int(given) - 1]
         if asked is not None:
             raise UserError(
@@ -142,19 +143,19 @@ def _is_table(source: Source, columns: Columns) -> bool:
     """Whether what may be plain lines is a table: by its name, by what is asked for, or by how it begins."""
     if source.in_memory or source.suffix in SUFFIXES or columns.named:
         return not source.in_memory
-    lines = source.sample()
-    text = "".join(lines)
+    lines = [line.rstrip("\n") for line in source.sample() if line.strip()]
+    text = "\n".join(lines)
     if is_json(text, ""):
         return True
     delimiter = find_delimiter(text, source.suffix, columns.names)
     if delimiter is None:
         return False
-    fields = [line.count(delimiter) + 1 for line in lines if line.strip()]
-    first = {cell.strip().lower() for cell in next(line for line in lines if line.strip()).split(delimiter)}
+    fields = [line.count(delimiter) + 1 for line in lines]
+    first = {cell.strip().lower() for cell in lines[0].split(delimiter)}
     trained = {name.lower() for name in columns.trained if name is not None}
-    if any(name in first for name in trained if not name.isdecimal()) or (
-        first & set(TEXT) and (delimiter == "\t" or first & set(LABEL))
-    ):
+    if any(name in first for name in trained if not name.isdecimal()):
+        return True
+    if first & set(TEXT) and (delimiter == "\t" or first & set(LABEL)):
         return True
     # one without a header
     regular = len(fields) > 1 and min(fields) == max(fields)
@@ -167,33 +168,34 @@ def _rows(source: Source, columns: Columns, labelled: bool | None) -> Iterator[L
     table = _json(source.name, text) if is_json(text, source.suffix) else _delimited(source, text, columns, labelled)
     if not table.lines:
         return
-    name = table.name
-    chosen = columns.find(table, "text"), columns.find(table, "label")
-    if (
-        labelled is None
-        and columns.label is None
-        and columns.trained[1] is not None
-        and chosen[1] != columns.trained[1]
-    ):
-        chosen = chosen[0], None  # a label, but not of what was learned
-    if None in (chosen if labelled else chosen[:1]) and not table.header:
-        chosen = _by_content(table, chosen, columns, labelled)
-    for column, what in zip(chosen, ("text", "label") if labelled else ("text",), strict=False):
-        if column is None:
-            raise UserError(
-                f"{name}:{table.first}: no column for the {what}; there are {', '.join(table.names) or 'none'}: name one by "
-                f"{columns.option}{what}-column"
-            )
-    which, label = chosen
-    assert which is not None
-    if which == label:
-        raise UserError(f"{name}: the column {which!r} is both the text and the label; name two")
+    which, label = _chosen(table, columns, labelled)
     texts = table.column(which)
     labels = [None] * len(texts) if label is None else table.column(label)
     for line, *values in zip(table.lines, texts, labels, strict=True):
-        place = f"{name}:{line}"
-        value, tag = (_cell(place, column, value) for column, value in zip(chosen, values, strict=True))
+        place = f"{table.name}:{line}"
+        value, tag = (_cell(place, column, value) for column, value in zip((which, label), values, strict=True))
         yield Labelled(value, tag.strip() or None, place, (which, label))
+
+
+def _chosen(table: _Table, columns: Columns, labelled: bool | None) -> tuple[str, str | None]:
+    """The columns of the text and of the label, None where there is none. Raises: UserError where one has to be named."""
+    name, learned = table.name, columns.trained[1]
+    text, label = columns.find(table, "text"), columns.find(table, "label")
+    if labelled is None and columns.label is None and learned not in (None, label):
+        label = None  # a label, but not of what was learned
+    if not table.header and (text is None or (labelled and label is None)):
+        text, label = _by_content(table, text, label, columns, labelled)
+    if text is None or (labelled and label is None):
+        what = "text" if text is None else "label"
+        raise UserError(
+            f"{name}:{table.first}: no column for the {what}; there are {', '.join(table.names) or 'none'}: name one by "
+            f"{columns.option}{what}-column"
+        )
+    if text == label:
+        raise UserError(f"{name}: the column {text!r} is both the text and the label; name two")
+    if twice := next((column for column in (text, label) if table.names.count(column or "") > 1), None):
+        raise UserError(f"{name}:{table.first}: two columns are called {twice!r}; give each a name of its own")
+    return text, label
 
 
 def _cell(place: str, column: str | None, value: Any) -> str:
@@ -214,6 +216,9 @@ def _json(name: str, text: str) -> _Table:
 
 
 def _delimited(source: Source, text: str, columns: Columns, labelled: bool | None) -> _Table:
+    told = re.match(r"sep=(.)\n", text)  # as Excel writes it
+    if columns.delimiter is None and told:
+        columns, text = replace(columns, delimiter=told[1]), text[told.end() - 1 :]
     if columns.delimiter is not None:
         delimiter = named_delimiter(columns.delimiter, columns.option)
         if delimiter not in text:
@@ -221,13 +226,16 @@ def _delimited(source: Source, text: str, columns: Columns, labelled: bool | Non
     else:
         delimiter = find_delimiter(text, source.suffix, columns.names) or ","
     found = read_delimited(source.name, text, delimiter)
-    while not found[0][1]:  # empty lines before the first row
+    while found and not found[0][1]:  # empty lines before the first row
         found.pop(0)
+    if not found:
+        raise UserError(f"{source.name}: holds no row that is not empty")
     first, width = [cell.strip() for cell in found[0][1]], len(found[0][1])
     header = _is_header(first, found[1:], columns, labelled)
+    if header and (columns.text or columns.label) and not any(cell.lower() in columns.names for cell in first):
+        shown = ", ".join(cell for cell in first if cell)
+        warnings.warn(f"{source.name}:{found[0][0]}: read as the names of the columns: {shown}", stacklevel=2)
     names = [cell or str(i) for i, cell in enumerate(first, 1)] if header else [str(i + 1) for i in range(width)]
-    if twice := next((c for i, c in enumerate(names) if c in names[:i]), None):
-        raise UserError(f"{source.name}:{found[0][0]}: two columns are called {twice!r}; give each a name of its own")
     kept = found[1:] if header else found
 
     def column(name: str) -> list[Any]:
@@ -246,15 +254,16 @@ def _is_header(first: list[str], others: list[tuple[int, list[str]]], columns: C
         return False
     if any(row and cell and cell == row[i].strip() for _, row in others for i, cell in enumerate(first)):
         return False
-    return bool(known) or len(first) > 1 or bool(labelled)
+    if known or any(name is not None and name.isdecimal() for name in columns.trained):
+        return bool(known)
+    return len(first) > 1 or bool(labelled)
 
 
 def _by_content(
-    table: _Table, chosen: tuple[str | None, str | None], columns: Columns, labelled: bool | None
+    table: _Table, text: str | None, label: str | None, columns: Columns, labelled: bool | None
 ) -> tuple[str | None, str | None]:
     """The columns of a table without a header: the text is the longest, the label the only one of few values. Says what it took."""
     values = {name: [str(v).strip() for v in table.column(name) if v is not None] for name in table.names}
-    text, label = chosen
     if text is None:
         text = max(
             (name for name in values if name != label), key=lambda name: sum(map(len, values[name])), default=None
