@@ -16,6 +16,7 @@ from cyclopts import ValidationError as CycloptsValidationError
 from pydantic import ValidationError
 
 import throughtime
+from throughtime.cli.loading import announce_torch
 from throughtime.config import STDIN
 from throughtime.errors import UserError, reason, unknown
 from throughtime.tasks.base import TASKS
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if a != "--debug"
     ]
     warnings.showwarning = _show_warning
+    if "--quiet" not in arguments:
+        announce_torch()
     app = build_app()
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

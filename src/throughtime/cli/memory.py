@@ -110,7 +110,7 @@ def memory(
             write_text(out / RESULTS, json_module.dumps(values, allow_nan=False))
             write_text(out / TABLE, written(values, markdown=True) + "\n")
 
-    values = experiment.run(lambda what: report.counting(what, 1.0, "budget"), report.say, keep)
+    values = experiment.run(lambda what: report.counting(what, 1.0, ""), report.say, keep)
     if out is not None:
         why = missing()
         if why is None:
