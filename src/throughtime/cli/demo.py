@@ -39,7 +39,8 @@ def demo(
     from throughtime.training.report import draw_curve
 
     per_token = {name: nats["nats_per_token"] for name, nats in table.items() if name != "this network"}
-    if why := draw_curve(model.run, per_token):
+    kept = model.run.scores()["best_step"]
+    if why := draw_curve(model.run, kept=kept, decides="nats_per_token", baselines=per_token):
         report.say(why)
     print(f"\n{'held-out loss':26}{'nats a character':>18}{'nats a token':>16}")
     for name, nats in table.items():

@@ -195,7 +195,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "scores": scores,
             "notes": notes_in(run.corpus),
         }
-        if why := draw_curve(run):
+        if why := draw_curve(run, kept=trainer.best["step"]):
             report.say(why)
         write_card(run, config, parameters, summary)
         run.write_summary(summary)  # the last: with it the training has ended

@@ -33,6 +33,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
+def in_words(score: str) -> str:
+    """What a score is called wherever a person reads of it: its name in the JSON, with spaces."""
+    return score.replace("_", " ")
+
+
 class Pace:
     """How fast the last steps were, whatever a few of them took: the first compiles, and another program may have come between.
 
@@ -84,7 +89,7 @@ class Standing:
         """What it is in words, the most telling first."""
         found = [f"loss {self.loss:.3f} {self.measure}"]
         if self.held_out is not None:
-            name, value = self.held_out[0].replace("_", " "), self.held_out[1]
+            name, value = in_words(self.held_out[0]), self.held_out[1]
             of_the_loss = name.startswith(self.measure)
             found.append(f"held out {value:.3f}" if of_the_loss else f"held-out {name} {value:.3f}")
         if self.rate is not None:
