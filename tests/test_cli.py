@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -216,6 +217,41 @@ def test_the_help_of_train_names_every_setting(call):
     for group, kind in (("model", TextNetwork), ("data", TextData), ("training", Training)):
         for name in kind.model_fields:
             assert f"--{group}.{name.replace('_', '-')}" in out
+
+
+def test_the_help_of_train_is_in_groups(call):
+    _, out, _ = call("train", "text", "--help")
+    titles = re.findall(r"─ (\w+) ─", out)
+    assert titles == ["Data", "Model", "Training", "Output"]
+    parts = dict(zip(titles, re.split(r"╭─ \w+ ─+╮", out)[1:], strict=True))
+    for name, group in (("--valid", "Data"), ("--model.cell", "Model"), ("--minutes", "Training"), ("--out", "Output")):
+        assert [title for title, part in parts.items() if f" {name} " in part] == [group]
+
+
+def test_a_shell_completes_what_the_command_line_takes(tmp_path):
+    """In a real bash: the completion that is installed answers for commands, options and their values."""
+    shell = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "throughtime", "--install-completion", "--shell", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, env=shell, check=False)
+    (script,) = (tmp_path / ".local/share/bash-completion/completions").iterdir()
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "",
+        f"throughtime: written: {script}; a new shell reads it\n",
+    )
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+    def completed(*words):
+        typed = " ".join(f"'{w}'" for w in words)
+        program = (
+            f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _throughtime; echo ${{COMPREPLY[@]}}"
+        )
+        return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("throughtime", "tra") == ["train", "travel"]
+    assert completed("throughtime", "train", "te") == ["text"]
+    assert completed("throughtime", "train", "text", "--model.hid") == ["--model.hidden-size"]
+    assert completed("throughtime", "train", "text", "--model.kind", "tr") == ["transformer"]
 
 
 def test_the_help_says_how_to_see_where_it_failed(call):
@@ -624,6 +660,9 @@ def test_a_mistake_with_overwrite_leaves_the_old_run_untouched(refused, run, boo
         (["train", "text", "BOOK", "--out", "OUT", "--hiden-size", "3"], ["--hiden-size", "--model.hidden-size"]),
         (["train", "text", "BOOK", "--out", "OUT", "--model.hiden-size", "3"], ["'--model.hidden-size'"]),
         (["train", "text", "BOOK", "--out", "OUT", "--overwritte"], ["'--overwrite'"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--hiden", "3"], ["'--hiden'; did you mean '--model.hidden-size'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--batch", "3"], ["did you mean '--training.batch-size'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--gpu"], ["unknown option '--gpu'; --help lists them"]),
         (["generate", "RUN", "--temprature", "1"], ["unknown option '--temprature'; did you mean '--temperature'?"]),
         (["evaluate", "RUN", "BOOK", "--jsn"], ["'--json'"]),
         (["info", "RUN", "--jsn"], ["'--json'"]),

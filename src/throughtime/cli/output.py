@@ -15,14 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from throughtime.config import STDIN
 from throughtime.errors import UserError, reason
 from throughtime.files import standard_input
 
 CHUNK = 1 << 16  # bytes that are read together
-Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
+DATA, MODEL, TRAINING, OUTPUT = (
+    Group(name, sort_key=place) for place, name in enumerate(("Data", "Model", "Training", "Output"))
+)  # of options, in --help
+Json = Annotated[bool, Parameter(help="Write JSON.", negative="", group=OUTPUT)]
 
 
 def whole(type_: Any, tokens: Any) -> int:

@@ -65,16 +65,16 @@ def _named(files: str | list[str]) -> str:
 
 def draw_curve(
     run: Run,
+    decides: str = "loss",
     *,
     kept: int | None = None,
-    decides: str = "loss",
     measure: str = "nats",
     baselines: dict[str, float] | None = None,
 ) -> str | None:
     """A picture of the learning curve: training and held-out loss, and on an axis of its own the score that decides which
     weights are kept, where that is another.
 
-    Args: kept: the step whose weights are kept; its point is marked. decides: name of the score; older runs call it "loss".
+    Args: decides: name of the score; older runs call it "loss". kept: the step whose weights are kept; its point is marked.
         measure: what the loss is counted in. baselines: name -> a loss, drawn as a line to compare with.
     Returns: why there is no picture, or None where there is one.
     """
