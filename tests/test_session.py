@@ -483,6 +483,19 @@ def test_how_far_two_futures_part_against_numpy():
     assert json.loads(json.dumps(found.as_json()))["parts"] == 11
 
 
+def test_what_it_is_is_said_in_a_line(gru):
+    session = tt.Session(gru)
+    session.feed(torch.randn(9, 3))
+    other = session.branch()
+    assert repr(session.diff(other)) == "Difference(none at 0 times)"
+    other.edit(4, input=torch.zeros(3))
+    found = session.diff(other)
+    most = max(max(layers) for layers in found.states)
+    assert repr(found) == f"Difference(parts at 5, 5 times, states {most:.3g} apart at most)"
+    assert repr(session) == "Session(time 9 of 9, 10 snapshots)"
+    assert repr(session._engine) == f"Engine(Recurrent, inputs of 3, backend {session._engine.backend!r})"
+
+
 def test_where_they_part(gru):
     x = inputs(20)
     one = tt.Session(gru)

@@ -62,6 +62,9 @@ class Engine:
         self._first = tuple(self._stepper.state)
         self.device = _tensors(self._first[0])[0].device
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.stack).__name__}, inputs of {self.width}, backend {self.backend!r})"
+
     def first(self) -> Moment:
         """Before the first input."""
         return Moment(self._first, None)
