@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import termios
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n])")
+PATIENCE_S = 120
+SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n\b])|([^\x00-\x1f\x7f])")
 
 
 class Screen:
@@ -29,6 +31,8 @@ class Screen:
                 self.column = 0
             elif control == "\n" or command == "B":
                 self._down(1)
+            elif control == "\b" or command == "D":
+                self.column = max(self.column - (count or 1), 0)
             elif command == "A":
                 self.row = max(self.row - (count or 1), 0)
             elif command == "K":
@@ -52,9 +56,9 @@ class Screen:
 
 
 class Terminal:
-    """A command in a terminal. `answer(sign, keys)`: when `sign` is shown, type `keys`."""
+    """A command in a terminal."""
 
-    def __init__(self, *arguments, columns=80, lines=24, program=("-m", "throughtime"), output=None):
+    def __init__(self, *arguments, columns=80, lines=24, output=None, cwd=None):
         self.screen = Screen(columns)
         self._here, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -63,15 +67,15 @@ class Terminal:
             "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "TERM": "xterm",
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, *program, *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
-            env=environment, start_new_session=True,
+            [sys.executable, "-m", "throughtime", *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
+            env=environment, cwd=cwd, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(there)
 
     def until(self, sign):
         """Read until the screen shows `sign`."""
-        while sign not in self.screen.text():
+        while sign not in "\n".join(self.screen.rows):
             assert self._read(), f"ended without {sign!r}:\n{self.screen.text()}"
         return self
 
@@ -87,6 +91,10 @@ class Terminal:
         return self.process.wait(), self.screen
 
     def _read(self):
+        if not select.select([self._here], [], [], PATIENCE_S)[0]:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"nothing came for {PATIENCE_S} seconds:\n{self.screen.text()}")
         try:
             some = os.read(self._here, 1 << 16)
         except OSError:  # the other side is closed

@@ -62,12 +62,30 @@ def test_the_import_of_torch_is_shown_at_once_and_wiped_away(book, tmp_path):
     assert code == 2 and not [row for row in screen.seen if WORDS in row], "what needs no PyTorch does not say so"
 
 
-def test_output_that_goes_elsewhere_is_data_alone(book, tmp_path):
-    tt.train(
-        "text", [book], out=tmp_path / "run", steps=2, model={"hidden_size": 8, "tokens": "characters"}, progress=False
-    )
+@pytest.fixture(scope="module")
+def run(book):
+    sizes = {"hidden_size": 8, "tokens": "words", "cell": "gru"}
+    return tt.train("text", [book], out=book.parent / "run", steps=2, model=sizes, progress=False).run.folder
+
+
+def test_travel_is_typed(run, tmp_path):
+    """Tab completes a command and a file; Ctrl-C gives up the line, or what is being done, and not the session."""
+    terminal = Terminal("travel", run, "The quick brown fox", cwd=tmp_path).until("\n> ")
+    terminal.type("set 3 dog").until("> set 3 dog").type("\x03").until("> set 3 dog\n> ")
+    terminal.type("sho\t\n").until("> show \n0 The  1 quick  2 brown  3 fox  ▸\nnext").until("\n> ")
+    terminal.type("se\t1 dog\n").until("0 The  1 dog  2 brown").until("\n> ")
+    terminal.type("futures 9999999\n").until("> futures 9999999\n").type("\x03").until("futures: interrupted")
+    terminal.type("diff\n").until("here against the original: The quick brown fox").until("\n> ")
+    (tmp_path / "kept").mkdir()
+    terminal.type("save ke\t").until("save kept/").type("it\n").until("saved: kept/it")
+    code, screen = terminal.type("qu\t\n").end()
+    assert code == 0 and not screen.wrapped
+    assert (tmp_path / "kept/it").exists()
+
+
+def test_output_that_goes_elsewhere_is_data_alone(run, book, tmp_path):
     with (tmp_path / "out").open("wb") as output:
-        code, screen = Terminal("evaluate", tmp_path / "run", book, output=output).end()
+        code, screen = Terminal("evaluate", run, book, output=output).end()
     assert code == 0
     assert "nats" in (tmp_path / "out").read_text() and "\x1b" not in (tmp_path / "out").read_text()
     (last,) = {row.split()[0] for row in bars(screen)}

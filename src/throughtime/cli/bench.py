@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, check_threads, whole
+from throughtime.cli.output import Json, check_threads, made_folder, whole
 from throughtime.errors import UserError
 
 # T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
@@ -56,6 +56,8 @@ def bench(
     if conllu is not None and not conllu.is_file():
         raise UserError(f"--conllu: {conllu} is no file")
     check_threads(threads)
+    if save is not None:
+        made_folder(save, "--save")  # before what takes minutes
     import json as json_module
 
     import torch
@@ -82,7 +84,6 @@ def bench(
     if save is not None:
         name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
         path = save / f"{'beside_' if beside else ''}{name}_{date.today()}.md"
-        save.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(f"written: {path}", file=sys.stderr)
     print(json_module.dumps({**machine, "rows": rows}) if json else text)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.cli.output import made_folder
 from throughtime.errors import UserError
 
 PROMPT = "When a class is defined, "
@@ -25,7 +26,7 @@ def demo(
         raise UserError(f"--minutes: got {minutes}; it must be over 0")
     folder = _free(out)
     text = folder.with_name(folder.name + ".txt")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(folder.parent, f"--out {folder}")
     text.write_text(language_reference(), encoding="utf-8")
     print(f"The English of Python's language reference, {text.stat().st_size:,} bytes: {text}", file=sys.stderr)
 

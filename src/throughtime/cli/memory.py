@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, Json, check_threads, whole
-from throughtime.errors import UserError, reason
+from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, Json, check_threads, made_folder, whole
+from throughtime.errors import UserError
 from throughtime.runs import write_text
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
@@ -120,7 +120,8 @@ def memory(
         )
     )
     if out is not None:
-        _make(out)
+        for name in (RESULTS, TABLE, PICTURE):
+            (made_folder(out, "--out") / name).unlink(missing_ok=True)
     report = Reporter()
 
     def keep(values: dict[str, Any]) -> None:
@@ -153,13 +154,3 @@ def _check_free(folder: Path, overwrite: bool) -> None:
             raise UserError(f"{folder}: holds results; name another folder for --out, or --overwrite")
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no results; name a new folder for --out")
-
-
-def _make(folder: Path) -> None:
-    """The folder, without former results."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot make the folder: {reason(error)}") from error
-    for name in (RESULTS, TABLE, PICTURE):
-        (folder / name).unlink(missing_ok=True)
