@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 import throughtime as tt
 from throughtime.cli import VERBS, bench, demo, main
+from throughtime.cli.output import write_values
 
 ROOT = Path(__file__).parents[1]
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog did not mind it at all.\n" * 30
@@ -218,6 +222,41 @@ def test_the_help_of_train_names_every_setting(call):
             assert f"--{group}.{name.replace('_', '-')}" in out
 
 
+def test_the_help_of_train_is_in_groups(call):
+    _, out, _ = call("train", "text", "--help")
+    titles = re.findall(r"─ (\w+) ─", out)
+    assert titles == ["Data", "Model", "Training", "Output"]
+    parts = dict(zip(titles, re.split(r"╭─ \w+ ─+╮", out)[1:], strict=True))
+    for name, group in (("--valid", "Data"), ("--model.cell", "Model"), ("--minutes", "Training"), ("--out", "Output")):
+        assert [title for title, part in parts.items() if f" {name} " in part] == [group]
+
+
+def test_a_shell_completes_what_the_command_line_takes(tmp_path):
+    """In a real bash: the completion that is installed answers for commands, options and their values."""
+    shell = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/bash", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "throughtime", "--install-completion", "--shell", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, env=shell, check=False)
+    (script,) = (tmp_path / ".local/share/bash-completion/completions").iterdir()
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "",
+        f"throughtime: written: {script}; a new shell reads it\n",
+    )
+    assert str(script) in (tmp_path / ".bashrc").read_text()
+
+    def completed(*words):
+        typed = " ".join(f"'{w}'" for w in words)
+        program = (
+            f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _throughtime; echo ${{COMPREPLY[@]}}"
+        )
+        return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("throughtime", "tra") == ["train", "travel"]
+    assert completed("throughtime", "train", "te") == ["text"]
+    assert completed("throughtime", "train", "text", "--model.hid") == ["--model.hidden-size"]
+    assert completed("throughtime", "train", "text", "--model.kind", "tr") == ["transformer"]
+
+
 def test_the_help_says_how_to_see_where_it_failed(call):
     for verb in (["train", "text"], ["evaluate"], ["generate"], ["predict"], ["info"]):
         assert "--debug" in call(*verb, "--help")[1] + call("--help")[1], verb
@@ -309,13 +348,71 @@ def test_a_prompt_with_characters_never_seen_goes_on(call, run):
 def test_info(call, run, model):
     code, out, err = call("info", run, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out) == model.info()
+    assert json.loads(out) == model.info() | {"state": "trained"}
     code, out, err = call("info", run)
     assert (code, err) == (0, "")
     values = {name: value.strip() for name, _, value in (line.partition(" ") for line in out.splitlines())}
     assert values["parameters"] == str(model.info()["parameters"])
     assert values["settings.model.cell"] == "lstm"
     assert values["steps"] == "12"
+
+
+def test_info_says_whether_the_training_has_ended(call, book, tmp_path):
+    """Of a real process that is told to stop in the middle."""
+    run = tmp_path / "run"
+    arguments = ["train", "text", str(book), "--out", str(run), "--steps", "100000", *SMALL]
+    command = [sys.executable, "-m", "throughtime", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as training:
+        while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < 5:
+            assert training.poll() is None
+            time.sleep(0.05)
+        held = call("info", run)[1:]
+        training.send_signal(signal.SIGINT)
+    code, out, err = call("info", run)
+    step = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert code == 0
+    assert re.search(rf"^state +interrupted after step {step:,} of 100,000$", out, re.M)
+    assert err == f"throughtime: go on with it: throughtime train text --out {run} --resume\n"
+    assert (
+        "being trained, or killed, after step" in held[0] or "no weights" in held[1] or "model.safetensors" in held[1]
+    )
+    assert json.loads(call("info", run, "--json")[1])["state"].startswith("interrupted")
+
+
+def test_a_report_has_tables_whose_columns_stand_under_each_other(capsys):
+    scores = {"precision": 0.5, "recall": 0.25, "f1": None, "examples": 7}
+    values = {
+        "task": "x",
+        "a_long_name": 0.123456789,
+        "labels": {"読む": scores, "two\nlines": scores},
+        "nested": {"a": {"b": 1}, "c": 2},
+        "notes": ["one", "two"],
+        "none": {},
+    }
+    write_values(values, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "task         x",
+        "a_long_name  0.123457",
+        "nested.a.b   1",
+        "nested.c     2",
+        "notes        one, two",
+        "",
+        "labels      precision  recall         f1  examples",
+        "読む           0.5000  0.2500  undefined         7",
+        "two\\nlines     0.5000  0.2500  undefined         7",
+    ]
+    write_values(values, as_json=True)
+    assert json.loads(capsys.readouterr().out) == values
+
+
+@pytest.mark.parametrize(
+    "command", [["demo", "--out"], ["memory", "--steps", "1", "--out"], ["bench", "--runs", "1", "--save"]]
+)
+def test_a_folder_that_cannot_be_made_is_named_before_work_begins(refused, book, command):
+    folder = book / "a" / "run"
+    message = refused(*command, folder)
+    assert f"{command[-1]}" in message and str(folder) in message and message.endswith("Not a directory")
 
 
 def test_bench(call, monkeypatch, tmp_path):
@@ -623,6 +720,9 @@ def test_a_mistake_with_overwrite_leaves_the_old_run_untouched(refused, run, boo
         (["train", "text", "BOOK", "--out", "OUT", "--hiden-size", "3"], ["--hiden-size", "--model.hidden-size"]),
         (["train", "text", "BOOK", "--out", "OUT", "--model.hiden-size", "3"], ["'--model.hidden-size'"]),
         (["train", "text", "BOOK", "--out", "OUT", "--overwritte"], ["'--overwrite'"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--hiden", "3"], ["'--hiden'; did you mean '--model.hidden-size'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--batch", "3"], ["did you mean '--training.batch-size'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--gpu"], ["unknown option '--gpu'; --help lists them"]),
         (["generate", "RUN", "--temprature", "1"], ["unknown option '--temprature'; did you mean '--temperature'?"]),
         (["evaluate", "RUN", "BOOK", "--jsn"], ["'--json'"]),
         (["info", "RUN", "--jsn"], ["'--json'"]),

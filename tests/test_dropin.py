@@ -4,9 +4,11 @@ Sizes: T time, B batch, I input, N hidden, P projected.
 """
 
 import copy
+import inspect
 import io
 import itertools
 import re
+import typing
 import warnings
 
 import pytest
@@ -349,14 +351,11 @@ def error_of(function):
 
 BAD_ARGUMENTS = [
     ("RNN", (I, N), {"nonlinearity": "sigmoid"}),
-    ("RNN", (I, N), {"proj_size": 2}),
-    ("GRU", (I, N), {"proj_size": 2}),
     ("GRU", (0, N), {}),
     ("GRU", (I, 0), {}),
     ("GRU", (I, -1), {}),
     ("GRU", (3.0, N), {}),
     ("GRU", (I, 5.0), {}),
-    ("GRU", (I,), {}),
     ("GRU", (I, N), {"num_layers": 0}),
     ("GRU", (I, N), {"dropout": 1.5}),
     ("GRU", (I, N), {"dropout": -0.1}),
@@ -364,7 +363,6 @@ BAD_ARGUMENTS = [
     ("GRU", (I, N), {"dropout": "0.1"}),
     ("GRU", (I, N), {"bias": 1}),
     ("GRU", (I, N), {"batch_first": "yes"}),
-    ("GRU", (I, N), {"num_layrs": 2}),
     ("LSTM", (I, N), {"proj_size": N}),
     ("LSTM", (I, N), {"proj_size": -1}),
 ]
@@ -376,6 +374,32 @@ def test_the_same_error_for_a_bad_argument(name, arguments, options):
     assert expected is not None
     assert type(found) is type(expected)
     assert str(found) == str(expected)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_the_signature_is_the_documented_one(name):
+    """In the order and with the defaults of torch.nn's documentation, each parameter by its name and type."""
+    (documented, _), ours = typing.get_overloads(getattr(nn, name).__init__), getattr(tt, name).__init__
+    theirs = inspect.signature(documented).parameters
+    mine = inspect.signature(ours).parameters
+    assert [(p.name, p.default, p.kind) for p in mine.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.values()
+    ]
+    assert all(p.annotation is not p.empty for p in list(mine.values())[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "word"),
+    [
+        ("RNN", (I, N), {"proj_size": 2}, "proj_size"),
+        ("GRU", (I, N), {"proj_size": 2}, "proj_size"),
+        ("GRU", (I,), {}, "hidden_size"),
+        ("GRU", (I, N), {"num_layrs": 2}, "num_layrs"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_named(name, arguments, options, word):
+    with pytest.raises(TypeError, match=rf"^{name}\.__init__.*'{word}'"):
+        getattr(tt, name)(*arguments, **options)
 
 
 def zeros(*shape):

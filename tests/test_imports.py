@@ -1,6 +1,8 @@
 """Imports point one way, as the design says: a room knows only the rooms below it."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "throughtime"
@@ -66,3 +68,12 @@ def test_cells_know_only_torch():
         if room == "cells":
             found = {name.split(".")[0] for name in imports(path)} - allowed - {"__future__"}
             assert not found, f"{path.name} imports {found}"
+
+
+def test_every_extra_installs_what_is_imported():
+    extras = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    used = {name.split(".")[0] for path, _ in rooms() for name in imports(path)}
+    for extra in extras.keys() - {"all", "dev"}:
+        assert {re.match(r"[\w-]+", package)[0] for package in extras[extra]} <= used, extra
+    users = ",".join(sorted(extras.keys() - {"all", "dev", "bench"}))
+    assert sorted(extras["all"][0].removeprefix("throughtime[").removesuffix("]").split(",")) == users.split(",")

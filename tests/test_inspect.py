@@ -26,6 +26,7 @@ from throughtime.inspect.page import page
 from throughtime.inspect.report import look_into
 from throughtime.inspect.units import features_of, followers, gates_of, openness, order_of, time_constants
 from throughtime.scanning.observe import observing
+from throughtime.tasks.look import Steps
 from throughtime.tasks.source import Source
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -391,7 +392,7 @@ def test_how_open_a_gate_is():
 
 def test_a_unit_that_follows_something_is_found():
     steps = list('he said "no, not 9" to me.\nand then "yes" he went on')
-    features = features_of(steps, [])
+    features = features_of(Steps(steps), [])
     assert features["inside quotes"][9:18].all() and not features["inside quotes"][:8].any()
     assert (
         features["characters since the line began"][27] == 0 and features["characters since the line began"][26] == 26
@@ -403,7 +404,7 @@ def test_a_unit_that_follows_something_is_found():
     found = {f["feature"]: f for f in followers(states, features)}
     assert found["inside quotes"]["unit"] == 7 and found["inside quotes"]["correlation"] < -0.95
     assert followers(states[:5], {k: v[:5] for k, v in features.items()}) == []
-    answers = features_of(["a"] * 6, ["N", "V", "N", "V", "N", "V"])
+    answers = features_of(Steps(["a"] * 6), ["N", "V", "N", "V", "N", "V"])
     assert set(answers) == {"position", "characters since the line began", "answer N", "answer V"}
 
 
@@ -412,7 +413,7 @@ def test_a_unit_that_follows_something_is_found():
 
 def test_what_is_too_long_is_cut_and_said(runs):
     with pytest.warns(
-        UserWarning, match=r"an input of 4,999 characters is too long to be shown: its first 900 are read"
+        UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"
     ):
         values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
     assert len(values["inputs"]) == 300

@@ -15,7 +15,7 @@ from throughtime.cli import main
 from throughtime.inspect.report import look_into
 from throughtime.tasks import pairs
 from throughtime.tasks.metrics import bleu_and_chrf, edits, line_scores
-from throughtime.tasks.pairs import END, Limit, coded, longest_learned, read_tokens
+from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, read_tokens
 from throughtime.tasks.tokens import learn
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -95,7 +95,7 @@ def test_what_reaches_its_limit_is_said(speller, tmp_path, monkeypatch):
 
 def test_pairs_as_numbers_end_where_they_end():
     tokens = learn("characters", lambda: iter(["abc"]), 10)
-    source, target, cut = coded([("a", "abc"), ("abca", "ab"), ("b", "cccc")], (tokens, tokens), 3)
+    source, target, cut = coded([Pair(a, b, "") for a, b in (("a", "abc"), ("abca", "ab"), ("b", "cccc"))], (tokens, tokens), 3)
     a, b, c = (tokens.index[x] for x in "abc")
     assert [source[i].tolist() for i in range(3)] == [[a], [a, b, c], [b]]
     assert [target[i].tolist() for i in range(3)] == [[a, b, c, END], [a, b, END], [c, c, c]]  # the last is cut: no end
@@ -165,7 +165,7 @@ def test_a_cut_target_teaches_no_end(tmp_path):
 
 def test_more_than_can_be_scored_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(pairs, "SCORED", 12)
-    rows = [("ab" * n, "ab" * n) for n in (1, 2, 3, 4, 5, 6, 7)]
+    rows = [Pair("ab" * n, "ab" * n, "") for n in (1, 2, 3, 4, 5, 6, 7)]
     tokens = learn("characters", lambda: iter(["ab"]), 10)
     with pytest.warns(UserWarning, match="1 of 7 pairs have a side of over 12 tokens: their first 12 are scored"):
         source, target = pairs.scored(rows, (tokens, tokens))
@@ -319,13 +319,13 @@ def test_scores_of_a_classifier_agree(tmp_path):
             model={"hidden_size": 8, "embedding_size": 8, "dropout": 0.1}, training={"batch_size": 16, "evaluations": 3},
         )  # fmt: skip
     scores = model.evaluate([tmp_path / "dev.csv"])
-    alike(model, scores, ["accuracy", "macro_f1", "calibration_error", "nats"])
+    alike(model, scores, ["accuracy", "macro_f1", "calibration_error", "nats_per_text"])
     rows = list(csv.DictReader((tmp_path / "dev.csv").read_text().splitlines()))
     found = list(model.predict([row["text"] for row in rows], batch=1))
     truth, given = [row["label"] for row in rows], [v["label"] for v in found]
     assert scores["accuracy"] == pytest.approx(sum(a == b for a, b in zip(truth, given, strict=True)) / len(rows))
     nats = [-math.log(v["probabilities"][t]) for v, t in zip(found, truth, strict=True)]
-    assert scores["nats"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    assert scores["nats_per_text"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
     f1 = []
     for label in sorted({*truth, *given}):
         hits = sum(a == b == label for a, b in zip(truth, given, strict=True))

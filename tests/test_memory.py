@@ -22,7 +22,7 @@ from throughtime.laboratory.network import CELLS, Network, find_cell, size_of, s
 from throughtime.laboratory.pixels import IMAGES, LABELS, ORDER_SEED, Pixels, Shuffled, read_idx
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Recall
 from throughtime.laboratory.tables import in_words, longest, trials, written
-from throughtime.laboratory.trial import Budget, Recipe, optimizer_of, run_trial, scored
+from throughtime.laboratory.trial import Budget, Lesson, Recipe, optimizer_of, run_trial, scored
 from throughtime.training.progress import Reporter
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -295,7 +295,8 @@ def test_stretched_weights_have_the_radius_asked_for(name):
 
 def tried(network, problem, steps, recipe, seed=0):
     optimizer = optimizer_of(network, recipe)
-    return run_trial(network, optimizer, problem, Budget(steps=steps), recipe, seed, lambda share, words: None)
+    lesson = Lesson(problem, Budget(steps=steps), recipe, seed)
+    return run_trial(network, optimizer, lesson, lambda share, words: None)
 
 
 def test_a_gru_recalls_and_a_network_without_a_memory_does_not():
@@ -464,7 +465,7 @@ def test_without_matplotlib_all_but_the_picture(call, tmp_path, monkeypatch):
 
 def test_what_was_measured_before_an_interruption_is_kept(call, tmp_path, monkeypatch):
     def interrupted(*given):
-        if given[2].lag == 3:
+        if given[2].problem.lag == 3:
             raise KeyboardInterrupt
         return replace(run_trial(*given), learned_at=1)
 

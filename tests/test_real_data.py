@@ -9,7 +9,8 @@ import pytest
 
 import throughtime as tt
 from throughtime.tasks.batches import Sequences
-from throughtime.tasks.sentences import read_tagged
+from throughtime.tasks.sentences import sentences
+from throughtime.tasks.source import Source
 
 DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -45,7 +46,7 @@ def test_parts_of_speech(tmp_path):
         training={"evaluations": 2, "learning_rate": 1e-2, "batch_size": 16},
     )  # fmt: skip
     scores = model.evaluate([folder / "dev.conllu"])
-    train, held = (read_tagged([p], "upos") for p in (tmp_path / "train.conllu", folder / "dev.conllu"))
+    train, held = ([*sentences(Source.of(p), tagged=True)] for p in (tmp_path / "train.conllu", folder / "dev.conllu"))
     of_word: dict[str, Counter[str]] = {}
     for sentence in train:
         for word, tag in zip(sentence.words, sentence.tags, strict=True):

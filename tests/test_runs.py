@@ -150,7 +150,7 @@ def test_settings_changed_by_hand_are_refused_where_they_decide_and_said_where_n
     text = classifier.config.read_text()
     before = tt.load(classifier.folder).answer("a good film")
     for old, new, words in (
-        ("pooling: mean", "pooling: max", "config.yaml:33: model.pooling: 'max', but"),
+        ("pooling: mean", "pooling: max", "config.yaml:34: model.pooling: 'max', but"),
         ("lower: true", "lower: false", "data.lower: False, but"),
         ("hidden_size: 8", "hidden_size: 200000", "model.hidden_size: 200000, but"),
         ("layers: 1", "layers: 10000000", "model.layers: 10000000, but"),
@@ -441,7 +441,7 @@ def test_two_trainings_in_one_folder(runs, tmp_path, capsys):
 
 
 def test_stray_files_go_and_others_stay(run, tmp_path):
-    stray = (".model.safetensors.abc.tmp", ".summary.json.x1.tmp", ".vocabulary.json.q.tmp")
+    stray = (".model.safetensors.abc.tmp", ".summary.json.x1.tmp")
     for name in (*stray, ".mine.tmp", "notes.tmp"):
         (run.folder / name).write_text("half")
     (run.folder / ".prepared-abc").mkdir()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import NamedTuple
 from collections import Counter
 
 import numpy as np
@@ -339,10 +340,19 @@ def test_a_search_that_its_limit_cut_off_says_so(size, stops, alpha, complete):
 # Batches
 
 
+class Numbers(NamedTuple):
+    """Examples that are their own numbers."""
+
+    lengths: np.ndarray
+
+    def batch(self, numbers):
+        return torch.from_numpy(numbers)
+
+
 def test_batches_hold_every_example_once_an_epoch_and_processes_share_them():
     lengths = np.random.default_rng(0).integers(1, 40, 103)
-    whole = ByLength(lengths, 10, 5, slice(None), torch.from_numpy)
-    halves = [ByLength(lengths, 10, 5, s, torch.from_numpy) for s in (slice(0, 5), slice(5, 10))]
+    whole = ByLength(Numbers(lengths), 10, 5, slice(None))
+    halves = [ByLength(Numbers(lengths), 10, 5, s) for s in (slice(0, 5), slice(5, 10))]
     for _ in range(2):
         seen = []
         for _ in range(whole.per_epoch):
@@ -353,7 +363,7 @@ def test_batches_hold_every_example_once_an_epoch_and_processes_share_them():
         assert set(seen) == set(range(103))
         assert len(seen) == 110
     place = whole.state()
-    again = ByLength(lengths, 10, 5, slice(None), torch.from_numpy)
+    again = ByLength(Numbers(lengths), 10, 5, slice(None))
     again.restore(place)
     assert torch.equal(whole.next(torch.device("cpu"))[0], again.next(torch.device("cpu"))[0])
 
@@ -363,7 +373,7 @@ def test_every_epoch_is_cut_anew():
     lengths = np.random.default_rng(0).integers(1, 40, 103)
 
     def epochs(seed, count=3):
-        stream = ByLength(lengths, 10, seed, slice(None), torch.from_numpy)
+        stream = ByLength(Numbers(lengths), 10, seed, slice(None))
         return [
             [tuple(stream.next(torch.device("cpu"))[0].tolist()) for _ in range(stream.per_epoch)] for _ in range(count)
         ]
@@ -378,7 +388,7 @@ def test_every_epoch_is_cut_anew():
 
 def test_batches_waste_little_on_padding():
     lengths = np.random.default_rng(0).integers(1, 60, 5000)
-    stream = ByLength(lengths, 32, 0, slice(None), torch.from_numpy)
+    stream = ByLength(Numbers(lengths), 32, 0, slice(None))
     padded = real = 0
     for _ in range(stream.per_epoch):
         batch = lengths[stream.next(torch.device("cpu"))[0].numpy()]

@@ -483,6 +483,71 @@ def test_how_far_two_futures_part_against_numpy():
     assert json.loads(json.dumps(found.as_json()))["parts"] == 11
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[1.0, 2, 3], [4, 5, 6]],
+        np.array([[1.0, 2, 3], [4, 5, 6]]),
+        [torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6])],
+        (np.array([1.0, 2, 3]), np.array([4.0, 5, 6])),
+        iter([[1, 2, 3], [4, 5, 6]]),
+    ],
+    ids=["lists", "array", "tensors", "arrays", "iterator"],
+)
+def test_one_input_or_many_mean_what_they_seem_to(gru, given):
+    session, plain = tt.Session(gru), tt.Session(gru)
+    expected = plain.feed(torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
+    torch.testing.assert_close(session.feed(given), expected, rtol=0, atol=0)
+    torch.testing.assert_close(session.feed([7, 8, 9]), plain.feed(torch.tensor([7.0, 8, 9])), rtol=0, atol=0)
+
+
+def test_of_one_feature_a_number_is_an_input():
+    stack = tt.GRU(1, 4)
+    session = tt.Session(stack)
+    outputs = session.feed([0.1, 0.2, 0.3])
+    torch.testing.assert_close(outputs, tt.Session(stack).feed(torch.tensor([[0.1], [0.2], [0.3]])), rtol=0, atol=0)
+    assert session.feed(0.5).shape == session.feed([0.5]).shape == (4,) and session.time == 5
+    session.edit(1, input=0.7)
+    torch.testing.assert_close(session.inputs()[:, 0], torch.tensor([0.1, 0.7, 0.3, 0.5, 0.5]))
+
+
+def test_what_is_taken_for_a_stack_is_told_what_to_do(made):
+    model = made("words")
+    for given, words in (
+        (tt.GRU, "the class GRU; make one: GRU(input_size, hidden_size)"),
+        (model, "a TextModel, which makes its own: call its session()"),
+        ("runs/book", "throughtime.load('runs/book').session()"),
+        (torch.nn.GRU(3, 4), "torch.nn's GRU; throughtime.GRU takes its place and its weights"),
+        (tt.cells.GRU(3, 4), "put a cell into a stack: Recurrent(cell, input_size, hidden_size)"),
+    ):
+        with pytest.raises(tt.UserError, match=re.escape(words)):
+            tt.Session(given)
+    with pytest.raises(tt.UserError, match=r"got a str; of a run folder: throughtime.load\(folder\)"):
+        tt.Session.load("runs/book", "s")
+    expected = model.what_if("I saw a saw", {3: "dog"})
+    for changes in ((3, "dog"), [(3, "dog")], {np.int64(3): "dog"}):
+        assert model.what_if("I saw a saw", changes) == expected
+    for changes, words in (
+        ("dog", "{position: word}, got 'dog'"),
+        ({"saw": "dog"}, "got 'saw'; words are numbered 0 to 3"),
+    ):
+        with pytest.raises(tt.UserError, match=words):
+            model.what_if("I saw a saw", changes)
+
+
+def test_what_it_is_is_said_in_a_line(gru):
+    session = tt.Session(gru)
+    session.feed(torch.randn(9, 3))
+    other = session.branch()
+    assert repr(session.diff(other)) == "Difference(none at 0 times)"
+    other.edit(4, input=torch.zeros(3))
+    found = session.diff(other)
+    most = max(max(layers) for layers in found.states)
+    assert repr(found) == f"Difference(parts at 5, 5 times, states {most:.3g} apart at most)"
+    assert repr(session) == "Session(time 9 of 9, 10 snapshots)"
+    assert repr(session._engine) == f"Engine(Recurrent, inputs of 3, backend {session._engine.backend!r})"
+
+
 def test_where_they_part(gru):
     x = inputs(20)
     one = tt.Session(gru)
@@ -653,7 +718,7 @@ def test_what_cannot_step_is_refused():
     refused("a bidirectional network cannot step", tt.Session, tt.GRU(3, 5, bidirectional=True))
     refused("draws no noise (zoneout): call eval() first", tt.Session, tt.Recurrent(tt.cells.GRU, 3, 5, zoneout=0.1))
     refused(
-        "GRU has no stepper; put a cell into one: Recurrent(cell, input_size, hidden_size)",
+        "got a GRU; put a cell into a stack: Recurrent(cell, input_size, hidden_size)",
         tt.Session,
         tt.cells.GRU(3, 5),
     )

@@ -158,14 +158,14 @@ def test_loading_gives_the_same_model(model, tmp_path):
 
 def test_the_weights_are_the_best_of_the_training(model):
     lines = model.run.read_metrics()
-    scores = {line["step"]: line["valid"]["loss"] for line in lines if "valid" in line}
+    scores = {line["step"]: line["valid"]["nats_per_token"] for line in lines if "valid" in line}
     assert len(scores) >= 2
     best = min(scores, key=scores.get)
     assert model.run.scores()["best_step"] == best
     with safe_open(str(model.run.weights), "pt") as file:
         about = json.loads(file.metadata()["throughtime"])
     assert about["step"] == best
-    assert about["scores"]["loss"] == scores[best]
+    assert about["scores"]["nats_per_token"] == scores[best]
 
 
 def test_the_state_is_carried_from_chunk_to_chunk_while_training(book, tmp_path):
@@ -206,7 +206,7 @@ def test_held_out_text_is_scored_in_lanes_that_begin_warm(model, tmp_path, monke
     corpus = write_corpus(
         tmp_path / "valid.bin", open_files([written(tmp_path, TEXT[:9_000])]), model.tokens, "file", ignore
     )
-    score = TextTask().score(model.network, model.config, tmp_path, quick=True)["nats_per_token"]
+    score = TextTask().score(model, corpus, quick=True)["nats_per_token"]
     ids, sums = torch.from_numpy(corpus.tokens.astype("int64")), {"warm": 0.0, "cold": 0.0}
     n = len(ids) - 1
     length = -(-n // 16)
@@ -218,8 +218,8 @@ def test_held_out_text_is_scored_in_lanes_that_begin_warm(model, tmp_path, monke
     assert score == pytest.approx(sums["warm"] / n, rel=1e-5)
     assert sums["cold"] > sums["warm"] * 1.001  # what a memory is good for
     monkeypatch.setattr("throughtime.tasks.text.QUICK", n // 2 + 1)  # the first begins it
-    assert TextTask().score(model.network, model.config, tmp_path, quick=True)["tokens"] == n // 2
-    assert TextTask().score(model.network, model.config, tmp_path, quick=False)["tokens"] == n
+    assert TextTask().score(model, corpus, quick=True)["tokens"] == n // 2
+    assert TextTask().score(model, corpus, quick=False)["tokens"] == n
 
 
 def test_evaluation_is_token_by_token(model, tmp_path):

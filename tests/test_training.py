@@ -1,5 +1,6 @@
 """Training: what it must not lose, and what it must say."""
 
+import dataclasses
 import json
 import math
 import os
@@ -25,7 +26,7 @@ from throughtime.tasks.text import TextTask
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import NotFinite, check_finite
 from throughtime.training.loop import Trainer
-from throughtime.training.progress import Pace, Reporter
+from throughtime.training.progress import Pace, Reporter, Standing
 
 SMALL = {"cell": "gru", "hidden_size": 24, "embedding_size": 12, "tokens": "characters"}
 OPTIONS = [f"--model.{k.replace('_', '-')}={v}" for k, v in SMALL.items()] + [
@@ -229,7 +230,7 @@ def test_two_processes_land_where_one_lands(text, tmp_path):
     torch.testing.assert_close(torch.tensor(list(b.values())), torch.tensor(list(a.values())), rtol=2e-4, atol=1e-5)
     ours, theirs = (Run(folder).scores() for folder in (one, two))
     assert ours["tokens_seen"] == theirs["tokens_seen"]
-    assert ours["scores"]["loss"] == pytest.approx(theirs["scores"]["loss"], rel=2e-3)
+    assert ours["scores"]["nats_per_token"] == pytest.approx(theirs["scores"]["nats_per_token"], rel=2e-3)
 
 
 def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path):
@@ -370,7 +371,7 @@ def test_training_stops_early_where_nothing_gets_better(text, tmp_path):
     summary = Run(tmp_path / "run").scores()
     assert summary["steps"] < 400
     assert len(scored) >= 3
-    values = [line["valid"]["loss"] for line in scored]
+    values = [line["valid"]["nats_per_token"] for line in scored]
     assert summary["best_step"] == scored[values.index(min(values))]["step"]
     assert values.index(min(values)) == len(values) - 3
 
@@ -381,13 +382,13 @@ def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):
     for seed in range(4):  # a seed whose last evaluation is its best shows nothing
         train(text, tmp_path / str(seed), steps=500, seed=seed, training=hot)
         scored = [line for line in Run(tmp_path / str(seed)).read_metrics() if "valid" in line]
-        best = min(scored, key=lambda line: line["valid"]["loss"])
-        summary, last = Run(tmp_path / str(seed)).scores(), scored[-1]["valid"]["loss"]
+        best = min(scored, key=lambda line: line["valid"]["nats_per_token"])
+        summary, last = Run(tmp_path / str(seed)).scores(), scored[-1]["valid"]["nats_per_token"]
         assert summary["best_step"] == best["step"]
-        if best["valid"]["loss"] < last - 0.03:
+        if best["valid"]["nats_per_token"] < last - 0.03:
             # the whole text walked once, where the evaluations took it in lanes: a little off, nearer the best than the last
-            found = summary["scores"]["loss"]
-            assert abs(found - best["valid"]["loss"]) < abs(found - last)
+            found = summary["scores"]["nats_per_token"]
+            assert abs(found - best["valid"]["nats_per_token"]) < abs(found - last)
             return
     raise AssertionError("no training got worse again")
 
@@ -541,7 +542,7 @@ def test_what_is_shown_leaves_out_the_compilation(text, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LanguageModel, "forward", slow_at_first)
     monkeypatch.setattr("throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(Reporter, "step", lambda self, share, loss, rate, left, *more: seen.append((rate, left)))
+    monkeypatch.setattr(Reporter, "step", lambda self, now: seen.append((now.rate, now.left_s)))
     tt.train(
         "text", [text], out=tmp_path / "run", steps=12, progress=True, model=SMALL,
         training={"batch_size": 4, "chunk": 20, "evaluations": 1},
@@ -552,17 +553,30 @@ def test_what_is_shown_leaves_out_the_compilation(text, tmp_path, monkeypatch):
         assert left == pytest.approx((12 - step) * 0.1)
 
 
-def test_the_progress_line_tells_gradients_by_layer_and_how_far_they_reach(capsys):
-    report = Reporter()
-    report.step(
-        0.25, 1.5, 1234.0, 61.0, 1.25, {"embedding": 3.0, "stack.cells.0": 0.5, "stack.cells.1": 0.25}, "13 >99"
-    )
+STANDING = Standing(
+    share=0.25, loss=1.5, measure="nats", unit="tokens", rate=1234.0, left_s=61.0, held_out=("nats_per_token", 1.25),
+    gradients={"embedding": 3.0, "stack.cells.0": 0.5, "stack.cells.1": 0.25}, memory="13 >99",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "loss 1.500 nats  held out 1.250  1,234 tokens/s  gradient norm 0.25 to 0.5  memory 13 >99 steps"),
+        ({"held_out": ("macro_f1", 0.5)}, "nats  held-out macro f1 0.500  1,234"),  # another measure: by its own name
+        ({"held_out": None, "rate": 52_400.0, "unit": "samples"}, "loss 1.500 nats  52k samples/s"),
+        ({"gradients": {"a": 3.0, "b": 4.0}, "memory": ""}, "gradient norm 5"),  # no cells: the norm of all
+        ({"gradients": {f"stack.cells.{i}": 1.0 for i in range(7)}}, "gradient norm 1  memory"),
+    ],
+)
+def test_every_figure_of_the_progress_line_is_named(capsys, changes, words):
+    Reporter().step(dataclasses.replace(STANDING, **changes))
     line = capsys.readouterr().err
-    assert "25%  loss 1.500  held out 1.250  gradient 0.5 0.25  memory 13 >99 steps  1,234 tokens/s  1:01 left" in line
-    report = Reporter()
-    report.step(0.5, 1.5, 10.0, 1.0, None, {"a": 3.0, "b": 4.0}, "")  # no cells: the norm of all
-    assert "gradient 5  10 tokens/s" in capsys.readouterr().err
-    report = Reporter()
-    report.step(0.5, 1.5, None, 1.0, None, {f"stack.cells.{i}": 1.0 for i in range(7)}, "")
+    assert line.startswith(" 25 %  ") and words in line
+    assert ("1:01 left" in line) == (changes.get("rate", 1) is not None)
+
+
+def test_while_no_pace_can_be_told_no_time_is(capsys):
+    Reporter().step(dataclasses.replace(STANDING, rate=None))
     line = capsys.readouterr().err
-    assert "gradient 1 1 1 1 1 1 …" in line and "tokens/s" not in line and "left" not in line
+    assert "tokens/s" not in line and "left" not in line

@@ -9,15 +9,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
 from cyclopts import ValidationError as CycloptsValidationError
+from cyclopts.completion.detect import ShellDetectionError
 from pydantic import ValidationError
 
 import throughtime
+from throughtime.cli.loading import announce_torch
 from throughtime.config import STDIN
-from throughtime.errors import UserError, reason, unknown
+from throughtime.errors import UserError, nearest, reason
 from throughtime.tasks.registry import task_names
 
 VERBS = {
@@ -50,6 +52,21 @@ def build_app() -> App:
     app.command(train)
     for verb, words in VERBS.items():
         app.command(f"throughtime.cli.{verb}:{verb}", name=verb, help=words)
+
+    def install_completion(
+        *,
+        shell: Annotated[
+            Literal["bash", "zsh", "fish", "powershell"] | None, Parameter(help="[default: the one that is in use]")
+        ] = None,
+    ) -> None:
+        """Let a shell complete commands and options with Tab: writes its completion file, and a line that reads it into the file
+        that it starts with."""
+        try:
+            print(f"throughtime: written: {app.install_completion(shell=shell)}; a new shell reads it", file=sys.stderr)
+        except ShellDetectionError:
+            raise UserError("--install-completion: which shell is in use cannot be told; name it by --shell") from None
+
+    app.command(install_completion, name="--install-completion")
     return app
 
 
@@ -65,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if a != "--debug"
     ]
     warnings.showwarning = _show_warning
+    if "--quiet" not in arguments:
+        announce_torch()
     app = build_app()
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -144,8 +163,11 @@ def _fail(message: str, debug: bool, code: int = 2) -> int:
 
 def _unknown_option(error: UnknownOptionError) -> str:
     name = error.token.keyword or error.token.value
-    names = [n for argument in error.argument_collection or () for n in argument.names]
-    return unknown("option", name, names) + " (--help lists them)" if names else str(error)
+    names = [n for argument in error.argument_collection or () for n in argument.names if n.startswith("--")]
+    near = nearest(name, names)
+    return f"unknown option {name!r}; " + (
+        f"did you mean {near!r}? (--help lists them)" if near else "--help lists them"
+    )
 
 
 def _validation(error: CycloptsValidationError) -> str:

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, check_threads, whole
+from throughtime.cli.output import Json, check_threads, made_folder, whole
+from throughtime.cli.peers import Row, jax_jobs, onnx_step, pair, shown
 from throughtime.errors import UserError
 
 # T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
@@ -27,7 +28,6 @@ SHAPES = (
     (1000, 1, 64, 64),
     (35, 20, 650, 650),
 )
-Row = dict[str, Any]
 
 
 def bench(
@@ -56,6 +56,8 @@ def bench(
     if conllu is not None and not conllu.is_file():
         raise UserError(f"--conllu: {conllu} is no file")
     check_threads(threads)
+    if save is not None:
+        made_folder(save, "--save")  # before what takes minutes
     import json as json_module
 
     import torch
@@ -82,7 +84,6 @@ def bench(
     if save is not None:
         name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
         path = save / f"{'beside_' if beside else ''}{name}_{date.today()}.md"
-        save.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         print(f"written: {path}", file=sys.stderr)
     print(json_module.dumps({**machine, "rows": rows}) if json else text)
@@ -92,15 +93,12 @@ def _rows(runs: int, limit: float) -> Iterator[Row]:
     import torch
 
     import throughtime as tt
-    from throughtime.cli.peers import jax_jobs
 
     for shape in SHAPES:
         steps, batch, inputs, hidden = shape
         x = torch.randn(steps, batch, inputs, requires_grad=True)
         for kind, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
-            theirs = getattr(torch.nn, kind)(inputs, hidden)
-            ours = getattr(tt, kind)(inputs, hidden)
-            ours.load_state_dict(theirs.state_dict())
+            ours, theirs = pair(kind, inputs, hidden)
             jax = jax_jobs(kind, shape) if kind != "LSTM" else None
             work = 2.0 * steps * batch * gates * hidden * (hidden + inputs)
             for what in ("forward", "both"):
@@ -149,14 +147,10 @@ def _one_step() -> Row:
     """A GRU step, one stream, N = 64, called from Python, on one thread, in microseconds."""
     import torch
 
-    import throughtime as tt
-    from throughtime.cli.peers import onnx_step
-
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        theirs, ours = torch.nn.GRU(64, 64), tt.GRU(64, 64)
-        ours.load_state_dict(theirs.state_dict())
+        ours, theirs = pair("GRU", 64, 64)
         x, h = torch.randn(1, 64), torch.zeros(1, 1, 64)
         stepper = ours.stepper()
 
@@ -175,7 +169,7 @@ def _one_step() -> Row:
 
 
 def _named(name: str, shape: tuple[int, ...], what: str, times: dict[str, float]) -> Row:
-    return {"name": name, "shape": "·".join(map(str, shape)), "what": what, **times}
+    return {"name": name, "shape": shown(shape), "what": what, **times}
 
 
 def _job(layer: Callable[..., Any], x: Any, what: str) -> Callable[[], None]:

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from throughtime.cli.peers import Row, Shape, pair, shown
 from throughtime.errors import UserError
 
 # T·B·I·H: a small text model, a larger one, a wider one, pixels one by one, one long stream, a word model
@@ -32,7 +33,6 @@ SHAPES = (
 )
 LEAST = 5  # runs, if they can be had
 UNSEEN = 10  # first steps of a training that are not counted
-Row = dict[str, Any]
 
 # a program that computes and never waits, and ends with the process that began it
 _BURNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
@@ -69,7 +69,7 @@ def rows(seconds: float, conllu: Path | None) -> Iterator[Row]:
                     for name, job in jobs.items():
                         for threads in (1, most):
                             torch.set_num_threads(threads)
-                            about = {"name": name, "shape": "·".join(map(str, shape))}
+                            about = {"name": name, "shape": shown(shape)}
                             yield about | {"machine": machine, "threads": threads} | _timed(job, seconds)
     finally:
         torch.set_num_threads(most)
@@ -82,15 +82,12 @@ def rows(seconds: float, conllu: Path | None) -> Iterator[Row]:
                 yield _training(conllu, count, 8 * seconds) | {"machine": machine}
 
 
-def _jobs(shape: tuple[int, int, int, int]) -> dict[str, Callable[[], Any]]:
+def _jobs(shape: Shape) -> dict[str, Callable[[], Any]]:
     """An LSTM of ours and one of PyTorch's, forward and backward, each run once."""
     import torch
 
-    import throughtime as tt
-
     steps, batch, inputs, hidden = shape
-    theirs, ours = torch.nn.LSTM(inputs, hidden), tt.LSTM(inputs, hidden)
-    ours.load_state_dict(theirs.state_dict())
+    ours, theirs = pair("LSTM", inputs, hidden)
     x, g = torch.randn(steps, batch, inputs, requires_grad=True), torch.randn(steps, batch, hidden)
 
     def job(layer: Any) -> Callable[[], Any]:

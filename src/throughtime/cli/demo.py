@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.cli.output import made_folder
 from throughtime.errors import UserError
 
 PROMPT = "When a class is defined, "
@@ -25,7 +26,7 @@ def demo(
         raise UserError(f"--minutes: got {minutes}; it must be over 0")
     folder = _free(out)
     text = folder.with_name(folder.name + ".txt")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(folder.parent, f"--out {folder}")
     text.write_text(language_reference(), encoding="utf-8")
     print(f"The English of Python's language reference, {text.stat().st_size:,} bytes: {text}", file=sys.stderr)
 
@@ -39,7 +40,8 @@ def demo(
     from throughtime.training.report import draw_curve
 
     per_token = {name: nats["nats_per_token"] for name, nats in table.items() if name != "this network"}
-    if why := draw_curve(model.run, "nats_per_token", per_token):
+    kept = model.run.scores()["best_step"]
+    if why := draw_curve(model.run, kept=kept, decides="nats_per_token", loss="nats_per_token", baselines=per_token):
         report.say(why)
     print(f"\n{'held-out loss':26}{'nats a character':>18}{'nats a token':>16}")
     for name, nats in table.items():

@@ -29,39 +29,46 @@ def timeline(words: list[str], present: int, around: int) -> Text:
 
 
 def expected(likeliest: list[tuple[str, float]]) -> Text:
-    return Text("next: " + "   ".join(f"{seen(token)} {p:.1%}" for token, p in likeliest), "dim")
+    words = _tokens([token for token, _ in likeliest])
+    return Text("next: " + "   ".join(f"{word} {p:.1%}" for word, (_, p) in zip(words, likeliest, strict=True)), "dim")
 
 
 def futures(found: dict[str, Any]) -> Table:
     table = _table("", *found)
     values = list(found.values())
     table.add_row("read", *("… " * (len(v["read"]) > LAST) + seen(v["read"][-LAST:]) for v in values))
+    columns = [_tokens([token for token, _ in v["next"]]) for v in values]
     for i in range(len(values[0]["next"])):
-        table.add_row("" if i else "next", *(f"{p:6.1%}  {seen(token)}" for token, p in (v["next"][i] for v in values)))
+        shares = (v["next"][i][1] for v in values)
+        table.add_row("" if i else "next", *(f"{p:6.1%}  {c[i]}" for p, c in zip(shares, columns, strict=True)))
     table.add_row("writes", *(seen(v["writes"]) for v in values))
     return table
 
 
-def differences(rows: list[dict[str, Any]]) -> Table:
-    layers = range(len(rows[0]["states"])) if rows else range(0)
-    table = _table("", "original", "here", "log p", "log p", *(f"state {i}" for i in layers), "KL", "likeliest")
+def differences(rows: list[dict[str, Any]], against: str) -> Table:
+    """against: the text of the original."""
+    layers = len(rows[0]["states"]) if rows else 0
+    names = ["log p\noriginal", "log p\nhere", *(f"state {i}\napart" for i in range(layers)), "KL\nnats"]
+    table = _table("", "original", "here", *names, "likeliest\nnext", numbers=("", *names))
+    table.title = Text(f"here against the original: {'… ' * (len(against) > LAST)}{seen(against[-LAST:])}")
+    table.title_justify = "left"
     for number, row in enumerate(rows):
         table.add_row(
             str(number),
             seen(row["original"]),
             seen(row["here"]) if row["here"] != row["original"] else "",
             *(f"{p:.3f}" for p in row["log_probability"]),
-            *(f"{d:.3g}" for d in row["states"]),
-            f"{row['divergence']:.3g}",
+            *(_small(d) for d in row["states"]),
+            _small(row["divergence"]),
             "another" if row["likeliest_changed"] else "",
         )
     return table
 
 
 def states(layers: list[dict[str, Any]]) -> Table:
-    table = _table("layer", *layers[0])
+    table = _table("layer", *layers[0], numbers=("layer", *layers[0]))
     for number, values in enumerate(layers):
-        table.add_row(str(number), *(f"{v:.4g}" for v in values.values()))
+        table.add_row(str(number), *(str(v) if isinstance(v, int) else _small(v) for v in values.values()))
     return table
 
 
@@ -105,8 +112,20 @@ def _value(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _table(*names: str) -> Table:
+def _small(value: float) -> str:
+    """So that what is not 0 does not look as if it were."""
+    return "<0.001" if 0 < value < 5e-4 else f"{value:.3f}"
+
+
+def _tokens(tokens: list[str]) -> list[str]:
+    """Tokens without the space before them, where that leaves them apart; else it is shown."""
+    plain = [seen(token).removeprefix(" ") for token in tokens]
+    return plain if len(set(plain)) == len(plain) else [seen(token.replace(" ", "␣")) for token in tokens]
+
+
+def _table(*names: str, numbers: tuple[str, ...] = ()) -> Table:
+    """numbers: the columns that are set to the right."""
     table = Table(box=box.SIMPLE)
     for name in names:
-        table.add_column(Text(name), overflow="fold")
+        table.add_column(Text(name), overflow="fold", justify="right" if name in numbers else "left")
     return table

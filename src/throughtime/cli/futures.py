@@ -58,7 +58,7 @@ class StreamFutures:
             "branch": Command("", "Keep this as the original, to compare with from now on.", lambda _: self._branch()),
             "swap": Command("", "Change places with the original.", lambda _: self._swap()),
             "futures": Command("[N]", f"Both futures: what each expects next and would write, N tokens; {LENGTH}.", self._futures),
-            "diff": Command("", "Both timelines, word by word, and how far they part.", lambda _: self._diff()),
+            "diff": Command("", "Here against the original, word by word: how far they part.", lambda _: self._diff()),
             "state": Command("", "The state of each layer, and how far it is from the original's.", lambda _: self._state()),
             "show": Command("", "The timeline.", lambda _: self.shown()),
             "save": Command("FILE", "Write this session to a file; --session goes on with it.", self._save),
@@ -125,6 +125,7 @@ class StreamFutures:
         found = other.diff(self.here)
         rows = zip(other.words, self.here.words, other.log_probabilities(), self.here.log_probabilities(), strict=False)
         return {
+            "against": _text(other.units),
             "diff": [
                 {
                     "original": a, "here": b, "log_probability": [p, q], "states": states,
@@ -165,7 +166,7 @@ class StreamFutures:
         elif "futures" in values:
             yield drawing.futures(values["futures"])
         elif "diff" in values:
-            yield drawing.differences(values["diff"])
+            yield drawing.differences(values["diff"], values["against"])
         elif "state" in values:
             yield drawing.states(values["state"])
         else:

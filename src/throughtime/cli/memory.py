@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, check_threads, whole
-from throughtime.errors import UserError, reason
+from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, Json, check_threads, made_folder, whole
+from throughtime.errors import UserError
 from throughtime.runs import write_text
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
@@ -17,53 +17,71 @@ RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
 
 def memory(
     *,
-    problem: Annotated[str, Parameter(help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall",
+    problem: Annotated[str, Parameter(group=DATA, help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall",
     cells: Annotated[
         str | None,
         Parameter(
+            group=MODEL,
             help="Names with commas between: rnn, rnn-relu, none, those of --model.cell, or module:Class for one's own. "
-            "[default: rnn,lstm,gru; for exploding rnn-relu]"
+            "[default: rnn,lstm,gru; for exploding rnn-relu]",
         ),
     ] = None,
     lags: Annotated[
         str | None,
         Parameter(
+            group=DATA,
             name=("--lags", "--length"),
             help="Over how many steps to remember (adding: the length), rising, with commas between; one lag is learned "
             "from nothing, of several each goes on from the one before. [default: to fit the problem]",
         ),
     ] = None,
-    minutes: Annotated[float | None, Parameter(help="The budget of each cell at each lag, in minutes.")] = None,
+    minutes: Annotated[
+        float | None, Parameter(group=TRAINING, help="The budget of each cell at each lag, in minutes.")
+    ] = None,
     steps: Annotated[
-        int | None, Parameter(help="The budget in steps. [default: to fit the problem]", converter=whole)
+        int | None,
+        Parameter(group=TRAINING, help="The budget in steps. [default: to fit the problem]", converter=whole),
     ] = None,
     parameters: Annotated[
-        int | None, Parameter(help="Of each network, as near as can be. [default: to fit the problem]", converter=whole)
+        int | None,
+        Parameter(
+            group=MODEL, help="Of each network, as near as can be. [default: to fit the problem]", converter=whole
+        ),
     ] = None,
     hidden: Annotated[
-        int | None, Parameter(help="The width of every cell, in the place of --parameters.", converter=whole)
+        int | None,
+        Parameter(group=MODEL, help="The width of every cell, in the place of --parameters.", converter=whole),
     ] = None,
-    learning_rate: Annotated[float | None, Parameter(help="Of Adam. [default: to fit the problem]")] = None,
-    clip: Annotated[float | None, Parameter(help="Largest norm of the gradient. [default: 1]")] = None,
+    learning_rate: Annotated[
+        float | None, Parameter(group=TRAINING, help="Of Adam. [default: to fit the problem]")
+    ] = None,
+    clip: Annotated[float | None, Parameter(group=TRAINING, help="Largest norm of the gradient. [default: 1]")] = None,
     spectral_radius: Annotated[
-        float | None, Parameter(help="For exploding: of the recurrent weights at first. [default: 1.5]")
+        float | None, Parameter(group=TRAINING, help="For exploding: of the recurrent weights at first. [default: 1.5]")
     ] = None,
     chrono: Annotated[
         bool,
         Parameter(
+            group=MODEL,
             help="Gates begin so that each unit keeps its state for a time of its own, up to the longest lag; with --no-chrono "
-            "forget gates begin at 1."
+            "forget gates begin at 1.",
         ),
     ] = True,
     mnist: Annotated[
-        Path | None, Parameter(help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels.")
+        Path | None,
+        Parameter(group=DATA, help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels."),
     ] = None,
-    seed: Annotated[int, Parameter(help="Of everything that is drawn.", converter=whole)] = 0,
-    threads: Annotated[int, Parameter(help="Threads; 0 leaves PyTorch's own choice.", converter=whole)] = 0,
+    seed: Annotated[int, Parameter(group=TRAINING, help="Of everything that is drawn.", converter=whole)] = 0,
+    threads: Annotated[
+        int, Parameter(group=TRAINING, help="Threads; 0 leaves PyTorch's own choice.", converter=whole)
+    ] = 0,
     out: Annotated[
-        Path | None, Parameter(help=f"A folder for {RESULTS}, {TABLE} and {PICTURE} (needs the extra plot).")
+        Path | None,
+        Parameter(group=OUTPUT, help=f"A folder for {RESULTS}, {TABLE} and {PICTURE} (needs the extra plot)."),
     ] = None,
-    overwrite: Annotated[bool, Parameter(help="Replace the results that --out holds.", negative="")] = False,
+    overwrite: Annotated[
+        bool, Parameter(group=OUTPUT, help="Replace the results that --out holds.", negative="")
+    ] = False,
     json: Json = False,
 ) -> None:
     """How far back each cell can learn to remember: made problems that only a memory solves, networks of as many parameters, one
@@ -102,7 +120,8 @@ def memory(
         )
     )
     if out is not None:
-        _make(out)
+        for name in (RESULTS, TABLE, PICTURE):
+            (made_folder(out, "--out") / name).unlink(missing_ok=True)
     report = Reporter()
 
     def keep(values: dict[str, Any]) -> None:
@@ -110,7 +129,7 @@ def memory(
             write_text(out / RESULTS, json_module.dumps(values, allow_nan=False))
             write_text(out / TABLE, written(values, markdown=True) + "\n")
 
-    values = experiment.run(lambda what: report.counting(what, 1.0, "budget"), report.say, keep)
+    values = experiment.run(lambda what: report.counting(what, 1.0, ""), report.say, keep)
     if out is not None:
         why = missing()
         if why is None:
@@ -135,13 +154,3 @@ def _check_free(folder: Path, overwrite: bool) -> None:
             raise UserError(f"{folder}: holds results; name another folder for --out, or --overwrite")
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no results; name a new folder for --out")
-
-
-def _make(folder: Path) -> None:
-    """The folder, without former results."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot make the folder: {reason(error)}") from error
-    for name in (RESULTS, TABLE, PICTURE):
-        (folder / name).unlink(missing_ok=True)

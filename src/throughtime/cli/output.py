@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from throughtime.config import STDIN
-from throughtime.errors import UserError
+from throughtime.errors import UserError, reason
 from throughtime.files import standard_input
+from throughtime.laboratory.tables import as_text
 
-Json = Annotated[bool, Parameter(help="Write JSON.", negative="")]
+COLUMNS = 12  # of a table, at most
+DATA, MODEL, TRAINING, OUTPUT = (
+    Group(name, sort_key=place) for place, name in enumerate(("Data", "Model", "Training", "Output"))
+)  # of options, in --help
+Json = Annotated[bool, Parameter(help="Write JSON.", negative="", group=OUTPUT)]
 
 
 def whole(type_: Any, tokens: Any) -> int:
@@ -25,6 +30,15 @@ def whole(type_: Any, tokens: Any) -> int:
         return int(tokens[0].value)
     except ValueError:
         raise ValueError(f"got {tokens[0].value!r}, not a whole number") from None
+
+
+def made_folder(folder: Path, option: str) -> Path:
+    """The folder that an option asks for, made where it is missing. Raises: UserError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option}: {folder}: cannot make the folder: {reason(error)}") from error
+    return folder
 
 
 def check_threads(threads: int) -> None:
@@ -62,14 +76,43 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
         yield [copied if str(f) == STDIN else f for f in files]
 
 
-def write_values(values: dict[str, Any], as_json: bool) -> None:
-    """A report: JSON on one line, or a name and a value a line."""
+def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefined") -> None:
+    """A report: JSON on one line, or a name and a value a line, and tables of what has the same values for many things.
+
+    Args: undefined: the word for None.
+    """
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
         return
-    for name, value in _flat(values):
-        shown = "undefined" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-        print(f"{name:28} {shown}")
+    tables = {name: value for name, value in values.items() if _is_table(value)}
+    lines = list(_flat({name: value for name, value in values.items() if name not in tables}))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        shown = undefined if value is None else f"{value:.6g}" if isinstance(value, float) else value
+        print(f"{name:{width}}  {shown}".rstrip())
+    for name, value in tables.items():
+        rows = [
+            {name: _plain(label)} | {_plain(k): _cell(v, undefined) for k, v in row.items()}
+            for label, row in value.items()
+        ]
+        print(f"\n{as_text(rows)}")
+
+
+def _is_table(value: Any) -> bool:
+    """Whether it holds, for each of many things, values by the same few names."""
+    rows = list(value.values()) if isinstance(value, dict) else []
+    if not rows or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+        return False
+    return 0 < len(rows[0]) <= COLUMNS and not any(isinstance(v, dict | list) for row in rows for v in row.values())
+
+
+def _cell(value: Any, undefined: str) -> str:
+    return undefined if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _plain(label: str) -> str:
+    """A label that cannot break a line or a column."""
+    return label if label.isprintable() else repr(label)[1:-1]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

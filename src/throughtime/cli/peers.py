@@ -1,4 +1,4 @@
-"""What the engine is timed beside: jax.lax.scan under jit, and one step of onnxruntime. Each is None where it is not installed."""
+"""What the engine is timed beside: torch.nn; jax.lax.scan under jit, and a step of onnxruntime, None where one is not installed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 Job = Callable[[], Any]
+Row = dict[str, Any]  # what was measured of one thing
+Shape = tuple[int, int, int, int]  # T·B·I·H
 
 
-def jax_jobs(kind: str, shape: tuple[int, int, int, int]) -> dict[str, Job] | None:
+def shown(shape: tuple[int, ...]) -> str:
+    """A shape as the tables have it."""
+    return "·".join(map(str, shape))
+
+
+def pair(kind: str, inputs: int, hidden: int) -> tuple[Any, Any]:
+    """Our layer of a kind, "RNN", "LSTM" or "GRU", and torch.nn's, of the same weights."""
+    import torch
+
+    import throughtime as tt
+
+    theirs, ours = getattr(torch.nn, kind)(inputs, hidden), getattr(tt, kind)(inputs, hidden)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def jax_jobs(kind: str, shape: Shape) -> dict[str, Job] | None:
     """The RNN or GRU as a scan, its input product hoisted: forward, and forward with the gradients of inputs, weights and
     biases."""
     try:
@@ -59,14 +77,14 @@ def onnx_step(layer: Any, x: Any) -> Job | None:
         return None
     n, inputs = layer.hidden_size, layer.input_size
 
-    def turned(weight: Any) -> Any:  # torch.nn's rows are r, z, n; those of ONNX z, r, n
+    def reordered(weight: Any) -> Any:  # torch.nn's rows are r, z, n; those of ONNX z, r, n
         r, z, new = np.split(weight.detach().numpy(), 3)
         return np.concatenate([z, r, new])
 
     weights = {
-        "W": turned(layer.weight_ih_l0)[None],
-        "R": turned(layer.weight_hh_l0)[None],
-        "B": np.concatenate([turned(layer.bias_ih_l0), turned(layer.bias_hh_l0)])[None],
+        "W": reordered(layer.weight_ih_l0)[None],
+        "R": reordered(layer.weight_hh_l0)[None],
+        "B": np.concatenate([reordered(layer.bias_ih_l0), reordered(layer.bias_hh_l0)])[None],
     }
     node = helper.make_node(
         "GRU", ["X", "W", "R", "B", "", "H"], ["Y", "Yh"], hidden_size=n, linear_before_reset=1

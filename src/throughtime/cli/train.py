@@ -11,35 +11,52 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import BaseModel
 
-from throughtime.cli.output import whole
+from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, whole
 from throughtime.config import STDIN, Training, to_yaml
 from throughtime.errors import UserError
 from throughtime.tasks.registry import find_task, task_names
 
-Files = Annotated[list[Path] | None, Parameter(help="What to train on; - is standard input.")]
-Out = Annotated[Path | None, Parameter(help="The run folder to make.")]
-Valid = Annotated[Path | None, Parameter(help="A held-out file. [default: a part of the files is held out]")]
+Files = Annotated[list[Path] | None, Parameter(group=DATA, help="What to train on; - is standard input.")]
+Out = Annotated[Path | None, Parameter(group=OUTPUT, help="The run folder to make.")]
+Valid = Annotated[
+    Path | None, Parameter(group=DATA, help="A held-out file. [default: a part of the files is held out]")
+]
 ValidFiles = Annotated[
     list[Path] | None,
-    Parameter(help="Held-out files, as many as are trained on. [default: a part is held out]", consume_multiple=True),
+    Parameter(
+        group=DATA,
+        help="Held-out files, as many as are trained on. [default: a part is held out]",
+        consume_multiple=True,
+    ),
 ]
-InitFrom = Annotated[Path | None, Parameter(help="The same as --model.init-from: a run to begin from.")]
-ConfigFile = Annotated[Path | None, Parameter(help="A YAML file of settings; where both say something, options win.")]
-Minutes = Annotated[float | None, Parameter(help="The budget in minutes. [default: 5]")]
-Epochs = Annotated[float | None, Parameter(help="The budget in passes through the data.")]
-Steps = Annotated[int | None, Parameter(help="The budget in steps.", converter=whole)]
-Seed = Annotated[int | None, Parameter(help="Of everything that is drawn. [default: 0]")]
-Resume = Annotated[bool, Parameter(help="Go on with a training that was cut off.", negative="")]
-Overwrite = Annotated[bool, Parameter(help="Replace a run that --out holds.", negative="")]
-PrintConfig = Annotated[bool, Parameter(help="Print the settings as YAML, and do nothing.", negative="")]
-Quiet = Annotated[bool, Parameter(help="No words and no bar.", negative="")]
+InitFrom = Annotated[Path | None, Parameter(group=MODEL, help="The same as --model.init-from: a run to begin from.")]
+ConfigFile = Annotated[
+    Path | None, Parameter(group=DATA, help="A YAML file of settings; where both say something, options win.")
+]
+Minutes = Annotated[float | None, Parameter(group=TRAINING, help="The budget in minutes. [default: 5]")]
+Epochs = Annotated[float | None, Parameter(group=TRAINING, help="The budget in passes through the data.")]
+Steps = Annotated[int | None, Parameter(group=TRAINING, help="The budget in steps.", converter=whole)]
+Seed = Annotated[int | None, Parameter(group=TRAINING, help="Of everything that is drawn. [default: 0]")]
+Resume = Annotated[bool, Parameter(group=TRAINING, help="Go on with a training that was cut off.", negative="")]
+Overwrite = Annotated[bool, Parameter(group=OUTPUT, help="Replace a run that --out holds.", negative="")]
+PrintConfig = Annotated[bool, Parameter(group=OUTPUT, help="Print the settings as YAML, and do nothing.", negative="")]
+Quiet = Annotated[bool, Parameter(group=OUTPUT, help="No words and no bar.", negative="")]
 
 
 def __getattr__(name: str) -> Callable[..., None]:
     """The command of a task, when it is asked for."""
     if name not in task_names():
         raise AttributeError(name)
-    return _command(name)
+    try:
+        return _command(name)
+    except UserError as error:  # of a package that cannot be loaded, the other tasks still can
+        message = str(error)
+
+        def refuse(*_: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+            """A task that cannot be loaded."""
+            raise UserError(message)
+
+        return refuse
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -59,7 +76,7 @@ def _command(name: str) -> Callable[..., None]:
         seed: Seed = None,
         model: Any = None,
         data: Any = None,
-        training: Training = Training(),  # noqa: B008  (never changed)
+        training: Annotated[Training, Parameter(group=TRAINING)] = Training(),  # noqa: B008  (never changed)
         resume: Resume = False,
         overwrite: Overwrite = False,
         print_config: PrintConfig = False,
@@ -93,11 +110,13 @@ def _command(name: str) -> Callable[..., None]:
             **settings,
         )
 
-    groups = {key: task.config_type.model_fields[key].annotation for key in ("model", "data")}
-    command.__annotations__ |= groups | {"valid": ValidFiles if task.aligned else Valid}
+    groups = {"model": MODEL, "data": DATA}
+    kinds = {key: task.config_type.model_fields[key].annotation for key in groups}
+    command.__annotations__ |= {key: Annotated[kinds[key], Parameter(group=group)] for key, group in groups.items()}
+    command.__annotations__["valid"] = ValidFiles if task.aligned else Valid
     assert command.__kwdefaults__ is not None
-    command.__kwdefaults__ |= {key: kind() for key, kind in groups.items() if kind is not None}
-    if "init_from" not in groups["model"].model_fields:  # type: ignore[union-attr]
+    command.__kwdefaults__ |= {key: kind() for key, kind in kinds.items() if kind is not None}
+    if "init_from" not in kinds["model"].model_fields:  # type: ignore[union-attr]
         signature = inspect.signature(command)
         kept = [p for n, p in signature.parameters.items() if n != "init_from"]
         command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Iterator
+from glob import escape as glob_escape
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +61,7 @@ def travel(
         here.read(text)
     if text is not None or session is not None:
         _show(here, here.shown(), json)
-    for place, line in _commands():
+    for place, line in _commands([*here.commands(), "help", "quit"]):
         name, _, rest = line.strip("\r\n").lstrip().partition(" ")
         if name in ENDS:
             return
@@ -70,6 +72,10 @@ def travel(
             if not typed():  # what follows may rest on it
                 raise UserError(f"{place}: {error}") from error
             print(f"throughtime: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            if not typed():
+                raise
+            print(f"throughtime: {name}: interrupted; all is as it was before it", file=sys.stderr)
 
 
 def _obeyed(here: Futures, name: str, rest: str) -> dict[str, Any]:
@@ -98,22 +104,43 @@ def _show(here: Futures, values: dict[str, Any], json: bool) -> None:
     sys.stdout.flush()
 
 
-def _commands() -> Iterator[tuple[str, str]]:
-    """The lines that are typed or come through a pipe, and where each stands."""
+def _commands(names: list[str]) -> Iterator[tuple[str, str]]:
+    """The lines that are typed or come through a pipe, and where each stands. Whoever types has these names by Tab."""
     if not typed():
         from throughtime.tasks.source import Source
 
         yield from ((f"{STDIN}:{number}", line) for number, line in enumerate(Source.of(Path(STDIN)), 1))
         return
-    import contextlib
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # so that lines can be edited and found again
-
-    print("help lists what can be done", file=sys.stderr)
+    _complete(names)
+    print("help lists what can be done; Tab completes", file=sys.stderr)
     while True:
         try:
             yield STDIN, input("> ")
         except EOFError:
             print(file=sys.stderr)
             return
+        except KeyboardInterrupt:  # the line is given up, not the session
+            print(file=sys.stderr)
+
+
+def _complete(names: list[str]) -> None:
+    """Lines can be edited, found again, and completed by Tab: the command, and after `save` the file."""
+    try:
+        import readline
+    except ImportError:
+        return
+
+    def completed(beginning: str, number: int) -> str | None:
+        first = not readline.get_line_buffer()[: readline.get_begidx()].strip()
+        if first:
+            found = [f"{name} " for name in names if name.startswith(beginning)]
+        elif readline.get_line_buffer().lstrip().startswith("save "):
+            found = [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(glob_escape(beginning) + "*"))]
+        else:
+            found = []
+        return found[number] if number < len(found) else None
+
+    readline.set_completer(completed)
+    readline.set_completer_delims(" ")
+    old = "libedit" in (readline.__doc__ or "")  # which has another language for it
+    readline.parse_and_bind("bind ^I rl_complete" if old else "tab: complete")

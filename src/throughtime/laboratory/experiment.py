@@ -8,18 +8,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from throughtime.errors import UserError, unknown
 from throughtime.laboratory.network import Made, Network, find_cell, size_of, stretch_
 from throughtime.laboratory.pixels import Pixels, Shuffled
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Problem, Recall
-from throughtime.laboratory.trial import Budget, Recipe, Telling, Trial, optimizer_of, run_trial
+from throughtime.laboratory.trial import Budget, Lesson, Recipe, Telling, Trial, optimizer_of, run_trial
 
 PROBLEMS: dict[str, type[Problem]] = {p.name: p for p in (Adding, Copy, Recall, Pixels, Shuffled, Exploding)}
 RADIUS = 1.5
@@ -113,19 +112,20 @@ class Experiment:
                 network = self._network(name)
                 optimizer = optimizer_of(network, recipe)
                 for lag in self.lags:
-                    trial = self._trial(
-                        f"{name} at lag {lag}",
-                        network,
-                        optimizer,
-                        lag,
-                        recipe,
-                        found["trials"],
-                        counting,
-                        lambda: keep(values),
-                    )
+                    lesson = Lesson(self.problem(lag), self.budget, recipe, self.asked.seed)
+                    told: Values = _told(lesson, Trial())
+                    found["trials"].append(told)
+
+                    def so_far(trial: Trial, lesson: Lesson = lesson, told: Values = told) -> None:
+                        told.update(_told(lesson, trial))
+                        keep(values)
+
+                    with counting(f"{name} at lag {lag}") as advance:
+                        trial = run_trial(network, optimizer, lesson, advance, so_far)
+                    told.update(_told(lesson, trial))
                     if trial.learned_at is not None:
                         found["longest_lag"] = max(lag, found["longest_lag"] or 0)
-                    say(_in_words(name, values["score"], found["trials"][-1]))
+                    say(_in_words(name, values["score"], told))
                     keep(values)
                     if trial.learned_at is None:
                         break
@@ -133,35 +133,10 @@ class Experiment:
         keep(values)
         return values
 
-    def _trial(
-        self,
-        what: str,
-        network: Network,
-        optimizer: Optimizer,
-        lag: int,
-        recipe: Recipe,
-        trials: list[Values],
-        counting: Counting,
-        keep: Callable[[], None],
-    ) -> Trial:
-        """Run one trial; its values stand last in `trials`, as far as it has come."""
-        problem = self.problem(lag)
-        about = {"lag": problem.lag, "clip": recipe.clip, "chance": problem.chance, "goal": problem.goal}
-        trials.append(about | Trial().as_json())
-
-        def so_far(trial: Trial) -> None:
-            trials[-1] = about | trial.as_json()
-            keep()
-
-        with counting(what) as advance:
-            trial = run_trial(network, optimizer, problem, self.budget, recipe, self.asked.seed, advance, so_far)
-        trials[-1] = about | trial.as_json()
-        return trial
-
     def _recipes(self) -> list[Recipe]:
         if self.kind is not Exploding:
             return [self.recipe]
-        return [Recipe(self.recipe.learning_rate, None, self.recipe.method), self.recipe]
+        return [replace(self.recipe, clip=None), self.recipe]
 
     def _network(self, name: str) -> Network:
         torch.manual_seed(self.asked.seed)
@@ -191,6 +166,13 @@ class Experiment:
             "finished": False,
             "cells": [],
         }
+
+
+def _told(lesson: Lesson, trial: Trial) -> Values:
+    """A trial, as far as it has come, and what was to be learned."""
+    problem = lesson.problem
+    about = {"lag": problem.lag, "clip": lesson.recipe.clip, "chance": problem.chance, "goal": problem.goal}
+    return about | trial.as_json()
 
 
 def _check(asked: Asked, pixels: bool, explodes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from throughtime.laboratory.tables import goes_up, in_words
 from throughtime.runs import replacing
 
 NAMES = {"accuracy": "accuracy", "mse": "mean squared error", "nats": "nats a step"}
+# a cell has one colour in every picture; those that are not here take the others, in the order in which they come
+COLOURS = {"rnn": "C0", "lstm": "C1", "gru": "C2", "rnn-relu": "C3", "none": "C7"}
+OTHERS = ("C4", "C5", "C6", "C8", "C9")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One network: what it is called, its colour, and its trials."""
+    """One network: what it is called, how its line is drawn, and its trials."""
 
     label: str
     colour: str
+    style: str
     trials: list[dict[str, Any]]
 
 
@@ -40,15 +45,17 @@ def draw(values: dict[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     lines = _lines(values)
     _curves(left, values, lines)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)  # where no line runs through it
     if values["spectral_radius"] is not None:
         _norms(right, values, lines)
     elif goes_up(values):
-        _longest(right, values)
+        _longest(right, values, lines)
     else:
         _scores(right, values, lines)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=144, format="png")
     pyplot.close(figure)
@@ -57,23 +64,23 @@ def draw(values: dict[str, Any], path: Path) -> None:
 def _lines(values: dict[str, Any]) -> list[Line]:
     """A line for each network: the trials it went through, one after the other."""
     lines: list[Line] = []
+    others = itertools.cycle(OTHERS)
     for cell in values["cells"]:
-        for trial in cell["trials"]:
-            label = cell["cell"]
-            if values["spectral_radius"] is not None:
-                label += ", no clipping" if trial["clip"] is None else f", clipped at {trial['clip']:g}"
-            if not lines or lines[-1].label != label:
-                lines.append(Line(label, f"C{len(lines)}", []))
-            lines[-1].trials.append(trial)
+        colour = COLOURS.get(cell["cell"]) or next(others)
+        if values["spectral_radius"] is not None:  # without and with clipping
+            for trial in cell["trials"]:
+                bare = trial["clip"] is None
+                words = "no clipping" if bare else f"clipped at {trial['clip']:g}"
+                lines.append(Line(f"{cell['cell']}, {words}", colour, "--" if bare else "-", [trial]))
+        elif cell["trials"]:
+            upto = f", up to lag {cell['trials'][-1]['lag']}" if len(values["lags"]) > 1 else ""
+            lines.append(Line(cell["cell"] + upto, colour, "-", cell["trials"]))
     return lines
 
 
 def _curves(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
     for line in lines:
-        points = _course(axes, line, "score")
-        if points and len(values["lags"]) > 1:
-            words = f"lag {line.trials[-1]['lag']}"  # the last it tried
-            axes.annotate(words, points[-1], (0, 5), textcoords="offset points", ha="center", color=line.colour, size=8)
+        _course(axes, line, "score")
     trial = lines[0].trials[-1]
     levels = [("no memory", "chance", "--")]
     if values["spectral_radius"] is None:  # there the question is another
@@ -86,31 +93,33 @@ def _curves(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
     lags = ", ".join(map(str, values["lags"]))
     what = f"lag {lags}" if len(values["lags"]) == 1 else f"lags {lags}, one after the other"
     axes.set(xlabel="step", ylabel=NAMES[values["score"]], title=f"{values['problem']}: {what}")
-    axes.legend(frameon=False)
 
 
-def _longest(axes: Any, values: dict[str, Any]) -> None:
-    cells = values["cells"]
+def _longest(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
+    cells = [cell for cell in values["cells"] if cell["trials"]]
     least = values["lags"][0] / 2  # a bar that can be seen where nothing was learned
-    bars = axes.bar(
-        [c["cell"] for c in cells],
-        [c["longest_lag"] or least for c in cells],
-        color=[f"C{i}" for i in range(len(cells))],
-    )
-    axes.bar_label(bars, [in_words(c, values) for c in cells])
-    axes.set(yscale="log", ylabel="lag", title="Longest lag learned", ylim=(least / 1.5, values["lags"][-1] * 2))
+    heights = [cell["longest_lag"] or least for cell in cells]
+    _bars(axes, [f"{c['cell']}\n{in_words(c, values)}" for c in cells], heights, lines)
+    axes.set(xscale="log", xlabel="lag", title="Longest lag learned", xlim=(least / 1.5, values["lags"][-1] * 2))
 
 
 def _scores(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
-    found = [(line, line.trials[-1]["score"]) for line in lines if line.trials[-1]["score"] is not None]
-    bars = axes.bar([x.label for x, _ in found], [score for _, score in found], color=[x.colour for x, _ in found])
-    axes.bar_label(bars, [f"{score:.4g}" for _, score in found])
+    scored = [line for line in lines if line.trials[-1]["score"] is not None]
+    scores = [line.trials[-1]["score"] for line in scored]
+    _bars(axes, [f"{line.label}\n{score:.4g}" for line, score in zip(scored, scores, strict=True)], scores, scored)
     trial = lines[0].trials[-1]
-    axes.axhline(trial["chance"], color="#555555", linestyle="--", linewidth=1)
-    axes.axhline(trial["goal"], color="#555555", linestyle=":", linewidth=1)
+    axes.axvline(trial["chance"], color="#555555", linestyle="--", linewidth=1)
+    axes.axvline(trial["goal"], color="#555555", linestyle=":", linewidth=1)
     if not values["rising"]:
-        axes.set_yscale("log")
-    axes.set(ylabel=NAMES[values["score"]], title="Held-out score")
+        axes.set_xscale("log")
+    axes.set(xlabel=NAMES[values["score"]], title="Held-out score")
+
+
+def _bars(axes: Any, labels: list[str], lengths: list[float], lines: list[Line]) -> None:
+    """Bars from above to below, each with its name and value at its left, where nothing is drawn over them."""
+    axes.barh(range(len(labels)), lengths, height=0.6, color=[line.colour for line in lines])
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
 
 
 def _norms(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
@@ -118,19 +127,17 @@ def _norms(axes: Any, values: dict[str, Any], lines: list[Line]) -> None:
         _course(axes, line, "gradient_norm")
     title = f"Gradient, from a spectral radius of {values['spectral_radius']:g}"
     axes.set(xlabel="step", ylabel="norm of the gradient, before clipping", yscale="log", title=title)
-    axes.legend(frameon=False)
 
 
-def _course(axes: Any, line: Line, key: str) -> list[tuple[int, float]]:
+def _course(axes: Any, line: Line, key: str) -> None:
     """What a network went through, step by step over all its trials, and a cross where it broke, at the upper edge: that is beyond
-    every scale. Returns: the points."""
+    every scale."""
     points, before = [], 0
     for trial in line.trials:
         points += [(before + p["step"], p[key]) for p in trial["curve"]]
         before += trial["steps"]
     steps, heights = [step for step, _ in points], [height for _, height in points]
-    axes.plot(steps, heights, ".-", markersize=4, color=line.colour, label=line.label)
+    axes.plot(steps, heights, line.style, marker=".", markersize=4, color=line.colour, label=line.label)
     if line.trials[-1]["broke"]:
         place, words = axes.get_xaxis_transform(), f"broke at step {before}"
         axes.plot([before], [1], "X", color=line.colour, markersize=10, transform=place, clip_on=False, label=words)
-    return points

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
+
 Row = dict[str, str]
 
 
@@ -53,13 +55,16 @@ def largest_norm(trial: dict[str, Any]) -> float:
 
 
 def as_text(rows: list[Row]) -> str:
-    """Columns side by side."""
+    """Columns side by side, the first set to the left and the others, of numbers, to the right."""
     names = list(rows[0])
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
-    lines = [dict(zip(names, names, strict=True)), *rows]
-    return "\n".join(
-        "  ".join(f"{row[n]:<{widths[n]}}" if n == "cell" else f"{row[n]:>{widths[n]}}" for n in names) for row in lines
-    )
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(_set(cell, widths[i], right=i > 0) for i, cell in enumerate(line)) for line in lines)
+
+
+def _set(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(cell))
+    return space + cell if right else cell + space
 
 
 def as_markdown(rows: list[Row]) -> str:

@@ -46,6 +46,16 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a network is to learn, and how. seed: of the sequences it learns from."""
+
+    problem: Problem
+    budget: Budget
+    recipe: Recipe
+    seed: int
+
+
+@dataclass(frozen=True)
 class Point:
     """Where it stood after a step. loss: mean of the training's since the point before. score: on held-out sequences.
     gradient_norm: the largest since then, before clipping."""
@@ -59,7 +69,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Break:
-    """A number that is none. where: the first parameter that holds one, in itself or its gradient; None: the loss alone.
+    """A number that is NaN or infinite. where: the first parameter that holds one, in itself or its gradient; None: the loss alone.
     norms: of the gradient in the steps before, oldest first."""
 
     step: int
@@ -96,19 +106,17 @@ def optimizer_of(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
 def run_trial(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    problem: Problem,
-    budget: Budget,
-    recipe: Recipe,
-    seed: int,
+    lesson: Lesson,
     advance: Telling,
     keep: Callable[[Trial], None] = lambda trial: None,
 ) -> Trial:
-    """Train a network on a problem until the goal is met, the budget is spent or a number is none.
+    """Train a network on a problem until the goal is met, the budget is spent or a number is NaN or infinite.
 
-    Args: optimizer: as `optimizer_of` gives it. seed: of the sequences it learns from. advance: told of each share of the budget
-        that is spent, and of each score in words. keep: given what there is after each score.
+    Args: optimizer: as `optimizer_of` gives it. advance: told of each share of the budget that is spent, and of each score in
+        words. keep: given what there is after each score.
     """
-    trial, generator = Trial(), Generator().manual_seed(seed)
+    problem, budget, recipe = lesson.problem, lesson.budget, lesson.recipe
+    trial, generator = Trial(), Generator().manual_seed(lesson.seed)
     parameters = list(network.parameters())
     began, spent = time.monotonic(), 0.0
     best: dict[str, Any] = {}

@@ -53,6 +53,9 @@ class Attention(nn.Module):
             self.query = nn.Linear(query_size, inner)
             self.score = nn.Linear(inner, 1, bias=False)
 
+    def extra_repr(self) -> str:
+        return repr(self.kind)
+
     def remember(self, values: Tensor, lengths: Tensor) -> Memory:
         """A memory of values [S, B, M], of which each sequence has `lengths` [B] real steps, at least 1."""
         real = torch.arange(len(values), device=values.device).unsqueeze(1) < lengths

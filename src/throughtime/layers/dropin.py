@@ -194,32 +194,136 @@ def _repack(x: Tensor, packed: PackedSequence) -> PackedSequence:
 
 
 class RNN(_Layers, nn.RNN):
-    """torch.nn.RNN: plain recurrent layers, h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or with ReLU.
+    """torch.nn.RNN: plain recurrent layers. Takes what it takes, gives what it gives, shares its state dict both ways; and
+    `forward` also takes `lengths=` and `resets=`.
 
-    Takes what torch.nn.RNN takes, gives what it gives, shares its state dict both ways; and also `lengths=` and `resets=`.
+        h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or with ReLU
 
     >>> import torch, throughtime as tt
     >>> y, h = tt.RNN(3, 5, num_layers=2)(torch.randn(7, 2, 3))
     >>> y.shape, h.shape
     (torch.Size([7, 2, 5]), torch.Size([2, 2, 5]))
+
+    Args:
+        input_size: I. hidden_size: N. num_layers: how many above each other. nonlinearity: "tanh" or "relu".
+        bias: add the biases b. batch_first: inputs and outputs are [B, T, ...], not [T, B, ...].
+        dropout: the probability, in training, that an output of a layer but the last is 0.
+        bidirectional: run each layer both ways and set the outputs side by side.
+        device, dtype: of the weights.
+    Raises: what torch.nn.RNN raises for a value that cannot be.
     """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            nonlinearity=nonlinearity,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class LSTM(_Layers, nn.LSTM):
-    """torch.nn.LSTM, `proj_size` included. Takes what it takes, gives what it gives; and also `lengths=` and `resets=`.
+    """torch.nn.LSTM, projections included. Takes what it takes, gives what it gives, shares its state dict both ways; and
+    `forward` also takes `lengths=` and `resets=`.
 
     >>> import torch, throughtime as tt
     >>> y, (h, c) = tt.LSTM(3, 5, bidirectional=True)(torch.randn(7, 2, 3))
     >>> y.shape, h.shape, c.shape
     (torch.Size([7, 2, 10]), torch.Size([2, 2, 5]), torch.Size([2, 2, 5]))
+
+    Args:
+        input_size: I. hidden_size: N. num_layers: how many above each other.
+        bias: add the biases b. batch_first: inputs and outputs are [B, T, ...], not [T, B, ...].
+        dropout: the probability, in training, that an output of a layer but the last is 0.
+        bidirectional: run each layer both ways and set the outputs side by side.
+        proj_size: the width that h is projected to; 0: none.
+        device, dtype: of the weights.
+    Raises: what torch.nn.LSTM raises for a value that cannot be.
     """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class GRU(_Layers, nn.GRU):
-    """torch.nn.GRU. Takes what it takes, gives what it gives; and also `lengths=` and `resets=`.
+    """torch.nn.GRU. Takes what it takes, gives what it gives, shares its state dict both ways; and `forward` also takes `lengths=`
+    and `resets=`.
 
     >>> import torch, throughtime as tt
     >>> y, h = tt.GRU(3, 5, batch_first=True)(torch.randn(2, 7, 3), lengths=[7, 4])
     >>> y.shape, h.shape
     (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))
+
+    Args:
+        input_size: I. hidden_size: N. num_layers: how many above each other.
+        bias: add the biases b. batch_first: inputs and outputs are [B, T, ...], not [T, B, ...].
+        dropout: the probability, in training, that an output of a layer but the last is 0.
+        bidirectional: run each layer both ways and set the outputs side by side.
+        device, dtype: of the weights.
+    Raises: what torch.nn.GRU raises for a value that cannot be.
     """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )

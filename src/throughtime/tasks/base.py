@@ -264,13 +264,13 @@ class Trained(ABC, Generic[Item]):
         Raises: UserError for an option that the task has not, and a value out of range.
         """
         chosen = build_options(self.task.predict_options, options)
-        written = isinstance(items, Path | Source) or hasattr(items, "read")
-        source = self.task.source(self.config, items, chosen) if written else None
+        known = isinstance(items, str) or (isinstance(items, Sequence) and items and not isinstance(items[0], str))
+        source = None if known or not isinstance(items, Path | Iterable) else self.task.source(self.config, items, chosen)
         if source is not None:
             found: Iterable[Item] = self.task.items(self.config, source, chosen)
         else:
-            found = map(self.task.item, [items] if isinstance(items, str) or not isinstance(items, Iterable) else items)
-        ready = getattr(source or items, "ready", None)
+            found = map(self.task.item, items if isinstance(items, Sequence) and not isinstance(items, str) else [items])
+        ready = None if source is None else source.ready
         return (answer for group in taken(found, batch, ready) for answer in self.answers(group, chosen))
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from throughtime.errors import UserError
 from throughtime.tasks.text_session import TextSession, encoded
-from throughtime.tasks.what_if import WhatIf, check_change, rewritten, spans
+from throughtime.tasks.what_if import WhatIf, as_changes, check_change, rewritten, spans
 from throughtime.tasks.words import SIGNS_TOGETHER as WORDS
 from throughtime.tasks.words import SPACED
 
@@ -145,7 +145,7 @@ class Timeline:
 
 def what_if(session: TextSession, text: str, changes: Mapping[int, str]) -> WhatIf:
     """A text with words replaced, read by a language model: see `Trained.what_if`."""
-    before = Timeline(session)
+    before, changes = Timeline(session), as_changes(changes)
     rewritten(text, changes, before.pattern)  # refuses what cannot be
     before.feed(text)
     after = before.branch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from throughtime.errors import UserError
@@ -40,8 +41,8 @@ def spans(text: str, pattern: str = WORDS) -> list[tuple[int, int]]:
 
 def check_change(position: int, word: str, count: int, pattern: str = WORDS) -> None:
     """Raises: UserError where there is no such position among `count` words, or the replacement is not one word."""
-    if isinstance(position, bool) or not isinstance(position, int):
-        raise UserError(f"a position is a whole number, got {position!r}")
+    if isinstance(position, bool) or not isinstance(position, Integral):  # also NumPy's
+        raise UserError(f"a position is a whole number, got {position!r}; words are numbered 0 to {count - 1}")
     if not 0 <= position < count:
         raise UserError(f"there is no word {position}; the {count} words are numbered 0 to {count - 1}")
     if not isinstance(word, str):
@@ -54,19 +55,32 @@ def check_change(position: int, word: str, count: int, pattern: str = WORDS) -> 
         raise UserError(f"word {position}: cannot be replaced by {word!r}: {how}; positions go from 0 to {count - 1}")
 
 
+def as_changes(given: Any) -> dict[int, str]:
+    """Changes as position -> word, of what a user gives for them: that, a pair, or many pairs.
+
+    Raises: UserError for anything else.
+    """
+    pairs = [given] if isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], tuple) else given
+    try:
+        found = dict(pairs)
+    except (TypeError, ValueError):
+        found = {}
+    if not found:
+        raise UserError(f"what_if: takes changes as {{position: word}}, got {given!r}")
+    return found
+
+
 def rewritten(text: str, changes: Mapping[int, str], pattern: str = WORDS) -> tuple[list[str], list[str], str]:
     """A text with words replaced: the words before and after, and the text after.
 
     Args: changes: position -> word. pattern: what a word is.
-    Raises: UserError as `check_change`; where there are no words or no changes; and where the words run into one another.
+    Raises: UserError as `check_change`; where there are no words; and where the words run into one another.
     """
     if not isinstance(text, str):
         raise UserError(f"what_if: takes a text first, got a {type(text).__name__}")
     places = spans(text, pattern)
     if not places:
         raise UserError("the text is empty: there is no word to replace")
-    if not isinstance(changes, Mapping) or not changes:
-        raise UserError(f"what_if: takes changes as {{position: word}}, got {changes!r}")
     for position, word in changes.items():
         check_change(position, word, len(places), pattern)
     before = [text[low:high] for low, high in places]
@@ -82,5 +96,6 @@ def rewritten(text: str, changes: Mapping[int, str], pattern: str = WORDS) -> tu
 
 def what_if(model: Trained[Any], text: str, changes: Mapping[int, str]) -> WhatIf:
     """See `Trained.what_if`."""
+    changes = as_changes(changes)
     before, after, new = rewritten(text, changes, model.words)
     return WhatIf(sorted(changes), {"words": before, **model.answer(text)}, {"words": after, **model.answer(new)})

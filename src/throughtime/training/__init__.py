@@ -182,7 +182,8 @@ def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -
     trainer.train()
     summary = trainer.finish()
     if summary is not None:
-        if why := draw_curve(run, task.criterion(config).score):
+        decides = task.criterion(config).score
+        if why := draw_curve(run, decides, kept=summary["best_step"], measure=task.measure, loss=task.loss):
             report.say(why)
         write_card(run, config, trainer.parameters, summary)
         run.write_summary(summary)  # the last: with it the training has ended

@@ -33,7 +33,7 @@ from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
 from throughtime.training.notes import notes_in
-from throughtime.training.progress import Pace, Reporter
+from throughtime.training.progress import Pace, Reporter, Standing
 from throughtime.training.threads import MUCH_SLOWER, Threads
 
 REHEARSED = 6  # steps that are timed before a budget of minutes is turned into steps
@@ -286,9 +286,20 @@ class Trainer:
         changed = self.threads.after_step(took, counted)
         if changed is not None:
             self.report.say(changed)
-        valid = self.best["scores"][self.criterion.score] if self.best else None
-        speed = self.pace.tokens_s
-        self.report.step(self.plan.progress(self.step), loss, speed, left, valid, by_layer, self.memory)
+        decides = self.criterion.score
+        self.report.step(
+            Standing(
+                share=self.plan.progress(self.step),
+                loss=loss,
+                measure=self.task.measure,
+                unit=self.task.unit,
+                rate=self.pace.tokens_s,
+                left_s=left,
+                held_out=(decides, self.best["scores"][decides]) if self.best else None,
+                gradients=by_layer,
+                memory=self.memory,
+            )
+        )
         return {
             "step": self.step,
             "loss": loss,

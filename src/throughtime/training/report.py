@@ -8,11 +8,14 @@ from typing import Any
 
 from throughtime.config import RunConfig, to_yaml
 from throughtime.runs import Run, replacing, write_text
+from throughtime.training.progress import in_words
+
+TRAINING, LOSS, SCORE = "#8fa8c8", "#c0392b", "#2e7d32"  # colours
 
 
 def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
     """The model card: what it is, what it learned from, how well it does, how to use it."""
-    scores = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in summary["scores"].items())
+    scores = "\n".join(f"| {in_words(name)} | {_shown(value)} |" for name, value in summary["scores"].items())
     notes = "".join(f"\n- {note}" for note in summary["notes"])
     notes = f"\n## What was cut or left out\n{notes}\n" if notes else ""
     name = run.folder.resolve().name
@@ -59,16 +62,27 @@ def _named(files: str | list[str]) -> str:
     return " and ".join(f"`{f}`" for f in ([files] if isinstance(files, str) else files))
 
 
-def draw_curve(run: Run, decides: str, baselines: dict[str, float] | None = None) -> str | None:
-    """A picture of the learning curve. Returns why there is none, or None where there is.
+def draw_curve(
+    run: Run,
+    decides: str = "loss",
+    *,
+    kept: int | None = None,
+    measure: str = "nats",
+    loss: str = "loss",
+    baselines: dict[str, float] | None = None,
+) -> str | None:
+    """A picture of the learning curve: training and held-out loss, and on an axis of its own the score that decides which
+    weights are kept, where that is another.
 
-    Args: baselines: name -> nats a token, drawn as lines to compare with.
+    Args: decides: name of the score; older runs call it "loss". kept: the step whose weights are kept; its point is marked.
+        measure: what the loss is counted in. loss: what the score is called that is the held-out one. baselines: name -> a loss, drawn as a line to compare with.
+    Returns: why there is no picture, or None where there is one.
     """
     if importlib.util.find_spec("matplotlib") is None:
         return "no picture of the learning curve: matplotlib is not installed (pip install 'throughtime[plot]')"
     lines = run.read_metrics()
     steps = [line for line in lines if "loss" in line]
-    valid = [line for line in lines if "valid" in line]
+    valid = {line["step"]: line["valid"] for line in lines if "valid" in line}
     if len(steps) < 2:
         return "no picture of the learning curve: too few steps"
 
@@ -81,33 +95,36 @@ def draw_curve(run: Run, decides: str, baselines: dict[str, float] | None = None
     # each point the mean of a hundredth of the training, so that the line can be read
     size = max(len(steps) // 100, 1)
     groups = [steps[i : i + size] for i in range(0, len(steps), size)]
-    axes.plot(
-        [g[-1]["step"] for g in groups],
-        [sum(line["loss"] for line in g) / len(g) for g in groups],
-        color="#8fa8c8",
-        linewidth=1.5,
-        label="training",
-    )
-    if valid:
-        points = [line["valid"].get(decides, line["valid"].get("loss")) for line in valid]
-        axes.plot([line["step"] for line in valid], points, "o-", color="#c0392b", markersize=4, label="held out")
-        best = min(points)
-        axes.annotate(
-            f"{best:.3f}",
-            (valid[points.index(best)]["step"], best),
-            textcoords="offset points",
-            xytext=(0, -14),
-            ha="center",
-            color="#c0392b",
+    means = {g[-1]["step"]: sum(line["loss"] for line in g) / len(g) for g in groups}
+    axes.plot(means.keys(), means.values(), color=TRAINING, linewidth=1.5, label="training loss")
+    held_out = _course(valid, loss)
+    if held_out:
+        axes.plot(held_out.keys(), held_out.values(), "o-", color=LOSS, markersize=4, label="held-out loss")
+    deciding, colour, on = _course(valid, decides, "loss"), LOSS, axes
+    if deciding and deciding != held_out:
+        on, colour = axes.twinx(), SCORE
+        on.plot(
+            deciding.keys(), deciding.values(), "s-", color=colour, markersize=4, label=f"held-out {in_words(decides)}"
         )
+        on.set_ylabel(in_words(decides), color=colour)
+        on.spines[["top", "left"]].set_visible(False)
+    if kept in deciding:
+        label = f"kept: step {kept:,}, {in_words(decides)} {deciding[kept]:.4g}"
+        on.plot([kept], [deciding[kept]], "o", color=colour, markersize=11, fillstyle="none", label=label)
     styles = itertools.cycle(["--", ":", "-.", (0, (1, 4)), (0, (6, 3))])
     for style, (name, nats) in zip(styles, (baselines or {}).items(), strict=False):
         axes.axhline(nats, color="#555555", linestyle=style, linewidth=1, label=f"{name} {nats:.3f}")
-    axes.set(xlabel="step", ylabel="nats", title=run.folder.resolve().name)
+    axes.set(xlabel="step", ylabel=f"loss ({measure})", title=run.folder.resolve().name)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)  # where no line runs through it
     with replacing(run.curve) as temporary:
         figure.savefig(temporary, dpi=144, format="png")
     pyplot.close(figure)
     return None
+
+
+def _course(valid: dict[int, dict[str, Any]], *names: str) -> dict[int, float]:
+    """Step -> score, by the first of the names that an evaluation has; without those that are undefined."""
+    found = {step: next((scores[name] for name in names if name in scores), None) for step, scores in valid.items()}
+    return {step: score for step, score in found.items() if score is not None}

@@ -16,7 +16,7 @@ from throughtime.cells import State
 from throughtime.travel.engine import Engine, Moment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """Two timelines of one network, compared time by time.
 
@@ -37,6 +37,12 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def __repr__(self) -> str:
+        if self.parts is None:
+            return f"Difference(none at {len(self.times)} times)"
+        most = max((distance for layers in self.states for distance in layers), default=0.0)
+        return f"Difference(parts at {self.parts}, {len(self.times)} times, states {most:.3g} apart at most)"
 
 
 def difference(engine: Engine, pairs: Iterable[tuple[tuple[int, int], Moment, Moment]]) -> Difference:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,11 +46,8 @@ class Engine:
 
     def __init__(self, stack: nn.Module, backend: str = "auto", network: nn.Module | None = None) -> None:
         make: Any = getattr(stack, "stepper", None)
-        if make is None:
-            raise UserError(
-                f"a session steps a stack, and {type(stack).__name__} has no stepper; "
-                f"put a cell into one: Recurrent(cell, input_size, hidden_size)"
-            )
+        if make is None or isinstance(stack, type):
+            raise UserError(f"a session steps a stack of layers, got {_advised(stack)}")
         try:
             self._stepper = make(backend=backend)
         except (ValueError, RuntimeError) as error:  # it has two directions, draws noise, or the backend cannot
@@ -62,6 +61,9 @@ class Engine:
         self._first = tuple(self._stepper.state)
         self.device = _tensors(self._first[0])[0].device
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.stack).__name__}, inputs of {self.width}, backend {self.backend!r})"
+
     def first(self) -> Moment:
         """Before the first input."""
         return Moment(self._first, None)
@@ -72,10 +74,7 @@ class Engine:
 
     def checked(self, given: Any) -> Tensor:
         """Inputs [T, I] of a user. Raises: UserError where they do not fit."""
-        try:
-            rows = given if isinstance(given, Tensor) else torch.as_tensor(given, dtype=self._stepper.dtype)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"an input is {self.width} numbers, got a {type(given).__name__}: {error}") from error
+        rows = self.tensor(given)
         if not rows.numel():
             return self.empty()
         if rows.dim() not in (1, 2) or rows.shape[-1] != self.width:
@@ -83,6 +82,23 @@ class Engine:
         if rows.dtype is not self._stepper.dtype:
             raise UserError(f"the network takes {self._stepper.dtype}, got {rows.dtype}; convert it by .to(...)")
         return rows.detach().reshape(-1, self.width)
+
+    def tensor(self, given: Any) -> Tensor:
+        """What a user gives for one input [I] or many [T, I], of the type of the network: a tensor, numbers, arrays, or tensors one
+        after the other. Of one feature each number is an input. Raises: UserError where it holds something else."""
+        if isinstance(given, Iterator):
+            given = list(given)
+        try:
+            if isinstance(given, Sequence) and len(given) and all(isinstance(row, Tensor) for row in given):
+                given = torch.stack(list(given))
+            rows = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given), dtype=self._stepper.dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"an input is {self.width} numbers, got a {type(given).__name__}: {error}") from error
+        return (
+            rows.unsqueeze(-1)
+            if self.width == 1 and (rows.dim() == 0 or (rows.dim() == 1 and len(rows) != 1))
+            else rows
+        )
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """What the stack is given for inputs: [T, I]."""
@@ -152,6 +168,19 @@ class Engine:
                 sum_.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
             self._print = sum_.hexdigest()
         return self._print
+
+
+def _advised(stack: Any) -> str:
+    """What was given for a stack, and what to give."""
+    if isinstance(stack, type):
+        return f"the class {stack.__name__}; make one: {stack.__name__}(input_size, hidden_size)"
+    if hasattr(stack, "session"):
+        return f"a {type(stack).__name__}, which makes its own: call its session()"
+    if isinstance(stack, str | Path):
+        return f"{str(stack)!r}; of a trained model: throughtime.load({str(stack)!r}).session()"
+    if isinstance(stack, nn.RNNBase):
+        return f"torch.nn's {type(stack).__name__}; throughtime.{type(stack).__name__} takes its place and its weights"
+    return f"a {type(stack).__name__}; put a cell into a stack: Recurrent(cell, input_size, hidden_size)"
 
 
 def _tensors(state: State) -> tuple[Tensor, ...]:

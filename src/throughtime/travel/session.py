@@ -133,11 +133,12 @@ class Session:
         Raises: UserError where the input does not fit.
         """
         outputs: list[Tensor] = []
-        rows = self._engine.checked(x)
+        given = self._engine.tensor(x)
+        rows, many = self._engine.checked(given), given.dim() == 2
         if not len(rows):
             raise UserError("feed: there is no input in it")
         self._feed(rows, outputs)
-        return torch.cat(outputs) if torch.as_tensor(x).dim() == 2 else outputs[0][0]
+        return torch.cat(outputs) if many else outputs[0][0]
 
     def _feed(self, rows: Tensor, outputs: list[Tensor] | None = None) -> None:
         self._engine.check_weights()
@@ -288,8 +289,9 @@ class Session:
         Raises: UserError where the file is missing, damaged or none, or belongs to a network of other weights.
         """
         if not isinstance(of, nn.Module) and not hasattr(of, "session"):
+            how = "; of a run folder: throughtime.load(folder)" if isinstance(of, str | Path) else ""
             raise UserError(
-                f"load: takes the stack or the trained model of the session first, got a {type(of).__name__}"
+                f"load: takes the stack or the trained model of the session first, got a {type(of).__name__}{how}"
             )
         about, tensors = files.read(Path(path))
         try:
