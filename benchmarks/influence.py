@@ -48,7 +48,8 @@ def inputs_of(model: Any, file: Path, count: int) -> list[list[str]]:
 
 
 def as_read(model: Any, text: str) -> list[str]:
-    return list(model.look(model.task.item(text)).inputs.labels[model.config.task == "text" :])  # a text begins with a sign of its own
+    first = model.config.task == "text"  # which begins with a sign of its own
+    return list(model.look(model.task.item(text)).inputs.labels[first:])
 
 
 def joined(model: Any, pieces: list[str]) -> str:

@@ -412,9 +412,7 @@ def test_a_unit_that_follows_something_is_found():
 
 
 def test_what_is_too_long_is_cut_and_said(runs):
-    with pytest.warns(
-        UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"
-    ):
+    with pytest.warns(UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"):
         values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
     assert len(values["inputs"]) == 300
     with pytest.warns(UserWarning, match=r"its first 3,000 are read"):

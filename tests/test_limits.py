@@ -95,7 +95,9 @@ def test_what_reaches_its_limit_is_said(speller, tmp_path, monkeypatch):
 
 def test_pairs_as_numbers_end_where_they_end():
     tokens = learn("characters", lambda: iter(["abc"]), 10)
-    source, target, cut = coded([Pair(a, b, "") for a, b in (("a", "abc"), ("abca", "ab"), ("b", "cccc"))], (tokens, tokens), 3)
+    source, target, cut = coded(
+        [Pair(a, b, "") for a, b in (("a", "abc"), ("abca", "ab"), ("b", "cccc"))], (tokens, tokens), 3
+    )
     a, b, c = (tokens.index[x] for x in "abc")
     assert [source[i].tolist() for i in range(3)] == [[a], [a, b, c], [b]]
     assert [target[i].tolist() for i in range(3)] == [[a, b, c, END], [a, b, END], [c, c, c]]  # the last is cut: no end

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from typing import NamedTuple
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pytest

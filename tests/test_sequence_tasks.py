@@ -2,7 +2,6 @@
 cannot work in one line."""
 
 import csv
-import importlib
 import io
 import json
 import random
@@ -27,9 +26,8 @@ from throughtime.tasks.tables import Columns, rows
 from throughtime.tasks.translate import _kinds
 
 
-
-def labelled_in(paths, columns=Columns()):
-    return [row for path in paths for row in rows(Source.of(path), columns, labelled=True)]
+def labelled_in(paths, *columns):
+    return [row for path in paths for row in rows(Source.of(path), *columns, labelled=True)]
 
 
 def pairs_in(paths):

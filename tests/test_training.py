@@ -541,7 +541,7 @@ def test_what_is_shown_leaves_out_the_compilation(text, tmp_path, monkeypatch):
         return forward(self, *arguments)
 
     monkeypatch.setattr(LanguageModel, "forward", slow_at_first)
-    monkeypatch.setattr("throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0], strftime=lambda _: ""))
     monkeypatch.setattr(Reporter, "step", lambda self, now: seen.append((now.rate, now.left_s)))
     tt.train(
         "text", [text], out=tmp_path / "run", steps=12, progress=True, model=SMALL,

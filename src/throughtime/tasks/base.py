@@ -265,11 +265,15 @@ class Trained(ABC, Generic[Item]):
         """
         chosen = build_options(self.task.predict_options, options)
         known = isinstance(items, str) or (isinstance(items, Sequence) and items and not isinstance(items[0], str))
-        source = None if known or not isinstance(items, Path | Iterable) else self.task.source(self.config, items, chosen)
+        source = (
+            None if known or not isinstance(items, Path | Iterable) else self.task.source(self.config, items, chosen)
+        )
         if source is not None:
             found: Iterable[Item] = self.task.items(self.config, source, chosen)
         else:
-            found = map(self.task.item, items if isinstance(items, Sequence) and not isinstance(items, str) else [items])
+            found = map(
+                self.task.item, items if isinstance(items, Sequence) and not isinstance(items, str) else [items]
+            )
         ready = None if source is None else source.ready
         return (answer for group in taken(found, batch, ready) for answer in self.answers(group, chosen))
 

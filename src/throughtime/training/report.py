@@ -75,7 +75,8 @@ def draw_curve(
     weights are kept, where that is another.
 
     Args: decides: name of the score; older runs call it "loss". kept: the step whose weights are kept; its point is marked.
-        measure: what the loss is counted in. loss: what the score is called that is the held-out one. baselines: name -> a loss, drawn as a line to compare with.
+        measure: what the loss is counted in. loss: what the held-out one is called. baselines: name -> a loss, drawn as a line to
+        compare with.
     Returns: why there is no picture, or None where there is one.
     """
     if importlib.util.find_spec("matplotlib") is None:
