@@ -200,9 +200,6 @@ class ClassifyTask(Task[ClassifyConfig]):
                     update={
                         "batch_size": batch,
                         "learning_rate": training.learning_rate or 2e-3,
-                        "passes": training.passes or 10,
-                        # once a pass: of more looks at few held-out texts the best is chance
-                        "evaluations": training.evaluations if "evaluations" in training.model_fields_set else 10,
                     }
                 ),
             }

@@ -152,7 +152,6 @@ class TagTask(Task[TagConfig]):
         fitted = {
             "batch_size": min(t.batch_size or 32, len(train)),
             "learning_rate": t.learning_rate or 3e-3,
-            "passes": t.passes or 25,
         }
         return config.model_copy(update={"training": t.model_copy(update=fitted)})
 

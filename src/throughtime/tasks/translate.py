@@ -164,7 +164,6 @@ class TranslateTask(Task[TranslateConfig]):
         trained = {
             "batch_size": batch,
             "learning_rate": t.learning_rate or 2e-3,
-            "passes": t.passes or 30,
         }
         return config.model_copy(
             update={

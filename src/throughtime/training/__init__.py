@@ -190,6 +190,7 @@ def _train(task: Task[Any], run: Run, accelerator: Any, report: Reporter) -> Any
             "epochs": trainer.step / trainer.stream.per_epoch,
             "tokens_seen": trainer.tokens,
             "best_step": trainer.best["step"],
+            "ended_by": trainer.ended_by(),
             "threads": trainer.threads.count,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": scores,
