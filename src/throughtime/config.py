@@ -53,8 +53,8 @@ class Training(Strict):
     evaluations: Positive = 30
     """How often the held-out data are scored over the whole budget, at most; oftener at its beginning."""
     patience: Positive | None = 6
-    """After so many evaluations without a better score go back to the best weights, let the learning rate fall from there in a short
-    cool-down, and stop; `null` in a file: train to the end of the budget."""
+    """After so many evaluations without a better score go back to the best weights, let the learning rate fall from there in a
+    short cool-down, and stop; `null` in a file: train to the end of the budget."""
     threads: Positive | None = None
     """Threads that compute, in each process. [default: as many as are quickest beside what else runs, measured as it trains]"""
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 from throughtime.weights import put, read_tensors
 
@@ -179,29 +180,14 @@ class ClassifyTask(Task[ClassifyConfig]):
                 stacklevel=2,
             )
         write_text(folder / "weights.json", _json(class_weights([counts[label] for label in labels], balance)))
-        training = config.training
-        batch = min(training.batch_size or 50, len(train))
-        # few texts want a small network and much noise; chosen by experiments on held-out texts
-        few = len(train) < 20_000
-        fitting = {
-            "hidden_size": 64 if few else 128,
-            "embedding_size": 64 if few else 128,
-            "dropout": 0.6 if few else 0.3,
-            "word_dropout": 0.5 if few else 0.1,
-        }
-        fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
+        fitted, trained = defaults.classify(config, len(train))
         return config.model_copy(
             update={
                 "model": model.model_copy(
                     update={"tokens": kind, "vocabulary": len(tokens), "spelling": spelt, **fitted}
                 ),
                 "data": data.model_copy(update={"balance": balance}),
-                "training": training.model_copy(
-                    update={
-                        "batch_size": batch,
-                        "learning_rate": training.learning_rate or 2e-3,
-                    }
-                ),
+                "training": config.training.model_copy(update=trained),
             }
         )
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from throughtime.config import STDIN, Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run, write_text
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Example, Task, Trained, ignore, keep_samples, taken
 from throughtime.tasks.classify import check_cell, check_no_chunk, confusion, f1, hold_out
 from throughtime.tasks.sentences import WORDS
@@ -148,12 +149,9 @@ class TagTask(Task[TagConfig]):
             write_text(folder / f"{name}.json", json.dumps([[s.words, s.tags] for s in rows], ensure_ascii=False))
         write_text(folder / "counts.json", json.dumps(counts))
         keep_samples(folder, (" ".join(s.words) for s in held))
-        t = config.training
-        fitted = {
-            "batch_size": min(t.batch_size or 32, len(train)),
-            "learning_rate": t.learning_rate or 3e-3,
-        }
-        return config.model_copy(update={"training": t.model_copy(update=fitted)})
+        return config.model_copy(
+            update={"training": config.training.model_copy(update=defaults.tag(config, len(train)))}
+        )
 
     def network(self, config: TagConfig, run: Run) -> nn.Module:
         from throughtime.models.tagger import Tagger

@@ -15,6 +15,7 @@ from pydantic import Field
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError
 from throughtime.runs import Run, write_text
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Example, Task, Trained, grouped, ignore, keep_samples
 from throughtime.tasks.classify import check_no_chunk, chosen, hold_out
 from throughtime.tasks.pairs import END, Limit, coded, longest_learned, read_pairs, read_tokens, scored
@@ -136,15 +137,12 @@ class TranslateTask(Task[TranslateConfig]):
             tokens = (both, both)
         else:
             tokens = (made(kinds[0], list(sides[0])), made(kinds[1], list(sides[1])))
-        t = config.training
-        batch = min(t.batch_size or 64, len(train))
-        few = size < 1_000_000
-        fitting = {"hidden_size": 128 if few else 256, "embedding_size": 128 if few else 256, "dropout": 0.3}
+        fitted, trained = defaults.translate(config, len(train), size)
         longest = config.data.longest
         if longest is None:
             additive = model.kind == "recurrent" and model.attention == "additive"
-            width = (model.hidden_size or int(fitting["hidden_size"])) if additive else 1
-            longest = longest_learned(batch, len(tokens[1]), width)
+            width = (model.hidden_size or fitted["hidden_size"]) if additive else 1
+            longest = longest_learned(trained["batch_size"], len(tokens[1]), width)
         source, target, cut = coded(train, tokens, longest)
         if cut:
             warnings.warn(
@@ -158,18 +156,13 @@ class TranslateTask(Task[TranslateConfig]):
         _save(folder, "valid", scored(held, tokens))
         write_text(folder / "valid.json", json.dumps(held))
         keep_samples(folder, (text for text, _ in held))
-        fitted = {name: value for name, value in fitting.items() if getattr(model, name) is None}
         kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
         update = {"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens)), **fitted}
-        trained = {
-            "batch_size": batch,
-            "learning_rate": t.learning_rate or 2e-3,
-        }
         return config.model_copy(
             update={
                 "model": model.model_copy(update=update),
                 "data": config.data.model_copy(update={"longest": longest}),
-                "training": t.model_copy(update=trained),
+                "training": config.training.model_copy(update=trained),
             }
         )
 

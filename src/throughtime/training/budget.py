@@ -74,6 +74,10 @@ class Plan:
         self.segments.append((step, end))
         self.cooling, self.most = (step, share), end
 
+    def cools_down_at(self, step: int) -> bool:
+        """Whether the training goes back to its best weights after `step` steps."""
+        return self.cooling is not None and self.cooling[0] == step
+
     def evaluates_at(self, step: int) -> bool:
         """Whether the held-out data are scored after `step` steps: the oftener, the less of the budget lies behind, since few data
         are learned by heart in a small part of it."""

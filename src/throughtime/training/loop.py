@@ -220,7 +220,12 @@ class Trainer:
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
                     # counted in steps: every process must decide alike
-                    if stopped or switched or cooling or self.step - saved_at >= (save_every // 4 if scored else save_every):
+                    if (
+                        stopped
+                        or switched
+                        or cooling
+                        or self.step - saved_at >= (save_every // 4 if scored else save_every)
+                    ):
                         self._save()
                         saved_at = self.step
                     if stopped and self.step < self.plan.total:
@@ -357,7 +362,7 @@ class Trainer:
         if self.plan.cooling is None:
             self.plan.cool_down(self.step, self.best["step"])
             self._record(self.plan)  # before anything is lost: a training that is killed here comes by again
-        if self.step != self.plan.cooling[0]:
+        if not self.plan.cools_down_at(self.step):
             return False
         network = self._bare()
         if self.rank == 0:
