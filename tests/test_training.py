@@ -204,9 +204,8 @@ def test_the_same_seed_gives_the_same_run_and_another_another(text, tmp_path):
 
 
 def run_two_processes(*arguments):
-    launcher = (
-        "accelerate.commands.launch --cpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no"
-    )
+    # what `accelerate launch` sets up, too, where its own settings say more than one; with --cpu alone it starts a single process
+    launcher = "torch.distributed.run --nproc_per_node=2"
     return subprocess.run(
         [sys.executable, "-m", *launcher.split(), "-m", "throughtime", *map(str, arguments)],
         capture_output=True,
@@ -240,6 +239,21 @@ def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path
     steps = losses(tmp_path / "run")
     assert sorted(steps) == list(range(1, len(steps) + 1))
     assert Run(tmp_path / "run").scores()["steps"] == len(steps) > 3
+
+
+def test_two_processes_go_back_to_the_best_weights_together(text, tmp_path):
+    """One that stayed with what it knows by heart would have a far lower loss."""
+    out = tmp_path / "run"
+    settings = {**{f"training.{k}": v for k, v in {**STALE, "patience": 15}.items()}}
+    settings |= {f"model.{k}": v for k, v in {**LARGE, "dropout": 0.0}.items()}
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
+    done = run_two_processes("train", "text", short_text(text, tmp_path), "--steps=1600", *options, "--out", out)
+    assert done.returncode == 0, done.stderr
+    step, best = map(int, re.search(r"step (\d+): the held-out score .* since step (\d+)", done.stderr).groups())
+    found = losses(out)
+    by_heart, then = found[step], sum(found[best + k] for k in range(1, 6)) / 5
+    assert by_heart < then / 2, "there was something to go back from"
+    assert sum(found[step + k] for k in range(1, 4)) / 3 > 0.8 * then
 
 
 # -- what must be said

@@ -55,12 +55,9 @@ def translate(config: RunConfig, pairs: int, characters: int) -> tuple[dict[str,
     """For a translator of so many pairs, so many characters on both sides: what is left open of the network's settings, and
     the training's."""
     few = characters < 1_000_000
-    training = batch_and_rate(config, pairs, 64, 2e-3)
-    passes = expected_passes(config, pairs, 2e6 * pairs / characters, training["batch_size"])
-    network = {
-        "hidden_size": 128 if few else 256,
-        "embedding_size": 128 if few else 256,
-        # what is seen a few times is not learned by heart, and noise only slows it
-        "dropout": at(passes, [(7, 0.1), (12, 0.2)], 0.3),
-    }
-    return left_open(config.model, network), training  # type: ignore[attr-defined]
+    passes = expected_passes(config, pairs, 2e6 * pairs / characters, config.training.batch_size or 32)
+    # what is seen a few times is not learned by heart: many hot steps, and little noise, which would only slow them
+    dropout, batch, rate = at(passes, [(7, (0.1, 32, 3e-3)), (12, (0.2, 32, 3e-3))], (0.3, 64, 2e-3))
+    size = 128 if few else 256
+    network = {"hidden_size": size, "embedding_size": size, "dropout": dropout}
+    return left_open(config.model, network), batch_and_rate(config, pairs, batch, rate)  # type: ignore[attr-defined]

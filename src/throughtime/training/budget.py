@@ -134,9 +134,11 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict[str, Any], training: Training) -> Plan:
         segments = [(int(a), int(b)) for a, b in values["segments"]]
-        cooling = values.get("cooling")
-        cooled = None if cooling is None else (int(cooling[0]), float(cooling[1]))
-        return cls(segments, int(values["evaluations"]), values["seconds"], values.get("most"), cooled, training)
+        cooling = None
+        if values.get("cooling") is not None:
+            step, share = values["cooling"]
+            cooling = int(step), float(share)
+        return cls(segments, int(values["evaluations"]), values["seconds"], values.get("most"), cooling, training)
 
 
 def plan_steps(steps: int, batch_tokens: int, scored_tokens: int, training: Training) -> Plan:
