@@ -428,6 +428,20 @@ def test_a_tagger_gives_a_sentence_the_same_scores_in_any_company():
     torch.testing.assert_close(together[:2, 1:], alone, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "elman"])
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_fresh_translator_tells_the_tokens_of_a_source_apart(cell, joint):
+    """Where all that attention can choose from is nearly the same, it is learned late."""
+    torch.manual_seed(0)
+    network = Translator(
+        100, 100, cell=cell, hidden_size=128, embedding_size=128, layers=1, attention="multiplicative",
+        input_feeding=False, dropout=0.3, smoothing=0.1, tied=True, joint=joint,
+    ).eval()  # fmt: skip
+    values = network.encode(torch.randint(2, 100, (12, 50)), torch.full((50,), 12))[0].values
+    embedded = network.embedding(torch.arange(2, 100)) * network.scale
+    assert values.std(1).mean() > 0.12 * embedded.std(0).mean()
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("feeding", [False, True])
 def test_a_translator_step_by_step_is_the_translator_at_once(feeding, cell, monkeypatch):

@@ -205,9 +205,8 @@ def test_the_same_seed_gives_the_same_run_and_another_another(text, tmp_path):
 
 
 def run_two_processes(*arguments):
-    launcher = (
-        "accelerate.commands.launch --cpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no"
-    )
+    # what `accelerate launch` sets up, too, where its own settings say more than one; with --cpu alone it starts a single process
+    launcher = "torch.distributed.run --nproc_per_node=2"
     return subprocess.run(
         [sys.executable, "-m", *launcher.split(), "-m", "throughtime", *map(str, arguments)],
         capture_output=True,
@@ -241,6 +240,21 @@ def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path
     steps = losses(tmp_path / "run")
     assert sorted(steps) == list(range(1, len(steps) + 1))
     assert Run(tmp_path / "run").scores()["steps"] == len(steps) > 3
+
+
+def test_two_processes_go_back_to_the_best_weights_together(text, tmp_path):
+    """One that stayed with what it knows by heart would have a far lower loss."""
+    out = tmp_path / "run"
+    settings = {**{f"training.{k}": v for k, v in {**STALE, "patience": 15}.items()}}
+    settings |= {f"model.{k}": v for k, v in {**LARGE, "dropout": 0.0}.items()}
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
+    done = run_two_processes("train", "text", short_text(text, tmp_path), "--steps=1600", *options, "--out", out)
+    assert done.returncode == 0, done.stderr
+    step, best = map(int, re.search(r"step (\d+): the held-out score .* since step (\d+)", done.stderr).groups())
+    found = losses(out)
+    by_heart, then = found[step], sum(found[best + k] for k in range(1, 6)) / 5
+    assert by_heart < then / 2, "there was something to go back from"
+    assert sum(found[step + k] for k in range(1, 4)) / 3 > 0.8 * then
 
 
 # -- what must be said
@@ -301,7 +315,7 @@ def test_the_first_parameter_that_is_not_finite_is_named():
 # -- the budget
 
 
-def test_progress_and_rate_rise_fall_and_end_at_zero():
+def test_progress_and_the_rate_that_rises_holds_falls_and_ends_at_zero():
     plan = plan_steps(200, 100, 100_000, Training(learning_rate=0.1, warmup=10))
     progress = [plan.progress(step) for step in range(201)]
     assert progress[0] == 0 and progress[-1] == 1
@@ -310,7 +324,8 @@ def test_progress_and_rate_rise_fall_and_end_at_zero():
     assert rates[0] == pytest.approx(0.01)
     assert rates.index(max(rates)) in (9, 10)
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0.05)
+    assert rates[10:101] == [pytest.approx(0.1)] * 91
+    assert rates[150] == pytest.approx(0.05)
     assert rates[-1] < 1e-4
     assert plan_steps(200, 1, 1, Training(learning_rate=0.1, warmup=0, final_rate=0.25)).rate(199) == pytest.approx(
         0.025, rel=1e-3
@@ -320,10 +335,41 @@ def test_progress_and_rate_rise_fall_and_end_at_zero():
 @pytest.mark.parametrize("steps", [1, 2, 7, 200])
 @pytest.mark.parametrize("evaluations", [1, 3, 20])
 def test_evaluations_are_as_many_as_planned_and_one_at_the_end(steps, evaluations):
-    plan = Plan([(0, steps)], evaluations, None, Training(learning_rate=1.0))
+    plan = Plan([(0, steps)], evaluations, training=Training(learning_rate=1.0))
     at = [step for step in range(1, steps + 1) if plan.evaluates_at(step)]
     assert at[-1] == steps
     assert len(at) == min(evaluations, steps)
+
+
+def test_evaluations_lie_closer_at_the_beginning():
+    plan = Plan([(0, 900)], 30, training=Training(learning_rate=1.0))
+    at = [step for step in range(1, 901) if plan.evaluates_at(step)]
+    assert at == [pytest.approx(k * k, abs=1) for k in range(1, 31)]
+
+
+@pytest.mark.parametrize(("found", "best"), [(300, 200), (900, 700), (990, 980)])
+def test_a_cool_down_is_short_falls_from_where_the_best_weights_were_and_ends_at_zero(found, best):
+    plan = Plan([(0, 1000)], 30, training=Training(learning_rate=0.1, warmup=10))
+    before, height = [plan.rate(step) for step in range(found)], plan.rate(best)
+    plan.cool_down(found, best)
+    assert plan.total == min(found + best // 2, 1000)
+    assert len([step for step in range(found + 1, plan.total + 1) if plan.evaluates_at(step)]) == 10
+    rates = [plan.rate(step) for step in range(plan.total)]
+    assert rates[:found] == before, "what lies behind stays as it was: a training that comes by again finds the same"
+    assert rates[found] == pytest.approx(height)
+    assert rates[found:] == sorted(rates[found:], reverse=True)
+    assert plan.rate(plan.total) == pytest.approx(0, abs=1e-12)
+    again = Plan.from_json(json.loads(json.dumps(plan.as_json())), plan.training)
+    assert [again.rate(step) for step in range(plan.total)] == rates
+
+
+def test_a_cool_down_is_not_stretched_over_what_is_left_of_the_minutes():
+    plan = plan_seconds(100.0, 0.0, 0.1, 0.001, Training(learning_rate=1.0))
+    plan.cool_down(300, 200)
+    assert not plan.replan(310, 31.0, 0.1, 0.001)
+    assert plan.total == 400
+    assert plan.replan(320, 94.0, 0.1, 0.001)  # where they are nearly over it is cut short
+    assert plan.total < 390
 
 
 def test_a_plan_of_seconds_spends_them():
@@ -360,20 +406,83 @@ def test_minutes_are_kept_roughly_and_the_schedule_ends_with_them(text, tmp_path
     assert Run(tmp_path / "run").scores()["steps"] == lines[-1]["step"] > 3
 
 
-def test_training_stops_early_where_nothing_gets_better(text, tmp_path):
-    train(
-        text,
-        tmp_path / "run",
-        steps=400,
-        training={"batch_size": 4, "chunk": 20, "learning_rate": 1e-12, "patience": 2, "evaluations": 400},
-    )
-    scored = [line for line in Run(tmp_path / "run").read_metrics() if "valid" in line]
+LARGE = {"cell": "gru", "hidden_size": 96, "embedding_size": 32, "tokens": "characters", "dropout": 0.2}
+STALE = {"batch_size": 4, "chunk": 20, "learning_rate": 0.01, "warmup": 0, "patience": 3, "evaluations": 60}
+
+
+def scored(folder):
+    return {line["step"]: line["valid"]["nats_per_token"] for line in Run(Path(folder)).read_metrics() if "valid" in line}
+
+
+def rates_of(folder):
+    return {line["step"]: line["learning_rate"] for line in Run(Path(folder)).read_metrics() if "loss" in line}
+
+
+def short_text(text, tmp_path):
+    """So little text that it is soon learned by heart."""
+    path = tmp_path / "short.txt"
+    path.write_text(text.read_text(encoding="utf-8")[:4000], encoding="utf-8")
+    return path
+
+
+def test_where_nothing_gets_better_training_goes_back_to_its_best_and_cools_down(text, tmp_path, capsys):
+    tt.train("text", [short_text(text, tmp_path)], out=tmp_path / "run", steps=4000, model=LARGE, training=STALE)
+    told, rates, scores = capsys.readouterr().err, rates_of(tmp_path / "run"), scored(tmp_path / "run")
+    found = re.search(r"step (\d+): the held-out score has not got better since step (\d+);.* for (\d+) steps", told)
+    assert found, told
+    step, best, cooling = map(int, found.groups())
+    until = {at: score for at, score in scores.items() if at <= step}
+    assert best == min(until, key=until.get)
+    assert len([at for at in until if at > best]) == 3
+    assert cooling == math.ceil(best / 2)
+    assert set(list(rates.values())[:step]) == {0.01}
+    assert rates[step + 1] == 0.01 and max(rates) <= step + cooling
+    assert list(rates.values())[step:] == sorted(list(rates.values())[step:], reverse=True)
+    # from the best weights: the first score after them is near theirs, and not near those that had learned by heart
+    after = next(score for at, score in scores.items() if at > step)
+    assert abs(after - until[best]) < abs(after - until[step])
     summary = Run(tmp_path / "run").scores()
-    assert summary["steps"] < 400
-    assert len(scored) >= 3
-    values = [line["valid"]["nats_per_token"] for line in scored]
-    assert summary["best_step"] == scored[values.index(min(values))]["step"]
-    assert values.index(min(values)) == len(values) - 3
+    assert summary["best_step"] == min(scores, key=scores.get)
+    assert "before its steps were over: the held-out score stopped getting better" in told
+    assert summary["ended_by"] == "ended before its steps were over: the held-out score stopped getting better"
+
+
+def test_where_it_still_gets_better_training_goes_on_to_the_end_of_its_budget(text, tmp_path, capsys):
+    training = {"batch_size": 4, "chunk": 20, "patience": 3, "evaluations": 20}
+    tt.train("text", [text], out=tmp_path / "run", steps=300, model=SMALL, training=training)
+    assert "ended with its budget of 300 steps" in capsys.readouterr().err
+    assert max(rates_of(tmp_path / "run")) == 300
+    assert Run(tmp_path / "run").scores()["ended_by"] == "ended with its budget of 300 steps"
+
+
+def test_without_patience_training_goes_on_however_much_is_learned_by_heart(text, tmp_path):
+    training = {**STALE, "patience": None}
+    train(short_text(text, tmp_path), tmp_path / "run", steps=600, model={**LARGE, "dropout": 0.0}, training=training)
+    assert max(rates_of(tmp_path / "run")) == 600
+    scores = scored(tmp_path / "run")
+    assert scores[600] > 1.2 * min(scores.values()), "there was something to stop for"
+
+
+def test_a_run_killed_before_and_in_its_cool_down_goes_on_bit_for_bit(text, tmp_path):
+    common = ["train", "text", short_text(text, tmp_path), "--steps=4000", "--quiet"]
+    common += [f"--model.{k.replace('_', '-')}={v}" for k, v in LARGE.items()]
+    common += [f"--training.{k.replace('_', '-')}={v}" for k, v in STALE.items()]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run_cli(*common, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    a = rates_of(whole)
+    cooling = next(step for step in sorted(a) if a[step] < 0.01) - 1  # steps before the rate falls
+    last = max(a)
+    places = [cooling // 2, cooling + (last - cooling) // 3]
+    code, _ = kill_after([*common, "--out", killed], killed, places[0])
+    assert code == -signal.SIGKILL
+    code, _ = kill_after(["train", "text", "--out", killed, "--resume", "--quiet"], killed, places[1])
+    assert code == -signal.SIGKILL and max(losses(killed)) < last
+    rest = run_cli("train", "text", "--out", killed, "--resume", "--quiet")
+    assert rest.returncode == 0, rest.stderr
+    assert losses(whole) == losses(killed) and rates_of(killed) == a and scored(whole) == scored(killed)
+    kept, again = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
 
 
 def test_the_model_kept_is_the_best_on_held_out_text(text, tmp_path):

@@ -44,15 +44,17 @@ class Training(Strict):
     warmup: Annotated[int, Field(ge=0)] = 100
     """Steps over which the learning rate rises; at most a tenth of the training."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The learning rate at the end, as a share of the highest; it falls along a cosine."""
+    """The learning rate at the end, as a share of the highest. It falls along half a cosine, over the second half of the budget, or
+    from where the held-out score stops getting better."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest global norm of the gradient; `null` in a file: no clipping."""
     passes: Annotated[float, Field(gt=0)] | None = None
-    """Passes through the data at most, where the budget is in minutes. [default: to fit the task; no limit for text]"""
-    evaluations: Positive = 20
-    """How often the held-out data are scored during the training, at most."""
+    """Passes through the data at most, where the budget is in minutes. [default: no limit]"""
+    evaluations: Positive = 30
+    """How often the held-out data are scored over the whole budget, at most; oftener at its beginning."""
     patience: Positive | None = 6
-    """Stop after so many evaluations without a better score; `null` in a file: never."""
+    """After so many evaluations without a better score go back to the best weights, let the learning rate fall from there in a
+    short cool-down, and stop; `null` in a file: train to the end of the budget."""
     threads: Positive | None = None
     """Threads that compute, in each process. [default: as many as are quickest beside what else runs, measured as it trains]"""
 

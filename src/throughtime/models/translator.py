@@ -63,7 +63,13 @@ class Translator(nn.Module):
         joint: bool,
     ) -> None:
         super().__init__()
+        self.scale = math.sqrt(embedding_size) * 0.5  # of the target's embeddings
         self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
+        stack = self.encoder.stack
+        assert isinstance(stack, Recurrent)
+        with torch.no_grad():  # the source's are to count as much: where outputs hardly differ attention is learned late
+            for lowest in stack.cells[: stack.directions]:
+                lowest.weight_ih.mul_(self.scale)  # type: ignore[operator, union-attr]
         width = self.encoder.output_size
         self.embedding = nn.Embedding(target, embedding_size)
         nn.init.normal_(self.embedding.weight, std=0.1)
@@ -112,7 +118,7 @@ class Translator(nn.Module):
 
     def decode(self, memory: Memory, state: Any, tokens: Tensor) -> tuple[Tensor, Any, Tensor]:
         """Read tokens [T, B] of the target. Returns: logits [T, B, V], the state after them, attention [T, B, S]."""
-        embedded = self.dropout(self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim) * 0.5)
+        embedded = self.dropout(self.embedding(tokens) * self.scale)
         if self.second is None:
             ((first,),), feed = state
             step = _Feeding(self.first.cells[0], self.attention, memory, self.readout)

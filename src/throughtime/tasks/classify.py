@@ -15,6 +15,7 @@ from pydantic import Field
 
 from throughtime.config import Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.settings import (
@@ -24,7 +25,7 @@ from throughtime.tasks.settings import (
     check_cell,
     check_no_chunk,
     chosen,
-    filled,
+    settled,
 )
 from throughtime.tasks.source import Source
 from throughtime.tasks.spelling import Reading, Spelling, Texts
@@ -198,7 +199,9 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
             run.write_data(f"{name}-labels.json", [index[str(row.label)] for row in some])
         balance = _balance(counts, data.balance)
         run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
-        return _fitted(config, data.model_copy(update={"balance": balance}), len(train), kind, len(tokens), spelt)
+        fitted, trained = defaults.classify(config, len(train))
+        fitted |= {"tokens": kind, "vocabulary": len(tokens), "spelling": spelt}
+        return settled(config, model=fitted, data=data.model_dump() | {"balance": balance}, training=trained)
 
     def describe(self, config: ClassifyConfig) -> str:
         return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"
@@ -403,23 +406,6 @@ def _balance(counts: Counter[str], asked: float | None) -> float:
             stacklevel=3,
         )
     return balance
-
-
-def _fitted(
-    config: ClassifyConfig, data: ClassifyData, count: int, kind: str, entries: int, spelt: bool
-) -> ClassifyConfig:
-    """Every setting left open, from the number of texts: few want a small network and much noise. Chosen by experiments on held-out
-    texts."""
-    few = count < 20_000
-    size = 64 if few else 128
-    noise = {"dropout": 0.6, "word_dropout": 0.5} if few else {"dropout": 0.3, "word_dropout": 0.1}
-    model = filled(config.model, hidden_size=size, embedding_size=size, **noise)
-    model = model.model_copy(update={"tokens": kind, "vocabulary": entries, "spelling": spelt})
-    training = filled(config.training, learning_rate=2e-3, passes=10, batch_size=50)
-    update: dict[str, Any] = {"batch_size": min(training.batch_size, count)}
-    if "evaluations" not in training.model_fields_set:
-        update["evaluations"] = 10  # once a pass: of more looks at few held-out texts the best is chance
-    return config.model_copy(update={"model": model, "data": data, "training": training.model_copy(update=update)})
 
 
 def read_about(run: Run) -> dict[str, Any]:

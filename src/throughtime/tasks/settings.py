@@ -76,6 +76,12 @@ def chosen(model: Strict, names: tuple[str, ...], run: Run) -> dict[str, Any]:
     return values
 
 
+def settled(config: Any, **groups: dict[str, Any]) -> Any:
+    """Settings with values put into their groups: model, data, training."""
+    made = {name: getattr(config, name).model_copy(update=values) for name, values in groups.items()}
+    return config.model_copy(update=made)
+
+
 def filled(settings: Any, **values: Any) -> Any:
     """Settings with values in place of those left open."""
     return settings.model_copy(update={k: v for k, v in values.items() if getattr(settings, k) is None})

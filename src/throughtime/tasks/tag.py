@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from throughtime.config import Positive, Rate, RunConfig
 from throughtime.errors import UserError, unknown
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import LONGEST as SHOWN
 from throughtime.tasks.look import Look, Stack, Steps, of_classes
 from throughtime.tasks.sentences import Sentence, from_text, sentences, with_tags
-from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, filled
+from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, settled
 from throughtime.tasks.source import Source
 from throughtime.tasks.words import HYPHENATED
 
@@ -166,10 +167,7 @@ class TagTask(Task[TagConfig, Sentence]):
         for name, rows in (("train", train), ("valid", held)):
             run.write_data(f"{name}.json", [[s.words, s.tags] for s in rows])
         run.write_data("counts.json", counts)
-        t = config.training
-        training = filled(t, learning_rate=3e-3, passes=25, batch_size=32)
-        training = training.model_copy(update={"batch_size": min(training.batch_size, len(train))})
-        return config.model_copy(update={"training": training})
+        return settled(config, training=defaults.tag(config, len(train)))
 
     def network(self, config: TagConfig, run: Run) -> nn.Module:
         from throughtime.models.tagger import Tagger

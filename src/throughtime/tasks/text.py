@@ -14,6 +14,7 @@ from pydantic import Field
 
 from throughtime.config import Positive, Rate, RunConfig, Strict, build_options
 from throughtime.errors import UserError
+from throughtime.tasks import defaults
 from throughtime.tasks.base import SAMPLES, Advance, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.settings import DataSettings, StackSettings, chosen
@@ -184,10 +185,7 @@ class TextTask(Task[TextConfig, Any]):
         if kind == "bytes" and model.vocabulary not in (None, entries):
             raise UserError(f"model.vocabulary: bytes have {entries} entries, not {model.vocabulary}")
         speed = 0.4e6 if adaptive else 1e6  # tokens a minute, about what a laptop learns from
-        if config.minutes:
-            passes = config.minutes * speed / n
-        else:
-            passes = config.epochs or (config.steps or 1) * 2000 / n
+        passes = defaults.expected_passes(config, n, speed, 2000)
         # a short training wants many hot steps, a long one quieter gradients
         short = passes < 8
         batch = training.batch_size or max(1, min(16 if short else 32, n // 64))
@@ -198,12 +196,14 @@ class TextTask(Task[TextConfig, Any]):
                 f"training.chunk: {training.chunk} steps of {batch} lanes need {training.chunk * batch} tokens, the text has {n}"
             )
         chunk = training.chunk or min(70 if kind == "words" else 100, n // batch)
-        hidden = model.hidden_size or _at(passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024)
+        hidden = model.hidden_size or defaults.at(
+            passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024
+        )
         if model.hidden_size is None and n < 50_000:
             hidden = min(hidden, 256)
         dropout = model.dropout
         if dropout is None:
-            dropout = _at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.4)
+            dropout = defaults.at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.4)
         chosen = model.model_copy(
             update={
                 "tokens": kind,
@@ -297,11 +297,6 @@ def _vocabulary(kind: str, size: int, blocks: Any) -> int:
         seen.update(block)
     kinds = len(seen)
     return max(int(math.sqrt(size) / 2), 64 + kinds, min(2 * kinds, kinds + 2000))
-
-
-def _at(value: float, steps: list[tuple[float, Any]], beyond: Any) -> Any:
-    """The entry of the first step that `value` does not pass."""
-    return next((chosen for limit, chosen in steps if value <= limit), beyond)
 
 
 def _total_nats(

@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError
+from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Task, Trained, ignore, in_groups
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, pairs, read_tokens, scored
-from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_no_chunk, chosen, filled
+from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_no_chunk, chosen, settled
 from throughtime.tasks.source import Source
 from throughtime.tasks.tokens import UNKNOWN, Tokens, learn
 
@@ -184,10 +185,13 @@ class TranslateTask(Task[TranslateConfig, Pair]):
             first, second = (_vocabulary(model, kind, side, size) for kind, side in zip(kinds, sides, strict=True))
             tokens = (first, second)
         kind = model.tokens if model.tokens != "auto" else kinds[0] if kinds[0] == kinds[1] else "auto"
-        model = model.model_copy(update={"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens))})
-        config = _fitted(config.model_copy(update={"model": model}), len(train), size, len(tokens[1]))
+        fitted, trained = defaults.translate(config, len(train), size)
+        fitted |= {"tokens": kind, "joint": joint, "vocabulary": max(map(len, tokens))}
         longest = config.data.longest
-        assert longest is not None
+        if longest is None:
+            additive = model.kind == "recurrent" and model.attention == "additive"
+            width = (model.hidden_size or fitted["hidden_size"]) if additive else 1
+            longest = longest_learned(trained["batch_size"], len(tokens[1]), width)
         source, target, cut = coded(train, tokens, longest)
         if cut:
             warnings.warn(
@@ -200,7 +204,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
         Pairs(source, target).save(run, "train")
         Pairs(*scored(held, tokens)).save(run, "valid")
         run.write_data("valid.json", [[p.source, p.target] for p in held])
-        return config
+        return settled(config, model=fitted, data={"longest": longest}, training=trained)
 
     def describe(self, config: TranslateConfig) -> str:
         tokens = "entries at most" if config.model.tokens == "auto" else config.model.tokens
@@ -258,18 +262,6 @@ def _vocabulary(model: TranslateNetwork, kind: str, texts: list[str], size: int)
         return ("\n".join(texts[low : low + 1000]) for low in range(0, len(texts), 1000))
 
     return learn(kind, blocks, most, spaced=True if kind == "words" else None, asked=model.vocabulary is not None)
-
-
-def _fitted(config: TranslateConfig, count: int, size: int, target: int) -> TranslateConfig:
-    """Every setting left open. count: of pairs. size: characters of both sides. target: entries of the target's vocabulary."""
-    few = size < 1_000_000
-    model = filled(config.model, hidden_size=128 if few else 256, embedding_size=128 if few else 256, dropout=0.3)
-    training = filled(config.training, learning_rate=2e-3, passes=30, batch_size=64)
-    training = training.model_copy(update={"batch_size": min(training.batch_size, count)})
-    additive = model.kind == "recurrent" and model.attention == "additive"
-    longest = longest_learned(training.batch_size, target, model.hidden_size if additive else 1)
-    update = {"model": model, "training": training, "data": filled(config.data, longest=longest)}
-    return config.model_copy(update=update)
 
 
 @dataclass

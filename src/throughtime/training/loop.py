@@ -19,10 +19,10 @@ from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
-from throughtime.config import RunConfig
+from throughtime.config import BUDGETS, RunConfig
 from throughtime.errors import UserError
 from throughtime.files import cannot_write, read_json, write_json
 from throughtime.inspect.gradients import Curve, gradients_of, summarise
@@ -208,7 +208,7 @@ class Trainer:
         saved_at, save_every = self.step, self._save_every()
         try:
             with _stop_signals() as stop, self.report:
-                while self.step < self.plan.total and not self._stale():
+                while self.step < self.plan.total:
                     line = self._one_step(stop)
                     stopped, switched = line.pop("stopped"), line.pop("switched")
                     self._note(line)
@@ -217,18 +217,23 @@ class Trainer:
                         scores = self._evaluate()
                         if self.rank == 0:
                             self._note({"step": self.step, "valid": scores, "through_time": self._look_back()})
+                    cooling = scored and self.step < self.plan.total and self._stale() and self._cool_down()
                     if scored or self.plan.looks_at_the_clock(self.step):
                         self._hold_to_budget()
                     # counted in steps: every process must decide alike
-                    if stopped or switched or self.step - saved_at >= (save_every // 4 if scored else save_every):
+                    if (
+                        stopped
+                        or switched
+                        or cooling
+                        or self.step - saved_at >= (save_every // 4 if scored else save_every)
+                    ):
                         self._save()
                         saved_at = self.step
                     if stopped and self.step < self.plan.total:
                         if self.best is None and self.rank == 0:
                             self._save_weights({"step": self.step})
                         raise Interrupted(self.step, self.task.name, self.run)
-                if self.step < self.plan.total:
-                    self.report.say(f"stops here: {self.stale} evaluations without a better score (training.patience)")
+                self.report.say(self.ended_by())
         finally:
             if self._metrics:
                 with suppress(OSError):  # what could not be written has been said
@@ -282,7 +287,7 @@ class Trainer:
         self.pace.add(took, counted)
         self.step_s = self.pace.step_s
         left = (self.plan.total - self.step) * self.step_s
-        left += (1 - self.plan.progress(self.step)) * self.plan.evaluations * self.evaluation_s
+        left += self.plan.evaluations_left(self.step) * self.evaluation_s
         changed = self.threads.after_step(took, counted)
         if changed is not None:
             self.report.say(changed)
@@ -367,6 +372,36 @@ class Trainer:
         patience = self.config.training.patience
         return patience is not None and self.stale >= patience
 
+    def _cool_down(self) -> bool:
+        """Once in a training, where the held-out score has stopped getting better: go back to the best weights, from where the
+        learning rate falls to its end. Returns: whether it is now."""
+        assert self.best is not None
+        if self.plan.cooling is None:
+            self.plan.cool_down(self.step, self.best["step"])
+            self._record(self.plan)  # before anything is lost: a training that is killed here comes by again
+        if not self.plan.cools_down_at(self.step):
+            return False
+        network = self._bare()
+        if self.rank == 0:
+            self.run.load_weights(network)
+        if self.world > 1:
+            broadcast(list(network.state_dict().values()))
+        self.report.say(
+            f"step {self.step}: the held-out score has not got better since step {self.best['step']}; goes on from there with a "
+            f"falling learning rate for {self.plan.total - self.step} steps"
+        )
+        self.stale = 0
+        return True
+
+    def ended_by(self) -> str:
+        """What ended the training, in words."""
+        budget = next(name for name in BUDGETS if getattr(self.config, name) is not None)
+        if self.plan.cooling is not None:
+            return f"ended before its {budget} were over: the held-out score stopped getting better"
+        if self.step == self.plan.most:
+            return f"ended after {self.config.training.passes:g} passes, before its minutes were over"
+        return f"ended with its budget of {getattr(self.config, budget):g} {budget}"
+
     def _hold_to_budget(self) -> None:
         """Fit what is left to what is left of the minutes, and record it where it changed."""
         if self.plan.seconds is None:
@@ -391,6 +426,7 @@ class Trainer:
             "epochs": self.step / self.stream.per_epoch,
             "tokens_seen": self.tokens,
             "best_step": self.best["step"],
+            "ended_by": self.ended_by(),
             "threads": self.threads.count,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": self.task.score(self.task.trained(self.run, self.config, network.eval()), self.held, quick=False),
