@@ -15,8 +15,8 @@ from throughtime.scanning import reference
 from throughtime.scanning.backends import Explanation, explain_call, run_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.checkpointing import in_pieces
+from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.observe import Observer
-from throughtime.scanning.stepping import Stepper
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
 

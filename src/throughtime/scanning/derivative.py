@@ -8,25 +8,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from throughtime.scanning.nodes import Graph, Node, Row, ordered, width_of
 
 Pieces = list[tuple[int, Node]]  # (offset, gradient there)
 
 
+class ProductGradient(NamedTuple):
+    """A product's left operand, the gradient of what it gave, and its weights, whose gradient is the product of the two over
+    all rows of all steps."""
+
+    lhs: Row
+    gradient: Row
+    weights: tuple[int, ...]
+
+
 class Gradients:
     """Gradients of what a step gives, with respect to its leaves.
 
-    leaves: (kind, index) -> gradient as pieces. products: for each product of the step, its left row, the gradient of what
-    it gave, and
-    its weights: the gradient of the weights is the product of the two over all rows of all steps.
+    leaves: (kind, index) -> gradient as pieces. products: those of the step, the last first.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[tuple[Row, Row]]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, outputs: Iterable[tuple[Row, Row]]) -> None:
+        self.graph, outputs = graph, list(outputs)
         self.leaves: dict[tuple[str, int], Pieces] = defaultdict(list)
-        self.products: list[tuple[Row, Row, tuple[int, ...]]] = []
+        self.products: list[ProductGradient] = []
         self._sums: dict[int, Node] = {}
         self._pieces: dict[int, Pieces] = defaultdict(list)
         for row, gradient in outputs:
@@ -56,28 +64,13 @@ class Gradients:
         self._sums[id(node)] = gradient if known is None else graph.apply("add", known, gradient)
 
     def _visit(self, node: Node) -> None:
-        graph = self.graph
-        if node.op in ("product", "affine"):
-            pieces = self._pieces.pop(id(node), [])
-            whole = self._sums.get(id(node))
-            if whole is not None:
-                pieces.append((0, whole))
-            if not pieces:
-                return
-            gradient = assemble(graph, pieces, node.width)
-            row = node.args
-            assert node.op == "product", "an affine is hoisted before the derivative is taken"
-            self.products.append((row, gradient, node.attribute))
-            back = graph.product(gradient, tuple(-1 - w for w in node.attribute), width_of(row))
-            start = 0
-            for arg in row:
-                self._add(arg, graph.slice(back, start, arg.width))
-                start += arg.width
-            return
+        assert node.op != "affine", "an affine is hoisted before the derivative is taken"
         g = self._sums.get(id(node))
-        if g is None:
+        if node.op == "product":
+            self._visit_product(node, self._pieces.pop(id(node), []) + ([] if g is None else [(0, g)]))
+        elif g is None:
             return
-        if node.op == "slice":
+        elif node.op == "slice":
             self._pieces[id(node.args[0])].append((node.attribute, g))
         elif node.op == "leaf":
             kind, index, offset = node.attribute
@@ -86,16 +79,25 @@ class Gradients:
             for arg in node.args:
                 self._add(arg, g)
         elif node.op == "max":
-            ones = [
-                graph.apply("select", graph.apply("eq", a, node), graph.number(1), graph.number(0)) for a in node.args
-            ]
-            share = graph.apply("div", g, graph.total("sum", tuple(ones)))
+            ones = [self.graph.number_of(self.graph.apply("eq", a, node)) for a in node.args]
+            share = self.graph.apply("div", g, self.graph.total("sum", tuple(ones)))
             for arg, one in zip(node.args, ones, strict=True):
-                self._add(arg, graph.apply("mul", one, share))
-        elif node.op in _RULES:
-            for arg, gradient in zip(node.args, _RULES[node.op](graph, g, node, *node.args), strict=True):  # type: ignore[assignment]
+                self._add(arg, self.graph.apply("mul", one, share))
+        elif node.op in RULES:
+            for arg, gradient in zip(node.args, RULES[node.op](self.graph, g, node, *node.args), strict=True):
                 if gradient is not None:
-                    self._add(arg, gradient)  # type: ignore[arg-type]
+                    self._add(arg, gradient)
+
+    def _visit_product(self, node: Node, pieces: Pieces) -> None:
+        if not pieces:
+            return
+        gradient = assemble(self.graph, pieces, node.width)
+        self.products.append(ProductGradient(node.args, gradient, node.attribute))
+        back = self.graph.product(gradient, tuple(-1 - w for w in node.attribute), width_of(node.args))
+        start = 0
+        for arg in node.args:
+            self._add(arg, self.graph.slice(back, start, arg.width))
+            start += arg.width
 
 
 def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
@@ -189,4 +191,4 @@ def _rules() -> dict[str, _Rule]:
     }
 
 
-_RULES = _rules()
+RULES = _rules()  # of the pointwise ops that have a gradient

@@ -1,8 +1,8 @@
 """What each PyTorch operation means in nodes.
 
-A rule takes the `Lowering` and the operation's arguments, tensors as `Symbol`s, and gives a `Symbol` or a tuple of them.
-The rules follow
-PyTorch's definitions in the corners too: what a NaN does, what the gradient is at a border (by way of which branch is chosen).
+A rule takes the `Lowering` and the operation's arguments, tensors as `Symbol`s, and gives a `Symbol` or a tuple of them. The
+rules follow PyTorch's definitions in the corners too: what a NaN does, what the gradient is at a border (by way of which branch
+is chosen).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from throughtime.scanning import symbols
-from throughtime.scanning.evaluate import evaluate, side_by_side
+from throughtime.scanning.evaluate import Rows
 from throughtime.scanning.nodes import CONSTANT, STATE, Graph, Node, Row, width_of
 from throughtime.scanning.symbols import Symbol, Unsupported
 
@@ -169,7 +169,7 @@ class Lowering:
                 index, order = vectors[i]
                 return values[index].permute(order).reshape(-1).to(dtype)
 
-            return side_by_side(row, evaluate(row, leaf, [], like)) @ like
+            return Rows(leaf, [], like).rows([row])[0] @ like
 
         made = self.constants.recipe(make, f"{width} sums over a constant row @ #{weight}", (width,), dtype)
         return self.graph.leaf("v", self.constants.vector(made.index, [0]), width)
@@ -610,8 +610,8 @@ def _cumsum(low: Lowering, a: Symbol, dim: int, dtype: Any = None) -> Symbol:
 @rule("mm")
 def _mm(low: Lowering, a: Any, b: Any, bias: Constant | None = None) -> Symbol:
     if isinstance(a, Constant):  # W @ h.T is (h @ W.T).T
-        turned = low.constants.derived(a, ".t", lambda w: w.t())
-        return _t(low, _mm(low, _t(low, b), turned))  # type: ignore[no-any-return]
+        transposed = low.constants.derived(a, ".t", lambda w: w.t())
+        return _t(low, _mm(low, _t(low, b), transposed))  # type: ignore[no-any-return]
     if not isinstance(b, Constant):
         raise Unsupported("a product of two values that change from step to step")
     if a.axes == "be":

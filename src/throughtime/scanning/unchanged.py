@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from throughtime.scanning.signature import MISSING, MOST_HELD, MOST_NUMBERS, Reads, is_simple, slots_of
+from throughtime.scanning.reads import MISSING, Reads
+from throughtime.scanning.settings import MOST_HELD, MOST_NUMBERS, is_simple, slots_of
 
 
 class Unchanged:

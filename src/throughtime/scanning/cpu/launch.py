@@ -1,0 +1,138 @@
+"""One loop over one set of tensors, run a chunk of time at a time."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughtime.scanning.cpu import matrices, product, threads
+from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
+from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.target import Library
+from throughtime.scanning.cpu.team import Alone
+from throughtime.scanning.engine import Given
+from throughtime.scanning.nodes import width_of
+from throughtime.scanning.program import Loop
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledLoop:
+    """A loop, its code as text and as functions."""
+
+    loop: Loop
+    code: LoopCode
+    library: Library
+
+    def packed(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The matrices of its products, of all there are."""
+        return [matrices.pack(side_by_side(weights, p.attribute)) for p in self.loop.products]
+
+    def arguments(self, bounds: Any, scratch: Tensor, stride: int, active: Any = None) -> Arguments:
+        """An argument block without its weights and arrays.
+
+        bounds: int64, where each task's sequences begin, and the end of the last. scratch: `stride` numbers for each task.
+        active: int64, how many sequences still run at each step; None: all.
+        """
+        tiles = product.products(NAMES[scratch.dtype]).address("tiles")
+        return Arguments(
+            self.code.layout, len(bounds) - 1, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
+            active=0 if active is None else active.ctypes.data, bounds=bounds.ctypes.data,
+        )  # fmt: skip
+
+    def stride(self, rows: int) -> int:
+        """Numbers that a task of so many sequences needs for itself."""
+        return self.code.scratch_width * rows + 64
+
+
+class Launch:
+    """A loop that is about to run on some tensors; what it is not given here is told to `arguments`.
+
+    states: [T, B, n] of each tensor of the state, which a forward loop writes and a backward one reads.
+    alone: what one thread takes for a step of a sequence.
+    """
+
+    def __init__(self, loop: CompiledLoop, given: Given, states: Sequence[Tensor], alone: Alone) -> None:
+        self.given, self.states = given, states
+        packed = loop.packed(given.matrices)
+        work = sum(p.numel() for p in packed) + sum(20 * width_of(row) for _, row in loop.loop.targets)
+        self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
+        # before others help it is found out what one thread takes
+        helped = self.alone is not None and self.alone.ns is not None
+        self.threads = min(torch.get_num_threads(), given.batch) if helped else 1
+        self.bounds, self.active = _shares(given, self.threads)
+        stride = loop.stride(int(np.max(np.diff(self.bounds))))
+        scratch = torch.empty(stride * (len(self.bounds) - 1), dtype=given.state[0].dtype)
+        self.arguments = loop.arguments(self.bounds, scratch, stride, self.active)
+        self.arguments.pack(packed)
+        self.arguments.set(step=given.step)
+        self._held = packed, scratch  # what the block points to
+        self.function, self.address = loop.library.function("loop"), loop.library.address("loop")
+        place = self.arguments.place
+        for kind, tensors, words in (
+            ("n", states, steps_of), ("a", given.arrays, steps_of), ("v", given.vectors, constant), ("i", given.initial,
+            rows_of)
+        ):  # fmt: skip
+            for i, tensor in enumerate(tensors):
+                place((kind, i), words(tensor))
+        if given.resets is not None:
+            place(("r", 0), [given.resets.data_ptr(), *given.resets.stride()])
+
+    def run(self, first: int, count: int) -> None:
+        """Run `count` steps, the earliest of which is number `first` in the order of the loop."""
+        given = self.given
+        t = first if given.step > 0 else given.steps - 1 - first
+        for k, out in enumerate(self.states):
+            state = given.state[k] if first == 0 else out[t - given.step]
+            self.arguments.place(("s", k), [*steps_of(out), state.data_ptr(), state.stride(0)])
+        self.arguments.begin()
+        self.arguments.set(steps=count, first=t)
+        block = self.arguments.address
+        if self.alone is None:
+            self.function(block)
+        elif self.threads == 1:
+            start = time.perf_counter_ns()
+            threads.run(self.function, self.address, block, 1)
+            self.alone.note(self._work(t, count), time.perf_counter_ns() - start)
+        else:
+            assert self.alone.ns is not None
+            threads.run(self.function, self.address, block, self.threads, self.alone.ns * self._work(t, count))
+
+    def _work(self, t: int, count: int) -> int:
+        """Steps of sequences in `count` steps of time from t on."""
+        if self.active is None:
+            return count * self.given.batch
+        low = min(t, t + self.given.step * (count - 1))
+        return int(self.active[low : low + count].sum())
+
+
+def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
+    """Matrices side by side, or (negative numbers -1 - w) transposed and above each other."""
+    if which[0] >= 0:
+        return weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)
+    return weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
+
+
+def _shares(given: Given, count: int) -> tuple[Any, Any]:
+    """How the sequences are dealt out, and with lengths how many are still running at each step (by its place in the arrays)."""
+    if given.lengths is None:
+        return even(given.batch, count), None
+    lengths = given.lengths.numpy()
+    active = np.ascontiguousarray((lengths[None, :] > np.arange(given.steps)[:, None]).sum(1), dtype=np.int64)
+    done = np.cumsum(lengths)
+    cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
+    bounds = np.array(sorted({0, given.batch, *(min(max(c, 1), given.batch) for c in cuts)}), dtype=np.int64)
+    return bounds, active
+
+
+@functools.lru_cache(maxsize=256)
+def even(batch: int, count: int) -> Any:
+    """Sequences dealt out evenly to so many tasks."""
+    return np.array([batch * i // count for i in range(count + 1)], dtype=np.int64)
