@@ -66,9 +66,7 @@ class _Around:
         self.real: Tensor | None = None  # the rows of real steps, where there are others
         if self.order is not None:
             self.inputs = [self.order.steps(i, zeros=True) for i in self.inputs]
-            if not all(n.op == "leaf" for n in self.program.arrays) or None in map(
-                self.program.whole, self.program.outputs
-            ):
+            if not all(n.op == "leaf" for n in self.program.arrays) or None in self.program.whole_outputs:
                 steps = torch.arange(self.steps, device=self.order.lengths.device).unsqueeze(1)
                 self.real = (steps < self.order.lengths).flatten().nonzero().flatten()
 
@@ -112,8 +110,8 @@ class _Around:
 
         rows = self._rows(leaf, arrays["n"][0])
         found = []
-        for row, shape in zip(self.program.outputs, self.program.captured.shapes, strict=True):
-            whole = self.program.whole(row)
+        program = self.program
+        for row, whole, shape in zip(program.outputs, program.whole_outputs, program.captured.shapes, strict=True):
             if whole is not None:
                 value = arrays[whole[0]][whole[1]]
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -14,8 +13,7 @@ from throughtime.scanning.program import Array, Program, Wanted
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What the loop of one scan reads.
 
     Args: arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets

@@ -81,7 +81,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x @ weight if bias is None else torch.addmm(bias, x, weight)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rows:
     """PyTorch's operations on the rows of matrices: a value is [R, width], or [width] where it is constant.
 

@@ -132,7 +132,7 @@ def _check_memory(engine: Engine, given: Given) -> None:
     """What the compiled code will read is of its type and sizes. Raises: Unsupported."""
     program, steps, batch = engine.program, given.steps, given.batch
     fits = (
-        all(t.dtype is engine.dtype for t in given.tensors)
+        all(t.dtype is engine.dtype for _, group in given.groups for t in group)
         and all(t.shape == (steps, batch, n) for t, n in zip(given.arrays, program.array_widths, strict=True))
         and all(t.shape == (batch, n) for t, n in zip(given.state, program.state_widths, strict=True))
         and (not program.resets or all(t.shape == s.shape for t, s in zip(given.initial, given.state, strict=True)))

@@ -111,6 +111,11 @@ class Program:
         widths = {"s": self.state_widths, "n": self.state_widths, "a": self.array_widths}.get(kind)
         return (kind, index) if widths is not None and (offset, row[0].width) == (0, widths[index]) else None
 
+    @cached_property
+    def whole_outputs(self) -> list[Array | None]:
+        """For each output, the array that it is."""
+        return [self.whole(row) for row in self.outputs]
+
     def __str__(self) -> str:
         constants = self.captured.constants
         lines = ["before the loop:"]
@@ -125,7 +130,7 @@ class Program:
             "after the loop:",
         ]
         for i, row in enumerate(self.outputs):
-            kind, index = self.whole(row) or ("", 0)
+            kind, index = self.whole_outputs[i] or ("", 0)
             said = f"state {index}" if kind == "n" else ", ".join(map(equations.phrase, row))
             lines.append(f"    output {i} = {said}")
         return "\n".join(lines)

@@ -7,7 +7,7 @@ each array the words that say where it lies, and for each product the address of
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -74,11 +74,11 @@ class Arguments:
         for at, weights in zip(self.layout.packed, packed, strict=True):
             self.block[at] = weights.data_ptr()
 
-    def place(self, array: Array, words: Sequence[int]) -> None:
+    def place(self, array: Array, words: list[int]) -> None:
         """Say where an array lies; one that the loop does not know is passed by."""
         at = self.layout.words.get(array)
         if at is not None:
-            self.block[at : at + len(words)] = list(words)
+            self.block[at : at + len(words)] = words  # type: ignore[assignment]
             self.missing.discard(array)
 
     def begin(self) -> None:

@@ -36,15 +36,16 @@ def _refusal(call: Call) -> str | None:
     reason = context((*given, *own))
     if reason is not None:
         return reason
-    for what, tensors in (("the inputs are", given), ("the cell has a tensor", own)):
-        for tensor in tensors:
-            if tensor.device.type != "cpu":
-                return f"it compiles for the CPU, and {what} on {tensor.device}"
     for tensor in given:
+        if not tensor.is_cpu:
+            return f"it compiles for the CPU, and the inputs are on {tensor.device}"
         if tensor.dtype not in NAMES:
             return f"it computes in float32 and float64, and the inputs are {tensor.dtype}"
-        if tensor.dtype != given[0].dtype:
+        if tensor.dtype is not given[0].dtype:
             return f"inputs and states are {given[0].dtype} and {tensor.dtype} together"
+    for tensor in own:
+        if not tensor.is_cpu:
+            return f"it compiles for the CPU, and the cell has a tensor on {tensor.device}"
     if somebody_watches():
         return "somebody watches inner values, which a compiled loop does not show (record= does)"
     for module in call.cell.modules():

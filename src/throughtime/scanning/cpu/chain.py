@@ -91,10 +91,8 @@ class _Link:
         rows = [s.reshape(batch, -1) for s in tensors_of(call.state)]
         self.pairs = [(s.clone(), s.clone()) for s in rows]
         self.inputs = [x.reshape(batch, -1), *(t.reshape(batch, -1).contiguous() for t in leaves(call.inputs)[1:])]
-        stride = self.loop.stride(batch)
-        self.scratch = torch.empty(stride, dtype=dtype)
-        self.bounds = even(batch, 1)
-        self.turns = [self.loop.arguments(self.bounds, self.scratch, stride) for _ in range(2)]
+        self.shares = even(batch, 1)
+        self.turns, self.scratch = zip(*(self.loop.arguments(self.shares, dtype) for _ in range(2)), strict=True)
         words, self.x_at = self.loop.code.layout.words, 0
         for i, node in enumerate(self.program.arrays):
             source = node.attribute[1]

@@ -7,7 +7,7 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +20,16 @@ CHUNK_BYTES = 4 << 20  # of the arrays of a chunk
 LEAST_ROWS = 256  # of a chunk, so that its products are worth their start
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Some steps: the first in memory, how many, and the number of the first in the loop's order."""
 
     low: int
-    count: int
+    length: int
     first: int
 
     @property
     def steps(self) -> slice:
-        return slice(self.low, self.low + self.count)
+        return slice(self.low, self.low + self.length)
 
 
 class Spaces:
@@ -53,7 +52,7 @@ class Spaces:
 
     def rows(self, array: Array, chunk: Chunk) -> Tensor:
         """The rows of a chunk, [count · B, n]."""
-        return self.whole[array][: chunk.count * self.given.batch]
+        return self.whole[array][: chunk.length * self.given.batch]
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:
         """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""

@@ -37,6 +37,9 @@ class CPUEngine:
 
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
         self.program, self.dtype = program, dtype
+        hoisted = dict(enumerate(program.hoisted))
+        self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
+        self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
         self._loops: dict[Loop, CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
@@ -95,11 +98,9 @@ class CPUEngine:
 
     def _run_forward(self, launch: Launch) -> None:
         """All steps, a chunk at a time: its hoisted products, then its loop."""
-        given, hoisted = launch.given, self.program.hoisted
-        narrow = {u for u in range(len(hoisted)) if is_narrow(self.program, u)}
-        made = {u: h for u, h in enumerate(hoisted) if u not in narrow}
-        matrix = {u: side_by_side(given.matrices, hoisted[u].weights).contiguous() for u in narrow}
-        for u in narrow:
+        given, made = launch.given, self._made
+        matrix = {u: side_by_side(given.matrices, h.weights).contiguous() for u, h in self._narrow.items()}
+        for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
         packed = {u: matrices.pack(side_by_side(given.matrices, h.weights)) for u, h in made.items()}
         spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()), self.dtype)
@@ -109,7 +110,7 @@ class CPUEngine:
                 bias = None if h.bias is None else given.vectors[h.bias]
                 matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, packed[u], bias)
                 launch.arguments.place(("u", u), spaces.words(("u", u), chunk))
-            launch.run(chunk.first, chunk.count)
+            launch.run(chunk.first, chunk.length)
 
     def backward(
         self, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
@@ -141,13 +142,13 @@ class CPUEngine:
             for array, space in spaces.whole.items():
                 place(array, spaces.words(array, chunk))
                 if given.lengths is not None:
-                    space[: chunk.count * given.batch].zero_()
+                    space[: chunk.length * given.batch].zero_()
             # the loop reads number `count` % 2 first and ends in number 0
-            even = current if chunk.count % 2 == 0 else 1 - current
+            even = current if chunk.length % 2 == 0 else 1 - current
             for k, two in enumerate(carried):
                 for kind in "cC":
                     place((kind, k), [two[even].data_ptr(), 0, two.shape[2], two[1 - even].data_ptr()])
-            launch.run(chunk.first, chunk.count)
+            launch.run(chunk.first, chunk.length)
             current = even
             sums.take(chunk)
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}

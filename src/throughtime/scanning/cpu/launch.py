@@ -35,21 +35,17 @@ class CompiledLoop:
         """The matrices of its products, of all there are."""
         return [matrices.pack(side_by_side(weights, p.attribute)) for p in self.loop.products]
 
-    def arguments(self, bounds: Any, scratch: Tensor, stride: int, active: Any = None) -> Arguments:
-        """An argument block without its weights and arrays.
-
-        bounds: int64, where each task's sequences begin, and the end of the last. scratch: `stride` numbers for each task.
-        active: int64, how many sequences still run at each step; None: all.
-        """
-        tiles = product.products(NAMES[scratch.dtype]).address("tiles")
-        return Arguments(
-            self.code.layout, len(bounds) - 1, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
-            active=0 if active is None else active.ctypes.data, bounds=bounds.ctypes.data,
+    def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
+        """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
+        stride = self.code.scratch_width * shares.most + 64
+        scratch = torch.empty(stride * shares.tasks, dtype=dtype)
+        active = 0 if shares.active is None else shares.active.ctypes.data
+        tiles = product.products(NAMES[dtype]).address("tiles")
+        made = Arguments(
+            self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
+            active=active, bounds=shares.bounds.ctypes.data,
         )  # fmt: skip
-
-    def stride(self, rows: int) -> int:
-        """Numbers that a task of so many sequences needs for itself."""
-        return self.code.scratch_width * rows + 64
+        return made, scratch
 
 
 class Launch:
@@ -67,10 +63,11 @@ class Launch:
         # before others help it is found out what one thread takes
         helped = self.alone is not None and self.alone.ns is not None
         self.threads = min(torch.get_num_threads(), given.batch) if helped else 1
-        self.bounds, self.active = _shares(given, self.threads)
-        stride = loop.stride(int(np.max(np.diff(self.bounds))))
-        scratch = torch.empty(stride * (len(self.bounds) - 1), dtype=given.state[0].dtype)
-        self.arguments = loop.arguments(self.bounds, scratch, stride, self.active)
+        if given.lengths is None:
+            self.shares = even(given.batch, self.threads)
+        else:
+            self.shares = _by_length(given.lengths.numpy(), given.steps, self.threads)
+        self.arguments, scratch = loop.arguments(self.shares, given.state[0].dtype)
         self.arguments.pack(packed)
         self.arguments.set(step=given.step)
         self._held = packed, scratch  # what the block points to
@@ -107,10 +104,10 @@ class Launch:
 
     def _work(self, t: int, count: int) -> int:
         """Steps of sequences in `count` steps of time from t on."""
-        if self.active is None:
+        if self.shares.active is None:
             return count * self.given.batch
         low = min(t, t + self.given.step * (count - 1))
-        return int(self.active[low : low + count].sum())
+        return int(self.shares.active[low : low + count].sum())
 
 
 def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
@@ -120,19 +117,34 @@ def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
     return weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
 
 
-def _shares(given: Given, count: int) -> tuple[Any, Any]:
-    """How the sequences are dealt out, and with lengths how many are still running at each step (by its place in the arrays)."""
-    if given.lengths is None:
-        return even(given.batch, count), None
-    lengths = given.lengths.numpy()
-    active = np.ascontiguousarray((lengths[None, :] > np.arange(given.steps)[:, None]).sum(1), dtype=np.int64)
-    done = np.cumsum(lengths)
-    cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
-    bounds = np.array(sorted({0, given.batch, *(min(max(c, 1), given.batch) for c in cuts)}), dtype=np.int64)
-    return bounds, active
+@dataclass(frozen=True)
+class Shares:
+    """How the sequences are dealt out to tasks.
+
+    bounds: int64, where those of each task begin, and the end of the last. most: of one task. active: with lengths, int64, how many
+    are still running at each step (by its place in the arrays).
+    """
+
+    bounds: Any
+    most: int
+    active: Any = None
+
+    @property
+    def tasks(self) -> int:
+        return len(self.bounds) - 1
 
 
 @functools.lru_cache(maxsize=256)
-def even(batch: int, count: int) -> Any:
+def even(batch: int, count: int) -> Shares:
     """Sequences dealt out evenly to so many tasks."""
-    return np.array([batch * i // count for i in range(count + 1)], dtype=np.int64)
+    bounds = np.array([batch * i // count for i in range(count + 1)], dtype=np.int64)
+    return Shares(bounds, -(-batch // count))
+
+
+def _by_length(lengths: Any, steps: int, count: int) -> Shares:
+    """Sequences dealt out so that each task has about as many steps to do. lengths: int64, falling."""
+    batch, done = len(lengths), np.cumsum(lengths)
+    active = np.ascontiguousarray((lengths[None, :] > np.arange(steps)[:, None]).sum(1), dtype=np.int64)
+    cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
+    bounds = np.array(sorted({0, batch, *(min(max(c, 1), batch) for c in cuts)}), dtype=np.int64)
+    return Shares(bounds, int(np.max(np.diff(bounds))), active)

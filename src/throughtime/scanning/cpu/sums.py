@@ -58,7 +58,7 @@ class Sums:
                 self._add(("v", index), self._column_sums(("V", index), chunk, columns))
             elif kind == "I":
                 rows = self._part(("I", index), chunk)
-                self._add(("i", index), rows.view(chunk.count, self.given.batch, -1).sum(0))
+                self._add(("i", index), rows.view(chunk.length, self.given.batch, -1).sum(0))
         written: set[int] = set()  # arrays whose gradient has its first part
         for u, h in self.hoisted:
             lhs, gradient = self.given.arrays[h.array][chunk.steps].flatten(0, 1), self._part(("U", u), chunk)
@@ -128,7 +128,7 @@ class Sums:
             return
         # the state before each step is what the step before has left, or the one given
         states, given, batch = self.past.states[index], self.given, self.given.batch
-        low, high = chunk.low - given.step, chunk.low + chunk.count - given.step
+        low, high = chunk.low - given.step, chunk.low + chunk.length - given.step
         if low >= 0 and high <= given.steps:
             yield states[low:high].flatten(0, 1), gradient
         elif given.step > 0:
