@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import same_structure, structure
+from throughtime.scanning.cell import AnyCell, FunctionCell, as_cell, name_of
 from throughtime.scanning.foreign import context
 
 Inputs = Tensor | tuple[Any, ...]  # [T, B, I], or a tuple (of tuples) of them: what one step is given
@@ -112,7 +113,7 @@ def rows_like(rows_B: Tensor, value: Tensor) -> Tensor:
 
 
 def make_call(
-    cell: nn.Module,
+    cell: AnyCell,
     inputs: Inputs,
     state: State | None,
     *,
@@ -123,6 +124,7 @@ def make_call(
     record: tuple[str, ...] = (),
 ) -> Call:
     """Check what `scan` was given. Raises: ValueError, TypeError, whose message says what to do."""
+    cell = as_cell(cell)
     tensors = leaves(inputs)
     for tensor in tensors:
         if tensor.dim() < 2:
@@ -148,7 +150,7 @@ def make_call(
 
 def _check_states(cell: nn.Module, state: State, initial: State, batch: int) -> None:
     if not same_structure(state, initial):
-        raise TypeError(f"the state of {type(cell).__name__} is {structure(initial)}, got {structure(state)}")
+        raise TypeError(f"the state of {name_of(cell)} is {structure(initial)}, got {structure(state)}")
     for tensor in (*tensors_of(state), *tensors_of(initial)):
         if tensor.dim() < 1 or tensor.shape[0] != batch:
             raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
@@ -197,6 +199,6 @@ def initial_state(
     if like is not None:
         return map_states(torch.zeros_like, like)
     raise TypeError(
-        f"{type(cell).__name__} does not say what it starts from: pass state=, "
-        f"or give it a method initial_state(batch, *, device=None)"
+        f"{name_of(cell)} does not say what it starts from: pass state="
+        + ("" if isinstance(cell, FunctionCell) else ", or give it a method initial_state(batch, *, device=None)")
     )

@@ -109,7 +109,7 @@ class _Trial:
         self.known: dict[int, Any] = {
             id(t): Constant(i, t.shape, t.dtype) for i, t in enumerate(own.values())
         }  # tensors as symbols
-        self.alive: list[Tensor] = list(own.values())  # they are known by their identity
+        self.tensors: list[Tensor] = list(own.values())  # they are known by their identity
         self.stale: dict[int, str] = {}
 
     def run(self) -> tuple[tuple[Tensor, ...], list[Tensor]]:
@@ -118,7 +118,7 @@ class _Trial:
         numbers, places = iter(range(len(leaves(call.inputs)))), iter(range(len(tensors_of(call.state))))
         x = map_leaves(lambda t: self._stand_in("x", next(numbers), t.shape[2:], t.dtype), call.inputs)
         state = map_states(lambda t: self._stand_in("s", next(places), t.shape[1:], t.dtype), call.state)
-        recorder = Recorder(self.low, self.known, self.alive, self.with_gradients)
+        recorder = Recorder(self.low, self.known, self.tensors, self.with_gradients)
         try:
             output, new, seen = _run(call.cell, x, state, recorder, bool(call.record))
             if recorder.refused is not None:  # the cell has caught it
@@ -144,7 +144,7 @@ class _Trial:
         if width == 0:
             raise Unsupported("an input or a state without features")
         made = torch.full((self.batch, *shape), 0.5, dtype=dtype, device=self.device, requires_grad=self.with_gradients)
-        self.alive.append(made)
+        self.tensors.append(made)
         row = self.graph.leaf(kind, index, width, 0, INPUT if kind == "x" else STATE)
         symbol = Symbol((self.batch, width), "bl", symbols.whole([row]))
         self.known[id(made)] = symbols.reshaped(self.graph, symbol, (self.batch, *shape))

@@ -6,14 +6,15 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
 
 from throughtime.scanning import locks
 from throughtime.scanning.call import Call, leaves, unwrapped
 from throughtime.scanning.capture import Failed, capture
+from throughtime.scanning.cell import FunctionCell
 from throughtime.scanning.division import divide
 from throughtime.scanning.program import Program
 from throughtime.scanning.reads import Reads
@@ -49,7 +50,7 @@ class Programs(Generic[E]):
     def __init__(self, make: Callable[[Program, torch.dtype], E]) -> None:
         self.make = make
         self.known: OrderedDict[Any, tuple[E | str, Reads]] = OrderedDict()
-        self.histories: weakref.WeakKeyDictionary[nn.Module, _History] = weakref.WeakKeyDictionary()
+        self.histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()
 
     def find(self, call: Call, hoist: bool = True) -> E | str:
         """The engine of a call, compiled as far as it was needed; or why there is none. hoist: as `divide` takes it."""
@@ -67,7 +68,10 @@ class Programs(Generic[E]):
                 self.known[key] = reason, self.known[key][1]
 
     def _find(self, call: Call, hoist: bool) -> E | str:
-        history = self.histories.setdefault(unwrapped(call.cell), _History())
+        owner: Any = unwrapped(call.cell)
+        if isinstance(owner, FunctionCell) and isinstance(owner.function, FunctionType):
+            owner = owner.function  # the cell is made of it at every call
+        history = self.histories.setdefault(owner, _History())
         history.calls += 1
         try:
             key = signature(call), hoist

@@ -41,7 +41,7 @@ class Reads:
         self._places: dict[int, tuple[Any, Names, str]] = {}  # classes and modules, where attributes are looked up
         self._attributes: set[str] = set()  # that the code reads, of whatever
         self._seen: set[tuple[int, int]] = set()  # code with its globals, and values
-        self._alive: list[Any] = []  # what is known by its identity lives as long as this
+        self._held: list[Any] = []  # what is known by its identity lives as long as this
         self.writes: str | None = None  # a global that the code writes
         modules = list(cell.modules())
         bases = {base for module in modules for base in type(module).__mro__}
@@ -86,7 +86,7 @@ class Reads:
         if not is_own(function.__module__, self._roots, function.__code__.co_filename):
             return
         self._functions.append((function, _parts(function)))
-        self._alive += [function, function.__code__, function.__defaults__, function.__kwdefaults__]
+        self._held += [function, function.__code__, function.__defaults__, function.__kwdefaults__]
         for cell, name in zip(function.__closure__ or (), function.__code__.co_freevars, strict=True):
             value = held_in(cell)
             self.cells.append((cell, value))
@@ -133,7 +133,7 @@ class Reads:
         if type(value) in COMMON or (-1, id(value)) in self._seen:
             return
         self._seen.add((-1, id(value)))
-        self._alive.append(value)
+        self._held.append(value)
         for other in self._behind(value):
             self._visit(other)
         if not isinstance(value, type | types.ModuleType | nn.Module | Tensor | types.FunctionType):

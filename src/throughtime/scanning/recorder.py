@@ -56,13 +56,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # or PyTorch would import its compiler for us
 
-    def __init__(self, low: Lowering, known: dict[int, Any], alive: list[Tensor], with_gradients: bool) -> None:
-        """known: tensors, by their identity, as symbols. alive: all of them."""
+    def __init__(self, low: Lowering, known: dict[int, Any], tensors: list[Tensor], with_gradients: bool) -> None:
+        """known: tensors, by their identity, as symbols. tensors: all of them."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.low, self.known, self.alive, self.with_gradients = low, known, alive, with_gradients
+        self.low, self.known, self.tensors, self.with_gradients = low, known, tensors, with_gradients
         self.constants: Constants = low.constants
-        self.dtype, self.device = self.constants.dtype, alive[-1].device
-        self.memory = {_memory(t) for t in alive} - {0}  # of the cell's own tensors and the inputs
+        self.dtype, self.device = self.constants.dtype, tensors[-1].device
+        self.memory = {_memory(t) for t in tensors} - {0}  # of the cell's own tensors and the inputs
         self.refused: Unsupported | None = None  # the first reason, should the cell catch it
         self.busy = False  # whether what is asked of tensors is asked by the recorder
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
@@ -121,7 +121,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
                     raise Unsupported("it does arithmetic with truth values")
             self.known[id(tensor)] = value
-            self.alive.append(tensor)
+            self.tensors.append(tensor)
             if len(results) > 1:
                 self.families[id(tensor)] = id(values)
 
@@ -213,7 +213,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def write_over(self, tensor: Tensor, value: Any) -> None:
         if isinstance(value, Symbol) and value.shape != tuple(tensor.shape):
             raise Unsupported("it writes in place over a tensor of another shape")
-        for other in self.alive:
+        for other in self.tensors:
             if other is tensor or other.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr():
                 continue
             family = self.families.get(id(other))

@@ -112,7 +112,8 @@ class _Link:
         """Take the weights of a cell as they are now."""
         own = [t.detach() for t in own_tensors(cell).values()]
         vectors, weights = self.program.captured.constants.made_of(own)
-        self.vectors, self.packed = [v.contiguous() for v in vectors], self.loop.packed(weights)
+        # copies, so that a weight changed in place has no effect yet
+        self.vectors, self.packed = [v.clone() for v in vectors], self.loop.packed(weights)
         for arguments in self.turns:
             arguments.pack(self.packed)
             for i, vector in enumerate(self.vectors):
