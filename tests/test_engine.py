@@ -378,7 +378,7 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
 @pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
 def test_functions_within_a_few_units_in_the_last_place(name):
     lanes = target.host().lanes("float")
-    module = Module()
+    module = Module("float", lanes)
 
     def body(code):
         with code.loop("%n", step=lanes) as i:
@@ -390,8 +390,8 @@ def test_functions_within_a_few_units_in_the_last_place(name):
         x, y, n = fields(code, "%args", "x*", "y*", "n", first=0)
         code.line(f"call void @inner(ptr {x}, ptr {y}, i64 {n})")
 
-    module.define("inner", "ptr %x, ptr %y, i64 %n", "float", lanes, body)
-    module.define("entry", "ptr %args", "float", lanes, entry)
+    module.define("inner", "ptr %x, ptr %y, i64 %n", body)
+    module.define("entry", "ptr %args", entry)
     run = target.library(f"test of {name}", module.text).function("entry")
     x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
     special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30]

@@ -56,7 +56,8 @@ def test_another_target_needs_a_table_and_no_more():
     """Nodes in words, by the walk that PyTorch's values take."""
 
     class Words:
-        pointwise = {op: lambda *args, op=op: f"{op}({', '.join(args)})" for op in nodes.POINTWISE}
+        def __init__(self):
+            self.pointwise = {op: lambda *args, op=op: f"{op}({', '.join(args)})" for op in nodes.POINTWISE}
 
         def number(self, value):
             return f"{value:g}"

@@ -75,14 +75,6 @@ class Gradients:
         elif node.op == "leaf":
             kind, index, offset = node.attribute
             self.leaves[kind, index].append((offset, g))
-        elif node.op == "sum":
-            for arg in node.args:
-                self._add(arg, g)
-        elif node.op == "max":
-            ones = [self.graph.number_of(self.graph.apply("eq", a, node)) for a in node.args]
-            share = self.graph.apply("div", g, self.graph.total("sum", tuple(ones)))
-            for arg, one in zip(node.args, ones, strict=True):
-                self._add(arg, self.graph.apply("mul", one, share))
         elif node.op in RULES:
             for arg, gradient in zip(node.args, RULES[node.op](self.graph, g, node, *node.args), strict=True):
                 if gradient is not None:
@@ -117,78 +109,83 @@ def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
 _Rule = Callable[..., tuple[Node | None, ...]]
 
 
-def _rules() -> dict[str, _Rule]:
-    def n(graph: Graph, value: float) -> Node:
-        return graph.number(value)
-
-    def mul(graph: Graph, *factors: Node) -> Node:
-        total = factors[0]
-        for f in factors[1:]:
-            total = graph.apply("mul", total, f)
-        return total
-
-    def pow_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        zero = n(G, 0)
-        lower = G.apply("pow", a, G.apply("sub", b, n(G, 1)))
-        first = G.apply("select", G.apply("eq", b, zero), zero, mul(G, g, mul(G, b, lower)))
-        if b.op == "number":
-            return first, None
-        at_zero = G.apply("and", G.apply("eq", a, zero), G.apply("ge", b, zero))
-        safe = G.apply("select", at_zero, n(G, 1), a)
-        return first, G.apply("select", at_zero, zero, mul(G, g, mul(G, y, G.apply("log", safe))))
-
-    def extremum(before: str) -> _Rule:
-        def extremum_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-            zero, half = n(G, 0), G.apply("mul", g, n(G, 0.5))
-            tie = G.apply("select", G.apply("eq", a, b), half, g)
-            after = {"lt": "gt", "gt": "lt"}[before]
-            return (
-                G.apply("select", G.apply(before, a, b), zero, tie),
-                G.apply("select", G.apply(after, a, b), zero, tie),
-            )
-
-        return extremum_
-
-    def largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
-        ones = [G.apply("select", G.apply("eq", a, y), n(G, 1), n(G, 0)) for a in args]
-        count = ones[0]
-        for one in ones[1:]:
-            count = G.apply("add", count, one)
-        share = G.apply("div", g, count)
-        return tuple(mul(G, one, share) for one in ones)
-
-    return {
-        "largest": largest,
-        "expand": lambda G, g, y, a: (g,),
-        "add": lambda G, g, y, a, b: (g, g),
-        "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
-        "mul": lambda G, g, y, a, b: (mul(G, g, b), mul(G, g, a)),
-        "div": lambda G, g, y, a, b: (G.apply("div", g, b), G.apply("neg", mul(G, g, G.apply("div", y, b)))),
-        "neg": lambda G, g, y, a: (G.apply("neg", g),),
-        "abs": lambda G, g, y, a: (mul(G, g, G.apply("sign", a)),),
-        "select": lambda G, g, y, p, a, b: (
-            None,
-            G.apply("select", p, g, n(G, 0)),
-            G.apply("select", p, n(G, 0), g),
-        ),
-        "minimum": extremum("gt"),
-        "maximum": extremum("lt"),
-        "exp": lambda G, g, y, a: (mul(G, g, y),),
-        "expm1": lambda G, g, y, a: (mul(G, g, G.apply("add", y, n(G, 1))),),
-        "log": lambda G, g, y, a: (G.apply("div", g, a),),
-        "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, n(G, 1))),),
-        "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, n(G, 2))),),
-        "rsqrt": lambda G, g, y, a: (mul(G, mul(G, n(G, -0.5), g), mul(G, y, mul(G, y, y))),),
-        "inverse_root": lambda G, g, y, a: (mul(G, g, mul(G, n(G, -0.5), G.apply("pow", a, n(G, -1.5)))),),
-        "sin": lambda G, g, y, a: (mul(G, g, G.apply("cos", a)),),
-        "cos": lambda G, g, y, a: (G.apply("neg", mul(G, g, G.apply("sin", a))),),
-        "erf": lambda G, g, y, a: (
-            mul(G, mul(G, n(G, 2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", mul(G, a, a)))), g),
-        ),
-        "tanh": lambda G, g, y, a: (mul(G, g, G.apply("sub", n(G, 1), mul(G, y, y))),),
-        "sigmoid": lambda G, g, y, a: (mul(G, g, mul(G, G.apply("sub", n(G, 1), y), y)),),
-        "pow": pow_,
-    }
+def _mul(graph: Graph, *factors: Node) -> Node:
+    total = factors[0]
+    for f in factors[1:]:
+        total = graph.apply("mul", total, f)
+    return total
 
 
-RULES = _rules()  # of the pointwise ops that have a gradient
+def _pow(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+    zero = G.number(0)
+    lower = G.apply("pow", a, G.apply("sub", b, G.number(1)))
+    first = G.apply("select", G.apply("eq", b, zero), zero, _mul(G, g, _mul(G, b, lower)))
+    if b.op == "number":
+        return first, None
+    at_zero = G.apply("and", G.apply("eq", a, zero), G.apply("ge", b, zero))
+    safe = G.apply("select", at_zero, G.number(1), a)
+    return first, G.apply("select", at_zero, zero, _mul(G, g, _mul(G, y, G.apply("log", safe))))
+
+
+def _extremum(before: str) -> _Rule:
+    def extremum_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+        zero, half = G.number(0), G.apply("mul", g, G.number(0.5))
+        tie = G.apply("select", G.apply("eq", a, b), half, g)
+        after = {"lt": "gt", "gt": "lt"}[before]
+        return (
+            G.apply("select", G.apply(before, a, b), zero, tie),
+            G.apply("select", G.apply(after, a, b), zero, tie),
+        )
+
+    return extremum_
+
+
+def _max(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
+    ones = [G.number_of(G.apply("eq", a, y)) for a in args]
+    share = G.apply("div", g, G.total("sum", tuple(ones)))
+    return tuple(_mul(G, one, share) for one in ones)
+
+
+def _largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
+    ones = [G.number_of(G.apply("eq", a, y)) for a in args]
+    count = ones[0]
+    for one in ones[1:]:
+        count = G.apply("add", count, one)
+    share = G.apply("div", g, count)
+    return tuple(_mul(G, one, share) for one in ones)
+
+
+RULES: dict[str, _Rule] = {  # of the ops that have a gradient
+    "sum": lambda G, g, y, *args: (g,) * len(args),
+    "max": _max,
+    "largest": _largest,
+    "expand": lambda G, g, y, a: (g,),
+    "add": lambda G, g, y, a, b: (g, g),
+    "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
+    "mul": lambda G, g, y, a, b: (_mul(G, g, b), _mul(G, g, a)),
+    "div": lambda G, g, y, a, b: (G.apply("div", g, b), G.apply("neg", _mul(G, g, G.apply("div", y, b)))),
+    "neg": lambda G, g, y, a: (G.apply("neg", g),),
+    "abs": lambda G, g, y, a: (_mul(G, g, G.apply("sign", a)),),
+    "select": lambda G, g, y, p, a, b: (
+        None,
+        G.apply("select", p, g, G.number(0)),
+        G.apply("select", p, G.number(0), g),
+    ),
+    "minimum": _extremum("gt"),
+    "maximum": _extremum("lt"),
+    "exp": lambda G, g, y, a: (_mul(G, g, y),),
+    "expm1": lambda G, g, y, a: (_mul(G, g, G.apply("add", y, G.number(1))),),
+    "log": lambda G, g, y, a: (G.apply("div", g, a),),
+    "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, G.number(1))),),
+    "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, G.number(2))),),
+    "rsqrt": lambda G, g, y, a: (_mul(G, _mul(G, G.number(-0.5), g), _mul(G, y, _mul(G, y, y))),),
+    "inverse_root": lambda G, g, y, a: (_mul(G, g, _mul(G, G.number(-0.5), G.apply("pow", a, G.number(-1.5)))),),
+    "sin": lambda G, g, y, a: (_mul(G, g, G.apply("cos", a)),),
+    "cos": lambda G, g, y, a: (G.apply("neg", _mul(G, g, G.apply("sin", a))),),
+    "erf": lambda G, g, y, a: (
+        _mul(G, _mul(G, G.number(2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", _mul(G, a, a)))), g),
+    ),
+    "tanh": lambda G, g, y, a: (_mul(G, g, G.apply("sub", G.number(1), _mul(G, y, y))),),
+    "sigmoid": lambda G, g, y, a: (_mul(G, g, _mul(G, G.apply("sub", G.number(1), y), y)),),
+    "pow": _pow,
+}

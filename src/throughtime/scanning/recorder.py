@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from throughtime.scanning import lowering, symbols
+from throughtime.scanning import symbols
 from throughtime.scanning.constants import Constants
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
+from throughtime.scanning.rules import RULES
 from throughtime.scanning.symbols import Symbol
 
 _FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
@@ -116,10 +117,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor is None or value is None:
                 continue
             if isinstance(value, Symbol):
-                if tuple(tensor.shape) != value.shape:
-                    raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
-                if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
-                    raise Unsupported("it does arithmetic with truth values")
+                _check_result(tensor, value)
             self.known[id(tensor)] = value
             self.tensors.append(tensor)
             if len(results) > 1:
@@ -169,7 +167,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         raise Unsupported(f"a value of type {kind}")
 
     def by_rule(self, done: _Operation, values: list[Any]) -> Any:
-        rule = lowering.RULES.get(done.full.replace(done.name, done.name[:-1], 1) if done.writes else done.full)
+        rule = RULES.get(done.full.replace(done.name, done.name[:-1], 1) if done.writes else done.full)
         if rule is None:
             raise Unsupported("an operation the engine does not have")
         for t in _tensors(done.result):
@@ -256,6 +254,13 @@ _SHAPES = {
 
 def _has(result: Any, batch: int) -> bool:
     return any(batch in t.shape for t in _tensors(result))
+
+
+def _check_result(tensor: Tensor, value: Symbol) -> None:
+    if tuple(tensor.shape) != value.shape:
+        raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
+    if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
+        raise Unsupported("it does arithmetic with truth values")
 
 
 def _check_type(dtype: torch.dtype | None, wanted: torch.dtype) -> None:

@@ -47,14 +47,9 @@ def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     kind = type(value)
     if kind in COMMON:
         return kind, value
-    if isinstance(value, float):
-        return kind, value, math.copysign(1.0, value), _attributes(value, within)  # 0.0 == -0.0
-    if isinstance(value, enum.Enum):
-        return kind, value.name, plain(value._value_, within)
-    if isinstance(value, slice):
-        return kind, value.start, value.stop, value.step
-    if isinstance(value, _VALUES):
-        return kind, value, _attributes(value, within)
+    for kinds, look in _NOT_HOLDING:
+        if isinstance(value, kinds):
+            return look(value, within)
     if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, types.ModuleType | type | None):
         return kind, value.__name__, plain(value.__self__, within)  # of an object, as list.append
     if isinstance(value, BY_IDENTITY):
@@ -65,6 +60,11 @@ def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     for kinds, look in _HOLDING:
         if isinstance(value, kinds):
             return look(value, within)
+    return _object(value, within)
+
+
+def _object(value: Any, within: tuple[int, ...]) -> Any:
+    kind = type(value)
     if isinstance(value, np.generic | np.ndarray) and value.size <= MOST_NUMBERS and not value.dtype.hasobject:
         return kind, value.shape, value.dtype.str, value.tobytes()
     if is_simple(value):
@@ -100,7 +100,14 @@ def _collection(value: Any, within: tuple[int, ...]) -> Any:
     return type(value), held, _attributes(value, within)
 
 
-# what holds other values, and how it is looked at
+# how values are looked at: those that cannot hold themselves
+_NOT_HOLDING: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], Any]], ...] = (
+    (float, lambda value, w: (type(value), value, math.copysign(1.0, value), _attributes(value, w))),  # 0.0 == -0.0
+    (enum.Enum, lambda value, w: (type(value), value.name, plain(value._value_, w))),
+    (slice, lambda value, w: (type(value), value.start, value.stop, value.step)),
+    (_VALUES, lambda value, w: (type(value), value, _attributes(value, w))),
+)
+# and those that may
 _HOLDING: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], Any]], ...] = (
     (types.FunctionType, _function),
     (functools.partial, _partial),

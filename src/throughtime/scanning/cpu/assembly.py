@@ -14,10 +14,10 @@ class Assembly:
     which LLVM turns into registers.
     """
 
-    def __init__(self, module: Module, dtype: str, lanes: int) -> None:
-        self.module, self.dtype, self.lanes = module, dtype, lanes
-        self.vector = f"<{lanes} x {dtype}>"
-        self.bytes = 4 if dtype == "float" else 8
+    def __init__(self, module: Module) -> None:
+        self.module, self.dtype, self.lanes = module, module.dtype, module.lanes
+        self.vector = f"<{self.lanes} x {self.dtype}>"
+        self.bytes = 4 if self.dtype == "float" else 8
         self.lines: list[str] = []
         self.slots: list[str] = []
         self._next = 0
@@ -180,9 +180,10 @@ class Assembly:
 
 
 class Module:
-    """Functions and what they declare."""
+    """Functions and what they declare, over vectors of so many lanes of one type of number."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
         self.declarations: dict[str, None] = {}
         self.functions: dict[str, str] = {}
 
@@ -193,8 +194,6 @@ class Module:
         self,
         name: str,
         signature: str,
-        dtype: str,
-        lanes: int,
         body: Callable[[Assembly], None],
         *,
         returns: str = "void",
@@ -205,7 +204,7 @@ class Module:
         if name in self.functions:
             return
         self.functions[name] = ""  # its place
-        code = Assembly(self, dtype, lanes)
+        code = Assembly(self)
         body(code)
         if returns == "void":
             code.line("ret void")

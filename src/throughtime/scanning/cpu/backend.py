@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from throughtime.cells.base import somebody_watches
 from throughtime.scanning import compiled
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
@@ -48,7 +50,11 @@ def _refusal(call: Call) -> str | None:
             return f"it compiles for the CPU, and the cell has a tensor on {tensor.device}"
     if somebody_watches():
         return "somebody watches inner values, which a compiled loop does not show (record= does)"
-    for module in call.cell.modules():
+    return _hooks(call.cell)
+
+
+def _hooks(cell: nn.Module) -> str | None:
+    for module in cell.modules():
         if any(getattr(module, h) for h in HOOKS) or "forward" in module.__dict__:
             return "the cell has hooks or a forward of its own, which would be called once and not at every step"
     return None

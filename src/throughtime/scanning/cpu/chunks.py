@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from throughtime.scanning.cpu import memory
@@ -33,15 +32,20 @@ class Chunk(NamedTuple):
 
 
 class Spaces:
-    """The arrays of a chunk, in memory that the next chunk uses again."""
+    """The arrays of a chunk, in memory that the next chunk uses again.
 
-    def __init__(self, given: Given, widths: Iterable[tuple[Array, int]], dtype: torch.dtype) -> None:
-        self.given = given
+    lasting: arrays [T, B, n] of which each chunk has a part that stays.
+    """
+
+    def __init__(
+        self, given: Given, widths: Iterable[tuple[Array, int]], lasting: dict[Array, Tensor] | None = None
+    ) -> None:
+        self.given, self.lasting, dtype = given, lasting or {}, given.state[0].dtype
         of = dict(widths)
         width, batch = sum(of.values()), max(1, given.batch)
         rows = max(LEAST_ROWS, CHUNK_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * batch
         self.length = max(1, min(given.steps, rows // batch))
-        self.whole = {a: memory.empty(self.length * given.batch, n, dtype=dtype) for a, n in of.items()}
+        self.passing = {a: memory.empty(self.length * given.batch, n, dtype=dtype) for a, n in of.items()}
 
     def chunks(self) -> Iterator[Chunk]:
         """All of them, in the loop's order."""
@@ -52,10 +56,12 @@ class Spaces:
 
     def rows(self, array: Array, chunk: Chunk) -> Tensor:
         """The rows of a chunk, [count · B, n]."""
-        return self.whole[array][: chunk.length * self.given.batch]
+        if array in self.lasting:
+            return self.lasting[array][chunk.steps].flatten(0, 1)
+        return self.passing[array][: chunk.length * self.given.batch]
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:
         """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""
-        space, batch = self.whole[array], self.given.batch
+        space, batch = self.passing[array], self.given.batch
         width = space.shape[1]
         return [space.data_ptr() - chunk.low * batch * width * space.element_size(), batch * width, width]

@@ -103,7 +103,7 @@ class CPUEngine:
         for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
         packed = {u: matrices.pack(side_by_side(given.matrices, h.weights)) for u, h in made.items()}
-        spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()), self.dtype)
+        spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()))
         for chunk in spaces.chunks():
             for u, h in made.items():
                 lhs = given.arrays[h.array][chunk.steps].flatten(0, 1)
@@ -125,21 +125,16 @@ class CPUEngine:
         dense = [None if g is None else _rows_dense(g) for g in gradients[:-count]]
         for k, g in enumerate(dense):
             place(("g", k), constant(zero) if g is None else steps_of(g))
-        # the gradient of the state, in two buffers in turn
-        carried = [torch.zeros(2, given.batch, n, dtype=self.dtype) for n in program.state_widths]
-        for two, final in zip(carried, gradients[-count:], strict=True):
-            if final is not None:
-                two.copy_(final)
-
+        carried = self._carried(given, gradients[-count:])
         arrays = [array for array, _ in plan.loop.targets if array[0] != "c"]
         whole = {a: self._steps(given, plan.widths[a]) for a in arrays if a[0] == "A"}
         for array, value in whole.items():
             place(array, steps_of(value))
-        spaces = Spaces(given, ((a, plan.widths[a]) for a in arrays if a[0] != "A"), self.dtype)
-        sums = Sums(self.program, given, wanted, plan, past, spaces, whole)
+        spaces = Spaces(given, ((a, plan.widths[a]) for a in arrays if a[0] != "A"), whole)
+        sums = Sums(program.hoisted, given, wanted, plan, past, spaces)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):
-            for array, space in spaces.whole.items():
+            for array, space in spaces.passing.items():
                 place(array, spaces.words(array, chunk))
                 if given.lengths is not None:
                     space[: chunk.length * given.batch].zero_()
@@ -152,6 +147,14 @@ class CPUEngine:
             current = even
             sums.take(chunk)
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}
+
+    def _carried(self, given: Given, finals: Sequence[Tensor | None]) -> list[Tensor]:
+        """The gradient of each tensor of the state, in two buffers in turn, [2, B, n]: at first that of the final state."""
+        made = [torch.zeros(2, given.batch, n, dtype=self.dtype) for n in self.program.state_widths]
+        for two, final in zip(made, finals, strict=True):
+            if final is not None:
+                two.copy_(final)
+        return made
 
     def _launch(self, loop: Loop, given: Given, states: Sequence[Tensor], backwards: bool = False) -> Launch:
         alone = self._alone.setdefault((loop, given.batch), Alone())

@@ -109,9 +109,7 @@ def by_lane(code: Assembly, name: str, *args: str) -> str:
         inner.line(f"ret {vector} {result}")
 
     signature = ", ".join(f"{vector} %a{j}" for j in range(len(args)))
-    code.module.define(
-        helper, signature, dtype, code.lanes, body, returns=vector, kind="internal ", attributes="noinline nounwind"
-    )
+    code.module.define(helper, signature, body, returns=vector, kind="internal ", attributes="noinline nounwind")
     return code.let(f"call {vector} @{helper}({', '.join(f'{vector} {a}' for a in args)})")
 
 

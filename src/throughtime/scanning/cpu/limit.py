@@ -14,8 +14,8 @@ _SUMS = 24  # independent sums, so that none waits for its own last addition
 
 
 def _text() -> str:
-    module = Module()
     lanes = host().lanes("float")
+    module = Module("float", lanes)
     sums = min(_SUMS, host().rows * host().vectors)
 
     def body(code: Assembly, task: str) -> None:
@@ -31,7 +31,7 @@ def _text() -> str:
         for k, slot in enumerate(slots):
             code.store_vector(code.load(code.vector, slot), code.at(out, k * lanes))
 
-    define_tasks(module, "limit", "float", lanes, body)
+    define_tasks(module, "limit", body)
     return module.text()
 
 

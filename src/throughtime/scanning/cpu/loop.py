@@ -63,9 +63,9 @@ class LoopCode:
         )
 
     def text(self) -> str:
-        module = Module()
+        module = Module(self.dtype, self.lanes)
         self.spilled.clear()
-        define_tasks(module, "loop", self.dtype, self.lanes, self._body)
+        define_tasks(module, "loop", self._body)
         return module.text()
 
     def _body(self, code: Assembly, task: str) -> None:

@@ -16,16 +16,16 @@ def packed_size(rows: int, columns: int, target: Target, dtype: str) -> int:
     return rows * (-(-columns // lanes) * lanes)
 
 
-def define_pack(module: Module, target: Target, dtype: str) -> None:
+def define_pack(module: Module, target: Target) -> None:
     """`pack`: a whole matrix; a task is a panel."""
-    wide = panel(target, dtype)
+    wide = panel(target, module.dtype)
 
     def body(code: Assembly, number: str) -> None:
         source, rs, cs, rows, columns, out = fields(code, "%args", "source*", "rs", "cs", "rows", "columns", "out*")
         into = code.at(out, code.mul(code.mul(number, wide), rows))
         pack_panel(code, wide, number, Source(Matrix(source, rs, cs), rows, columns), into)
 
-    define_tasks(module, "pack", dtype, target.lanes(dtype), body)
+    define_tasks(module, "pack", body)
 
 
 @dataclass(frozen=True)

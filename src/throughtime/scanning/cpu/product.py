@@ -22,8 +22,8 @@ OUTER_DEPTH = 256  # and of its rows
 OUTER_ROWS = 384  # of A's columns a task copies, so that they stay in cache
 
 
-def _define_multiply(module: Module, target: Target, dtype: str) -> None:
-    lanes, wide = target.lanes(dtype), panel(target, dtype)
+def _define_multiply(module: Module, target: Target) -> None:
+    lanes, wide = module.lanes, panel(target, module.dtype)
 
     def body(code: Assembly, task: str) -> None:
         a, rs, cs, b, c, ldc, start, lds, m, n, k, chunk = fields(
@@ -52,12 +52,12 @@ def _define_multiply(module: Module, target: Target, dtype: str) -> None:
                     PanelProduct(operand, packed, Matrix(into, ldc), started, rows, depth, left, vectors),
                 )  # fmt: skip
 
-    define_tasks(module, "multiply", dtype, lanes, body)
+    define_tasks(module, "multiply", body)
 
 
-def _define_outer(module: Module, target: Target, dtype: str) -> None:
+def _define_outer(module: Module, target: Target) -> None:
     """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a chunk of M."""
-    lanes, wide = target.lanes(dtype), panel(target, dtype)
+    dtype, lanes, wide = module.dtype, module.lanes, panel(target, module.dtype)
 
     def body(code: Assembly, task: str) -> None:
         a, lda, b, ldb, c, ldc, m, n, r, chunk, group, scratch, space, more = fields(
@@ -106,17 +106,17 @@ def _define_outer(module: Module, target: Target, dtype: str) -> None:
                     PanelProduct(Matrix(block, "1", pitch), operand, Matrix(into, ldc), started, rows, depth, left, vectors),
                 )  # fmt: skip
 
-    define_tasks(module, "outer", dtype, lanes, body)
+    define_tasks(module, "outer", body)
 
 
 def text(target: Target, dtype: str) -> str:
     """The whole of it for one type of number."""
-    module = Module()
-    define_tiles(module, target, dtype)
-    define_pack(module, target, dtype)
-    _define_multiply(module, target, dtype)
-    _define_outer(module, target, dtype)
-    define_chain(module, dtype, target.lanes(dtype))
+    module = Module(dtype, target.lanes(dtype))
+    define_tiles(module, target)
+    define_pack(module, target)
+    _define_multiply(module, target)
+    _define_outer(module, target)
+    define_chain(module)
     return module.text()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,30 +13,22 @@ from throughtime.scanning.cpu.chunks import Chunk, Spaces
 from throughtime.scanning.cpu.launch import side_by_side
 from throughtime.scanning.engine import Given, Past
 from throughtime.scanning.operator import is_transposed
-from throughtime.scanning.program import Array, Program, Wanted
+from throughtime.scanning.program import Array, Hoisted, Wanted
 
 
 class Sums:
     """The gradients of matrices, constant rows and initial states; and those of the arrays that hoisted products were made of.
 
-    spaces: what the backward loop writes a chunk of. whole: what it writes whole, the gradients "A" of arrays.
+    spaces: what the backward loop writes.
     """
 
     def __init__(
-        self,
-        program: Program,
-        given: Given,
-        wanted: Wanted,
-        plan: Backward,
-        past: Past,
-        spaces: Spaces,
-        whole: dict[Array, Tensor],
+        self, hoisted: Sequence[Hoisted], given: Given, wanted: Wanted, plan: Backward, past: Past, spaces: Spaces
     ) -> None:
-        self.given, self.wanted, self.plan, self.past = given, wanted, plan, past
-        self.spaces, self.whole = spaces, whole
+        self.given, self.wanted, self.plan, self.past, self.spaces = given, wanted, plan, past, spaces
         self.totals: dict[Array, Tensor] = {}
         self.arrays: dict[Array, Tensor] = {}  # gradients ("a", i)
-        self.hoisted = [(u, h) for u, h in enumerate(program.hoisted) if ("U", u) in plan.widths]
+        self.hoisted = [(u, h) for u, h in enumerate(hoisted) if ("U", u) in plan.widths]
         # the matrices of each product, side by side
         self.weights: dict[Array, tuple[int, ...]] = {("d", p): which for p, which in enumerate(plan.weights)}
         self.weights.update({("U", u): h.weights for u, h in self.hoisted})
@@ -85,14 +77,13 @@ class Sums:
         found = {**self.totals, **self.arrays}
         for key in self.plan.widths:
             if key[0] == "A":
-                array, value = ("a", key[1]), self.whole[self.plan.shared.get(key, key)]
+                array, value = ("a", key[1]), self.spaces.lasting[self.plan.shared.get(key, key)]
                 found[array] = found[array] + value if array in found else value
         return found
 
     def _part(self, key: Array, chunk: Chunk) -> Tensor:
         """What the loop has written of an array in a chunk: [rows, n]."""
-        own = self.plan.shared.get(key, key)
-        return self.whole[own][chunk.steps].flatten(0, 1) if own in self.whole else self.spaces.rows(own, chunk)
+        return self.spaces.rows(self.plan.shared.get(key, key), chunk)
 
     def _column_sums(self, key: Array, chunk: Chunk, known: dict[Array, Tensor]) -> Tensor:
         own = self.plan.shared.get(key, key)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from throughtime.scanning.cpu.assembly import Assembly, Module
 
 
-def define_tasks(module: Module, name: str, dtype: str, lanes: int, body: Callable[[Assembly, str], None]) -> None:
+def define_tasks(module: Module, name: str, body: Callable[[Assembly, str], None]) -> None:
     """A function of an argument block, to be called by as many threads as there are.
 
     args[0] counts the tasks taken, args[1] is how many there are. body: writes one task, given its number.
@@ -29,7 +29,7 @@ def define_tasks(module: Module, name: str, dtype: str, lanes: int, body: Callab
         code.lines.append(f"{done}:")
         code.line(f"ret i64 {code.load('i64', taken)}")
 
-    module.define(name, "ptr %args", dtype, lanes, whole, returns="i64")
+    module.define(name, "ptr %args", whole, returns="i64")
 
 
 def fields(code: Assembly, args: str, *names: str, first: int = 2) -> list[str]:
@@ -39,7 +39,7 @@ def fields(code: Assembly, args: str, *names: str, first: int = 2) -> list[str]:
     ]
 
 
-def define_chain(module: Module, dtype: str, lanes: int) -> None:
+def define_chain(module: Module) -> None:
     """`chain`: functions one after the other. Its block says how many, then for each its address and that of its argument
     block, whose count of tasks begins anew."""
 
@@ -52,4 +52,4 @@ def define_chain(module: Module, dtype: str, lanes: int) -> None:
             code.store("i64", "0", block)
             code.let(f"call i64 {function}(ptr {block})")
 
-    module.define("chain", "ptr %args", dtype, lanes, body)
+    module.define("chain", "ptr %args", body)

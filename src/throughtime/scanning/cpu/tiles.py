@@ -44,16 +44,17 @@ def panel(target: Target, dtype: str) -> int:
     return target.vectors * target.lanes(dtype)
 
 
-def define_tiles(module: Module, target: Target, dtype: str) -> None:
+def define_tiles(module: Module, target: Target) -> None:
     """The functions of all tiles, and `tiles`, the table of them."""
     sizes = [(r, v) for r in range(1, target.rows + 1) for v in range(1, target.vectors + 1)]
     for rows, vectors in sizes:
-        _define_tile(module, target.lanes(dtype), dtype, rows, vectors)
+        _define_tile(module, rows, vectors)
     names = [f"ptr @tile_{r}_{v}" for r, v in sizes]
     module.functions["tiles"] = f"@tiles = constant [{len(names)} x ptr] [{', '.join(names)}]"
 
 
-def _define_tile(module: Module, lanes: int, dtype: str, rows: int, vectors: int) -> None:
+def _define_tile(module: Module, rows: int, vectors: int) -> None:
+    lanes, dtype = module.lanes, module.dtype
     places = [(r, v) for r in range(rows) for v in range(vectors)]
 
     def body(code: Assembly) -> None:
@@ -92,7 +93,7 @@ def _define_tile(module: Module, lanes: int, dtype: str, rows: int, vectors: int
     signature = (
         "ptr %a, i64 %rs, i64 %cs, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %start, i64 %lds, i64 %k, i64 %columns"
     )
-    module.define(f"tile_{rows}_{vectors}", signature, dtype, lanes, body)
+    module.define(f"tile_{rows}_{vectors}", signature, body)
 
 
 def tiles(code: Assembly, target: Target, table: str, p: PanelProduct) -> None:
