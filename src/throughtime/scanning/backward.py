@@ -29,11 +29,11 @@ _QUICK = {"tanh", "sigmoid", "exp", "sqrt", "rsqrt"}  # done again sooner than f
 class Backward:
     """The backward loop, and the forward loop that saves what it reads.
 
-    saved: rows of the forward loop that are saved, leaves "k". The backward loop writes the gradients of leaves as arrays "A",
-    "V", "U", "I", and those of products as "d". lhs: the left operand of each of these products: ("s", k) a whole state, ("a",
-    i) a whole array, ("k", j) a saved row; weights: its matrices. shared: an array that equals another one, which is written
-    instead.
-    widths: of all these arrays, and of "c".
+    saved: rows of the forward loop that are saved, leaves "k".
+    The backward loop writes the gradients of leaves as arrays "A", "V", "U", "I", and those of products as "d".
+    lhs: the left operand of each of these products: ("s", k) a whole state, ("a", i) a whole array, ("k", j) a saved row.
+    weights: their matrices. shared: an array that equals another one, which is written instead. widths: of all these arrays,
+    and of "c".
     """
 
     loop: Loop
@@ -46,8 +46,7 @@ class Backward:
 
 
 def backward(program: Program, wanted: Wanted) -> Backward:
-    """The backward loop that gives the gradients `wanted`: ("a", i), ("v", i), ("i", k), ("w", matrix); those of the state
-    always.
+    """The backward loop that gives the gradients `wanted`, and always those of the state.
 
     Those of arrays, constant rows and matrices that only hoisted products read follow from the products' own, "U".
     """

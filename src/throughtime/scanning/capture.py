@@ -21,7 +21,7 @@ from throughtime.errors import unknown
 from throughtime.scanning import symbols
 from throughtime.scanning.call import Call, leaves, map_leaves, map_states, tensors_of
 from throughtime.scanning.constants import Constants, own_tensors
-from throughtime.scanning.evaluate import Rows
+from throughtime.scanning.evaluate import TorchOperations
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
 from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
 from throughtime.scanning.reads import Reads
@@ -106,10 +106,8 @@ class _Trial:
         self.low = Lowering(self.graph, self.batch, Constants(list(own), self.dtype))
         # tensors made in inference_mode cannot be saved for a backward, whose operations are the same
         self.with_gradients = not any(tensor.is_inference() for tensor in own.values())
-        self.known: dict[int, Any] = {
-            id(t): Constant(i, t.shape, t.dtype) for i, t in enumerate(own.values())
-        }  # tensors as symbols
-        self.tensors: list[Tensor] = list(own.values())  # they are known by their identity
+        self.tensors: list[Tensor] = list(own.values())  # all that are known, by their identity
+        self.known: dict[int, Any] = {id(t): Constant(i, t.shape, t.dtype) for i, t in enumerate(self.tensors)}
         self.stale: dict[int, str] = {}
 
     def run(self) -> tuple[tuple[Tensor, ...], list[Tensor]]:
@@ -238,7 +236,9 @@ def _agrees(
         "v": vectors,
     }
     with torch.no_grad():
-        rows = Rows(lambda kind, i: leaf[kind][i], matrices, leaf["s"][0]).rows([*captured.state, *captured.outputs])
+        rows = TorchOperations(lambda kind, i: leaf[kind][i], matrices, leaf["s"][0]).rows(
+            [*captured.state, *captured.outputs]
+        )
     tolerance = 1e-3 if captured.constants.dtype == torch.float32 else 1e-7
     for row, right in zip(rows, shown, strict=True):
         value = row.expand(batch, -1)

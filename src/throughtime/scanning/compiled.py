@@ -12,7 +12,7 @@ from throughtime.cells import State
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.engine import Engine, Given
-from throughtime.scanning.evaluate import Rows
+from throughtime.scanning.evaluate import TorchOperations
 from throughtime.scanning.operator import run_loop
 from throughtime.scanning.order import Order
 from throughtime.scanning.program import Wanted
@@ -129,8 +129,8 @@ class _Around:
         shapes = self.program.captured.state_shapes
         return [f.reshape(self.batch, *shape) for f, shape in zip(finals, shapes, strict=True)]
 
-    def _rows(self, leaf: Callable[[str, int], Tensor], like: Tensor) -> Rows:
-        return Rows(leaf, self.weights, like, self.engine.linear)
+    def _rows(self, leaf: Callable[[str, int], Tensor], like: Tensor) -> TorchOperations:
+        return TorchOperations(leaf, self.weights, like, self.engine.linear)
 
     def _part(self, source: Tensor) -> Tensor:
         """[T, B, n] as the rows of real steps."""
@@ -138,7 +138,7 @@ class _Around:
         return whole if self.real is None else whole.index_select(0, self.real)
 
     def _spread(self, value: Tensor, width: int) -> Tensor:
-        """Rows of real steps as [T, B, n], zeros between them."""
+        """TorchOperations of real steps as [T, B, n], zeros between them."""
         value = value.expand(self.steps * self.batch if self.real is None else len(self.real), width)
         if self.real is not None:
             value = value.new_zeros(self.steps * self.batch, width).index_copy(0, self.real, value)
@@ -146,5 +146,5 @@ class _Around:
 
 
 def _dense(value: Tensor) -> Tensor:
-    """Rows without gaps between their numbers."""
+    """TorchOperations without gaps between their numbers."""
     return value if value.stride(-1) == 1 or value.shape[-1] == 1 else value.contiguous()

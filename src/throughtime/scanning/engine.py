@@ -16,10 +16,9 @@ _T = TypeVar("_T")
 class Given(NamedTuple):
     """What the loop of one scan reads.
 
-    Args: arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets
-    put
-        back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
-        falling.
+    arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
+    back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
+    falling.
     """
 
     arrays: Sequence[Tensor]

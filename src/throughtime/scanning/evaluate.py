@@ -82,7 +82,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @dataclass
-class Rows:
+class TorchOperations:
     """PyTorch's operations on the rows of matrices: a value is [R, width], or [width] where it is constant.
 
     whole: the whole tensor of a leaf, by kind and number. matrices: those that products name. like: what kind of numbers.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from throughtime.scanning import symbols
-from throughtime.scanning.evaluate import Rows
+from throughtime.scanning.evaluate import TorchOperations
 from throughtime.scanning.nodes import CONSTANT, STATE, Graph, Node, Row, width_of
 from throughtime.scanning.symbols import Symbol, Unsupported
 
@@ -166,7 +166,7 @@ class Lowering:
                 index, order = vectors[i]
                 return values[index].permute(order).reshape(-1).to(dtype)
 
-            return Rows(leaf, [], like).rows([row])[0] @ like
+            return TorchOperations(leaf, [], like).rows([row])[0] @ like
 
         made = self.constants.recipe(make, f"{width} sums over a constant row @ #{weight}", (width,), dtype)
         return self.graph.leaf("v", self.constants.vector(made.index, [0]), width)

@@ -13,7 +13,7 @@ from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.division import divide
 from throughtime.scanning.engine import Engine, Given, Past
-from throughtime.scanning.evaluate import Rows, joined, linear
+from throughtime.scanning.evaluate import TorchOperations, joined, linear
 from throughtime.scanning.foreign import context
 from throughtime.scanning.program import Program, Wanted
 from throughtime.scanning.symbols import Unsupported
@@ -163,7 +163,9 @@ class _Step(nn.Module):
         kinds: dict[str, Callable[[int], Tensor]] = {
             "a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: given.vectors[i], "u": hoisted,
         }  # fmt: skip
-        rows = Rows(lambda kind, i: kinds[kind](i), given.matrices, state[0]).rows([*program.states, *program.extras])
+        rows = TorchOperations(lambda kind, i: kinds[kind](i), given.matrices, state[0]).rows(
+            [*program.states, *program.extras]
+        )
         rows = [row.expand(state[0].shape[0], row.shape[-1]) for row in rows]
         return torch.cat(rows, -1), tuple(rows[: len(program.states)])
 

@@ -14,9 +14,8 @@ from torch import Tensor
 class Order:
     """Another order of sequences, and the way back.
 
-    Args: order: of the old places, [B]. back: the order that undoes it. lengths, before: of the sequences in the new order and
-    in
-        the old one. run: what runs the operations, as an engine's `run`.
+    order: of the old places, [B]. back: the order that undoes it. lengths, before: of the sequences in the new order and in the
+    old one. run: what runs the operations, as an engine's `run`.
     """
 
     order: Tensor

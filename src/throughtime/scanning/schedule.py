@@ -39,9 +39,8 @@ class Schedule:
     """The stages of a loop.
 
     nodes: all there are, arguments first. lhs: for each product, the array of its left operand. scratch: the arrays that the
-    loop
-    needs for itself, with their widths: ("lhs", i) and ("product", i) of products, ("spilled", i). spilled: node -> its array.
-    product_of: node -> the number of a product.
+    loop needs for itself, with their widths: ("lhs", i) and ("product", i) of products, ("spilled", i). spilled: node -> its
+    array. product_of: node -> the number of a product.
     """
 
     def __init__(self, loop: Loop) -> None:

@@ -27,7 +27,7 @@ class Chunk(NamedTuple):
     first: int
 
     @property
-    def steps(self) -> slice:
+    def span(self) -> slice:
         return slice(self.low, self.low + self.length)
 
 
@@ -57,7 +57,7 @@ class Spaces:
     def rows(self, array: Array, chunk: Chunk) -> Tensor:
         """The rows of a chunk, [count · B, n]."""
         if array in self.lasting:
-            return self.lasting[array][chunk.steps].flatten(0, 1)
+            return self.lasting[array][chunk.span].flatten(0, 1)
         return self.passing[array][: chunk.length * self.given.batch]
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:

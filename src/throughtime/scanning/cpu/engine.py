@@ -106,7 +106,7 @@ class CPUEngine:
         spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()))
         for chunk in spaces.chunks():
             for u, h in made.items():
-                lhs = given.arrays[h.array][chunk.steps].flatten(0, 1)
+                lhs = given.arrays[h.array][chunk.span].flatten(0, 1)
                 bias = None if h.bias is None else given.vectors[h.bias]
                 matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, packed[u], bias)
                 launch.arguments.place(("u", u), spaces.words(("u", u), chunk))

@@ -73,10 +73,8 @@ class Launch:
         self._held = packed, scratch  # what the block points to
         self.function, self.address = loop.library.function("loop"), loop.library.address("loop")
         place = self.arguments.place
-        for kind, tensors, words in (
-            ("n", states, steps_of), ("a", given.arrays, steps_of), ("v", given.vectors, constant), ("i", given.initial,
-            rows_of)
-        ):  # fmt: skip
+        by_kind = (("n", states, steps_of), ("a", given.arrays, steps_of), ("v", given.vectors, constant))
+        for kind, tensors, words in (*by_kind, ("i", given.initial, rows_of)):
             for i, tensor in enumerate(tensors):
                 place((kind, i), words(tensor))
         if given.resets is not None:
@@ -121,8 +119,8 @@ def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
 class Shares:
     """How the sequences are dealt out to tasks.
 
-    bounds: int64, where those of each task begin, and the end of the last. most: of one task. active: with lengths, int64, how many
-    are still running at each step (by its place in the arrays).
+    bounds: int64, where those of each task begin, and the end of the last. most: of one task. active: with lengths, int64, how
+    many are still running at each step (by its place in the arrays).
     """
 
     bounds: Any

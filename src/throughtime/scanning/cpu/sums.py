@@ -53,13 +53,13 @@ class Sums:
                 self._add(("i", index), rows.view(chunk.length, self.given.batch, -1).sum(0))
         written: set[int] = set()  # arrays whose gradient has its first part
         for u, h in self.hoisted:
-            lhs, gradient = self.given.arrays[h.array][chunk.steps].flatten(0, 1), self._part(("U", u), chunk)
+            lhs, gradient = self.given.arrays[h.array][chunk.span].flatten(0, 1), self._part(("U", u), chunk)
             if h.bias is not None and ("v", h.bias) in self.wanted:
                 self._add(("v", h.bias), self._column_sums(("U", u), chunk, columns))
             if any(("w", w) in self.wanted for w in h.weights):
                 self._add_outer(("U", u), lhs, gradient)
             if u in self.packed:
-                into = self._array(h.array)[chunk.steps].flatten(0, 1)
+                into = self._array(h.array)[chunk.span].flatten(0, 1)
                 matrices.multiply_into(into, gradient, self.packed[u], more=h.array in written)
                 written.add(h.array)
         for p in range(len(self.plan.lhs)):
@@ -115,7 +115,7 @@ class Sums:
         """What stood on the left of a product in a chunk, beside the gradient of what it gave."""
         (kind, index), gradient = self.plan.lhs[p], self._part(("d", p), chunk)
         if kind != "s":
-            yield (self.past.saved if kind == "k" else self.given.arrays)[index][chunk.steps].flatten(0, 1), gradient
+            yield (self.past.saved if kind == "k" else self.given.arrays)[index][chunk.span].flatten(0, 1), gradient
             return
         # the state before each step is what the step before has left, or the one given
         states, given, batch = self.past.states[index], self.given, self.given.batch
