@@ -138,7 +138,7 @@ class _Around:
         return whole if self.real is None else whole.index_select(0, self.real)
 
     def _spread(self, value: Tensor, width: int) -> Tensor:
-        """TorchOperations of real steps as [T, B, n], zeros between them."""
+        """Rows of real steps as [T, B, n], zeros between them."""
         value = value.expand(self.steps * self.batch if self.real is None else len(self.real), width)
         if self.real is not None:
             value = value.new_zeros(self.steps * self.batch, width).index_copy(0, self.real, value)
@@ -146,5 +146,5 @@ class _Around:
 
 
 def _dense(value: Tensor) -> Tensor:
-    """TorchOperations without gaps between their numbers."""
+    """Rows without gaps between their numbers."""
     return value if value.stride(-1) == 1 or value.shape[-1] == 1 else value.contiguous()
