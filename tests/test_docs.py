@@ -12,6 +12,7 @@ import torch
 import throughtime
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(throughtime.__path__, "throughtime.") if not m.name.endswith("__main__")
 )
@@ -45,8 +46,33 @@ def test_the_limits_are_those_of_the_code():
     assert seen >= 12
 
 
-def python_blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def python_blocks(page=README):
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_engines_page_explains(capsys):
+    (block,) = python_blocks(DOCS / "engine.md")
+    exec(block, {})
+    assert capsys.readouterr().out.startswith("runs on 'cpu'\nnot on 'torch'")
+
+
+def test_the_engines_page_names_what_is_there():
+    """Every file of the engine that its steps name."""
+    text = (DOCS / "engine.md").read_text(encoding="utf-8")
+    room = Path(throughtime.__file__).parent / "scanning"
+    named = set(re.findall(r"`(?:scanning/)?((?:cpu/)?[a-z]+\.py)`", text)) | {"rules", "cpu"}
+    assert len(named) > 10 and not [name for name in named if not (room / name).exists()]
+    for table in re.findall(r"`((?:cpu/)?[a-z]+)\.([A-Z]{4,})`", text):
+        module = importlib.import_module("throughtime.scanning." + table[0].replace("/", "."))
+        assert hasattr(module, table[1]), table
+
+
+def test_the_memory_pages_experiment_runs(capsys):
+    """Without its longest lag, since each takes a second or two."""
+    (block,) = python_blocks(DOCS / "memory.md")
+    exec(block.replace("lags=(5, 10, 20)", "lags=(5, 10)"), {})
+    said = capsys.readouterr().out
+    assert "gru, lag 5: accuracy" in said and "cell  longest lag" in said
 
 
 def test_the_readme_trains_and_writes(tmp_path, monkeypatch, capsys):

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from throughtime.scanning import nodes
+from throughtime.scanning import nodes, programs
+from throughtime.scanning.backward import backward
 from throughtime.scanning.call import make_call
-from throughtime.scanning.cpu import backend, engine, functions, matrices, memory, product, target
+from throughtime.scanning.cpu import backend, chunks, engine, functions, matrices, memory, product, target
 from throughtime.scanning.cpu.assembly import Module
 from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.tasks import fields
 
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
 F64 = torch.float64
@@ -79,16 +81,16 @@ def assert_same(found, expected, tolerance=1e-11):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("cls", CELLS)
-def test_stretches_of_any_length_give_the_same(cls, reverse, monkeypatch):
+def test_chunks_of_any_length_give_the_same(cls, reverse, monkeypatch):
     """What a long sequence is cut into, on a short one."""
     cell, x = made(cls), random(T, B, I, seed=2).requires_grad_()
     options = {"lengths": [4, 9, 0, 7, 1], "reverse": reverse}
     plain = {"reverse": reverse}
     state = first_state(cell, B)
     expected = [everything(cell, x, state, backend="reference", **o) for o in (options, plain)]
-    monkeypatch.setattr(engine, "STRETCH_BYTES", 1)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     for rows in (1, 2 * B, 4 * B + 1):
-        monkeypatch.setattr(engine, "LEAST_ROWS", rows)
+        monkeypatch.setattr(chunks, "LEAST_ROWS", rows)
         for o, e in zip((options, plain), expected, strict=True):
             assert_same(everything(cell, x, state, backend="cpu", **o), e)
 
@@ -129,9 +131,9 @@ def test_what_is_kept_is_what_is_said():
             lambda t, s=sizes: s.setdefault(t.data_ptr(), t.numel()) and t, lambda t: t
         ):
             tt.scan(cell, x.clone().requires_grad_())
-        program = backend.program_of(call_of(cell, x))
+        program = backend.find(call_of(cell, x)).program
         wanted = frozenset({("a", 0), *(("v", i) for i in range(2)), *(("w", i) for i in range(2))})
-        assert engine.Compiled(program, F64).kept(wanted) == count
+        assert engine.CPUEngine(program, F64).saved(wanted) == count
         states = sum(program.state_widths)
         parameters = sum(p.numel() for p in cell.parameters())
         assert sum(sizes.values()) <= T * B * (count + states + I) + parameters + B * states
@@ -364,8 +366,8 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
     there = target.Target(triple, cpu, features, **kind)
     assert len(target.compile_object(product.text(there, dtype), there)) > 1000
     for cls in (tt.cells.GRU, tt.cells.LayerNormLSTM):
-        program = backend.program_of(call_of(made(cls), random(T, B, I, seed=2)))
-        loops = [(program.forward, False), (program.backward(frozenset({("w", 1)})).loop, True)]
+        program = backend.find(call_of(made(cls), random(T, B, I, seed=2))).program
+        loops = [(program.forward, False), (backward(program, frozenset({("w", 1)})).loop, True)]
         for loop, backwards in loops:
             assert len(target.compile_object(LoopCode(program, loop, there, dtype, backwards).text(), there)) > 500
 
@@ -376,20 +378,20 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
 @pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
 def test_functions_within_a_few_units_in_the_last_place(name):
     lanes = target.host().lanes("float")
-    module = Module()
+    module = Module("float", lanes)
 
     def body(code):
         with code.loop("%n", step=lanes) as i:
-            value = functions.pointwise(code, name, [code.load_vector(code.at("%x", i))])
+            value = functions.VECTORS[name](code, code.load_vector(code.at("%x", i)))
             code.store_vector(value, code.at("%y", i))
 
     # the argument block of a library's functions: three words
     def entry(code):
-        x, y, n = product.fields(code, "%args", "x*", "y*", "n", first=0)
+        x, y, n = fields(code, "%args", "x*", "y*", "n", first=0)
         code.line(f"call void @inner(ptr {x}, ptr {y}, i64 {n})")
 
-    module.define("inner", "ptr %x, ptr %y, i64 %n", "float", lanes, body)
-    module.define("entry", "ptr %args", "float", lanes, entry)
+    module.define("inner", "ptr %x, ptr %y, i64 %n", body)
+    module.define("entry", "ptr %args", entry)
     run = target.library(f"test of {name}", module.text).function("entry")
     x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
     special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30]
@@ -465,8 +467,7 @@ def test_tracing_takes_as_many_nodes_as_the_step_has():
         with pytest.MonkeyPatch.context() as patch:
             original = nodes.Graph.slice
             patch.setattr(nodes.Graph, "slice", lambda *a, o=original, asked=asked: (asked.append(1), o(*a))[1])
-            program = backend.program_of(call)
-            program.backward(frozenset())
+            backward(backend.find(call).program, frozenset())
         counts.append(len(asked))
     assert counts[2] - counts[1] <= 3 * (counts[1] - counts[0])
 
@@ -496,7 +497,7 @@ def test_a_product_of_one_or_two_inputs_is_worked_out_in_the_loop(inputs, bias):
     lengths = torch.tensor([9, 0, 4, 7, 1])
     state = first_state(cell, B)
     call = call_of(cell, x, state)
-    program = backend.program_of(call)
+    program = backend.find(call).program
     assert ("m", 0) in LoopCode(program, program.forward, target.host(), "double", False).layout.words
     for options in ({}, {"lengths": lengths}, {"reverse": True}):
         found, expected = (everything(cell, x, state, backend=b, **options) for b in ("cpu", "reference"))
@@ -575,7 +576,7 @@ def test_an_if_on_a_weight_is_not_baked_in():
 
 
 def test_a_program_reads_as_what_left_the_loop_and_what_stayed():
-    text = str(backend.program_of(call_of(made(tt.cells.GRU), random(T, B, I, seed=2))))
+    text = str(backend.find(call_of(made(tt.cells.GRU), random(T, B, I, seed=2))).program)
     before, after = text.split("in the loop:")
     assert "u0 [T, B, 63] = a0 @ [W0] + v0" in before
     assert "[s0[0:21]] @ [W1]" in after and "output 0 = state 0" in after
@@ -593,9 +594,9 @@ def test_products_that_share_a_left_side_are_one_and_an_output_leaves_the_loop()
             h = torch.tanh(a) * torch.sigmoid(b) + c.tanh() + x
             return self.read(h), h
 
-    program = backend.program_of(call_of(Separate(), random(T, B, N, seed=1), random(B, N, seed=2)))
+    program = backend.find(call_of(Separate(), random(T, B, N, seed=1), random(B, N, seed=2))).program
     assert len(program.forward.products) == 1 and program.forward.products[0].width == 3 * N
-    assert program.late and "output 0 = " in str(program) and "@" in str(program).split("after the loop:")[1]
+    assert program.whole(program.outputs[0]) is None and "@" in str(program).split("after the loop:")[1]
 
 
 # A step at a time
@@ -734,7 +735,7 @@ def test_what_is_first_run_in_inference_mode_is_compiled_all_the_same(name):
     torch.testing.assert_close(given.grad, wanted.grad)
 
 
-@pytest.mark.parametrize("where", [(backend, "Program"), (engine, "LoopCode")], ids=["dividing", "writing"])
+@pytest.mark.parametrize("where", [(programs, "divide"), (engine, "LoopCode")], ids=["dividing", "writing"])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_a_fault_of_the_compiler_sends_the_cell_to_the_loop_and_is_said(where, gradients, monkeypatch):
     """Found out at once or only when the loop is written; a named backend says it and does not run another."""

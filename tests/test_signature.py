@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
+from throughtime.scanning import programs
 from throughtime.scanning.cpu import backend
 
 SCALE = 1.0
@@ -380,24 +381,24 @@ def test_what_hides_no_number_does_not_hinder():
     cell.log, cell.lock, cell.path = logging.getLogger("cell"), threading.Lock(), pathlib.Path("x")
     cell.parent, cell.span, cell.bound = weakref.ref(cell), range(3), cell.method
     assert tt.explain(cell, torch.zeros(1, 1, 1), torch.zeros(1, 1)).chosen == "cpu"
-    made = backend._histories[cell].made
+    made = backend.programs.histories[cell].made
     value(cell)
     value(cell)
-    assert backend._histories[cell].made == made
+    assert backend.programs.histories[cell].made == made
 
 
 def test_the_programs_of_cells_that_are_gone_are_freed():
-    made, original = [], backend.Compiled
+    made, original = [], backend.programs.make
     try:
-        backend.Compiled = lambda *a: (lambda c: made.append(weakref.ref(c)) or c)(original(*a))
+        backend.programs.make = lambda *a: (lambda c: made.append(weakref.ref(c)) or c)(original(*a))
         x = torch.ones(3, 1, 1, requires_grad=True)
         for n in range(3):
             cell = Scaled(lambda self, x: x * self.scale)
             cell.mark = f"of its own {n}"
             tt.scan(cell, x, torch.zeros(1, 1)).outputs.sum().backward()
     finally:
-        backend.Compiled = original
-    backend._programs.clear()
+        backend.programs.make = original
+    backend.programs.known.clear()
     gc.collect()
     assert len(made) == 3 and all(ref() is None for ref in made)
 
@@ -424,7 +425,7 @@ def test_a_number_that_changes_at_every_call_is_left_to_the_loop():
 def test_a_cell_that_fails_on_another_batch_says_so_however_often_it_runs():
     cell = Scaled(lambda self, x: x * self.mask)
     cell.mask = torch.rand(3, 1)  # of the batch that it is used with
-    for _ in range(backend._MOST_ANEW + 4):
+    for _ in range(programs.MOST_ANEW + 4):
         value(cell, 3)
     explained = tt.explain(cell, torch.zeros(1, 3, 1), torch.zeros(3, 1))
     assert explained.chosen == "reference" and "the cell fails on a batch of" in explained.reasons["cpu"]
@@ -443,16 +444,17 @@ def test_a_cell_that_writes_a_global_is_left_to_the_loop():
 
 
 def test_programs_are_freed():
-    before = backend._programs.copy()
+    known = backend.programs.known
+    before = known.copy()
     try:
-        for n in range(backend._MOST + 20):
+        for n in range(programs.MOST + 20):
             cell = Scaled(lambda self, x: x * self.scale)
             cell.scale, cell.n = 1.0, n
-            backend._find(call_of(cell))
-        assert len(backend._programs) == backend._MOST
+            backend.find(call_of(cell))
+        assert len(known) == programs.MOST
     finally:
-        backend._programs.clear()
-        backend._programs.update(before)
+        known.clear()
+        known.update(before)
 
 
 def call_of(cell):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import throughtime as tt
-from throughtime.scanning.cpu import order, product, team, threads
+from throughtime.scanning.cpu import product, team, threads
 from throughtime.scanning.cpu.team import LONGEST, MOST_CREDIT, MOST_DEBT, REST, SHORTEST, Alone, Team
+from throughtime.scanning.order import Order
 
 MS = 1e6
 
@@ -296,17 +297,16 @@ def test_after_a_calm_time_the_first_rest_is_short_again():
 
 def test_sequences_in_another_order_and_back_with_gradients_of_gradients():
     lengths = torch.tensor([2, 5, 0, 3])
-    after, to = lengths.sort(descending=True, stable=True)
-    back = to.argsort()
+    order = Order.by_length(lengths, lambda function, *args: function(*args))
     value = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
 
     def there(v):
-        return order.in_order(v, 1, to, back, after, lengths)
+        return order.steps(v, zeros=True)
 
-    past = torch.arange(5)[:, None, None] >= after[:, None]
-    expected = torch.where(past, 0.0, value[:, to])
+    past = torch.arange(5)[:, None, None] >= torch.tensor([5, 3, 2, 0])[:, None]
+    expected = torch.where(past, 0.0, value[:, [1, 3, 0, 2]])
     assert torch.equal(there(value), expected)
-    assert torch.equal(order.in_order(there(value), 1, back, to), torch.where(past[:, back], 0.0, value))
+    assert torch.equal(order.inverse.steps(there(value)), torch.where(past[:, [2, 0, 3, 1]], 0.0, value))
     assert torch.autograd.gradcheck(there, value) and torch.autograd.gradgradcheck(there, value)
     with_nan = value.detach().clone()
     with_nan[4, 0] = float("nan")

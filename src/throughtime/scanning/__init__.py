@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from throughtime.cells import State
 from throughtime.scanning import reference
 from throughtime.scanning.backends import Explanation, explain_call, run_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
+from throughtime.scanning.cell import AnyCell
 from throughtime.scanning.checkpointing import in_pieces
+from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.observe import Observer
-from throughtime.scanning.stepping import Stepper
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
 
@@ -43,7 +44,7 @@ def _as_it_is(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 @_as_it_is
 def scan(
-    cell: nn.Module,
+    cell: AnyCell,
     inputs: Inputs,
     state: State | None = None,
     *,
@@ -68,7 +69,8 @@ def scan(
     True
 
     Args:
-        cell: any module with `forward(x, state) -> state` or `-> (output, state)`: ours, torch.nn's, one's own.
+        cell: any module with `forward(x, state) -> state` or `-> (output, state)`: ours, torch.nn's, one's own; or such a
+            function, whose state is given.
         inputs: [T, B, I], or a tuple (of tuples) of such tensors where a step takes several.
         state: what the first step starts from: [B, N] or a tuple of such; None: `initial`.
         initial: what `resets` put back; None: the cell's `initial_state`, else zeros.
@@ -101,7 +103,7 @@ def scan(
 
 
 def explain(
-    cell: nn.Module,
+    cell: AnyCell,
     inputs: Inputs,
     state: State | None = None,
     *,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import State
 from throughtime.cells.base import same_structure, structure
+from throughtime.scanning.cell import AnyCell, FunctionCell, as_cell, name_of
 from throughtime.scanning.foreign import context
 
 Inputs = Tensor | tuple[Any, ...]  # [T, B, I], or a tuple (of tuples) of them: what one step is given
@@ -39,7 +40,7 @@ class Call:
     reverse: bool
     resets: Tensor | None
     record: tuple[str, ...]
-    found: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+    found: dict[Any, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
     """What a backend has found out about this call, so that it need not look twice."""
 
     @property
@@ -51,23 +52,23 @@ class Call:
         return int(first_leaf(self.inputs).shape[1])
 
     def forwards(self) -> tuple[Call, Callable[[Tensor], Tensor]]:
-        """The same call with time turned so that it runs forwards, and what turns a [T, B, ...] result back."""
+        """The same call with time reversed so that it runs forwards, and what reverses a [T, B, ...] result again."""
         if not self.reverse:
             return self, lambda value: value
         if self.lengths is None:
 
-            def turn(value: Tensor) -> Tensor:
+            def reversed_(value: Tensor) -> Tensor:
                 return value.flip(0)
         else:
             t_T1 = torch.arange(self.steps, device=self.lengths.device).unsqueeze(1)
             index_TB = torch.where(t_T1 < self.lengths, self.lengths - 1 - t_T1, t_T1)
 
-            def turn(value: Tensor) -> Tensor:
+            def reversed_(value: Tensor) -> Tensor:
                 index = index_TB.reshape(index_TB.shape + (1,) * (value.dim() - 2))
                 return value.gather(0, index.expand_as(value))
 
-        resets = None if self.resets is None else turn(self.resets)
-        return replace(self, inputs=map_leaves(turn, self.inputs), resets=resets, reverse=False), turn
+        resets = None if self.resets is None else reversed_(self.resets)
+        return replace(self, inputs=map_leaves(reversed_, self.inputs), resets=resets, reverse=False), reversed_
 
 
 def first_leaf(inputs: Inputs) -> Tensor:
@@ -112,17 +113,18 @@ def rows_like(rows_B: Tensor, value: Tensor) -> Tensor:
 
 
 def make_call(
-    cell: nn.Module,
+    cell: AnyCell,
     inputs: Inputs,
     state: State | None,
     *,
-    initial: State | None,
-    lengths: Tensor | Sequence[int] | None,
-    reverse: bool,
-    resets: Tensor | None,
-    record: tuple[str, ...],
+    initial: State | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    reverse: bool = False,
+    resets: Tensor | None = None,
+    record: tuple[str, ...] = (),
 ) -> Call:
     """Check what `scan` was given. Raises: ValueError, TypeError, whose message says what to do."""
+    cell = as_cell(cell)
     tensors = leaves(inputs)
     for tensor in tensors:
         if tensor.dim() < 2:
@@ -133,33 +135,44 @@ def make_call(
     device = tensors[0].device
     if initial is None:
         initial = initial_state(cell, batch, device=device, like=state)
-    if state is None:
-        state = initial
-    if not same_structure(state, initial):
-        raise TypeError(f"the state of {type(cell).__name__} is {structure(initial)}, got {structure(state)}")
-    for tensor in (*tensors_of(state), *tensors_of(initial)):
-        if tensor.dim() < 1 or tensor.shape[0] != batch:
-            raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
+    state = initial if state is None else state
+    _check_states(cell, state, initial, batch)
     if lengths is not None:
-        lengths = torch.as_tensor(lengths, device=device)
-        if lengths.numel() == 0:
-            lengths = lengths.long()  # an empty list says nothing of its type
-        if lengths.shape != (batch,) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
-            raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
-        lengths = lengths.long()
-        if batch and context((lengths,)) is None and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
-            raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
-    if resets is not None and (resets.shape != (steps, batch) or resets.dtype != torch.bool):
-        raise ValueError(
-            f"resets must be bool [T, B] = {[steps, batch]}, got {resets.dtype} {list(resets.shape)}; use resets.bool()"
-        )
+        lengths = _checked_lengths(torch.as_tensor(lengths, device=device), steps, batch)
     if resets is not None:
-        resets = resets.to(device)
-    if resets is not None and lengths is not None:  # past its length a state stands still
-        resets = resets & (torch.arange(steps, device=device).unsqueeze(1) < lengths)
+        resets = _checked_resets(resets, steps, batch).to(device)
+        if lengths is not None:  # past its length a state stands still
+            resets = resets & (torch.arange(steps, device=device).unsqueeze(1) < lengths)
     if isinstance(record, str):
         raise TypeError(f"record is a tuple of names, got the string {record!r}; write ({record!r},)")
     return Call(cell, inputs, state, initial, lengths, reverse, resets, tuple(record))
+
+
+def _check_states(cell: nn.Module, state: State, initial: State, batch: int) -> None:
+    if not same_structure(state, initial):
+        raise TypeError(f"the state of {name_of(cell)} is {structure(initial)}, got {structure(state)}")
+    for tensor in (*tensors_of(state), *tensors_of(initial)):
+        if tensor.dim() < 1 or tensor.shape[0] != batch:
+            raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
+
+
+def _checked_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:
+    if lengths.numel() == 0:
+        lengths = lengths.long()  # an empty list says nothing of its type
+    if lengths.shape != (batch,) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
+    lengths = lengths.long()
+    if batch and context((lengths,)) is None and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+        raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
+    return lengths
+
+
+def _checked_resets(resets: Tensor, steps: int, batch: int) -> Tensor:
+    if resets.shape != (steps, batch) or resets.dtype != torch.bool:
+        raise ValueError(
+            f"resets must be bool [T, B] = {[steps, batch]}, got {resets.dtype} {list(resets.shape)}; use resets.bool()"
+        )
+    return resets
 
 
 def unwrapped(cell: nn.Module) -> nn.Module:
@@ -186,6 +199,6 @@ def initial_state(
     if like is not None:
         return map_states(torch.zeros_like, like)
     raise TypeError(
-        f"{type(cell).__name__} does not say what it starts from: pass state=, "
-        f"or give it a method initial_state(batch, *, device=None)"
+        f"{name_of(cell)} does not say what it starts from: pass state="
+        + ("" if isinstance(cell, FunctionCell) else ", or give it a method initial_state(batch, *, device=None)")
     )

@@ -15,7 +15,7 @@ from throughtime.scanning.call import Call, Scanned, map_leaves
 
 
 def in_pieces(call: Call, every: int, run: Callable[[Call], Scanned]) -> Scanned:
-    """Run a call `every` steps at a time; for the backward only inputs, outputs and the states between pieces are kept.
+    """Run a call `every` steps at a time; for the backward only inputs, outputs and the states between pieces are saved.
 
     Source: Chen et al. (2016), Training deep nets with sublinear memory cost, over time; by PyTorch's own checkpoint.
     """

@@ -51,7 +51,7 @@ class Constants:
             self.matrices.append(index)
         return self.matrices.index(index)
 
-    def evaluate(self, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def made_of(self, tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The constant rows and the matrices, of the cell's tensors as they are now; all of one type of number."""
         values: list[Any] = list(tensors)
         for make in self._recipes:

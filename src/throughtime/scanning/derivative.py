@@ -8,25 +8,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from throughtime.scanning.nodes import Graph, Node, Row, ordered, width_of
 
 Pieces = list[tuple[int, Node]]  # (offset, gradient there)
 
 
+class ProductGradient(NamedTuple):
+    """A product's left operand, the gradient of what it gave, and its weights, whose gradient is the product of the two over
+    all rows of all steps."""
+
+    lhs: Row
+    gradient: Row
+    weights: tuple[int, ...]
+
+
 class Gradients:
     """Gradients of what a step gives, with respect to its leaves.
 
-    leaves: (kind, index) -> gradient as pieces. products: for each product of the step, its left row, the gradient of what
-    it gave, and
-    its weights: the gradient of the weights is the product of the two over all rows of all steps.
+    leaves: (kind, index) -> gradient as pieces. products: those of the step, the last first.
     """
 
-    def __init__(self, graph: Graph, outputs: Sequence[tuple[Row, Row]]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, outputs: Iterable[tuple[Row, Row]]) -> None:
+        self.graph, outputs = graph, list(outputs)
         self.leaves: dict[tuple[str, int], Pieces] = defaultdict(list)
-        self.products: list[tuple[Row, Row, tuple[int, ...]]] = []
+        self.products: list[ProductGradient] = []
         self._sums: dict[int, Node] = {}
         self._pieces: dict[int, Pieces] = defaultdict(list)
         for row, gradient in outputs:
@@ -56,46 +64,32 @@ class Gradients:
         self._sums[id(node)] = gradient if known is None else graph.apply("add", known, gradient)
 
     def _visit(self, node: Node) -> None:
-        graph = self.graph
-        if node.op in ("product", "affine"):
-            pieces = self._pieces.pop(id(node), [])
-            whole = self._sums.get(id(node))
-            if whole is not None:
-                pieces.append((0, whole))
-            if not pieces:
-                return
-            gradient = assemble(graph, pieces, node.width)
-            row = node.args
-            assert node.op == "product", "an affine is hoisted before the derivative is taken"
-            self.products.append((row, gradient, node.attribute))
-            back = graph.product(gradient, tuple(-1 - w for w in node.attribute), width_of(row))
-            start = 0
-            for arg in row:
-                self._add(arg, graph.slice(back, start, arg.width))
-                start += arg.width
-            return
+        assert node.op != "affine", "an affine is hoisted before the derivative is taken"
         g = self._sums.get(id(node))
-        if g is None:
+        if node.op == "product":
+            self._visit_product(node, self._pieces.pop(id(node), []) + ([] if g is None else [(0, g)]))
+        elif g is None:
             return
-        if node.op == "slice":
+        elif node.op == "slice":
             self._pieces[id(node.args[0])].append((node.attribute, g))
         elif node.op == "leaf":
             kind, index, offset = node.attribute
             self.leaves[kind, index].append((offset, g))
-        elif node.op == "sum":
-            for arg in node.args:
-                self._add(arg, g)
-        elif node.op == "max":
-            ones = [
-                graph.apply("select", graph.apply("eq", a, node), graph.number(1), graph.number(0)) for a in node.args
-            ]
-            share = graph.apply("div", g, graph.total("sum", tuple(ones)))
-            for arg, one in zip(node.args, ones, strict=True):
-                self._add(arg, graph.apply("mul", one, share))
-        elif node.op in _RULES:
-            for arg, gradient in zip(node.args, _RULES[node.op](graph, g, node, *node.args), strict=True):  # type: ignore[assignment]
+        elif node.op in RULES:
+            for arg, gradient in zip(node.args, RULES[node.op](self.graph, g, node, *node.args), strict=True):
                 if gradient is not None:
-                    self._add(arg, gradient)  # type: ignore[arg-type]
+                    self._add(arg, gradient)
+
+    def _visit_product(self, node: Node, pieces: Pieces) -> None:
+        if not pieces:
+            return
+        gradient = assemble(self.graph, pieces, node.width)
+        self.products.append(ProductGradient(node.args, gradient, node.attribute))
+        back = self.graph.product(gradient, tuple(-1 - w for w in node.attribute), width_of(node.args))
+        start = 0
+        for arg in node.args:
+            self._add(arg, self.graph.slice(back, start, arg.width))
+            start += arg.width
 
 
 def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
@@ -115,78 +109,83 @@ def assemble(graph: Graph, pieces: Pieces, width: int) -> Row:
 _Rule = Callable[..., tuple[Node | None, ...]]
 
 
-def _rules() -> dict[str, _Rule]:
-    def n(graph: Graph, value: float) -> Node:
-        return graph.number(value)
-
-    def mul(graph: Graph, *factors: Node) -> Node:
-        total = factors[0]
-        for f in factors[1:]:
-            total = graph.apply("mul", total, f)
-        return total
-
-    def pow_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        zero = n(G, 0)
-        lower = G.apply("pow", a, G.apply("sub", b, n(G, 1)))
-        first = G.apply("select", G.apply("eq", b, zero), zero, mul(G, g, mul(G, b, lower)))
-        if b.op == "number":
-            return first, None
-        at_zero = G.apply("and", G.apply("eq", a, zero), G.apply("ge", b, zero))
-        safe = G.apply("select", at_zero, n(G, 1), a)
-        return first, G.apply("select", at_zero, zero, mul(G, g, mul(G, y, G.apply("log", safe))))
-
-    def extremum(before: str) -> _Rule:
-        def extremum_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-            zero, half = n(G, 0), G.apply("mul", g, n(G, 0.5))
-            tie = G.apply("select", G.apply("eq", a, b), half, g)
-            after = {"lt": "gt", "gt": "lt"}[before]
-            return (
-                G.apply("select", G.apply(before, a, b), zero, tie),
-                G.apply("select", G.apply(after, a, b), zero, tie),
-            )
-
-        return extremum_
-
-    def largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
-        ones = [G.apply("select", G.apply("eq", a, y), n(G, 1), n(G, 0)) for a in args]
-        count = ones[0]
-        for one in ones[1:]:
-            count = G.apply("add", count, one)
-        share = G.apply("div", g, count)
-        return tuple(mul(G, one, share) for one in ones)
-
-    return {
-        "largest": largest,
-        "expand": lambda G, g, y, a: (g,),
-        "add": lambda G, g, y, a, b: (g, g),
-        "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
-        "mul": lambda G, g, y, a, b: (mul(G, g, b), mul(G, g, a)),
-        "div": lambda G, g, y, a, b: (G.apply("div", g, b), G.apply("neg", mul(G, g, G.apply("div", y, b)))),
-        "neg": lambda G, g, y, a: (G.apply("neg", g),),
-        "abs": lambda G, g, y, a: (mul(G, g, G.apply("sign", a)),),
-        "select": lambda G, g, y, p, a, b: (
-            None,
-            G.apply("select", p, g, n(G, 0)),
-            G.apply("select", p, n(G, 0), g),
-        ),
-        "minimum": extremum("gt"),
-        "maximum": extremum("lt"),
-        "exp": lambda G, g, y, a: (mul(G, g, y),),
-        "expm1": lambda G, g, y, a: (mul(G, g, G.apply("add", y, n(G, 1))),),
-        "log": lambda G, g, y, a: (G.apply("div", g, a),),
-        "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, n(G, 1))),),
-        "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, n(G, 2))),),
-        "rsqrt": lambda G, g, y, a: (mul(G, mul(G, n(G, -0.5), g), mul(G, y, mul(G, y, y))),),
-        "inverse_root": lambda G, g, y, a: (mul(G, g, mul(G, n(G, -0.5), G.apply("pow", a, n(G, -1.5)))),),
-        "sin": lambda G, g, y, a: (mul(G, g, G.apply("cos", a)),),
-        "cos": lambda G, g, y, a: (G.apply("neg", mul(G, g, G.apply("sin", a))),),
-        "erf": lambda G, g, y, a: (
-            mul(G, mul(G, n(G, 2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", mul(G, a, a)))), g),
-        ),
-        "tanh": lambda G, g, y, a: (mul(G, g, G.apply("sub", n(G, 1), mul(G, y, y))),),
-        "sigmoid": lambda G, g, y, a: (mul(G, g, mul(G, G.apply("sub", n(G, 1), y), y)),),
-        "pow": pow_,
-    }
+def _mul(graph: Graph, *factors: Node) -> Node:
+    total = factors[0]
+    for f in factors[1:]:
+        total = graph.apply("mul", total, f)
+    return total
 
 
-_RULES = _rules()
+def _pow(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+    zero = G.number(0)
+    lower = G.apply("pow", a, G.apply("sub", b, G.number(1)))
+    first = G.apply("select", G.apply("eq", b, zero), zero, _mul(G, g, _mul(G, b, lower)))
+    if b.op == "number":
+        return first, None
+    at_zero = G.apply("and", G.apply("eq", a, zero), G.apply("ge", b, zero))
+    safe = G.apply("select", at_zero, G.number(1), a)
+    return first, G.apply("select", at_zero, zero, _mul(G, g, _mul(G, y, G.apply("log", safe))))
+
+
+def _extremum(before: str) -> _Rule:
+    def extremum_(G: Graph, g: Node, y: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
+        zero, half = G.number(0), G.apply("mul", g, G.number(0.5))
+        tie = G.apply("select", G.apply("eq", a, b), half, g)
+        after = {"lt": "gt", "gt": "lt"}[before]
+        return (
+            G.apply("select", G.apply(before, a, b), zero, tie),
+            G.apply("select", G.apply(after, a, b), zero, tie),
+        )
+
+    return extremum_
+
+
+def _max(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
+    ones = [G.number_of(G.apply("eq", a, y)) for a in args]
+    share = G.apply("div", g, G.total("sum", tuple(ones)))
+    return tuple(_mul(G, one, share) for one in ones)
+
+
+def _largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]:
+    ones = [G.number_of(G.apply("eq", a, y)) for a in args]
+    count = ones[0]
+    for one in ones[1:]:
+        count = G.apply("add", count, one)
+    share = G.apply("div", g, count)
+    return tuple(_mul(G, one, share) for one in ones)
+
+
+RULES: dict[str, _Rule] = {  # of the ops that have a gradient
+    "sum": lambda G, g, y, *args: (g,) * len(args),
+    "max": _max,
+    "largest": _largest,
+    "expand": lambda G, g, y, a: (g,),
+    "add": lambda G, g, y, a, b: (g, g),
+    "sub": lambda G, g, y, a, b: (g, G.apply("neg", g)),
+    "mul": lambda G, g, y, a, b: (_mul(G, g, b), _mul(G, g, a)),
+    "div": lambda G, g, y, a, b: (G.apply("div", g, b), G.apply("neg", _mul(G, g, G.apply("div", y, b)))),
+    "neg": lambda G, g, y, a: (G.apply("neg", g),),
+    "abs": lambda G, g, y, a: (_mul(G, g, G.apply("sign", a)),),
+    "select": lambda G, g, y, p, a, b: (
+        None,
+        G.apply("select", p, g, G.number(0)),
+        G.apply("select", p, G.number(0), g),
+    ),
+    "minimum": _extremum("gt"),
+    "maximum": _extremum("lt"),
+    "exp": lambda G, g, y, a: (_mul(G, g, y),),
+    "expm1": lambda G, g, y, a: (_mul(G, g, G.apply("add", y, G.number(1))),),
+    "log": lambda G, g, y, a: (G.apply("div", g, a),),
+    "log1p": lambda G, g, y, a: (G.apply("div", g, G.apply("add", a, G.number(1))),),
+    "sqrt": lambda G, g, y, a: (G.apply("div", g, G.apply("mul", y, G.number(2))),),
+    "rsqrt": lambda G, g, y, a: (_mul(G, _mul(G, G.number(-0.5), g), _mul(G, y, _mul(G, y, y))),),
+    "inverse_root": lambda G, g, y, a: (_mul(G, g, _mul(G, G.number(-0.5), G.apply("pow", a, G.number(-1.5)))),),
+    "sin": lambda G, g, y, a: (_mul(G, g, G.apply("cos", a)),),
+    "cos": lambda G, g, y, a: (G.apply("neg", _mul(G, g, G.apply("sin", a))),),
+    "erf": lambda G, g, y, a: (
+        _mul(G, _mul(G, G.number(2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", _mul(G, a, a)))), g),
+    ),
+    "tanh": lambda G, g, y, a: (_mul(G, g, G.apply("sub", G.number(1), _mul(G, y, y))),),
+    "sigmoid": lambda G, g, y, a: (_mul(G, g, _mul(G, G.apply("sub", G.number(1), y), y)),),
+    "pow": _pow,
+}

@@ -1,15 +1,70 @@
-"""Nodes worked out by PyTorch, row by row of a matrix: what was hoisted out of time, and the ground truth of the compiled loop."""
+"""Nodes worked out one after the other: by PyTorch, for what was hoisted out of time and as the ground truth of the compiled
+loop, or by whatever else has a table of operations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from throughtime.scanning.nodes import Node, Row, ordered
 
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+V = TypeVar("V")
+Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class Operations(Protocol[V]):
+    """What the ops of nodes mean to a target: what a value is there, and how one is made of others.
+
+    pointwise: a function for each op of `nodes.POINTWISE` but "expand". The others have methods of their names.
+    """
+
+    @property
+    def pointwise(self) -> Mapping[str, Callable[..., V]]: ...
+    def number(self, value: float) -> V: ...
+    def leaf(self, kind: str, index: int, offset: int, width: int) -> V: ...
+    def slice(self, value: V, offset: int, width: int) -> V: ...
+    def expand(self, value: V, width: int) -> V: ...
+    def product(self, row: list[V], weights: tuple[int, ...], bias: V | None) -> V: ...
+    def sum(self, row: list[V]) -> V: ...
+    def max(self, row: list[V]) -> V: ...
+
+
+def evaluate(roots: Sequence[Node], operations: Operations[V]) -> list[V]:
+    """The values of nodes."""
+    values: dict[Node, V] = {}
+    for node in ordered(roots):
+        values[node] = _value(node, [values[a] for a in node.args], operations)
+    return [values[n] for n in roots]
+
+
+def _value(node: Node, args: list[V], operations: Operations[V]) -> V:
+    match node.op:
+        case "number":
+            return operations.number(node.attribute[0])
+        case "leaf":
+            kind, index, offset = node.attribute
+            return operations.leaf(kind, index, offset, node.width)
+        case "slice":
+            return operations.slice(args[0], node.attribute, node.width)
+        case "expand":
+            return operations.expand(args[0], node.width)
+        case "product":
+            return operations.product(args, node.attribute, None)
+        case "affine":
+            return operations.product(args[:-1], node.attribute, args[-1])
+        case "sum":
+            return operations.sum(args)
+        case "max":
+            return operations.max(args)
+        case op:
+            return operations.pointwise[op](*args)
+
+
+TORCH: dict[str, Callable[..., Tensor]] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "neg": torch.neg, "abs": torch.abs, "exp": torch.exp,
     "log": torch.log, "log1p": torch.log1p, "expm1": torch.expm1, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "sin": torch.sin,
     "cos": torch.cos, "erf": torch.erf, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "pow": torch.pow, "floor": torch.floor,
@@ -20,68 +75,56 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "largest": lambda *args: torch.stack(torch.broadcast_tensors(*args)).amax(0),  # type: ignore[no-untyped-call]
 }  # fmt: skip
 
-Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight (+ bias)."""
     return x @ weight if bias is None else torch.addmm(bias, x, weight)
 
 
-def evaluate(
-    roots: Sequence[Node],
-    leaf: Callable[[str, int], Tensor],
-    matrices: Sequence[Tensor],
-    like: Tensor,
-    product: Linear = linear,
-) -> list[Tensor]:
-    """The values of nodes, [R, width] (a constant [width]).
+@dataclass
+class TorchOperations:
+    """PyTorch's operations on the rows of matrices: a value is [R, width], or [width] where it is constant.
 
-    leaf: the whole tensor of a leaf, [R, n], or [n] for a constant. matrices: those that products name. like: what kind of numbers.
+    whole: the whole tensor of a leaf, by kind and number. matrices: those that products name. like: what kind of numbers.
     """
-    values: dict[int, Tensor] = {}
-    for node in ordered(roots):
-        values[id(node)] = _value(node, values, leaf, matrices, like, product)
-    return [values[id(n)] for n in roots]
+
+    whole: Callable[[str, int], Tensor]
+    matrices: Sequence[Tensor]
+    like: Tensor
+    linear: Linear = linear
+    pointwise: ClassVar[Mapping[str, Callable[..., Tensor]]] = TORCH
+
+    def number(self, value: float) -> Tensor:
+        return torch.full((1,), value, dtype=self.like.dtype, device=self.like.device)
+
+    def leaf(self, kind: str, index: int, offset: int, width: int) -> Tensor:
+        whole = self.whole(kind, index)
+        return whole if offset == 0 and whole.shape[-1] == width else whole[..., offset : offset + width]
+
+    def slice(self, value: Tensor, offset: int, width: int) -> Tensor:
+        return value[..., offset : offset + width]
+
+    def expand(self, value: Tensor, width: int) -> Tensor:
+        return value.expand(*value.shape[:-1], width)
+
+    def product(self, row: list[Tensor], weights: tuple[int, ...], bias: Tensor | None) -> Tensor:
+        return self.linear(joined(row), joined([self.matrices[w] for w in weights]), bias)
+
+    def sum(self, row: list[Tensor]) -> Tensor:
+        return sum(a.sum(-1, keepdim=True) for a in row)  # type: ignore[return-value]
+
+    def max(self, row: list[Tensor]) -> Tensor:
+        return joined(row).amax(-1, keepdim=True)
+
+    def rows(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The values of rows of nodes, each as one tensor."""
+        values = iter(evaluate([n for row in rows for n in row], self))
+        return [joined([next(values) for _ in row]) for row in rows]
 
 
-def _value(
-    node: Node,
-    values: dict[int, Tensor],
-    leaf: Callable[[str, int], Tensor],
-    matrices: Sequence[Tensor],
-    like: Tensor,
-    product: Linear,
-) -> Tensor:
-    args = [values[id(a)] for a in node.args]
-    if node.op == "number":
-        return torch.full((1,), node.attribute[0], dtype=like.dtype, device=like.device)
-    if node.op == "leaf":
-        kind, index, offset = node.attribute
-        whole = leaf(kind, index)
-        return whole if offset == 0 and whole.shape[-1] == node.width else whole[..., offset : offset + node.width]
-    if node.op == "slice":
-        return args[0][..., node.attribute : node.attribute + node.width]
-    if node.op == "expand":
-        return args[0].expand(*args[0].shape[:-1], node.width)
-    if node.op in ("product", "affine"):
-        bias = args.pop() if node.op == "affine" else None
-        weights = [matrices[w] for w in node.attribute]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights, -1)
-        return product(args[0] if len(args) == 1 else torch.cat(_wide(args), -1), weight, bias)
-    if node.op == "sum":
-        return sum(a.sum(-1, keepdim=True) for a in args)  # type: ignore[return-value]
-    if node.op == "max":
-        return torch.cat(_wide(args), -1).amax(-1, keepdim=True)
-    return _FUNCTIONS[node.op](*args)
-
-
-def _wide(parts: list[Tensor]) -> list[Tensor]:
-    """Parts with the same leading shape."""
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts side by side, with the same leading shape."""
+    if len(parts) == 1:
+        return parts[0]
     rows = max((p.shape[:-1] for p in parts), key=len)
-    return [p.expand(*rows, p.shape[-1]) for p in parts]
-
-
-def side_by_side(row: Row, values: Sequence[Tensor]) -> Tensor:
-    """The values of a row's pieces as one tensor."""
-    return values[0] if len(values) == 1 else torch.cat(_wide(list(values)), -1)
+    return torch.cat([p.expand(*rows, p.shape[-1]) for p in parts], -1)

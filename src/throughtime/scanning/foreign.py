@@ -47,6 +47,11 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
         return "parametrized weights are being cached, so that they are not made within the step"
     if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"
+    return _odd(tensors)
+
+
+def _odd(tensors: Iterable[Tensor]) -> str | None:
+    """What one of some tensors is, in words, if not a plain one."""
     for tensor in tensors:
         if type(tensor) is not Tensor and not _is_plain(tensor):
             return f"a tensor is a {type(tensor).__name__}, which does arithmetic in its own way"

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from throughtime.cells import GRU, LSTM, Elman, State
 from throughtime.cells.base import somebody_watches
 from throughtime.scanning.call import Call, Scanned, where_rows
+from throughtime.scanning.cell import name_of
 from throughtime.scanning.foreign import transform
 
 name = "torch"
@@ -32,7 +33,7 @@ def why_not(call: Call) -> str | None:
     if (reason := transform()) is not None:
         return reason
     if type(cell) not in _KINDS:
-        return f"PyTorch has no kernel for {type(cell).__name__}, only for Elman, GRU and LSTM"
+        return f"PyTorch has no kernel for {name_of(cell)}, only for Elman, GRU and LSTM"
     if call.record:
         return f"the kernel does not show inner values ({', '.join(call.record)})"
     if somebody_watches():

@@ -11,32 +11,21 @@ Nodes are made by a `Graph`, which makes each one once, so that equal values are
     sum, max                          over the features of all pieces: width 1
     the rest                          numbers, one by one: arguments have the node's width, or 1
 
-Every other module of the engine says what an op means in its own terms: `evaluate` in PyTorch, `derivative` as a gradient, `cpu` as
-vector code.
+What an op means, each target says in a table of its own: `evaluate.TORCH` in PyTorch, `derivative.RULES` as a gradient,
+`cpu.functions.VECTORS` as vector code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node hangs on: flags
 
-ARITHMETIC = {
-    "add",
-    "sub",
-    "mul",
-    "neg",
-    "abs",
-    "select",
-    "minimum",
-    "maximum",
-    "sign",
-    "detach",
-    "expand",
-    "largest",
-}  # soon done again
+ARITHMETIC = {  # soon done again
+    "add", "sub", "mul", "neg", "abs", "select", "minimum", "maximum", "sign", "detach", "expand", "largest",
+}  # fmt: skip
 COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 LOGIC = {"and", "or", "not"}
 FUNCTIONS = {
@@ -56,7 +45,6 @@ class Node:
     attribute: Any = None
     flags: int = CONSTANT
     boolean: bool = False
-    where: str = field(default="", repr=False)  # the line of the cell it comes from
 
     def __repr__(self) -> str:
         return f"<{self.op} {self.attribute} {self.width}>"
@@ -70,9 +58,17 @@ class Graph:
 
     def __init__(self) -> None:
         self._made: dict[Any, Node] = {}
-        self.uncut: set[int] = set()  # nodes whose pieces stay pieces of the whole, not new values made of pieces
-        self._cut: dict[tuple[int, int, int, int], Node] = {}  # pieces of pointwise nodes, each taken once
-        self.where = ""
+        self._uncut: set[int] = set()
+        self._cut: dict[tuple[int, int, int], Node] = {}  # pieces of pointwise nodes, each taken once
+
+    def fork(self, uncut: Iterable[Node] = ()) -> Graph:
+        """Another graph with all of these nodes; what is made in it is not in this one.
+
+        uncut: nodes whose pieces stay pieces of the whole there, not new values made of pieces.
+        """
+        made = Graph()
+        made._made, made._uncut = dict(self._made), set(map(id, uncut))
+        return made
 
     def node(self, op: str, args: Sequence[Node], width: int, attribute: Any = None, flags: int = 0) -> Node:
         key = (op, tuple(map(id, args)), width, attribute)
@@ -81,7 +77,7 @@ class Graph:
             for a in args:
                 flags |= a.flags
             boolean = op in COMPARISONS or op in LOGIC or (op == "expand" and args[0].boolean)
-            found = self._made[key] = Node(op, tuple(args), width, attribute, flags, boolean, self.where)
+            found = self._made[key] = Node(op, tuple(args), width, attribute, flags, boolean)
         return found
 
     def number(self, value: float) -> Node:
@@ -109,7 +105,7 @@ class Graph:
             return args[1]
         if op == "mul" and values[1] == 1:
             return args[0]
-        if op in ("mul", "div") and values[0] == 1 and op == "mul":
+        if op == "mul" and values[0] == 1:
             return args[1]
         if op == "div" and values[1] == 1:
             return args[0]
@@ -119,6 +115,14 @@ class Graph:
             except (OverflowError, ZeroDivisionError, ValueError):
                 return None
         return None
+
+    def number_of(self, node: Node) -> Node:
+        """A truth value as 1 or 0; a number as it is."""
+        return self.apply("select", node, self.number(1), self.number(0)) if node.boolean else node
+
+    def like(self, node: Node, number: Node) -> Node:
+        """What `number_of(node)` has become, as a truth value again where the node is one."""
+        return self.apply("ne", number, self.number(0)) if node.boolean else number
 
     def expand(self, node: Node, width: int) -> Node:
         """One number a row, repeated."""
@@ -135,8 +139,8 @@ class Graph:
             return self.expand(node.args[0], width)
         if node.op == "slice":
             return self.slice(node.args[0], node.attribute + offset, width)
-        if node.op in POINTWISE and id(node) not in self.uncut:
-            key = (id(node), offset, width, len(self.uncut))
+        if node.op in POINTWISE and id(node) not in self._uncut:
+            key = (id(node), offset, width)
             if key not in self._cut:
                 parts = [a if a.width == 1 else self.slice(a, offset, width) for a in node.args]
                 self._cut[key] = self.apply(node.op, *parts)
@@ -144,7 +148,7 @@ class Graph:
         return self.node("slice", (node,), width, offset)
 
     def piece(self, row: Row, offset: int, width: int) -> Row:
-        """A stretch of a row of pieces."""
+        """A part of a row of pieces."""
         found, start = [], 0
         for node in row:
             low, high = max(offset, start), min(offset + width, start + node.width)
@@ -198,6 +202,12 @@ _FOLD: dict[str, Callable[..., float]] = {
     "div": lambda a, b: a / b,
     "neg": lambda a: -a,
 }
+
+
+def regrouped(flat: Sequence[Node], like: Iterable[Row]) -> list[Row]:
+    """Nodes as rows of as many pieces as those of `like`."""
+    left = iter(flat)
+    return [tuple(next(left) for _ in row) for row in like]
 
 
 def width_of(row: Iterable[Node]) -> int:

@@ -94,7 +94,7 @@ class Observer:
         return _observed.get()
 
     def run(self, call: Call, run: Callable[[Call], Scanned]) -> Scanned:
-        """The scan itself, with all it shows kept."""
+        """The scan itself, and all that it shows."""
         states = call.state if isinstance(call.state, tuple) else (call.state,)
         nudges: tuple[Tensor, ...] = ()
         inputs: Inputs = call.inputs
@@ -107,13 +107,13 @@ class Observer:
         shown = tuple(STATE.format(i) for i in range(len(states)))
         step = _Shown(call.cell, nudged=self.gradients)
         found = run(replace(call, cell=step, inputs=inputs, record=(*names, *shown)))
-        kept = {name: found.records[name] for name in names}
+        records = {name: found.records[name] for name in names}
         after = tuple(found.records[name] for name in shown)
         given, cell = first_leaf(call.inputs), unwrapped(call.cell)
         self.scans.append(
-            Observed(cell, given, call.state, found.outputs, after, kept, nudges, call.lengths, call.reverse)
+            Observed(cell, given, call.state, found.outputs, after, records, nudges, call.lengths, call.reverse)
         )
-        return found._replace(records={name: kept[name] for name in call.record})
+        return found._replace(records={name: records[name] for name in call.record})
 
     def _names(self, call: Call) -> tuple[str, ...]:
         """What the cell watches, in the order it does, learned from one step of it; and what this call wants to see."""

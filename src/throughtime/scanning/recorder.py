@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,18 +12,42 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from throughtime.scanning import lowering, symbols
+from throughtime.scanning import symbols
 from throughtime.scanning.constants import Constants
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
+from throughtime.scanning.rules import RULES
 from throughtime.scanning.symbols import Symbol
 
 _FILLED = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0, "new_zeros": 0.0, "new_ones": 1.0}
+_FILLED_WITH = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill_": 1}  # the place of the number
+_UNSET = {
+    "empty", "empty_like", "new_empty", "empty_strided", "rand", "randn", "rand_like", "randn_like", "bernoulli",
+}  # fmt: skip
 
 
-NOBODY = (
-    lambda tensor: tensor,
-    lambda tensor: tensor,
-)  # hooks on what is saved, so that those of the user see no trial run
+# hooks on what is saved, so that those of the user see no trial run
+NOBODY = (lambda tensor: tensor, lambda tensor: tensor)
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """One operation of PyTorch's, and what it gave."""
+
+    full: str  # its name with the overload
+    name: str
+    func: Any
+    args: Any
+    kwargs: Any
+    result: Any
+
+    @property
+    def given(self) -> list[Tensor]:
+        return list(_tensors((self.args, self.kwargs)))
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes over its first operand."""
+        return self.name.endswith("_") and not self.name.startswith("__")
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,12 +57,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # or PyTorch would import its compiler for us
 
-    def __init__(self, low: Lowering, known: dict[int, Any], keep: list[Tensor], with_gradients: bool) -> None:
+    def __init__(self, low: Lowering, known: dict[int, Any], tensors: list[Tensor], with_gradients: bool) -> None:
+        """known: tensors, by their identity, as symbols. tensors: all of them."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.low, self.known, self.keep, self.with_gradients = low, known, keep, with_gradients
+        self.low, self.known, self.tensors, self.with_gradients = low, known, tensors, with_gradients
         self.constants: Constants = low.constants
-        self.dtype = self.constants.dtype
-        self.memory = {_memory(t) for t in keep} - {0}  # of the cell's own tensors and the inputs
+        self.dtype, self.device = self.constants.dtype, tensors[-1].device
+        self.memory = {_memory(t) for t in tensors} - {0}  # of the cell's own tensors and the inputs
         self.refused: Unsupported | None = None  # the first reason, should the cell catch it
         self.busy = False  # whether what is asked of tensors is asked by the recorder
         self.families: dict[int, int] = {}  # tensor -> the operation that made it, where it made several
@@ -58,43 +84,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        overload = func._overloadname
-        full = name if overload == "default" else f"{name}.{overload}"
+        full = name if func._overloadname == "default" else f"{name}.{func._overloadname}"
         for argument, value in zip(func._schema.arguments, args, strict=False):
             if argument.is_write and any(_memory(t) in self.memory for t in _tensors(value)):  # before it is done
                 what = "it writes over an input, a state or a tensor of the cell in place"
                 raise Unsupported(f"aten.{full} at {_line_of_cell()}: {what}")
         result = func(*args, **kwargs)
         try:
-            self.record(full, name, func, args, kwargs, result)
+            self.record(_Operation(full, name, func, args, kwargs, result))
         except Unsupported as error:
             raise Unsupported(f"aten.{full} at {_line_of_cell()}: {error}") from None
         except Exception as error:  # a form of the operation that its rule does not know: the reference does
             raise Unsupported(f"aten.{full} at {_line_of_cell()}: its rule fails ({error!r})") from error
         return result
 
-    def record(self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        given = list(_tensors((args, kwargs)))
-        for tensor in given:
-            if id(tensor) in self.stale:
-                raise Unsupported("it reads a tensor that was written over in place by way of a view")
-            if id(tensor) not in self.known:
-                if name == "lift_fresh":
-                    continue
-                raise Unsupported("it takes a tensor that is neither given to the cell nor an attribute of it")
-        hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)  # type: ignore[attr-defined]
-        if hooks is None or hooks[0] is not NOBODY[0]:
-            raise Unsupported("it runs with hooks on what is saved for its gradient")
+    def record(self, done: _Operation) -> None:
+        name, result = done.name, done.result
+        self.check_operands(done)
         if self.with_gradients and not torch.is_grad_enabled() and name != "detach":
             raise Unsupported("it runs without gradients (no_grad, or an autograd.Function of its own)")
         if name in ("_local_scalar_dense", "equal", "is_nonzero", "item"):
             raise Unsupported("a number taken out of a tensor, as an `if` on its value does")
         if not isinstance(result, Tensor | tuple | list):
             raise Unsupported("it does not give a tensor")
-        written = name.endswith("_") and not name.startswith("__")
-        made = self.lower(full, name, func, args, kwargs, result, given, written)
-        if written:
-            self.write_over(args[0], made)
+        made = self.lower(done)
+        if done.writes:
+            self.write_over(done.args[0], made)
             return
         results = [result] if isinstance(result, Tensor) else list(result)
         values = [made] if isinstance(result, Tensor) else list(made)
@@ -102,103 +117,84 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor is None or value is None:
                 continue
             if isinstance(value, Symbol):
-                if tuple(tensor.shape) != value.shape:
-                    raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
-                if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
-                    raise Unsupported("it does arithmetic with truth values")
+                _check_result(tensor, value)
             self.known[id(tensor)] = value
-            self.keep.append(tensor)
+            self.tensors.append(tensor)
             if len(results) > 1:
                 self.families[id(tensor)] = id(values)
 
-    def lower(
-        self, full: str, name: str, func: Any, args: Any, kwargs: Any, result: Any, given: list[Tensor], written: bool
-    ) -> Any:
-        batch = self.low.batch
-        dtype = result.dtype if isinstance(result, Tensor) else None
-        if name in _FILLED or name in ("full", "full_like", "new_full", "scalar_tensor", "fill_"):
-            value = _FILLED.get(name)
-            if value is None:
-                value = args[{"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill_": 1}[name]]
+    def check_operands(self, done: _Operation) -> None:
+        for tensor in done.given:
+            if id(tensor) in self.stale:
+                raise Unsupported("it reads a tensor that was written over in place by way of a view")
+            if id(tensor) not in self.known and done.name != "lift_fresh":
+                raise Unsupported("it takes a tensor that is neither given to the cell nor an attribute of it")
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)  # type: ignore[attr-defined]
+        if hooks is None or hooks[0] is not NOBODY[0]:
+            raise Unsupported("it runs with hooks on what is saved for its gradient")
+
+    def lower(self, done: _Operation) -> Any:
+        """What an operation gives: of numbers alone, of constants alone, a change of type, or by a rule."""
+        name, args, result = done.name, done.args, done.result
+        if name in _FILLED or name in _FILLED_WITH:
+            value = _FILLED[name] if name in _FILLED else args[_FILLED_WITH[name]]
             if not isinstance(value, bool | int | float):
                 raise Unsupported("a fill with a tensor")
-            _check_type(dtype, self.dtype)
-            return symbols.expanded(self.low.graph, self.low.number(value), list(result.shape), batch)
-        if name in (
-            "empty",
-            "empty_like",
-            "new_empty",
-            "empty_strided",
-            "rand",
-            "randn",
-            "rand_like",
-            "randn_like",
-            "bernoulli",
-        ):
+            _check_type(result.dtype, self.dtype)
+            return symbols.expanded(self.low.graph, self.low.number(value), list(result.shape), self.low.batch)
+        if name in _UNSET:
             raise Unsupported("it draws numbers, or leaves them unset" if "empty" not in name else "numbers left unset")
-        values = [self.known.get(id(t)) for t in given]
-        if name == "lift_fresh" and given and id(given[0]) not in self.known:
-            literal = given[0]
-            return self.constants.recipe(
-                lambda _, v=literal: v,  # type: ignore[misc]
-                f"literal {literal.flatten()[:8].tolist()}",
-                literal.shape,
-                literal.dtype,
-            )
-        if all(isinstance(v, Constant) for v in values) and not _has(result, batch):
-            if written:
+        if name == "lift_fresh" and done.given and id(done.given[0]) not in self.known:
+            literal = done.given[0]
+            text = f"literal {literal.flatten()[:8].tolist()}"
+            return self.constants.recipe(lambda _: literal, text, literal.shape, literal.dtype)
+        values = [self.known.get(id(t)) for t in done.given]
+        if all(isinstance(v, Constant) for v in values) and not _has(result, self.low.batch):
+            if done.writes:
                 raise Unsupported("it writes over a tensor of the cell in place")
-            if not given and name not in ("arange", "eye", "linspace", "logspace"):
+            if not done.given and name not in ("arange", "eye", "linspace", "logspace"):
                 raise Unsupported("a tensor made of nothing known")
-            return self.constant_recipe(full, func, args, kwargs, result)
-        key = full
-        if written:
-            key = full.replace(name, name[:-1], 1)
-        rule = lowering.RULES.get(key) or lowering.RULES.get(key.split(".")[0] if key.split(".")[0] == key else "")
-        if name in ("_to_copy",):
-            kind = kwargs.get("dtype")
-            value = values[0]
-            if kind in (None, self.dtype):
-                return self.low.as_number(value) if isinstance(value, Symbol) else self.low.value(value)
-            if kind == torch.bool and isinstance(value, Symbol):
-                return value if value.boolean else self.low.op("ne", value, 0.0)
-            raise Unsupported(f"a value of type {kind}")
+            return self.constant_recipe(done)
+        if name == "_to_copy":
+            return self.change_type(values[0], done.kwargs.get("dtype"))
+        return self.by_rule(done, values)
+
+    def change_type(self, value: Any, kind: torch.dtype | None) -> Symbol:
+        if kind in (None, self.dtype):
+            return self.low.as_number(value) if isinstance(value, Symbol) else self.low.value(value)
+        if kind == torch.bool and isinstance(value, Symbol):
+            return value if value.boolean else self.low.op("ne", value, 0.0)
+        raise Unsupported(f"a value of type {kind}")
+
+    def by_rule(self, done: _Operation, values: list[Any]) -> Any:
+        rule = RULES.get(done.full.replace(done.name, done.name[:-1], 1) if done.writes else done.full)
         if rule is None:
             raise Unsupported("an operation the engine does not have")
-        for t in _tensors(result):
-            if name not in ("argmax", "argmin"):
+        for t in _tensors(done.result):
+            if done.name not in ("argmax", "argmin"):
                 _check_type(t.dtype, self.dtype)
             if t.dtype == torch.bool:  # PyTorch compares in the wider type, the compiled step in its own
                 for v in values:
                     if isinstance(v, Constant) and v.shape and _is_wider(v.dtype, self.dtype):
                         raise Unsupported(f"a comparison with a constant of {v.dtype} in a step of {self.dtype}")
-        replaced = _replace((args, kwargs), self.known)
-        args, kwargs = replaced
-        kwargs = {
-            k: v for k, v in kwargs.items() if k not in ("dtype", "layout", "device", "pin_memory", "memory_format")
-        }
-        if (
-            rule.__code__.co_argcount > 1
-            and args
-            and isinstance(args[0], Constant)
-            and name not in ("mm", "expand", "addmm")
-            and (full in _SHAPES)
-        ):
+        args, kwargs = _replace((done.args, done.kwargs), self.known)
+        if args and isinstance(args[0], Constant) and done.full in _SHAPES:
             args = (self.low.value(args[0]), *args[1:])
-        return rule(self.low, *args, **{{"self": "a"}.get(k, k): v for k, v in kwargs.items()})
+        left_out = ("dtype", "layout", "device", "pin_memory", "memory_format")
+        return rule(self.low, *args, **{{"self": "a"}.get(k, k): v for k, v in kwargs.items() if k not in left_out})
 
-    def constant_recipe(self, full: str, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
+    def constant_recipe(self, done: _Operation) -> Any:
         """An operation on constants: done again at every call."""
-        known = self.known
+        func, result = done.func, done.result
 
         def make(values: list[Tensor]) -> Any:
             real_args, real_kwargs = _replace((spec_args, spec_kwargs), values, constants=True)
             return func(*real_args, **real_kwargs)
 
-        spec_args, spec_kwargs = _replace((args, kwargs), known)
-        text = f"{full}({_text(spec_args)}{_text(spec_kwargs)})"
+        spec_args, spec_kwargs = _replace((done.args, done.kwargs), self.known)
+        text = f"{done.full}({_text(spec_args)}{_text(spec_kwargs)})"
         for t in _tensors(result):
-            check_memory(t, "its result")
+            check_memory(t, "its result", self.device)
         if isinstance(result, Tensor):
             return self.constants.recipe(make, text, result.shape, result.dtype)
         whole = self.constants.recipe(make, text, (), self.dtype)
@@ -215,7 +211,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def write_over(self, tensor: Tensor, value: Any) -> None:
         if isinstance(value, Symbol) and value.shape != tuple(tensor.shape):
             raise Unsupported("it writes in place over a tensor of another shape")
-        for other in self.keep:
+        for other in self.tensors:
             if other is tensor or other.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr():
                 continue
             family = self.families.get(id(other))
@@ -224,7 +220,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known[id(tensor)] = value
 
 
-class Readings(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class NoNumbersOut(TorchFunctionMode):  # type: ignore[no-untyped-call]
     """Refuses what takes numbers out of tensors by another way than an operation."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -260,6 +256,13 @@ def _has(result: Any, batch: int) -> bool:
     return any(batch in t.shape for t in _tensors(result))
 
 
+def _check_result(tensor: Tensor, value: Symbol) -> None:
+    if tuple(tensor.shape) != value.shape:
+        raise Unsupported(f"its result is {list(tensor.shape)}, and was read as {list(value.shape)}")
+    if (tensor.dtype == torch.bool) != value.boolean and value.rows.size:
+        raise Unsupported("it does arithmetic with truth values")
+
+
 def _check_type(dtype: torch.dtype | None, wanted: torch.dtype) -> None:
     if dtype not in (None, wanted, torch.bool):
         raise Unsupported(f"a value of type {dtype} in a step of {wanted}")
@@ -273,10 +276,10 @@ def _is_wider(dtype: torch.dtype, wanted: torch.dtype) -> bool:
     return dtype.is_floating_point and dtype.itemsize > wanted.itemsize
 
 
-def check_memory(tensor: Tensor, what: str) -> None:
-    """Raises: Unsupported where a tensor's numbers do not simply lie in memory."""
-    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_neg():
-        raise Unsupported(f"{what} is not a dense tensor on the CPU, but {tensor.layout} on {tensor.device}")
+def check_memory(tensor: Tensor, what: str, device: torch.device) -> None:
+    """Raises: Unsupported where a tensor's numbers do not simply lie in a device's memory."""
+    if tensor.layout is not torch.strided or tensor.device != device or tensor.is_quantized or tensor.is_neg():
+        raise Unsupported(f"{what} is not a dense tensor on {device}, but {tensor.layout} on {tensor.device}")
     if tensor.is_complex():
         raise Unsupported(f"{what} holds complex numbers")
 

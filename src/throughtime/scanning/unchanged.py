@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from throughtime.scanning.signature import MISSING, MOST_HELD, MOST_NUMBERS, Reads, is_simple, slots_of
+from throughtime.scanning.reads import MISSING, Reads
+from throughtime.scanning.settings import MOST_HELD, MOST_NUMBERS, is_simple, slots_of
 
 
 class Unchanged:
@@ -90,18 +91,9 @@ def _holders(cell: nn.Module, roots: list[Any]) -> Iterator[tuple[Any, str]]:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if isinstance(value, list | dict | set | tuple) and len(value) <= MOST_HELD:
-                stack += value.values() if isinstance(value, dict) else value
-            elif isinstance(value, np.ndarray) and value.size <= MOST_NUMBERS:
-                pass
-            elif is_simple(value):
-                stack += _attributes(value).values()
-            elif isinstance(value, types.BuiltinFunctionType):  # list.append of a list
-                stack.append(value.__self__)
-                continue
-            else:
-                continue
-            if not isinstance(value, tuple):
+            inside = _inside(value)
+            stack += inside or ()
+            if inside is not None and not isinstance(value, tuple | types.BuiltinFunctionType):
                 yield value, text
 
     for path, module in cell.named_modules():
@@ -111,6 +103,17 @@ def _holders(cell: nn.Module, roots: list[Any]) -> Iterator[tuple[Any, str]]:
         yield module.__dict__, f"its attributes {where}".rstrip()
     for root in roots:
         yield from look(root, "what it reads")
+
+
+def _inside(value: Any) -> Collection[Any] | None:
+    """What a value holds; None where it holds nothing that can be looked at."""
+    if isinstance(value, list | dict | set | tuple) and len(value) <= MOST_HELD:
+        return value.values() if isinstance(value, dict) else value
+    if isinstance(value, np.ndarray) and value.size <= MOST_NUMBERS:
+        return ()
+    if is_simple(value):
+        return _attributes(value).values()
+    return (value.__self__,) if isinstance(value, types.BuiltinFunctionType) else None  # list.append of a list
 
 
 def _bytes(tensor: Tensor) -> Tensor:

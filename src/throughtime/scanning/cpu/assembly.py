@@ -10,15 +10,14 @@ from contextlib import contextmanager
 class Assembly:
     """The body of one function.
 
-    Values are names (`%5`) or literals, as strings; the caller knows their types. Variables that change live in stack
-    slots, which LLVM turns
-    into registers.
+    Values are names (`%5`) or literals, as strings; the caller knows their types. Variables that change live in stack slots,
+    which LLVM turns into registers.
     """
 
-    def __init__(self, module: Module, dtype: str, lanes: int) -> None:
-        self.module, self.dtype, self.lanes = module, dtype, lanes
-        self.vector = f"<{lanes} x {dtype}>"
-        self.bytes = 4 if dtype == "float" else 8
+    def __init__(self, module: Module) -> None:
+        self.module, self.dtype, self.lanes = module, module.dtype, module.lanes
+        self.vector = f"<{self.lanes} x {self.dtype}>"
+        self.bytes = 4 if self.dtype == "float" else 8
         self.lines: list[str] = []
         self.slots: list[str] = []
         self._next = 0
@@ -124,12 +123,6 @@ class Assembly:
         """A constant in every lane."""
         return "<" + ", ".join([f"{self.dtype} {number(value, self.dtype)}"] * self.lanes) + ">"
 
-    def call(self, type_: str, name: str, *args: str, flags: str = "") -> str:
-        """A call; args are `type value`. The function is declared."""
-        types = ", ".join(a.rsplit(" ", 1)[0] if not a.endswith(">") else a[: a.index(">") + 1] for a in args)
-        self.module.declare(f"declare {type_} @{name}({types})")
-        return self.let(f"call {flags}{type_} @{name}({', '.join(args)})")
-
     def intrinsic(self, name: str, *args: str) -> str:
         """A function of vectors that LLVM knows."""
         suffix = f"v{self.lanes}f{self.bytes * 8}"
@@ -141,28 +134,36 @@ class Assembly:
         """The first `count` lanes."""
         return "<" + ", ".join(f"i1 {'true' if i < count else 'false'}" for i in range(self.lanes)) + ">"
 
-    def load_vector(self, pointer: str, count: int | None = None) -> str:
-        if count is None or count == self.lanes:
+    def lanes_below(self, count: str) -> str:
+        """The same where the count is found at work."""
+        index = f"<{self.lanes} x i64>"
+        one = self.let(f"insertelement {index} poison, i64 {count}, i64 0")
+        all_ = self.let(f"shufflevector {index} {one}, {index} poison, <{self.lanes} x i32> zeroinitializer")
+        numbers = "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
+        return self.let(f"icmp slt {index} {numbers}, {all_}")
+
+    def load_vector(self, pointer: str, count: int | None = None, mask: str | None = None) -> str:
+        """A vector, of which `count` lanes or those of a mask; zeros in the others."""
+        mask = self._mask(count, mask)
+        if mask is None:
             return self.load(self.vector, pointer)
-        suffix = f"v{self.lanes}f{self.bytes * 8}.p0"
-        mask = f"<{self.lanes} x i1>"
-        self.module.declare(f"declare {self.vector} @llvm.masked.load.{suffix}(ptr, i32, {mask}, {self.vector})")
+        name, kind = f"llvm.masked.load.v{self.lanes}f{self.bytes * 8}.p0", f"<{self.lanes} x i1>"
+        self.module.declare(f"declare {self.vector} @{name}(ptr, i32, {kind}, {self.vector})")
         return self.let(
-            f"call {self.vector} @llvm.masked.load.{suffix}(ptr {pointer}, i32 {self.bytes}, {mask} {self.mask(count)}, "
-            f"{self.vector} zeroinitializer)"
+            f"call {self.vector} @{name}(ptr {pointer}, i32 {self.bytes}, {kind} {mask}, {self.vector} zeroinitializer)"
         )
 
     def store_vector(self, value: str, pointer: str, count: int | None = None, mask: str | None = None) -> None:
-        if mask is None and (count is None or count == self.lanes):
+        mask = self._mask(count, mask)
+        if mask is None:
             self.store(self.vector, value, pointer)
             return
-        suffix = f"v{self.lanes}f{self.bytes * 8}.p0"
-        kind = f"<{self.lanes} x i1>"
-        self.module.declare(f"declare void @llvm.masked.store.{suffix}({self.vector}, ptr, i32, {kind})")
-        self.line(
-            f"call void @llvm.masked.store.{suffix}({self.vector} {value}, ptr {pointer}, i32 {self.bytes}, "
-            f"{kind} {mask or self.mask(count or 0)})"
-        )
+        name, kind = f"llvm.masked.store.v{self.lanes}f{self.bytes * 8}.p0", f"<{self.lanes} x i1>"
+        self.module.declare(f"declare void @{name}({self.vector}, ptr, i32, {kind})")
+        self.line(f"call void @{name}({self.vector} {value}, ptr {pointer}, i32 {self.bytes}, {kind} {mask})")
+
+    def _mask(self, count: int | None, mask: str | None) -> str | None:
+        return self.mask(count) if mask is None and count not in (None, self.lanes) else mask
 
     def binary(self, op: str, a: str, b: str) -> str:
         """fadd, fsub, fmul, fdiv; a product may be fused with a sum."""
@@ -179,9 +180,10 @@ class Assembly:
 
 
 class Module:
-    """Functions and what they declare."""
+    """Functions and what they declare, over vectors of so many lanes of one type of number."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
         self.declarations: dict[str, None] = {}
         self.functions: dict[str, str] = {}
 
@@ -192,8 +194,6 @@ class Module:
         self,
         name: str,
         signature: str,
-        dtype: str,
-        lanes: int,
         body: Callable[[Assembly], None],
         *,
         returns: str = "void",
@@ -204,7 +204,7 @@ class Module:
         if name in self.functions:
             return
         self.functions[name] = ""  # its place
-        code = Assembly(self, dtype, lanes)
+        code = Assembly(self)
         body(code)
         if returns == "void":
             code.line("ret void")

@@ -1,13 +1,13 @@
 """exp, tanh, sigmoid and the rest, on vectors.
 
-For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by
-lane. Each is right at
-0, at infinities and for NaN. How far they are from the truth is measured in the tests.
+For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by lane.
+Each is right at 0, at infinities and for NaN. How far they are from the truth is measured in the tests.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from throughtime.scanning.cpu.assembly import Assembly
 
@@ -109,49 +109,70 @@ def by_lane(code: Assembly, name: str, *args: str) -> str:
         inner.line(f"ret {vector} {result}")
 
     signature = ", ".join(f"{vector} %a{j}" for j in range(len(args)))
-    code.module.define(
-        helper, signature, dtype, code.lanes, body, returns=vector, kind="internal ", attributes="noinline nounwind"
-    )
+    code.module.define(helper, signature, body, returns=vector, kind="internal ", attributes="noinline nounwind")
     return code.let(f"call {vector} @{helper}({', '.join(f'{vector} {a}' for a in args)})")
 
 
-def pointwise(code: Assembly, op: str, args: list[str]) -> str:
-    """One op of the graph, on vectors; truth values are vectors of bits."""
-    v = code.vector
-    bits = f"<{code.lanes} x i1>"
-    if op in ("add", "sub", "mul", "div"):
-        return code.binary("f" + op, *args)
-    if op in _COMPARE:
-        return code.compare(_COMPARE[op], *args)
-    if op in ("and", "or"):
-        return code.let(f"{op} {bits} {args[0]}, {args[1]}")
-    if op == "not":
-        return code.let(f"xor {bits} {args[0]}, {code.mask(code.lanes)}")
-    if op == "select":
-        return code.select(*args)
-    if op == "neg":
-        return code.let(f"fneg {v} {args[0]}")
-    if op == "abs":
-        return code.intrinsic("fabs", args[0])
-    if op in ("minimum", "maximum", "sqrt", "floor"):
-        return code.intrinsic(op, *args)
-    if op == "largest":
-        value = args[0]
-        for other in args[1:]:
-            value = code.intrinsic("maximum", value, other)
-        return value
-    if op in ("rsqrt", "inverse_root"):
-        return code.binary("fdiv", code.literal(1.0), code.intrinsic("sqrt", args[0]))
-    if op == "sign":
-        below = code.select(code.compare("olt", args[0], code.literal(0.0)), code.literal(-1.0), code.literal(0.0))
-        return code.select(code.compare("ogt", args[0], code.literal(0.0)), code.literal(1.0), below)
-    if op in ("detach", "expand"):
-        return args[0]
-    if op in _OWN:
-        return _OWN[op](code, args[0])
-    return by_lane(code, op, *args)
+def _largest(code: Assembly, *args: str) -> str:
+    value = args[0]
+    for other in args[1:]:
+        value = code.intrinsic("maximum", value, other)
+    return value
 
 
-_COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
-_OWN = {"exp": exp, "sigmoid": sigmoid, "tanh": tanh}
-NOTHING = -math.inf  # what a maximum begins with
+def _inverse_root(code: Assembly, x: str) -> str:
+    return code.binary("fdiv", code.literal(1.0), code.intrinsic("sqrt", x))
+
+
+def _sign(code: Assembly, x: str) -> str:
+    below = code.select(code.compare("olt", x, code.literal(0.0)), code.literal(-1.0), code.literal(0.0))
+    return code.select(code.compare("ogt", x, code.literal(0.0)), code.literal(1.0), below)
+
+
+def _vectors() -> dict[str, Callable[..., str]]:
+    """What each pointwise op is on vectors; truth values are vectors of bits."""
+    made: dict[str, Callable[..., str]] = {
+        "and": lambda code, a, b: code.let(f"and <{code.lanes} x i1> {a}, {b}"),
+        "or": lambda code, a, b: code.let(f"or <{code.lanes} x i1> {a}, {b}"),
+        "not": lambda code, a: code.let(f"xor <{code.lanes} x i1> {a}, {code.mask(code.lanes)}"),
+        "select": lambda code, *args: code.select(*args),
+        "neg": lambda code, a: code.let(f"fneg {code.vector} {a}"),
+        "abs": lambda code, a: code.intrinsic("fabs", a),
+        "detach": lambda code, a: a,
+        "expand": lambda code, a: a,
+        "largest": _largest,
+        "rsqrt": _inverse_root,
+        "inverse_root": _inverse_root,
+        "sign": _sign,
+        "exp": exp,
+        "sigmoid": sigmoid,
+        "tanh": tanh,
+    }
+    for op in ("add", "sub", "mul", "div"):
+        made[op] = lambda code, a, b, op="f" + op: code.binary(op, a, b)
+    for op, how in {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}.items():
+        made[op] = lambda code, a, b, how=how: code.compare(how, a, b)
+    for op in ("minimum", "maximum", "sqrt", "floor"):
+        made[op] = lambda code, *args, op=op: code.intrinsic(op, *args)
+    for op in ("log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
+        made[op] = lambda code, *args, op=op: by_lane(code, op, *args)
+    return made
+
+
+VECTORS = _vectors()
+NEUTRAL = {"sum": 0.0, "max": -math.inf}  # what a reduction begins with
+
+
+def combined(code: Assembly, reduction: str, a: str, b: str) -> str:
+    """Two vectors of a reduction as one."""
+    return code.binary("fadd", a, b) if reduction == "sum" else code.intrinsic("maximum", a, b)
+
+
+def across_lanes(code: Assembly, reduction: str, x: str) -> str:
+    """The lanes of a vector, brought together: one number."""
+    name = f"llvm.vector.reduce.{'fadd' if reduction == 'sum' else 'fmaximum'}.v{code.lanes}f{code.bytes * 8}"
+    if reduction == "sum":
+        code.module.declare(f"declare {code.dtype} @{name}({code.dtype}, {code.vector})")
+        return code.let(f"call reassoc {code.dtype} @{name}({code.dtype} -0.0, {code.vector} {x})")
+    code.module.declare(f"declare {code.dtype} @{name}({code.vector})")
+    return code.let(f"call {code.dtype} @{name}({code.vector} {x})")

@@ -5,20 +5,21 @@ from __future__ import annotations
 import ctypes
 import time
 
-from throughtime.scanning.cpu import product, threads
+from throughtime.scanning.cpu import threads
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.target import host, library
+from throughtime.scanning.cpu.tasks import define_tasks, fields
 
 _SUMS = 24  # independent sums, so that none waits for its own last addition
 
 
 def _text() -> str:
-    module = Module()
     lanes = host().lanes("float")
+    module = Module("float", lanes)
     sums = min(_SUMS, host().rows * host().vectors)
 
     def body(code: Assembly, task: str) -> None:
-        rounds, out = product.fields(code, "%args", "rounds", "out*")
+        rounds, out = fields(code, "%args", "rounds", "out*")
         slots = [code.slot(code.vector) for _ in range(sums)]
         for k, slot in enumerate(slots):
             code.store(code.vector, code.literal(1.0 + k / 64), slot)
@@ -30,7 +31,7 @@ def _text() -> str:
         for k, slot in enumerate(slots):
             code.store_vector(code.load(code.vector, slot), code.at(out, k * lanes))
 
-    product.define_tasks(module, "limit", "float", lanes, body)
+    define_tasks(module, "limit", body)
     return module.text()
 
 

@@ -17,7 +17,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import locks
+from throughtime.scanning import locks
 
 LARGE = 4 << 20  # bytes from which it pays
 KEPT = 256 << 20

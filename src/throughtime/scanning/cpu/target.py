@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from throughtime.scanning.cpu import locks
+from throughtime.scanning import locks
 
 FORMAT = "7"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 

@@ -72,7 +72,7 @@ def _text() -> str:
     Its argument block: the function, its block, clock_gettime and a number of a clock for it, and the least time that any thread
     would have needed for all tasks, going by those it has done.
     """
-    module = Module()
+    module = Module("float", 1)
 
     def body(code: Assembly) -> None:
         function, block, clock, kind, best = (
@@ -95,7 +95,7 @@ def _text() -> str:
             whole = code.let(f"sdiv i64 {code.mul(spent, tasks)}, {taken}")
             code.let(f"atomicrmw umin ptr {best}, i64 {whole} monotonic")
 
-    module.define("timed", "ptr %args", "float", 1, body)
+    module.define("timed", "ptr %args", body)
     return module.text()
 
 

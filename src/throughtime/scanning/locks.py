@@ -1,7 +1,7 @@
 """The locks of the engine, in the order in which they are taken.
 
-A fork takes them all before and gives them back after, in parent and child: what another thread was half through with would never
-be finished in the child, which would wait for it for ever.
+A fork takes them all before and gives them back after, in parent and child: what another thread was half through with would
+never be finished in the child, which would wait for it for ever.
 """
 
 from __future__ import annotations

@@ -1,0 +1,150 @@
+"""A scan by an engine: what is done before and after the loop over time, whatever the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from throughtime.cells import State
+from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
+from throughtime.scanning.constants import own_tensors
+from throughtime.scanning.engine import Engine, Given
+from throughtime.scanning.evaluate import TorchOperations
+from throughtime.scanning.operator import run_loop
+from throughtime.scanning.order import Order
+from throughtime.scanning.program import Wanted
+from throughtime.scanning.programs import fault
+from throughtime.scanning.symbols import Unsupported
+
+
+def run(engine: Engine, call: Call) -> Scanned:
+    """Run a cell by its compiled loop, as `scan` documents. Raises: Unsupported where the loop cannot be compiled after all."""
+    turn_back: Callable[[Tensor], Tensor] | None = None
+    if call.reverse and call.lengths is not None:
+        call, turn_back = call.forwards()
+    around = _Around(engine, call)
+    given = around.given()
+    wanted = _wanted(given)
+    try:
+        engine.prepare(wanted)
+    except Exception as error:
+        raise Unsupported(fault(error)) from error
+    states, extras, finals = run_loop(engine, given, wanted)
+    outputs = around.outputs({"n": states, "o": extras, "a": given.arrays})
+    if turn_back is not None:
+        outputs = [turn_back(value) for value in outputs]
+    ends = around.states(finals)
+    new: State = tuple(ends) if isinstance(call.state, tuple) else ends[0]
+    return Scanned(outputs[0], new, dict(zip(call.record, outputs[1:], strict=True)))
+
+
+def _wanted(given: Given) -> Wanted | None:
+    """The gradients that may be asked for, beside those of the state; None where none may be."""
+    if not torch.is_grad_enabled():
+        return None
+    needs = {(kind, i) for kind, tensors in given.groups for i, t in enumerate(tensors) if t.requires_grad}
+    return frozenset(need for need in needs if need[0] != "s") if needs else None
+
+
+class _Around:
+    """One call, around its loop. Sequences of several lengths run the longest first, and what is worked out around the loop is
+    so on the rows of real steps alone."""
+
+    def __init__(self, engine: Engine, call: Call) -> None:
+        self.engine, self.call, self.program = engine, call, engine.program
+        self.steps, self.batch = call.steps, call.batch
+        constants, widths = self.program.captured.constants, self.program.captured.input_widths
+        own = call.found.get("own")
+        self.vectors, self.weights = constants.made_of(list(own_tensors(call.cell).values()) if own is None else own)
+        self.inputs = [
+            leaf.reshape(self.steps, self.batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)
+        ]
+        self.order = None if call.lengths is None else Order.by_length(call.lengths, engine.run)
+        self.real: Tensor | None = None  # the rows of real steps, where there are others
+        if self.order is not None:
+            self.inputs = [self.order.steps(i, zeros=True) for i in self.inputs]
+            if not all(n.op == "leaf" for n in self.program.arrays) or None in self.program.whole_outputs:
+                steps = torch.arange(self.steps, device=self.order.lengths.device).unsqueeze(1)
+                self.real = (steps < self.order.lengths).flatten().nonzero().flatten()
+
+    def given(self) -> Given:
+        """What the loop reads."""
+        program, call, order = self.program, self.call, self.order
+        state, initial = (
+            [_dense(s.reshape(self.batch, math.prod(s.shape[1:]))) for s in tensors_of(tensors)]
+            for tensors in (call.state, call.initial if program.resets else ())
+        )
+        resets = call.resets
+        if order is not None:
+            state, initial = [order.rows(s) for s in state], [order.rows(s) for s in initial]
+            resets = None if resets is None else resets.index_select(1, order.order)
+        missing = [n for n in program.arrays if n.op != "leaf"]
+        made = iter(self._rows(lambda kind, i: self._part(self.inputs[i]) if kind == "x" else self.vectors[i], state[0])
+                    .rows([(n,) for n in missing]))  # fmt: skip
+        arrays = [
+            self.inputs[n.attribute[1]] if n.op == "leaf" else self._spread(next(made), n.width) for n in program.arrays
+        ]
+        operands = {h.array for h in program.hoisted}  # whose steps and rows must lie evenly
+        return Given(
+            arrays=[a.contiguous() if i in operands else _dense(a) for i, a in enumerate(arrays)],
+            vectors=[v.contiguous() for v in self.vectors],
+            matrices=self.weights,
+            state=state,
+            initial=initial,
+            steps=self.steps,
+            step=-1 if call.reverse else 1,
+            resets=None if resets is None else resets.to(state[0].dtype),
+            lengths=None if order is None else order.lengths,
+        )
+
+    def outputs(self, arrays: dict[str, Sequence[Tensor]]) -> list[Tensor]:
+        """What the cell gives, [T, B, ...], of what the loop has written and read."""
+
+        def leaf(kind: str, index: int) -> Tensor:
+            if kind == "v":
+                return self.vectors[index]
+            return self._part(self.inputs[index] if kind == "x" else arrays[kind][index])
+
+        rows = self._rows(leaf, arrays["n"][0])
+        found = []
+        program = self.program
+        for row, whole, shape in zip(program.outputs, program.whole_outputs, program.captured.shapes, strict=True):
+            if whole is not None:
+                value = arrays[whole[0]][whole[1]]
+            else:
+                (value,) = rows.rows([row])
+                value = self._spread(value, value.shape[-1])
+            if self.order is not None:
+                value = self.order.inverse.steps(value)
+            found.append(value.reshape(self.steps, self.batch, *shape))
+        return found
+
+    def states(self, finals: Sequence[Tensor]) -> list[Tensor]:
+        """The final states, [B, ...]."""
+        if self.order is not None:
+            finals = [self.order.inverse.rows(f) for f in finals]
+        shapes = self.program.captured.state_shapes
+        return [f.reshape(self.batch, *shape) for f, shape in zip(finals, shapes, strict=True)]
+
+    def _rows(self, leaf: Callable[[str, int], Tensor], like: Tensor) -> TorchOperations:
+        return TorchOperations(leaf, self.weights, like, self.engine.linear)
+
+    def _part(self, source: Tensor) -> Tensor:
+        """[T, B, n] as the rows of real steps."""
+        whole = source.reshape(self.steps * self.batch, source.shape[-1])
+        return whole if self.real is None else whole.index_select(0, self.real)
+
+    def _spread(self, value: Tensor, width: int) -> Tensor:
+        """Rows of real steps as [T, B, n], zeros between them."""
+        value = value.expand(self.steps * self.batch if self.real is None else len(self.real), width)
+        if self.real is not None:
+            value = value.new_zeros(self.steps * self.batch, width).index_copy(0, self.real, value)
+        return value.reshape(self.steps, self.batch, width)
+
+
+def _dense(value: Tensor) -> Tensor:
+    """Rows without gaps between their numbers."""
+    return value if value.stride(-1) == 1 or value.shape[-1] == 1 else value.contiguous()

@@ -1,0 +1,67 @@
+"""Chunks of time: as many steps as keep what lies between the parts of a loop in cache.
+
+Hoisted products, and gradients that wait for the product with what they meet, are used again for the next chunk, never made
+whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from throughtime.scanning.cpu import memory
+from throughtime.scanning.engine import Given
+from throughtime.scanning.program import Array
+
+CHUNK_BYTES = 4 << 20  # of the arrays of a chunk
+LEAST_ROWS = 256  # of a chunk, so that its products are worth their start
+
+
+class Chunk(NamedTuple):
+    """Some steps: the first in memory, how many, and the number of the first in the loop's order."""
+
+    low: int
+    length: int
+    first: int
+
+    @property
+    def span(self) -> slice:
+        return slice(self.low, self.low + self.length)
+
+
+class Spaces:
+    """The arrays of a chunk, in memory that the next chunk uses again.
+
+    lasting: arrays [T, B, n] of which each chunk has a part that stays.
+    """
+
+    def __init__(
+        self, given: Given, widths: Iterable[tuple[Array, int]], lasting: dict[Array, Tensor] | None = None
+    ) -> None:
+        self.given, self.lasting, dtype = given, lasting or {}, given.state[0].dtype
+        of = dict(widths)
+        width, batch = sum(of.values()), max(1, given.batch)
+        rows = max(LEAST_ROWS, CHUNK_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * batch
+        self.length = max(1, min(given.steps, rows // batch))
+        self.passing = {a: memory.empty(self.length * given.batch, n, dtype=dtype) for a, n in of.items()}
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All of them, in the loop's order."""
+        steps = self.given.steps
+        for first in range(0, steps, self.length):
+            count = min(self.length, steps - first)
+            yield Chunk(first if self.given.step > 0 else steps - first - count, count, first)
+
+    def rows(self, array: Array, chunk: Chunk) -> Tensor:
+        """The rows of a chunk, [count · B, n]."""
+        if array in self.lasting:
+            return self.lasting[array][chunk.span].flatten(0, 1)
+        return self.passing[array][: chunk.length * self.given.batch]
+
+    def words(self, array: Array, chunk: Chunk) -> list[int]:
+        """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""
+        space, batch = self.passing[array], self.given.batch
+        width = space.shape[1]
+        return [space.data_ptr() - chunk.low * batch * width * space.element_size(), batch * width, width]

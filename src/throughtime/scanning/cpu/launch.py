@@ -1,0 +1,148 @@
+"""One loop over one set of tensors, run a chunk of time at a time."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughtime.scanning.cpu import matrices, product, threads
+from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
+from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.target import Library
+from throughtime.scanning.cpu.team import Alone
+from throughtime.scanning.engine import Given
+from throughtime.scanning.nodes import width_of
+from throughtime.scanning.program import Loop
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledLoop:
+    """A loop, its code as text and as functions."""
+
+    loop: Loop
+    code: LoopCode
+    library: Library
+
+    def packed(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The matrices of its products, of all there are."""
+        return [matrices.pack(side_by_side(weights, p.attribute)) for p in self.loop.products]
+
+    def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
+        """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
+        stride = self.code.scratch_width * shares.most + 64
+        scratch = torch.empty(stride * shares.tasks, dtype=dtype)
+        active = 0 if shares.active is None else shares.active.ctypes.data
+        tiles = product.products(NAMES[dtype]).address("tiles")
+        made = Arguments(
+            self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
+            active=active, bounds=shares.bounds.ctypes.data,
+        )  # fmt: skip
+        return made, scratch
+
+
+class Launch:
+    """A loop that is about to run on some tensors; what it is not given here is told to `arguments`.
+
+    states: [T, B, n] of each tensor of the state, which a forward loop writes and a backward one reads.
+    alone: what one thread takes for a step of a sequence.
+    """
+
+    def __init__(self, loop: CompiledLoop, given: Given, states: Sequence[Tensor], alone: Alone) -> None:
+        self.given, self.states = given, states
+        packed = loop.packed(given.matrices)
+        work = sum(p.numel() for p in packed) + sum(20 * width_of(row) for _, row in loop.loop.targets)
+        self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
+        # before others help it is found out what one thread takes
+        helped = self.alone is not None and self.alone.ns is not None
+        self.threads = min(torch.get_num_threads(), given.batch) if helped else 1
+        if given.lengths is None:
+            self.shares = even(given.batch, self.threads)
+        else:
+            self.shares = _by_length(given.lengths.numpy(), given.steps, self.threads)
+        self.arguments, scratch = loop.arguments(self.shares, given.state[0].dtype)
+        self.arguments.pack(packed)
+        self.arguments.set(step=given.step)
+        self._held = packed, scratch  # what the block points to
+        self.function, self.address = loop.library.function("loop"), loop.library.address("loop")
+        place = self.arguments.place
+        by_kind = (("n", states, steps_of), ("a", given.arrays, steps_of), ("v", given.vectors, constant))
+        for kind, tensors, words in (*by_kind, ("i", given.initial, rows_of)):
+            for i, tensor in enumerate(tensors):
+                place((kind, i), words(tensor))
+        if given.resets is not None:
+            place(("r", 0), [given.resets.data_ptr(), *given.resets.stride()])
+
+    def run(self, first: int, count: int) -> None:
+        """Run `count` steps, the earliest of which is number `first` in the order of the loop."""
+        given = self.given
+        t = first if given.step > 0 else given.steps - 1 - first
+        for k, out in enumerate(self.states):
+            state = given.state[k] if first == 0 else out[t - given.step]
+            self.arguments.place(("s", k), [*steps_of(out), state.data_ptr(), state.stride(0)])
+        self.arguments.begin()
+        self.arguments.set(steps=count, first=t)
+        block = self.arguments.address
+        if self.alone is None:
+            self.function(block)
+        elif self.threads == 1:
+            start = time.perf_counter_ns()
+            threads.run(self.function, self.address, block, 1)
+            self.alone.note(self._work(t, count), time.perf_counter_ns() - start)
+        else:
+            assert self.alone.ns is not None
+            threads.run(self.function, self.address, block, self.threads, self.alone.ns * self._work(t, count))
+
+    def _work(self, t: int, count: int) -> int:
+        """Steps of sequences in `count` steps of time from t on."""
+        if self.shares.active is None:
+            return count * self.given.batch
+        low = min(t, t + self.given.step * (count - 1))
+        return int(self.shares.active[low : low + count].sum())
+
+
+def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
+    """Matrices side by side, or (negative numbers -1 - w) transposed and above each other."""
+    if which[0] >= 0:
+        return weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)
+    return weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the sequences are dealt out to tasks.
+
+    bounds: int64, where those of each task begin, and the end of the last. most: of one task. active: with lengths, int64, how
+    many are still running at each step (by its place in the arrays).
+    """
+
+    bounds: Any
+    most: int
+    active: Any = None
+
+    @property
+    def tasks(self) -> int:
+        return len(self.bounds) - 1
+
+
+@functools.lru_cache(maxsize=256)
+def even(batch: int, count: int) -> Shares:
+    """Sequences dealt out evenly to so many tasks."""
+    bounds = np.array([batch * i // count for i in range(count + 1)], dtype=np.int64)
+    return Shares(bounds, -(-batch // count))
+
+
+def _by_length(lengths: Any, steps: int, count: int) -> Shares:
+    """Sequences dealt out so that each task has about as many steps to do. lengths: int64, falling."""
+    batch, done = len(lengths), np.cumsum(lengths)
+    active = np.ascontiguousarray((lengths[None, :] > np.arange(steps)[:, None]).sum(1), dtype=np.int64)
+    cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
+    bounds = np.array(sorted({0, batch, *(min(max(c, 1), batch) for c in cuts)}), dtype=np.int64)
+    return Shares(bounds, int(np.max(np.diff(bounds))), active)

@@ -1,0 +1,97 @@
+"""What an engine is: a program made ready for a device, which runs its loops; and what a loop is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from throughtime.scanning.program import Array, Program, Wanted
+
+_T = TypeVar("_T")
+
+
+class Given(NamedTuple):
+    """What the loop of one scan reads.
+
+    arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
+    back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
+    falling.
+    """
+
+    arrays: Sequence[Tensor]
+    vectors: Sequence[Tensor]
+    matrices: Sequence[Tensor]
+    state: Sequence[Tensor]
+    initial: Sequence[Tensor]
+    steps: int
+    step: int
+    resets: Tensor | None
+    lengths: Tensor | None
+
+    @property
+    def batch(self) -> int:
+        return int(self.state[0].shape[0])
+
+    @property
+    def groups(self) -> tuple[tuple[str, Sequence[Tensor]], ...]:
+        """What has gradients, by the kinds that name them."""
+        return (
+            ("a", self.arrays), ("v", self.vectors), ("w", self.matrices), ("s", self.state), ("i", self.initial),
+        )  # fmt: skip
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [t for _, group in self.groups for t in group]
+
+    def remake(self) -> Callable[[Sequence[Tensor]], Given]:
+        """What makes the same of `tensors`, without holding them."""
+        counts, rest = [len(group) for _, group in self.groups], (self.steps, self.step, self.resets, self.lengths)
+
+        def made(tensors: Sequence[Tensor]) -> Given:
+            left = iter(tensors)
+            arrays, vectors, matrices, state, initial = ([next(left) for _ in range(count)] for count in counts)
+            return Given(arrays, vectors, matrices, state, initial, *rest)
+
+        return made
+
+
+class Past(NamedTuple):
+    """What a backward loop reads of the forward one: the states, [T, B, n], and the rows saved for it, [T, B, n]."""
+
+    states: Sequence[Tensor]
+    saved: Sequence[Tensor]
+
+
+class Engine(Protocol):
+    """A program on a device, for one type of number."""
+
+    program: Program
+    dtype: torch.dtype
+
+    def prepare(self, wanted: Wanted | None) -> None:
+        """Compile what a call needs, so that nothing fails on its way. wanted: which gradients; None: no backward."""
+
+    def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
+        """All steps, forwards: the states and what is saved for the gradients wanted; and the extras, [T, B, n]."""
+        ...
+
+    def backward(
+        self, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
+    ) -> dict[Array, Tensor]:
+        """All steps, backwards.
+
+        gradients: of each state and extra, [T, B, n], and of each final state, [B, n]; None is zero.
+        Returns: the gradients wanted, and those of the first state as ("s", k).
+        """
+        ...
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x [R, K] @ weight [K, N] (+ bias), with gradients."""
+        ...
+
+    def run(self, function: Callable[..., _T], *args: Any) -> _T:
+        """`function(*args)`, which is some of PyTorch's operations, as part of this engine's work."""
+        ...

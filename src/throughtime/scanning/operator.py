@@ -1,0 +1,198 @@
+"""The compiled loop as one operation of PyTorch's, with a gradient; whatever the engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.scanning import reference
+from throughtime.scanning.call import Call
+from throughtime.scanning.division import divide
+from throughtime.scanning.engine import Engine, Given, Past
+from throughtime.scanning.evaluate import TorchOperations, joined, linear
+from throughtime.scanning.foreign import context
+from throughtime.scanning.program import Program, Wanted
+from throughtime.scanning.symbols import Unsupported
+
+
+def run_loop(engine: Engine, given: Given, wanted: Wanted | None) -> tuple[Sequence[Tensor], ...]:
+    """States [T, B, n], extras [T, B, n] and final states [B, n].
+
+    wanted: which gradients may be asked for; None: none, and nothing is saved for them. Raises: Unsupported.
+    """
+    _check_memory(engine, given)
+    if wanted is None:
+        with torch.no_grad():
+            _, *found = engine.run(_forward, engine, given, None)
+        return tuple(found)
+    made = _Loop.apply(engine, wanted, given.remake(), *given.tensors)  # type: ignore[no-untyped-call]
+    states, end = len(given.state), len(made) - len(given.state)
+    return made[:states], made[states:end], made[end:]
+
+
+def _forward(
+    engine: Engine, given: Given, wanted: Wanted | None
+) -> tuple[Past, Sequence[Tensor], list[Tensor], list[Tensor]]:
+    past, extras = engine.forward(given, wanted)
+    return past, past.states, extras, [_final(given, k, out) for k, out in enumerate(past.states)]
+
+
+def _final(given: Given, k: int, out: Tensor) -> Tensor:
+    """The state after each sequence's last step."""
+    first = given.state[k]
+    if given.steps == 0 or given.batch == 0:
+        return first.clone()
+    if given.lengths is None:
+        return out[-1 if given.step > 0 else 0].clone()
+    last = out.gather(0, (given.lengths - 1).clamp(min=0).view(1, -1, 1).expand(1, *first.shape))[0]
+    return torch.where(given.lengths.view(-1, 1) > 0, last, first)
+
+
+class _Loop(torch.autograd.Function):
+    """The loop with its gradient. remake: what makes a `Given` of its tensors."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, engine: Engine, wanted: Wanted, remake: Callable[..., Given], *tensors: Tensor
+    ) -> Any:
+        past, states, extras, finals = engine.run(_forward, engine, remake(tensors), wanted)
+        ctx.engine, ctx.wanted, ctx.remake = engine, wanted, remake
+        ctx.counts = len(tensors), len(states)
+        ctx.save_for_backward(*tensors, *states, *past.saved)
+        ctx.set_materialize_grads(False)
+        return (*states, *extras, *finals)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        count, states = ctx.counts
+        saved = ctx.saved_tensors  # asked for once: a checkpoint makes them anew
+        tensors, rest = saved[:count], saved[count:]
+        given = ctx.remake(tensors)
+        if torch.is_grad_enabled() or context((*(g for g in gradients if g is not None), *tensors)) is not None:
+            found = _again(ctx.engine.program, given, gradients)
+        else:
+            past = Past(rest[:states], rest[states:])
+            found = ctx.engine.run(_gradients, ctx.engine, given, ctx.wanted, past, gradients)
+        return (None, None, None, *found)
+
+
+def _gradients(
+    engine: Engine, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients of the tensors given, in their order; None where they are not wanted."""
+    found: dict[tuple[str, int], Tensor]
+    if given.steps == 0 or given.batch == 0:
+        finals = gradients[len(gradients) - len(given.state) :]
+        found = {("s", k): g for k, g in enumerate(finals) if g is not None}
+    else:
+        found = engine.backward(given, wanted, past, gradients)
+    result: list[Tensor | None] = []
+    for kind, tensors in given.groups:
+        for i, tensor in enumerate(tensors):
+            if kind != "s" and (kind, i) not in wanted:
+                result.append(None)
+                continue
+            g = found.get((kind, i))
+            if g is None:
+                g = _like(tensor, torch.zeros)
+            elif g.shape != tensor.shape:  # a constant row of which the loop reads only the beginning
+                g = torch.cat([g, g.new_zeros(tensor.shape[-1] - g.shape[-1])])
+            result.append(_own(g, tensor, result))
+    return result
+
+
+def is_transposed(matrix: Tensor) -> bool:
+    """Whether a tensor is a matrix that lies in memory as its transpose."""
+    return matrix.dim() == 2 and not matrix.is_contiguous() and matrix.t().is_contiguous()
+
+
+def _like(tensor: Tensor, make: Callable[..., Tensor]) -> Tensor:
+    """A new tensor for a gradient: dense, and transposed where a transposed matrix is meant."""
+    options: dict[str, Any] = {"dtype": tensor.dtype, "device": tensor.device}
+    if is_transposed(tensor):
+        return make(*reversed(tensor.shape), **options).t()
+    return make(*tensor.shape, **options)
+
+
+def _own(g: Tensor, tensor: Tensor, others: Sequence[Tensor | None]) -> Tensor:
+    """The gradient of a tensor in memory of its own, whole: operations may not return the same memory twice."""
+    if not g.numel():
+        return g
+    memory = g.untyped_storage().data_ptr()
+    shares = any(o is not None and o.numel() and o.untyped_storage().data_ptr() == memory for o in others)
+    as_wanted = g.t() if is_transposed(tensor) else g
+    return _like(tensor, torch.empty).copy_(g) if shares or not as_wanted.is_contiguous() else g
+
+
+def _check_memory(engine: Engine, given: Given) -> None:
+    """What the compiled code will read is of its type and sizes. Raises: Unsupported."""
+    program, steps, batch = engine.program, given.steps, given.batch
+    fits = (
+        all(t.dtype is engine.dtype for _, group in given.groups for t in group)
+        and all(t.shape == (steps, batch, n) for t, n in zip(given.arrays, program.array_widths, strict=True))
+        and all(t.shape == (batch, n) for t, n in zip(given.state, program.state_widths, strict=True))
+        and (not program.resets or all(t.shape == s.shape for t, s in zip(given.initial, given.state, strict=True)))
+        and all(len(given.vectors[i]) >= n for i, n in program.vector_widths.items())
+        and all(t.dim() == 2 for t in given.matrices)
+    )
+    if not fits:
+        sizes = [[(list(t.shape), t.dtype) for t in group] for _, group in given.groups]
+        raise Unsupported(f"what was made for the loop is not what the loop was compiled for: {sizes}")
+
+
+class _Step(nn.Module):
+    """The program's own step, worked out by PyTorch: as a cell for the reference."""
+
+    def __init__(self, program: Program, given: Given) -> None:
+        super().__init__()
+        self.program = program
+        self.given = given  # its tensors are not registered: they are used as they are
+
+    def forward(self, x: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        program, given = self.program, self.given
+
+        def hoisted(u: int) -> Tensor:
+            h = program.hoisted[u]
+            weight = joined([given.matrices[w] for w in h.weights])
+            return linear(x[1 + h.array], weight, None if h.bias is None else given.vectors[h.bias])
+
+        kinds: dict[str, Callable[[int], Tensor]] = {
+            "a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: given.vectors[i], "u": hoisted,
+        }  # fmt: skip
+        rows = TorchOperations(lambda kind, i: kinds[kind](i), given.matrices, state[0]).rows(
+            [*program.states, *program.extras]
+        )
+        rows = [row.expand(state[0].shape[0], row.shape[-1]) for row in rows]
+        return torch.cat(rows, -1), tuple(rows[: len(program.states)])
+
+
+def _again(program: Program, given: Given, asked: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients by PyTorch's own operations: derivatives of derivatives, and many at once (`is_grads_batched`)."""
+    further = torch.is_grad_enabled()
+    if further:
+        warnings.warn(
+            "throughtime: a derivative of a derivative is asked for; the compiled loop has first derivatives, "
+            "so this one runs on the reference",
+            stacklevel=2,
+        )
+    plain = divide(program.captured, resets=False) if program.resets else program  # the reference does the resets
+    nothing = given.state[0].new_empty(given.steps, given.batch, 0)  # an input for steps that no array was made for
+    call = Call(
+        _Step(plain, given), (nothing, *given.arrays), tuple(given.state), tuple(given.initial or given.state),
+        given.lengths, given.step < 0, None if given.resets is None else given.resets > 0, (),
+    )  # fmt: skip
+    with torch.enable_grad():
+        scanned = reference.run(call)
+        widths = [*plain.state_widths, *plain.extra_widths]
+        outs = [*scanned.outputs.split(widths, -1), *scanned.state]  # type: ignore[no-untyped-call]
+    wanted = [t for t in given.tensors if t.requires_grad]
+    pairs = [(o, g) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]
+    if not pairs:
+        return [None] * len(given.tensors)
+    made, gradients = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(made, wanted, gradients, create_graph=further, allow_unused=True))
+    return [next(found) if t.requires_grad else None for t in given.tensors]
