@@ -411,7 +411,9 @@ STALE = {"batch_size": 4, "chunk": 20, "learning_rate": 0.01, "warmup": 0, "pati
 
 
 def scored(folder):
-    return {line["step"]: line["valid"]["nats_per_token"] for line in Run(Path(folder)).read_metrics() if "valid" in line}
+    return {
+        line["step"]: line["valid"]["nats_per_token"] for line in Run(Path(folder)).read_metrics() if "valid" in line
+    }
 
 
 def rates_of(folder):
@@ -650,7 +652,9 @@ def test_what_is_shown_leaves_out_the_compilation(text, tmp_path, monkeypatch):
         return forward(self, *arguments)
 
     monkeypatch.setattr(LanguageModel, "forward", slow_at_first)
-    monkeypatch.setattr("throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0], strftime=lambda _: ""))
+    monkeypatch.setattr(
+        "throughtime.training.loop.time", SimpleNamespace(monotonic=lambda: now[0], strftime=lambda _: "")
+    )
     monkeypatch.setattr(Reporter, "step", lambda self, now: seen.append((now.rate, now.left_s)))
     tt.train(
         "text", [text], out=tmp_path / "run", steps=12, progress=True, model=SMALL,

@@ -67,7 +67,9 @@ class Translator(nn.Module):
         self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
         stack = self.encoder.stack
         assert isinstance(stack, Recurrent)
-        with torch.no_grad():  # the source's are to count as much: where outputs hardly differ attention is learned late
+        with (
+            torch.no_grad()
+        ):  # the source's are to count as much: where outputs hardly differ attention is learned late
             for lowest in stack.cells[: stack.directions]:
                 lowest.weight_ih.mul_(self.scale)  # type: ignore[operator, union-attr]
         width = self.encoder.output_size

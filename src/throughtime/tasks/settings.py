@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from throughtime.config import Positive, Rate, RunConfig, Strict
+from throughtime.config import Config, Positive, Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.runs import Run
 
@@ -76,7 +76,7 @@ def chosen(model: Strict, names: tuple[str, ...], run: Run) -> dict[str, Any]:
     return values
 
 
-def settled(config: Any, **groups: dict[str, Any]) -> Any:
+def settled(config: Config, **groups: dict[str, Any]) -> Config:
     """Settings with values put into their groups: model, data, training."""
     made = {name: getattr(config, name).model_copy(update=values) for name, values in groups.items()}
     return config.model_copy(update=made)
