@@ -40,7 +40,11 @@ PIECES = [
     ":",
 ]
 PIECES += ["-DOCSTART- O\n", '{"text": "a", "label": "b"}', "\t_" * 8, "sep=;\n", "\\", "\0", "\ufeff"]  # fmt: skip
-contents = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
+LINES = ["a\tO\n", "é B-X\n", "b\tB-X\n", "c O\n", "-DOCSTART- O\n", "\n", "# text\n", "1\ta\tO" + "\t_" * 7 + "\n"]
+contents = st.one_of(
+    st.lists(st.sampled_from(pieces), max_size=25).map("".join)
+    for pieces in (PIECES, LINES, LINES[:1] + LINES[2:3] + LINES[5:6])
+)
 names = st.sampled_from(["f.txt", "f", "f.csv", "f.tsv", "f.json", "f.jsonl", "f.conllu"])
 READERS = {
     "rows": lambda source, mode: list(rows(source, labelled=mode)),
