@@ -693,7 +693,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True)
     if given.no_pictures:
-        report.draw_curve = lambda run, decides: None
+        report.draw_curve = lambda *_, **__: None
     scratch = given.out.resolve()
     warm_up(scratch, given.only)
     tries: dict[str, list[Try]] = {}

@@ -24,23 +24,21 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 import throughtime as tt
 from throughtime.inspect.influence import influence
-from throughtime.tasks.sentences import read_tagged
-from throughtime.tasks.tables import Columns, read_labelled
 
 WAYS = ("gradient", "removal")
 
 
 def inputs_of(model: Any, file: Path, count: int) -> list[list[str]]:
     """Inputs of at least four pieces, words or tokens, that the model reads as they are."""
-    task, data = model.config.task, model.config.data
+    task = model.config.task
     if task == "classify":
-        found = [row.text.split() for row in read_labelled([file], Columns(data.text_column, data.label_column))]
+        found = [row.text.split() for row in model.task.read(model.config, [file])]
     elif task == "tag":
-        found = [sentence.words for sentence in read_tagged([file], data.column)]
+        found = [sentence.words for sentence in model.task.read(model.config, [file])]
     else:
         text = file.read_text(encoding="utf-8")
         found = [as_read(model, text[i : i + 80]) for i in range(0, len(text) - 80, 80)]
-    lower = task == "classify" and data.lower
+    lower = task == "classify" and model.config.data.lower
     whole = (
         p for p in found if len(p) > 3 and as_read(model, joined(model, p)) == [s.lower() if lower else s for s in p]
     )

@@ -69,6 +69,6 @@ def test_what_it_cannot_do_is_said(throughtime):
         "--beam: a model of the task 'next' has no such option"
         in throughtime("predict", "run", "--beam", 2, code=2).stderr
     )
-    assert "did you mean 'next'" in throughtime("train", "nxt", "data.txt", "--out", "r", code=2).stderr
+    assert 'Did you mean "next"' in throughtime("train", "nxt", "data.txt", "--out", "r", code=2).stderr
     broken = throughtime("train", "broken", "data.txt", "--out", "r", code=2).stderr
     assert "the task 'broken' cannot be loaded from nextvalue:Nothing" in broken

@@ -562,7 +562,7 @@ def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
         ]
         assert len(told) == len(norms)
         assert all(same_figure(t[2].split(": ")[1], n) for t, n in zip(told, norms, strict=True))
-        assert tip(dots.nth(1)).splitlines() == told[1]
+        assert tip(dots.last).splitlines() == told[-1]
 
         canvas = tab.locator("canvas").first
         rows, order = next(iter(values["layers"][0]["states"].values())), values["layers"][0]["order"]

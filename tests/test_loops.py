@@ -182,7 +182,8 @@ def test_a_tagger_does_not_go_back_in_python(crf):
     @torch.no_grad()
     def work(steps):
         torch.manual_seed(0)
-        network.tag(*spelt(steps))
+        given = spelt(steps)
+        network.best(network.scores(*given), given[1])
 
     assert not grows(work)
 

@@ -45,7 +45,7 @@ def drawn(tmp_path, monkeypatch):
 
 
 def test_a_score_that_decides_has_an_axis_and_its_kept_point_a_mark(drawn):
-    (left, right), words = drawn(STEPS + CLASSIFIED, kept=20, decides="accuracy")
+    (left, right), words = drawn(STEPS + CLASSIFIED, kept=20, decides="accuracy", loss="nats")
     assert words == ["loss (nats)", "accuracy"]
     assert left["training loss"] == {line["step"]: line["loss"] for line in STEPS}
     assert left["held-out loss"] == {10: 1.1, 20: 1.2, 30: 1.3}, "whose lowest point is not the one that is kept"
@@ -53,7 +53,9 @@ def test_a_score_that_decides_has_an_axis_and_its_kept_point_a_mark(drawn):
 
 
 def test_where_the_loss_decides_there_is_one_axis(drawn):
-    (axis,), words = drawn(STEPS + READ, kept=30, decides="nats_per_token", measure="nats", baselines={"unigram": 2.5})
+    (axis,), words = drawn(
+        STEPS + READ, kept=30, decides="nats_per_token", loss="nats_per_token", baselines={"unigram": 2.5}
+    )
     assert words == ["loss (nats)"]
     assert axis["held-out loss"] == {10: 2.0, 20: 1.0, 30: 0.0}
     assert axis["kept: step 30, nats per token 0"] == {30: 0.0}
@@ -61,7 +63,7 @@ def test_where_the_loss_decides_there_is_one_axis(drawn):
 
 
 def test_of_an_older_run(drawn):
-    (_, right), _ = drawn(STEPS + CLASSIFIED, kept=20, decides="loss")
+    (_, right), _ = drawn(STEPS + CLASSIFIED, kept=20, decides="loss", loss="nats")
     assert right["kept: step 20, loss 0.1"] == {20: pytest.approx(0.1)}
     (axis,), _ = drawn(STEPS + READ, kept=30)
     assert axis["kept: step 30, loss 0"] == {30: 0.0}
@@ -69,7 +71,9 @@ def test_of_an_older_run(drawn):
 
 def test_undefined_scores_and_a_measure_of_another_kind(drawn):
     lines = [evaluation(10, error=None, loss=1.0), evaluation(20, error=0.4, loss=0.4)]
-    (left, right), words = drawn(STEPS + lines, kept=20, decides="error", measure="squared error")
+    (left, right), words = drawn(
+        STEPS + lines, kept=20, decides="error", measure="squared error", loss="error_of_values"
+    )
     assert words == ["loss (squared error)", "error"]
     assert list(left) == ["training loss"] and right["held-out error"] == {20: 0.4}
 

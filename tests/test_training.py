@@ -528,7 +528,7 @@ def test_gradients_by_layer_and_through_time_stand_in_the_metrics(text, tmp_path
     assert seen[-1]["stack.cells.1"]["verdict"] == "vanishing"
     told = capsys.readouterr().err
     assert told.count("gradients through time are vanishing") == 1 and "--model.cell lstm" in told
-    assert re.search(r"gradient [\d.e-]+ [\d.e-]+", told)
+    assert re.search(r"gradient norm [\d.e-]+ to [\d.e-]+", told)
 
 
 def test_a_network_without_a_state_is_not_looked_back_into(text, tmp_path):

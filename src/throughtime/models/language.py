@@ -131,7 +131,7 @@ class LanguageModel(nn.Module):
     def log_p(self, hidden: Tensor) -> Tensor:
         """log p of what comes next, [..., V], of what `project` gives, [..., E]."""
         if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
-            found: Tensor = self.output.log_prob(hidden.flatten(0, -2))
+            found: Tensor = self.output.log_prob(hidden.reshape(-1, hidden.shape[-1]))
             return found.view(*hidden.shape[:-1], -1)
         logits: Tensor = self.output(hidden)
         return logits.log_softmax(-1)

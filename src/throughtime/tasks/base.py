@@ -5,6 +5,7 @@ A task is one file: its settings, a `Task` and a `Trained`; beside it a network 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ class Criterion(NamedTuple):
 
     def _badness(self, scores: Mapping[str, float]) -> tuple[float, ...]:
         first = -scores[self.score] if self.higher else scores[self.score]
-        return (first,) if self.tie is None else (first, scores[self.tie])
+        return (first,) if self.tie is None else (first, scores.get(self.tie, math.inf))
 
 
 class Stream(Protocol):

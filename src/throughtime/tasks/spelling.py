@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from throughtime.runs import write_text
 from throughtime.tasks.tokens import UNKNOWN, Tokens
 
@@ -54,6 +52,8 @@ class Spelling:
 
     def of(self, word: str) -> Any:
         """The numbers of a word's pieces, int64 [n]."""
+        import numpy as np
+
         found = self._known.get(word)
         if found is None:
             numbers = [self._index[p] for p in pieces_of(word) if p in self._index]
@@ -65,6 +65,7 @@ class Spelling:
 
         Returns: index [T, B] into the different words; the pieces of all these, [P]; where each word's begin, [U + 1].
         """
+        import numpy as np
         import torch
 
         different, index = np.unique(block, return_inverse=True)
@@ -132,6 +133,8 @@ class Texts:
     """Texts that were read: each token's number; those past the vocabulary's are words that it lacks, in `others`."""
 
     def __init__(self, reading: Reading, sequences: Sequences, others: list[str]) -> None:
+        import numpy as np
+
         self.reading, self.sequences, self.others = reading, sequences, others
         self.words = [*reading.words, *others]
         self.language = None
@@ -181,6 +184,8 @@ def _others(path: Path) -> Path:
 
 def _numbers(words: list[str], tokens: Tokens) -> Any:
     """Words as another vocabulary numbers them, int64 [n]."""
+    import numpy as np
+
     return np.array([_nearest(word, tokens) for word in words], dtype=np.int64)
 
 

@@ -12,13 +12,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from throughtime.errors import UserError
 from throughtime.runs import write_text
 from throughtime.tasks.words import PIECES, SPACED_AND_ENDS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 UNKNOWN, START = 0, 1
 _SPECIAL = ["<unk>", "<s>"]
@@ -33,6 +34,8 @@ class Tokens:
     """
 
     def __init__(self, kind: str, entries: list[str], *, spaced: bool = False, merges: Any = None) -> None:
+        import numpy as np
+
         self.kind, self.entries, self.spaced, self.merges = kind, entries, spaced, merges
         # a text that marks its unknown words means ours; one that holds <s> does not mean the start of a document
         self.index = {entry: i for i, entry in enumerate(entries) if i != START}
@@ -49,10 +52,14 @@ class Tokens:
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
         """The smallest integers that hold every entry."""
+        import numpy as np
+
         return np.uint8 if len(self) <= 256 else np.uint16 if len(self) <= 65536 else np.uint32
 
     def encode(self, text: str) -> np.ndarray[Any, Any]:
         """The entries of a text, [n] of `dtype`; what the vocabulary does not know is 0."""
+        import numpy as np
+
         if self.kind == "bytes":
             return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(self.dtype) + 2
         if self.kind == "characters":

@@ -300,7 +300,9 @@ class Trainer:
                 unit=self.task.unit,
                 rate=self.pace.tokens_s,
                 left_s=left,
-                held_out=(decides, self.best["scores"][decides]) if self.best else None,
+                held_out=("loss" if decides == self.task.loss else decides, self.best["scores"][decides])
+                if self.best
+                else None,
                 gradients=by_layer,
                 memory=self.memory,
             )
