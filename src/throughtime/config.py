@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -55,6 +55,8 @@ class Training(Strict):
     patience: Positive | None = 6
     """After so many evaluations without a better score go back to the best weights, let the learning rate fall from there in a
     short cool-down, and stop; `null` in a file: train to the end of the budget."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What computes. auto: a graphics card where PyTorch finds one, else the processor."""
     threads: Positive | None = None
     """Threads that compute, in each process. [default: as many as are quickest beside what else runs, measured as it trains]"""
 

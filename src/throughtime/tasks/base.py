@@ -270,13 +270,17 @@ class Trained(ABC, Generic[Item]):
             None if known or not isinstance(items, Path | Iterable) else self.task.source(self.config, items, chosen)
         )
         if source is not None:
-            found: Iterable[Item] = self.task.items(self.config, source, chosen)
+            found: Iterable[Item] = self.items(source, chosen)
         else:
             found = map(
                 self.task.item, items if isinstance(items, Sequence) and not isinstance(items, str) else [items]
             )
         ready = None if source is None else source.ready
         return (answer for group in taken(found, batch, ready) for answer in self.answers(group, chosen))
+
+    def items(self, source: Source, options: Any) -> Iterator[Item]:
+        """The items of a source, as `Task.items` reads them."""
+        return self.task.items(self.config, source, options)
 
     @abstractmethod
     def answers(self, items: list[Item], options: Any) -> Iterable[dict[str, Any]]:
@@ -298,7 +302,7 @@ class Trained(ABC, Generic[Item]):
 
     def pieces(self, source: Source, steps: int) -> Iterator[Item]:
         """What `look` takes, from a source. steps: about how many a piece may have, where one is cut."""
-        return self.task.items(self.config, source, self.task.predict_options())
+        return self.items(source, self.task.predict_options())
 
     def empty(self, item: Item) -> bool:
         """Whether there is nothing in an item to look into."""

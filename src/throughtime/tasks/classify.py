@@ -199,9 +199,13 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
             run.write_data(f"{name}-labels.json", [index[str(row.label)] for row in some])
         balance = _balance(counts, data.balance)
         run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
+        read = data.model_dump() | {"balance": balance}
+        if train[0].columns is not None:  # they are looked for first in what is read later
+            read["text_column"] = read["text_column"] or train[0].columns[0]
+            read["label_column"] = read["label_column"] or train[0].columns[1]
         fitted, trained = defaults.classify(config, len(train))
         fitted |= {"tokens": kind, "vocabulary": len(tokens), "spelling": spelt}
-        return settled(config, model=fitted, data=data.model_dump() | {"balance": balance}, training=trained)
+        return settled(config, model=fitted, data=read, training=trained)
 
     def describe(self, config: ClassifyConfig) -> str:
         return f"{super().describe(config)}, {config.model.vocabulary:,} {config.model.tokens}"

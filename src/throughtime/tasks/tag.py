@@ -267,6 +267,9 @@ class TagModel(Trained[Sentence]):
             "tags": {name: f1(matrix, i) for name, i in index.items()},
         }
 
+    def items(self, source: Source, options: Any) -> Iterator[Sentence]:
+        return sentences(source, self.config.data.column, tagged=None, known=self.lexicon.tags)
+
     def answers(self, items: list[Sentence], options: Any) -> Iterator[dict[str, Any]]:
         """The tags of sentences. Yields: words, tags, gold where the source has tags, and lines: the sentence as it stood, with the
         tags put in; in the order given."""

@@ -102,7 +102,7 @@ def _start(
     valid = valid or [Path(v) for v in recorded]
     if not files:
         raise UserError("no file to train on: name one or more, or - for standard input")
-    accelerator, run = _accelerator(), Run(folder)
+    accelerator, run = _accelerator(config.training.device), Run(folder)
 
     def prepare() -> None:
         Run.check_free(folder, overwrite=overwrite)  # again, now that nobody else can make one
@@ -149,7 +149,7 @@ def _resume(task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping
             raise UserError(
                 f"{key}: this run has {recorded}, not {value}; --resume keeps a run's settings: leave it out"
             )
-    accelerator = _accelerator()
+    accelerator = _accelerator(config.training.device)
     with _alone(accelerator, folder):
 
         def has_ended() -> bool:
@@ -198,20 +198,23 @@ def _shown(value: float | None) -> str:
     return "undefined" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _accelerator() -> Any:
-    """CUDA where there is one, else the CPU, in full precision."""
+def _accelerator(device: str) -> Any:
+    """The device that was asked for, in full precision. Raises: UserError where it cannot be had."""
     from datetime import timedelta
 
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError("training.device: cuda: PyTorch finds no graphics card here; use cpu, or auto")
     handlers = [
         # the first process may read a large file, or score one, while the others wait
         InitProcessGroupKwargs(timeout=timedelta(days=7)),
         # a process's share of a batch may hold none of the entries that a part of the network is for
         DistributedDataParallelKwargs(find_unused_parameters=True),
     ]
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=handlers)
+    return Accelerator(cpu=device == "cpu" or not there, mixed_precision="no", kwargs_handlers=handlers)
 
 
 def _shareable(config: RunConfig, asked: RunConfig, processes: int) -> RunConfig:
