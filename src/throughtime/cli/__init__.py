@@ -70,7 +70,7 @@ def build_app() -> App:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901
     """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's or a refusal of the system's, 130
     interrupted."""
     _hold_streams()

@@ -15,7 +15,7 @@ from throughtime.errors import UserError
 MOST = 1_000_000  # inputs
 
 
-def inspect(
+def inspect(  # noqa: C901
     run: Run,
     file: Annotated[Path, Parameter(help="Lines, as predict takes them, or a text; - is standard input.")] = Path(
         STDIN

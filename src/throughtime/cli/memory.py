@@ -15,7 +15,7 @@ from throughtime.runs import write_text
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
 
 
-def memory(
+def memory(  # noqa: PLR0913
     *,
     problem: Annotated[str, Parameter(group=DATA, help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall",
     cells: Annotated[

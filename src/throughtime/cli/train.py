@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 def _command(name: str) -> Callable[..., None]:
     task = find_task(name)
 
-    def command(
+    def command(  # noqa: PLR0913
         files: Files = None,
         /,
         *,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDS = ("quit", "exit", "q")
 
 
-def travel(
+def travel(  # noqa: C901
     run: Run,
     text: Annotated[str | None, Parameter(help="What is read first.")] = None,
     /,

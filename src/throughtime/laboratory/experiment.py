@@ -175,7 +175,7 @@ def _told(lesson: Lesson, trial: Trial) -> Values:
     return about | trial.as_json()
 
 
-def _check(asked: Asked, pixels: bool, explodes: bool) -> None:
+def _check(asked: Asked, pixels: bool, explodes: bool) -> None:  # noqa: C901
     """Options that do not go together, or out of range. Raises: UserError."""
     if asked.minutes is not None and asked.steps is not None:
         raise UserError("--minutes and --steps are two budgets; give one")

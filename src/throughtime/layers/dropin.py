@@ -23,7 +23,7 @@ class _Layers(nn.RNNBase):
 
     backend = "auto"  # handed to `scan`
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # noqa: C901
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,

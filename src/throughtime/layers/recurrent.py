@@ -45,7 +45,7 @@ class Recurrent(nn.Module):
     Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
     """
 
-    def __init__(
+    def __init__(  # noqa: C901, PLR0913
         self,
         cell: Callable[[int, int], nn.Module] | nn.Module,
         input_size: int,

@@ -34,7 +34,7 @@ class LanguageModel(nn.Module):
         window: where given, a Transformer of as many parameters, that sees so many steps back, stands in the place of the stack.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         vocabulary: int,
         cell: str,

@@ -43,7 +43,7 @@ class Reader(nn.Module):
     Attributes: output_size: the width of what it gives.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         vocabulary: int,
         cell: str,

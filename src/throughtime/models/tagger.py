@@ -108,7 +108,7 @@ class Tagger(nn.Module):
     Source: the two levels after Ling et al. (2015) and Plank et al. (2016).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         words: int,
         characters: int,

@@ -46,7 +46,7 @@ class Translator(nn.Module):
     Source: encoder and attention after Bahdanau et al. (2015); attention between layers after Wu et al. (2016), section 3.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         source: int,
         target: int,

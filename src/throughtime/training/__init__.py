@@ -19,7 +19,7 @@ from throughtime.training.threads import check_threads, threads_restored
 __all__ = ["Reporter", "prepare_config", "train"]
 
 
-def train(
+def train(  # noqa: PLR0913
     task: str,
     files: Iterable[str | Path] = (),
     *,
