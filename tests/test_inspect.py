@@ -308,7 +308,7 @@ def test_what_is_called_influential_is_so_on_200_held_out_inputs(tmp_path):
     found = script.measure(model, script.inputs_of(model, tmp_path / "held.tsv", 200))
     for way in ("gradient", "removal"):
         assert found[way]["inputs"] == 200
-        assert found[way]["larger"] > 0.95
+        assert found[way]["larger"] > 0.9
         assert found[way]["most"] > 0.2 > 0.05 > found[way]["least"]
 
 

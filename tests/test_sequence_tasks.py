@@ -736,7 +736,7 @@ def test_predict_draws_where_it_is_asked_to(capsys, letters, translator):
     for options, message in (
         (["--temperature", "1", "--beam", "2"], "give one"),
         (["--seed", "1"], "give temperature too"),
-        (["--temperature", "-1"], "at least 0"),
+        (["--temperature", "-1"], "--temperature: got -1.0; input should be greater than or equal to 0"),
     ):
         assert main(["predict", run, lines, *options]) == 2
         assert message in capsys.readouterr().err

@@ -55,7 +55,10 @@ def compare(
     rows = []
     for folder, model in zip(runs, models, strict=True):
         print(f"scoring {folder} …", file=sys.stderr)
-        next(model.predict(data[0], batch=1), None)  # what is compiled at the first call is not what a line costs
+        shared = {k: v for k, v in options.items() if k in model.task.predict_options.model_fields}
+        next(
+            model.predict(data[0], batch=1, **shared), None
+        )  # what is compiled at the first call is not what a line costs
         start = time.perf_counter()
         scores = model.evaluate(data, **options)
         took = time.perf_counter() - start
