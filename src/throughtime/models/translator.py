@@ -67,14 +67,8 @@ class Translator(nn.Module):
         self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
         stack = self.encoder.stack
         assert isinstance(stack, Recurrent)
-<<<<<<< HEAD
-        with (
-            torch.no_grad()
-        ):  # the source's are to count as much: where outputs hardly differ attention is learned late
-=======
         # the source's are to count as much: where outputs hardly differ attention is learned late
         with torch.no_grad():
->>>>>>> budget
             for lowest in stack.cells[: stack.directions]:
                 lowest.weight_ih.mul_(self.scale)  # type: ignore[operator, union-attr]
         width = self.encoder.output_size
