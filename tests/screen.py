@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120
-SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n\b])|([^\x00-\x1f\x7f])")
+SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n\b\t])|([^\x00-\x1f\x7f])")
 
 
 class Screen:
@@ -27,7 +27,9 @@ class Screen:
         for match in SIGNS.finditer(text):
             number, command, control, sign = match.groups()
             count = int(number) if number and number.isdigit() else None
-            if control == "\r":
+            if control == "\t":
+                self.column = min(self.column // 8 * 8 + 8, self.columns - 1)
+            elif control == "\r":
                 self.column = 0
             elif control == "\n" or command == "B":
                 self._down(1)

@@ -76,8 +76,9 @@ def compare(
         return
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
+    width = max(map(len, names))
     for name, *values in zip(*lines, strict=True):
-        print("  ".join([f"{name:20}", *(f"{v:>{WIDTH}}" for v in values)]))
+        print("  ".join([f"{name:{width}}", *(f"{v:>{WIDTH}}" for v in values)]))
 
 
 def _shown(value: Any) -> str:

@@ -64,7 +64,7 @@ def difference(engine: Engine, pairs: Iterable[tuple[tuple[int, int], Moment, Mo
 
 
 def same(a: Moment, b: Moment) -> bool:
-    """Whether two moments hold the same numbers, or none in the same places."""
+    """Whether two moments hold the same numbers, and NaN in the same places."""
     if (a.output is None) != (b.output is None):
         return False
     pairs = [(joined(x), joined(y)) for x, y in zip(a.state, b.state, strict=True)]
@@ -74,7 +74,7 @@ def same(a: Moment, b: Moment) -> bool:
 
 
 def unlike(a: Tensor, b: Tensor) -> Tensor:
-    """Where two tensors differ; what is not a number is like what is not."""
+    """Where two tensors differ; NaN is like NaN."""
     return (a != b) & ((a == a) | (b == b))
 
 
