@@ -297,7 +297,7 @@ def test_what_is_called_influential_is_so_on_200_held_out_inputs(tmp_path):
         out=tmp_path / "run",
         steps=120,
         model=sizes,
-        training={"learning_rate": 1e-2, "passes": 1000},
+        training={"learning_rate": 1e-2, "patience": 1000},
         progress=False,
     )
     spec = importlib.util.spec_from_file_location(

@@ -406,6 +406,14 @@ def test_minutes_are_kept_roughly_and_the_schedule_ends_with_them(text, tmp_path
     assert Run(tmp_path / "run").scores()["steps"] == lines[-1]["step"] > 3
 
 
+def test_a_short_training_is_not_cut_off_before_it_has_seen_the_data(text, tmp_path):
+    """Evaluations are a step apart at first: so many of them without a better score say nothing yet."""
+    settings = {"batch_size": 4, "chunk": 20, "learning_rate": 1e-12, "patience": 3, "evaluations": 40}
+    made = train(text, tmp_path / "run", steps=40, training=settings)
+    assert made.run.scores()["steps"] == 40
+    assert made.run.scores()["ended_by"] == "ended with its budget of 40 steps"
+
+
 LARGE = {"cell": "gru", "hidden_size": 96, "embedding_size": 32, "tokens": "characters", "dropout": 0.2}
 STALE = {"batch_size": 4, "chunk": 20, "learning_rate": 0.01, "warmup": 0, "patience": 3, "evaluations": 60}
 

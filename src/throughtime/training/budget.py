@@ -46,6 +46,11 @@ class Plan:
             done += (1 - done) * (end - start) / max(total - start, 1)
         return min(done, 1.0)
 
+    @property
+    def rise(self) -> int:
+        """Steps over which the learning rate rises."""
+        return min(self.training.warmup, max(self.segments[0][1] // 10, 1))
+
     def rate(self, step: int) -> float:
         """The learning rate of the step after `step` steps: a linear rise; level for half of the budget, or until the held-out
         score stops getting better; then a fall along half a cosine.
@@ -54,8 +59,7 @@ class Plan:
         """
         t = self.training
         assert t.learning_rate is not None
-        rise = min(t.warmup, max(self.segments[0][1] // 10, 1))
-        warm = min((step + 1) / rise, 1.0) if rise else 1.0
+        warm = min((step + 1) / self.rise, 1.0) if self.rise else 1.0
         return t.learning_rate * warm * self._share(step)
 
     def _share(self, step: int) -> float:

@@ -371,8 +371,12 @@ class Trainer:
         return self.task.trained(self.run, self.config, self._bare())
 
     def _stale(self) -> bool:
+        """Whether the held-out score has stopped getting better: over so many evaluations, and over all the data, with the learning
+        rate risen, since evaluations are a few steps apart at first."""
         patience = self.config.training.patience
-        return patience is not None and self.stale >= patience
+        if patience is None or self.best is None or self.stale < patience:
+            return False
+        return bool(self.step - self.best["step"] >= max(self.stream.per_epoch, self.plan.rise))
 
     def _cool_down(self) -> bool:
         """Once in a training, where the held-out score has stopped getting better: go back to the best weights, from where the
