@@ -502,3 +502,30 @@ def test_a_line_much_longer_than_the_others_is_read_alone(runs, monkeypatch):
         assert a["line"] == b["line"] and a["tokens"] == b["tokens"]
         assert a["log_probability"] == pytest.approx(b["log_probability"], rel=1e-5)
     assert beside[0] == 1 and sum(beside) == 4
+
+
+def test_sums_that_are_lost_are_noticed(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "text" / "run", folder)
+    summary = folder / "summary.json"
+    summary.write_text(summary.read_text().replace('"sha256"', '"sha356"'))
+    with pytest.raises(UserError, match=r"summary.json: the run is damaged: it has lost its sum"):
+        tt.load(folder).info()
+
+
+def test_a_training_does_not_go_on_without_its_sums(tmp_path):
+    (tmp_path / "t.txt").write_text("the cat saw the dog and the bird\n" * 40)
+    given = {"out": tmp_path / "run", "steps": 20, "training": {"chunk": 10, "batch_size": 4}, "progress": False}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("throughtime.training.loop.Trainer.finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tt.train("text", [tmp_path / "t.txt"], model={"hidden_size": 8}, **given)
+    run = Run(tmp_path / "run")
+    if run.checkpoint.exists():
+        run.sums.unlink()
+        with pytest.raises(UserError, match=r"checksums.json: is missing; without it"):
+            tt.train("text", out=tmp_path / "run", resume=True, progress=False)

@@ -72,8 +72,8 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps({**values, SUM: _sum_of(values)}, ensure_ascii=False, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, its sum looked at and left out where it has one.
+def read_json(path: Path, summed: str | None = None) -> Any:
+    """What a JSON file holds, its sum looked at and left out where it has one. summed: a name beside which there is one.
 
     Raises: UserError where it is missing, no file, not JSON, or not what was written.
     """
@@ -81,8 +81,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: the run is damaged: the file is missing" + (" (it is none)" if path.exists() else ""))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and SUM in values and values.pop(SUM) != _sum_of(values):
+        has_sum = isinstance(values, dict) and SUM in values
+        if has_sum and values.pop(SUM) != _sum_of(values):
             raise UserError(f"{path}: the run is damaged: it is not what the training wrote")
+        if isinstance(values, dict) and not has_sum and summed in values:
+            raise UserError(f"{path}: the run is damaged: it has lost its sum")
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {reason(error)}") from error
     except RecursionError as error:

@@ -115,13 +115,18 @@ class Run:
             (self.folder / Path(name).name).unlink(missing_ok=True)
 
     @property
+    def sums(self) -> Path:
+        """What was made ready, by its sums."""
+        return self.corpus / SUMS
+
+    @property
     def files(self) -> list[str]:
         """The names of what the trained model needs to read its inputs, while it is trained."""
         return list(self._sums()["files"])
 
     def _sums(self) -> dict[str, dict[str, Any]]:
         """Of what was made ready, by name, what it was; of an older run perhaps nothing is known."""
-        path = self.corpus / SUMS
+        path = self.sums
         known = read_json(path) if path.exists() else {}
         if not isinstance(known, dict) or not all(isinstance(value, dict | list) for value in known.values()):
             raise UserError(f"{path}: the run is damaged: it does not hold sums")
@@ -205,7 +210,7 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         if not self.summary.exists():
             return {}
-        values = read_json(self.summary)
+        values = read_json(self.summary, summed="weights")
         scores = values.get("scores") if isinstance(values, dict) else None
         if not isinstance(scores, dict) or not isinstance(values.get("minutes", 0.0), float | int):
             raise UserError(f"{self.summary}: the run is damaged: it does not hold the scores")

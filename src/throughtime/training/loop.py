@@ -472,6 +472,8 @@ class Trainer:
     def _restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         carry, rng, about = checkpoint.restore(self.run.checkpoint, network, optimizer)
         self.run.check_origin(about, self.config, self.run.checkpoint, going_on=True)
+        if about.get("files") and not self.origin["files"]:
+            raise UserError(f"{self.run.sums}: is missing; without it the training cannot go on")
         if about["best"] is not None:
             self.run.check_weights(self.config)  # what is damaged is said now, not at the end
         self.step, self.tokens, self.best, self.stale = about["step"], about["tokens"], about["best"], about["stale"]
