@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """Another order of sequences, and the way back.
 
     order: of the old places, [B]. back: the order that undoes it. lengths, before: of the sequences in the new order and in the
