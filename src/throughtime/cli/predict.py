@@ -42,12 +42,15 @@ def predict(
             raise UserError(f"--alignments: there is no folder {alignments.resolve().parent}")
         if alignments.exists() or alignments.with_suffix(".png").exists():
             raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
-    kept = []
+    kept, answered = [], False
     # whoever types wants an answer to each line
     for values in model.predict(file, 1 if str(file) == STDIN and typed() else 64, **options):
         if alignments is not None:
             kept.append(values)
             values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}
+        if not json and not answered and (heading := model.heading(values)) is not None:
+            print(heading)
+        answered = True
         print(json_module.dumps(values, ensure_ascii=False) if json else model.written(values), flush=True)
     if alignments is not None:
         from throughtime.cli.alignments import write_alignments

@@ -294,6 +294,10 @@ class Trained(ABC, Generic[Item]):
     def written(self, values: dict[str, Any]) -> str:
         """One of the answers, as the command line writes it: a line, or several."""
 
+    def heading(self, values: dict[str, Any]) -> str | None:
+        """The line that goes before the answers, the first of which these are; None where there is none."""
+        return None
+
     # -- looking inside
 
     @abstractmethod

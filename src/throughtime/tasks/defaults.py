@@ -61,3 +61,26 @@ def translate(config: RunConfig, pairs: int, characters: int) -> tuple[dict[str,
     size = 128 if few else 256
     network = {"hidden_size": size, "embedding_size": size, "dropout": dropout}
     return left_open(config.model, network), batch_and_rate(config, pairs, batch, rate)  # type: ignore[attr-defined]
+
+
+def forecast(
+    config: RunConfig, lengths: Sequence[int], seasons: Sequence[int], horizon: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """For a forecaster of series of so many steps: what is left open of the network's settings, and the training's."""
+    m: Any = config.model  # type: ignore[attr-defined]
+    segment = m.segment or _segment(seasons[0], horizon, m.look_back)
+    longest = max(lengths)
+    wanted = max(2 * seasons[0], seasons[-1], 2 * segment)
+    look_back = m.look_back or max(1, -(-min(wanted, max(longest - horizon, 1)) // segment)) * segment
+    windows = sum(max(1, n - horizon) for n in lengths)
+    size = at(windows, [(1_000, 32), (20_000, 64)], 128)
+    network = {"hidden_size": size, "dropout": 0.2, "look_back": look_back, "segment": segment, "members": 1}
+    return left_open(m, network), batch_and_rate(config, windows, 128, 2e-3)
+
+
+def _segment(season: int, horizon: int, look_back: int | None) -> int:
+    """Steps that are read together: the season, halved until the horizon has two of them, and the look-back whole ones."""
+    size = max(season, 1)
+    while size > 1 and (size > max(horizon // 2, 1) or (look_back or size) % size):
+        size //= next(d for d in range(2, size + 1) if size % d == 0)
+    return size

@@ -1,0 +1,168 @@
+"""What comes next in a series of numbers, with how sure that is.
+
+Shapes: B windows, L look-back, H horizon, R seasons, S segments of the look-back, M of the horizon, W steps of a segment, K covariates known ahead,
+P known only in the past, Q quantiles, N hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.layers import Recurrent
+from throughtime.models.stacks import recurrent
+from throughtime.scanning.call import map_leaves
+
+LARGEST = 30.0  # of a normalised value that is read; what is further out is read as that
+UNKNOWN = 0  # the number of a series that training never had
+HIDDEN = 0.1  # how often a series is read as one of those, in training
+
+
+class Window(NamedTuple):
+    """Windows of series, side by side.
+
+    values: [B, L], less the window's level, NaN where missing. naive: the seasonal naive forecasts, [B, H, R], less the level. level, scale:
+    what a window is normalised by, [B].
+    known: covariates known ahead, [B, L + H, K]. past: [B, L, P]. static: of each series, [B, D]. series: its number, [B].
+    target: what came, [B, H], less the level, NaN where missing or not known.
+    """
+
+    values: Tensor
+    naive: Tensor
+    level: Tensor
+    scale: Tensor
+    known: Tensor
+    past: Tensor
+    static: Tensor
+    series: Tensor
+    target: Tensor
+
+
+class Segments(nn.Module):
+    """Segments in, a recurrent network over them, all segments of the horizon out at once.
+
+        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  h_i = cell(e_i, h_{i-1});  y_j = W_o cell'(q_j, h_S) + b_o + v_j naive_j
+
+    x_i is a normalised segment, m_i where it is known, c_i the covariates in it; q_j says which segment of the horizon is asked for,
+    of which series, under which covariates. The seasonal naive forecast is a skip: what is learned is the difference.
+
+    Args: look_back, horizon, segment: L, H, W. known, past, static: K, P, D. series: how many have an embedding. quantiles: Q.
+    Source: Lin et al. (2023), SegRNN, with its parallel decoding, by a cell of its own.
+    """
+
+    def __init__(
+        self, cell: str, hidden_size: int, layers: int, dropout: float, sizes: Sizes, embedding_size: int = 16
+    ) -> None:
+        super().__init__()
+        self.sizes, width = sizes, sizes.segment
+        self.behind, self.ahead = -(-sizes.look_back // width), -(-sizes.horizon // width)
+        self.inner = nn.Linear(width * (2 + sizes.known + sizes.past), hidden_size)
+        self.stack: Recurrent = recurrent(cell, hidden_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
+        self.decoder = recurrent(cell, hidden_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
+        self.place = nn.Parameter(torch.randn(self.ahead, hidden_size) * 0.02)
+        self.which = nn.Embedding(sizes.series, hidden_size)
+        nn.init.normal_(self.which.weight, std=0.02)
+        self.asked = nn.Linear(width * sizes.known + sizes.static, hidden_size, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.stack.output_size, width * sizes.quantiles)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        # of the naive forecasts
+        self.voice = nn.Parameter(torch.full((sizes.horizon, sizes.seasons), 0.5 / sizes.seasons))
+
+    def read(self, window: Window, x: Tensor, here: Tensor) -> tuple[Tensor, Any]:
+        """What the stack gives for each segment of the look-back, [S, B, N], and its state. x, here: normalised values and whether they
+        are known, [B, L]."""
+        given = [x.unsqueeze(-1), here.unsqueeze(-1), window.known[:, : self.sizes.look_back], window.past]
+        return self.stack(self.embedded(torch.cat(given, -1)))  # type: ignore[no-any-return]
+
+    def embedded(self, features: Tensor) -> Tensor:
+        """Segments of [B, L, F] as the stack reads them: [S, B, N]."""
+        missing = self.behind * self.sizes.segment - features.shape[1]
+        features = F.pad(features, (0, 0, missing, 0))  # before the beginning nothing is known
+        cut = features.unflatten(1, (self.behind, self.sizes.segment)).flatten(2)
+        return torch.relu(self.inner(cut)).transpose(0, 1)
+
+    def forward(self, window: Window) -> Tensor:
+        """Normalised quantiles, [B, H, Q]."""
+        here = window.values.isfinite()
+        x = normalised(window, window.values)
+        _, state = self.read(window, x, here.to(x.dtype))
+        batch, width, ahead = len(x), self.sizes.segment, self.ahead
+        known = window.known[:, self.sizes.look_back :]
+        known = F.pad(known, (0, 0, 0, ahead * width - known.shape[1])).unflatten(1, (ahead, width)).flatten(2)
+        series = window.series
+        if self.training:
+            series = series.masked_fill(torch.rand(batch, device=x.device) < HIDDEN, UNKNOWN)
+        asked = self.asked(torch.cat([known, window.static.unsqueeze(1).expand(-1, ahead, -1)], -1))
+        asked = asked + self.place + self.which(series).unsqueeze(1)
+        wide = map_leaves(lambda s: s.repeat_interleave(ahead, 0), state)
+        hidden, _ = self.decoder(asked.flatten(0, 1).unsqueeze(0), wide)
+        out = self.output(self.dropout(hidden.squeeze(0))).view(batch, ahead * width, -1)[:, : self.sizes.horizon]
+        naive = normalised(window, window.naive) * self.voice
+        return out + naive.sum(-1, keepdim=True)
+
+
+class Sizes(NamedTuple):
+    """Of windows and what is made of them; see `Segments`."""
+
+    look_back: int
+    horizon: int
+    segment: int
+    known: int
+    past: int
+    static: int
+    series: int
+    quantiles: int
+    seasons: int
+
+
+def normalised(window: Window, values: Tensor) -> Tensor:
+    """Values [B, T, ...] less their window's level in its scale; 0 where missing."""
+    return (values / window.scale.view(-1, *[1] * (values.dim() - 1))).nan_to_num(0.0).clamp(-LARGEST, LARGEST)
+
+
+def pinball(found: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """The pinball loss of quantiles [..., Q] of some levels [Q], mean over them, [...]; it is least at the true quantiles.
+
+    Source: Koenker, Bassett (1978). Twice this is the continuous ranked probability score, summed at these levels.
+    """
+    over = target.unsqueeze(-1) - found
+    return torch.maximum(levels * over, (levels - 1) * over).mean(-1)
+
+
+class Forecaster(nn.Module):
+    """Several networks that forecast the same, and the median of what they say.
+
+    Args: make: makes one of them. members: how many. levels: of the quantiles, ascending, [Q]. taper: how much less what is further ahead
+        counts.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], members: int, levels: Sequence[float]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(make() for _ in range(members))
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+
+    def quantiles(self, window: Window) -> Tensor:
+        """Quantiles of what comes, less the level of each window, ascending, [B, H, Q]."""
+        found = torch.stack([member(window) for member in self.members]).median(0).values
+        return found.sort(-1).values * window.scale.view(-1, 1, 1)
+
+    def forward(self, batch: Window, state: None) -> tuple[Tensor, Tensor, None]:
+        """The pinball loss of normalised values, summed over the values that are known, and how many they are."""
+        target = batch.target / batch.scale.unsqueeze(1)
+        known = target.isfinite()
+        target = target.nan_to_num(0.0)
+
+        def loss(found: Tensor) -> Tensor:
+            return (pinball(found, target, self.levels) * known).sum()
+
+        if self.training:
+            total = torch.stack([loss(member(batch)) for member in self.members]).mean()
+        else:
+            total = loss(self.quantiles(batch) / batch.scale.view(-1, 1, 1))
+        return total, known.sum(), None

@@ -1,0 +1,88 @@
+"""How good forecasts are, and those of whoever only repeats the last season.
+
+Shapes: H horizon, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from throughtime.tasks.quantiles import LEVELS, SCORED, shown
+
+Array = np.ndarray[Any, Any]
+
+
+class Forecast(NamedTuple):
+    """One window, forecast. truth: what came, [H], NaN where missing. median, mean: [H]. quantiles: [H, Q] at `LEVELS`.
+    naive: the last season again, [H]. intervals: percent -> lower and upper ends, [H] each. deviation: of the series where it was
+    trained on; seasonal: its mean absolute difference from a season before, up to the cutoff."""
+
+    truth: Array
+    median: Array
+    mean: Array
+    quantiles: Array
+    naive: Array
+    intervals: dict[float, tuple[Array, Array]]
+    deviation: float
+    seasonal: float
+
+
+class _Sums:
+    """Sums over windows, and over the values that are known in them."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+
+    def add(self, name: str, values: Array | float) -> None:
+        values = np.atleast_1d(values)
+        values = values[np.isfinite(values)]
+        self.totals[name] = self.totals.get(name, 0.0) + float(values.sum())
+        self.counts[name] = self.counts.get(name, 0) + len(values)
+
+    def mean(self, name: str) -> float | None:
+        return self.totals[name] / self.counts[name] if self.counts.get(name) else None
+
+
+def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
+    """Scores of forecasts, and of the seasonal naive forecast of the same windows.
+
+    Returns:
+        mse: of the mean. mae: of the median. mse_scaled, mae_scaled: the same of values divided by their series' deviation in training.
+        smape: percent, 0 to 200, of the median (Makridakis 1993). mase: mean absolute error by that of the seasonal naive forecast up
+        to the cutoff, a mean over windows (Hyndman, Koehler 2006). crps: twice the mean pinball loss at .1 to .9, summed over all
+        windows, by the sum of what came (as GluonTS gives it). coverage: percent of what came that lay inside, by level.
+        naive: mse to crps of the seasonal naive forecast.
+    """
+    ours, naive = _Sums(), _Sums()
+    for f in forecasts:
+        for sums, median, mean in ((ours, f.median, f.mean), (naive, f.naive, f.naive)):
+            off, squared = np.abs(f.truth - median), (f.truth - mean) ** 2
+            sums.add("mse", squared)
+            sums.add("mae", off)
+            sums.add("mse_scaled", squared / f.deviation**2)
+            sums.add("mae_scaled", off / f.deviation)
+            size = np.abs(f.truth) + np.abs(median)
+            sums.add("smape", np.divide(200 * off, size, out=np.where(np.isnan(off), np.nan, 0.0), where=size > 0))
+            if np.isfinite(off).any() and f.seasonal > 0:
+                sums.add("mase", float(np.nanmean(off)) / f.seasonal)
+        levels = np.array(LEVELS[SCORED])
+        for sums, quantiles in ((ours, f.quantiles[:, SCORED]), (naive, np.repeat(f.naive[:, None], len(levels), 1))):
+            over = f.truth[:, None] - quantiles
+            sums.add("loss", 2 * np.maximum(levels * over, (levels - 1) * over).mean(-1))
+            sums.add("size", np.abs(f.truth))
+        for level, (low, high) in f.intervals.items():
+            inside = ((low <= f.truth) & (f.truth <= high)).astype(float)
+            ours.add(shown(level), np.where(np.isfinite(f.truth), 100 * inside, np.nan))
+
+    def values(sums: _Sums) -> dict[str, float | None]:
+        found = {name: sums.mean(name) for name in ("mse", "mae", "mse_scaled", "mae_scaled", "smape", "mase")}
+        size = sums.totals.get("size", 0.0)
+        return {**found, "crps": sums.totals["loss"] / size if size else None}
+
+    levels_ = forecasts[0].intervals if forecasts else {}
+    covered = {shown(level): ours.mean(shown(level)) for level in levels_}
+    return {**values(ours), "coverage": covered, "naive": values(naive)}

@@ -1,0 +1,124 @@
+"""What quantiles say of values between and beyond them, and how far they can be trusted.
+
+Shapes: Q quantiles, H horizon, n windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # that a network gives
+MEDIAN = LEVELS.index(0.5)
+SCORED = slice(1, 10)  # .1 to .9: those of the continuous ranked probability score
+DOUBT = 20  # values that stand for the network's own word where little was held out
+FARTHEST = 6.0  # standard deviations
+NORMAL = NormalDist()
+DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal deviates of the levels
+
+
+def mean(quantiles: Array) -> Array:
+    """The mean of a distribution, [...], of its quantiles at `LEVELS`, [..., Q]: each stands for what lies nearest to it."""
+    borders = np.array([0.0, *((a + b) / 2 for a, b in zip(LEVELS, LEVELS[1:], strict=False)), 1.0])
+    return quantiles @ np.diff(borders)  # type: ignore[no-any-return]
+
+
+def at(quantiles: Array, deviates: Array | float) -> Array:
+    """The value at normal deviates [...] of distributions given by their quantiles [..., Q]: between two on a straight line over the
+    normal deviate, and beyond the last as it goes on there."""
+    z = np.broadcast_to(deviates, quantiles.shape[:-1])
+    low = np.clip(np.searchsorted(DEVIATES, z) - 1, 0, len(DEVIATES) - 2)
+    below, above = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (low, low + 1))
+    share = (z - DEVIATES[low]) / (DEVIATES[low + 1] - DEVIATES[low])
+    return below + share * (above - below)  # type: ignore[no-any-return]
+
+
+def deviate(quantiles: Array, values: Array) -> Array:
+    """The normal deviate that values [...] stand at in distributions given by their quantiles [..., Q]; NaN of NaN."""
+    low = np.clip((quantiles <= values[..., None]).sum(-1) - 1, 0, len(DEVIATES) - 2)
+    below, above = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (low, low + 1))
+    wide = above - below
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(wide > 0, (values - below) / wide, np.sign(values - below) * np.inf)
+        found = DEVIATES[low] + np.nan_to_num(share, nan=0.5, posinf=np.inf, neginf=-np.inf) * (
+            DEVIATES[low + 1] - DEVIATES[low]
+        )
+    return np.where(np.isfinite(values), np.clip(found, -FARTHEST, FARTHEST), np.nan)
+
+
+class Calibration:
+    """At which deviates of what a network says values really stood, from windows that it was not trained on.
+
+    A network that is too sure of itself has values outside of its intervals more often than it says; its intervals are widened to
+    those that would have held the share that is asked for. For any level, whenever it is asked for.
+
+    Args: deviates: [n, H], of what came in held-out windows, NaN where nothing is known.
+    Source: conformal prediction (Vovk et al. 2005) of whole distributions (Chernozhukov et al. 2021), with as many values as
+        `DOUBT` that say what the network says.
+    """
+
+    def __init__(self, deviates: Array) -> None:
+        self.deviates = deviates
+        self._doubt = np.array([NORMAL.inv_cdf((i + 0.5) / DOUBT) for i in range(DOUBT)])
+
+    def deviate(self, level: float, step: int) -> float:
+        """Where values stand under which a share `level` of all is, at a step of the horizon."""
+        near = self.deviates[:, max(0, step - self._reach) : step + self._reach + 1]
+        known = np.concatenate([near[np.isfinite(near)], self._doubt])
+        # as if one more value had come, on the side that is asked for
+        share = level * (1 + 1 / len(known)) if level > 0.5 else level - (1 - level) / len(known)
+        return float(np.quantile(known, min(max(share, 0.0), 1.0)))
+
+    def outside(self, deviates: Array) -> Array:
+        """The probability of what lies at least as far out as normal deviates [...] do, one step ahead."""
+        near = self.deviates[:, : self._reach + 1]
+        known = np.sort(np.concatenate([near[np.isfinite(near)], self._doubt]))
+        under = (np.searchsorted(known, deviates) + 0.5) / (len(known) + 1)
+        return np.where(np.isfinite(deviates), 2 * np.minimum(under, 1 - under), np.nan)
+
+    @property
+    def _reach(self) -> int:
+        """Steps on either side that a step is judged with: the fewer the windows, the more."""
+        return -(-self.deviates.shape[1] // max(2 * len(self.deviates) // 20, 1)) if len(self.deviates) else 0
+
+    def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
+        """Lower and upper ends [H] that hold so many percent of what comes, of quantiles [H, Q]."""
+        sides = (0.5 - percent / 200, 0.5 + percent / 200)
+        ends = [np.array([self.deviate(side, h) for h in range(len(quantiles))]) for side in sides]
+        low, high = (at(quantiles, end) for end in ends)
+        return np.minimum(low, high), np.maximum(low, high)
+
+    def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
+        """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go together
+        in them.
+
+        Source: Clark et al. (2004), the Schaake shuffle, of errors in place of observations.
+        """
+        whole = self.deviates[np.isfinite(self.deviates).all(1)][:, : len(quantiles)]
+        if not len(whole):
+            drawn = generator.standard_normal((count, len(quantiles)))
+        else:
+            drawn = whole[generator.integers(0, len(whole), count)]
+        return at(np.broadcast_to(quantiles, (count, *quantiles.shape)), drawn)
+
+
+def levels_of(text: str) -> list[float]:
+    """Levels in percent, as "80,95". Raises: ValueError where one is none."""
+    found = [float(part) for part in text.split(",")]
+    if not all(0 < level < 100 for level in found):
+        raise ValueError("a level is a share in percent, over 0 and under 100, as 80 or 80,95")
+    return list(dict.fromkeys(found))
+
+
+def shown(level: float) -> str:
+    """A level as it stands in the name of a column."""
+    return f"{level:g}"
+
+
+def calibration(found: Sequence[tuple[Array, Array]]) -> Calibration:
+    """Of held-out windows: quantiles [H, Q] and what came [H]."""
+    return Calibration(np.array([deviate(q, y) for q, y in found]))
