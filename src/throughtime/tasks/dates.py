@@ -46,7 +46,7 @@ class Frequency:
 
     @classmethod
     def of(cls, name: str, option: str = "--data.") -> Frequency:
-        """A frequency by its name in pandas: `h`, `30min`, `D`, `B`, `W`, `MS`, `ME`, `QS`, `YS`; a whole number: steps of integers.
+        """A frequency by its name in pandas: `h`, `30min`, `D`, `B`, `W`, `MS`, `ME`, `QS`, `YS`; a whole number: of integers.
 
         Raises: UserError where there is none of the name.
         """
@@ -124,12 +124,12 @@ class Frequency:
 
 
 def _days(days: Array) -> Array:
-    return days.astype("datetime64[D]").astype(np.int64)
+    return np.asarray(days.astype("datetime64[D]").astype(np.int64))
 
 
 def _in_month(months: Array, day: int) -> Array:
     """The day of each month, or its last, in days since 1970."""
-    return np.minimum(_days(months) + day - 1, _days(months + 1) - 1)
+    return np.asarray(np.minimum(_days(months) + day - 1, _days(months + 1) - 1))
 
 
 def infer(ticks: Array, form: Format) -> Frequency | None:
@@ -195,9 +195,9 @@ def summer_time(ticks: Array, count: int) -> list[tuple[int, int]]:
 class Clock:
     """When the steps of a series are.
 
-    start: of step 0, as microseconds since 1970 by the clock of its place, or an integer. format: how times are written. offset: how
-    far step 0 is before UTC, where that is written. changes: (step, microseconds) from which on the clock differs by so much more.
-    counted: whether no times were given, and steps are counted from 1.
+    start: of step 0, as microseconds since 1970 by the clock of its place, or an integer. format: how times are written. offset:
+    how far step 0 is before UTC, where that is written. changes: (step, microseconds) from which on the clock differs by so much
+    more. counted: whether no times were given, and steps are counted from 1.
     """
 
     start: int = 1
@@ -293,8 +293,8 @@ class Clock:
         return [name for part, n in self._parts for name in ([f"{part}_sin", f"{part}_cos"] if n == 2 else [part])]
 
     def features(self, steps: Array) -> Array:
-        """What the calendar says of steps, also of those to come: the hour, the day of the week, whether it is a weekend, the day of
-        the month, the time of the year, as far as steps so long tell them.
+        """What the calendar says of steps, also of those to come: the hour, the day of the week, whether it is a weekend, the day
+        of the month, the time of the year, as far as steps so long tell them.
 
         Args: steps: [N]. Returns: [N, F] float32 in -1 .. 1, F the length of `names`; hours, weekdays and the year go in circles.
         """

@@ -81,8 +81,8 @@ def grouped(
         i, group = changed[0]
         more = sum(len(g.changes) for g in groups)
         _say(
-            f"{sheet.name}:{sheet.lines[i]}: the clocks are changed at {_date(times, i)} ({more:,} times in the file): an hour that "
-            "is not there is not missing, and one that is there twice is two"
+            f"{sheet.name}:{sheet.lines[i]}: the clocks are changed at {_date(times, i)} ({more:,} times in the file): an hour "
+            "that is not there is not missing, and one that is there twice is two"
         )
     frequencies = _frequencies(sheet, groups, times, asked, columns, target)
     found, gaps = [], []
@@ -92,16 +92,16 @@ def grouped(
         if not exact.all():
             at = int((~exact).argmax())
             raise UserError(
-                f"{_place(sheet, group, at)}: series {group.id or target!r}: {_date(times, group.order[at])} is no whole number of steps "
-                f"({frequency.name}) after {_date(times, group.order[0])}; mend it, or name the step by {columns.option}freq"
+                f"{_place(sheet, group, at)}: series {group.id or target!r}: {_date(times, group.order[at])} is no whole number of "
+                f"steps ({frequency.name}) after {_date(times, group.order[0])}; mend it, or name the step by {columns.option}freq"
             )
         lines, length = sheet.lines[group.order], int(steps[-1]) + 1
         if length != len(steps):
             gaps.append((group, steps))
             if length > MOST * len(steps):
                 raise UserError(
-                    f"{sheet.name}: series {group.id or target!r} would have {length:,} steps ({frequency.name}) from {len(steps):,} rows; "
-                    f"name a longer step by {columns.option}freq, or mend its times"
+                    f"{sheet.name}: series {group.id or target!r} would have {length:,} steps ({frequency.name}) from "
+                    f"{len(steps):,} rows; name a longer step by {columns.option}freq, or mend its times"
                 )
             lines = np.zeros(length, np.int64)
             lines[steps] = sheet.lines[group.order]
@@ -159,8 +159,8 @@ def _ordered(sheet: Sheet, id: str | None, order: Array, times: Times, target: s
             what = f"{_date(times, order[at])} is there twice (line {sheet.lines[order[before]]} too){hint}"
         else:
             what = (
-                f"{_date(times, order[at])} comes after {_date(times, order[at - 1])} (line {sheet.lines[order[at - 1]]}); sort the "
-                "rows by time"
+                f"{_date(times, order[at])} comes after {_date(times, order[at - 1])} (line {sheet.lines[order[at - 1]]}); sort "
+                "the rows by time"
             )
         raise UserError(f"{_place(sheet, group, at)}: series {id or target!r}: {what}")
     return _Group(id, order, ticks, tuple(changes), offset)
@@ -190,7 +190,8 @@ def _frequencies(
             if not few:
                 raise UserError(
                     f"{_place(sheet, group, 0)}: mixed frequencies: series {group.id!r} has a row a {mine.name}, series "
-                    f"{groups[longest].id!r} a row a {common.name}; put them into files of their own, or name one by {columns.option}freq"
+                    f"{groups[longest].id!r} a row a {common.name}; put them into files of their own, or name one by "
+                    f"{columns.option}freq"
                 )
         found.append(fitting)
     return found
@@ -211,7 +212,8 @@ def _missing(
     more = f" ({total:,} in all, in {len(gaps):,} series)" if total > here else ""
     return (
         f"{_place(sheet, group, at)}: series {group.id or target!r}: {here:,} row{'s are' if here > 1 else ' is'} missing before "
-        f"{_date(times, group.order[at])}{more}, with a row a {frequency.name}; {columns.option}fill takes missing, zero, last or linear"
+        f"{_date(times, group.order[at])}{more}, with a row a {frequency.name}; {columns.option}fill takes missing, zero, last "
+        "or linear"
     )
 
 

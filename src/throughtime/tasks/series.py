@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,36 +16,13 @@ from throughtime.tasks.roles import Roles, SeriesColumns, find_roles
 from throughtime.tasks.rows import Rows, grouped
 from throughtime.tasks.sheet import Sheet, read_sheet
 from throughtime.tasks.source import Source
-from throughtime.tasks.times import COUNTED, DAY, ISO, ISO_CLOCK, YEAR, Format, Times, read_times
+from throughtime.tasks.times import COUNTED, DAY, ISO, ISO_CLOCK, Times, read_times
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One series.
-
-    id: its name. values: float64 [T], NaN where missing; the first and the last are not. clock: when its steps are. past: covariates
-    known only up to now, [T]. future: those known ahead, [T + K]. static: what kind of series it is. place: where its first row
-    stands. lines: of each row in the file, [T]; 0 of one that was filled in. names: how its columns are called. begin: the step from
-    which on it is forecast, where that is said.
-    """
-
-    id: str
-    values: Array
-    clock: Clock = Clock(counted=True)
-    past: Mapping[str, Array] = field(default_factory=dict)
-    future: Mapping[str, Array] = field(default_factory=dict)
-    static: Mapping[str, str] = field(default_factory=dict)
-    place: str = ""
-    lines: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    names: Names = field(default_factory=lambda: Names())
-    begin: int | None = None
-
-    def upto(self, end: int) -> Series:
-        """Its first `end` steps; what is known ahead of them is kept."""
-        past = {name: values[:end] for name, values in self.past.items()}
-        return replace(self, values=self.values[:end], past=past, lines=self.lines[:end])
+COUNTING = Clock(counted=True)
+ALL = SeriesColumns()
 
 
 @dataclass(frozen=True)
@@ -57,10 +34,38 @@ class Names:
     value: str = "y"
 
 
-def read_series(source: Source, columns: SeriesColumns = SeriesColumns(), *, known: bool = False) -> list[Series]:
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series.
+
+    id: its name. values: float64 [T], NaN where missing; the first and the last are not. clock: when its steps are. past:
+    covariates known only up to now, [T]. future: those known ahead, [T + K]. static: what kind of series it is. place: where its
+    first row stands. lines: of each row in the file, [T]; 0 of one that was filled in. names: how its columns are called. begin:
+    the step from which on it is forecast, where that is said.
+    """
+
+    id: str
+    values: Array
+    clock: Clock = COUNTING
+    past: Mapping[str, Array] = field(default_factory=dict)
+    future: Mapping[str, Array] = field(default_factory=dict)
+    static: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""
+    lines: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    names: Names = Names()
+    begin: int | None = None
+
+    def upto(self, end: int) -> Series:
+        """Its first `end` steps; what is known ahead of them is kept."""
+        past = {name: values[:end] for name, values in self.past.items()}
+        return replace(self, values=self.values[:end], past=past, lines=self.lines[:end])
+
+
+def read_series(source: Source, columns: SeriesColumns = ALL, *, known: bool = False) -> list[Series]:
     """The series of a file, in the order in which they begin in it.
 
-    Args: columns: which they are. known: read what is known ahead, of a file without values: series of no values, their `future` [K].
+    Args: columns: which they are. known: read what is known ahead, of a file without values: series of no values, whose `future`
+        is [K].
     Raises: UserError with the file, the line and the series of what cannot be read.
     """
     return series_of(read_sheet(source, columns), columns, known=known)
@@ -123,7 +128,7 @@ def _times(sheet: Sheet, name: str, columns: SeriesColumns) -> Times:
     return times
 
 
-def _constant(sheet: Sheet, rows: Rows, name: str, cells: Sequence[str]) -> str:
+def _constant(sheet: Sheet, rows: Rows, name: str, cells: list[str]) -> str:
     """What a static column says of a series. Raises: UserError where that changes."""
     first = cells[rows.order[0]]
     for i in rows.order:
@@ -181,7 +186,7 @@ def _of_rows(sheet: Sheet, columns: SeriesColumns, begin: int) -> list[Series]:
     """Series of a file with a row for each: its name (and what kind it is) in the first columns, then its values."""
     heads = sheet.names[begin:]
     id_column = columns.column(sheet.name, sheet.names[:begin], "id", columns.id) if columns.id else sheet.names[0]
-    clock, names, seen = Clock(counted=True), sheet.names[:begin], dict[str, int]()
+    clock, names, seen = COUNTING, sheet.names[:begin], dict[str, int]()
     if not sheet.counted(heads):
         times = read_times(heads, lambda i: f"{sheet.name}:{sheet.first}", years=True)
         clock = grouped(replace(sheet, lines=np.full(len(heads), sheet.first)), None, times, columns, "")[0].clock
@@ -195,14 +200,12 @@ def _of_rows(sheet: Sheet, columns: SeriesColumns, begin: int) -> list[Series]:
                 f"{sheet.name}:{line}: a second row of series {id!r} (line {seen[id]} has one); a series is one row"
             )
         seen[id] = line
-        values = numbers(
-            [column[i] for column in cells], lambda _, line=line: f"{sheet.name}:{line}", heads.__getitem__
-        )
+        values = numbers([column[i] for column in cells], _always(f"{sheet.name}:{line}"), heads.__getitem__)
         static = {name: texts[i].strip() for name, texts in statics.items()}
         lines = np.full(len(values), line)
         found.append(Series(id, values, clock, {}, {}, static, f"{sheet.name}:{line}", lines, Names(id=id_column)))
     ends = [int(np.flatnonzero(~np.isnan(one.values)).max(initial=-1)) + 1 for one in found]
-    found = [one if clock.counted is False or not end else one.upto(end) for one, end in zip(found, ends, strict=True)]
+    found = [one if not clock.counted or not end else one.upto(end) for one, end in zip(found, ends, strict=True)]
     return _trimmed(sheet.name, found, Roles())
 
 
@@ -276,6 +279,10 @@ def season_of(values: Array) -> int:
     here, before, after = correlation[lags], correlation[lags - 1], correlation[lags + 1]
     peaks = (here > before) & (here >= after) & (here > max(0.2, 2.6 / np.sqrt(count)))
     return int(lags[peaks & (here >= 0.8 * here[peaks].max())][0]) if peaks.any() else 1
+
+
+def _always(text: str) -> Callable[[int], str]:
+    return lambda _: text
 
 
 def _say(what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ class Sheet:
             begin = next((i for i, head in enumerate(known) if INTEGER.fullmatch(head) or is_time(head)), 0)
             heads = known[begin:]
             whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
-            rising = len(whole) == len(heads) and all(b > a for a, b in zip(whole, whole[1:], strict=False))
+            rising = len(whole) == len(heads) and all(b > a for a, b in pairwise(whole))
             if not begin or len(heads) < 3 or not (rising or all(map(is_time, heads))):
                 return None
         names = self.texts(self.names[0])
@@ -136,7 +137,7 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
 
 
 def _is_header(first: list[str], others: list[list[str]], columns: SeriesColumns) -> bool:
-    """Whether the first row names the columns: one of them is known, or is a text over numbers or times, or they count the columns."""
+    """Whether the first row names the columns: one is known, or a text over numbers or times, or they count the columns."""
     if any(cell.lower() in columns.names for cell in first):
         return True
     if len(first) > 2 and first in [[str(i + begin) for i in range(len(first))] for begin in (0, 1)]:

@@ -143,8 +143,8 @@ class _Texts(Source):
 class _File(Source):
     """A file or standard input.
 
-    One whose name ends with .gz is unpacked; its suffix is the one before that. A line ends with \\n or \\r\\n; where a file has no \\n, with a carriage return alone. Of a pipe, which may go on for ever, what
-    comes first decides that.
+    One whose name ends with .gz is unpacked; its suffix is the one before that. A line ends with \\n or \\r\\n; where a file has no
+    \\n, with a carriage return alone. Of a pipe, which may go on for ever, what comes first decides that.
     """
 
     def __init__(self, path: Path, encoding: str | None, option: str) -> None:

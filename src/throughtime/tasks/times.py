@@ -56,8 +56,9 @@ PATTERNS = tuple(
 
 @dataclass(frozen=True)
 class Format:
-    """How times are written. pattern: of their text. model: one of them, the longest. day_first: of 3/4/2016, whether it is in April.
-    short: the fields that are written without a leading zero. in_doubt: whether the day and the month might be the other way round."""
+    """How times are written. pattern: of their text. model: one of them, the longest. day_first: of 3/4/2016, whether it is in
+    April. short: the fields that are written without a leading zero. in_doubt: whether day and month might be the other way
+    round."""
 
     pattern: re.Pattern[str]
     model: str
@@ -187,8 +188,8 @@ COUNTED = Format(INTEGER, "1")
 
 @dataclass(frozen=True, eq=False)
 class Times:
-    """A column of times. ticks: int64 [N], as `Format.read` gives them. offsets: how far each is before UTC; None where times do not
-    say that."""
+    """A column of times. ticks: int64 [N], as `Format.read` gives them. offsets: how far each is before UTC; None where times do
+    not say that."""
 
     ticks: Array
     format: Format
@@ -246,9 +247,9 @@ def find_format(values: Collection[str], years: bool = False) -> Format | None:
             if all(_is_read(form, value) for value in values):
                 return form
         return Format(INTEGER, first)
-    pattern = next((p for p in PATTERNS if p.fullmatch(first)), None)
-    if pattern is None:
+    if not is_time(first):
         return None
+    pattern = next(p for p in PATTERNS if p.fullmatch(first))
     found = [match for match in map(pattern.fullmatch, values) if match is not None]
     fields = [name for name in ("m", "d", "a", "b", "H") if name in pattern.groupindex]
     short = frozenset(name for name in fields if any(len(match[name] or "00") == 1 for match in found))
