@@ -80,14 +80,14 @@ def _rows(name: str, text: str, delimiter: str, way: dict[str, Any]) -> Rows:
     try:
         for row in reader:
             width = width or len(row)
-            if row and len(row) != width and any(cell.strip() for cell in row):
+            if row and len(row) != width and any(map(str.strip, row)):
                 how = (
                     "each tab ends a field"
                     if delimiter == "\t"
                     else (f"put a field with a {DELIMITERS.get(delimiter, repr(delimiter))} in it into double quotes")
                 )
                 raise UserError(f"{name}:{start}: {len(row)} fields, the first line has {width}; {how}")
-            rows.append((start, row if any(cell.strip() for cell in row) else []))
+            rows.append((start, row if any(map(str.strip, row)) else []))
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{name}:{start}: not CSV: {error}") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import os
 import re
 import select
 import stat
 import weakref
+import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -141,14 +143,15 @@ class _Texts(Source):
 class _File(Source):
     """A file or standard input.
 
-    A line ends with \\n or \\r\\n; where a file has no \\n, with a carriage return alone. Of a pipe, which may go on for ever, what
-    comes first decides that.
+    One whose name ends with .gz is unpacked; its suffix is the one before that. A line ends with \\n or \\r\\n; where a file has no
+    \\n, with a carriage return alone. Of a pipe, which may go on for ever, what comes first decides that.
     """
 
     def __init__(self, path: Path, encoding: str | None, option: str) -> None:
         super().__init__(name_of(path), option)
         self.encoding = encoding
-        self.suffix = path.suffix.lower()
+        packed = path.suffix.lower() == ".gz"
+        self.suffix = Path(path.stem if packed else path.name).suffix.lower()
         self._encoding = "utf-8" if encoding is None else check_encoding(encoding, option)
         self._rest: list[str] = []  # the pieces of a line whose end has not come
         self._count, self._place = 1, 0  # the number of the line, and of the byte, that come next
@@ -159,12 +162,13 @@ class _File(Source):
             self.folder = path
             return
         try:
-            self._file: Any = standard_input() if str(path) == STDIN else path.open("rb", buffering=0)
+            file: Any = standard_input() if str(path) == STDIN else path.open("rb", buffering=0)
         except OSError as error:
             raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
-        self._whole = _is_regular(self._file)  # it can be read to its end before a line is given
+        self._whole = _is_regular(file)  # it can be read to its end before a line is given
         if str(path) != STDIN:
-            weakref.finalize(self, self._file.close)  # whoever reads may stop before the end
+            weakref.finalize(self, file.close)  # whoever reads may stop before the end
+        self._file: Any = gzip.GzipFile(fileobj=file) if packed else file
 
     def _more(self, block: bool) -> bool:
         return self._whole or _readable(self._file)
@@ -176,6 +180,8 @@ class _File(Source):
             some = self._file.read1(CHUNK) if hasattr(self._file, "read1") else self._file.read(CHUNK)
         except OSError as error:
             raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
+        except (EOFError, zlib.error) as error:
+            raise UserError(f"{self.name}: is gzip, but damaged or cut off: {error}") from error
         self._ended = not some
         if self._head is not None:
             self._head += some
