@@ -89,8 +89,9 @@ def gradients_of(model: Trained[Any], look: Look, output: int | None = None) -> 
         if look.stacks[stack].whole:
             step = 0 if reverse else len(some[0].scan.inputs) - 1
             last = max(some, key=lambda layer: layer.depth).scan.outputs
-            (slope,) = torch.autograd.grad(wanted, last, retain_graph=True)
-            wanted = (slope[step] * last[step]).sum()
+            (slope,) = torch.autograd.grad(wanted, last, retain_graph=True, allow_unused=True)
+            if slope is not None:  # else all goes through the last state as it is
+                wanted = (slope[step] * last[step]).sum()
         nudges = [nudge for layer in some for nudge in layer.scan.nudges]
         slopes = iter(torch.autograd.grad(wanted, nudges, retain_graph=True, materialize_grads=True))
         for layer in some:

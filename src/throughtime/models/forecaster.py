@@ -6,6 +6,7 @@ P known only in the past, Q quantiles, N hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -135,11 +136,21 @@ def pinball(found: Tensor, target: Tensor, levels: Tensor) -> Tensor:
     return torch.maximum(levels * over, (levels - 1) * over).mean(-1)
 
 
+def log_density(quantiles: Tensor, target: Tensor, deviates: Tensor) -> Tensor:
+    """log of the density at target [...] of distributions given by their quantiles [..., Q] at normal deviates [Q], ascending: between
+    two of them, and beyond the last two, a normal one through both."""
+    low = ((quantiles <= target.unsqueeze(-1)).sum(-1, keepdim=True) - 1).clamp(0, quantiles.shape[-1] - 2)
+    below, above = quantiles.gather(-1, low).squeeze(-1), quantiles.gather(-1, low + 1).squeeze(-1)
+    z0, z1 = deviates[low.squeeze(-1)], deviates[low.squeeze(-1) + 1]
+    deviation = (above - below).clamp(min=1e-6) / (z1 - z0)
+    z = z0 + (target - below) / deviation
+    return -0.5 * z.square() - deviation.log() - 0.5 * math.log(2 * math.pi)
+
+
 class Forecaster(nn.Module):
     """Several networks that forecast the same, and the median of what they say.
 
-    Args: make: makes one of them. members: how many. levels: of the quantiles, ascending, [Q]. taper: how much less what is further ahead
-        counts.
+    Args: make: makes one of them. members: how many. levels: of the quantiles, ascending, [Q].
     """
 
     def __init__(self, make: Callable[[], nn.Module], members: int, levels: Sequence[float]) -> None:
@@ -149,8 +160,12 @@ class Forecaster(nn.Module):
 
     def quantiles(self, window: Window) -> Tensor:
         """Quantiles of what comes, less the level of each window, ascending, [B, H, Q]."""
-        found = torch.stack([member(window) for member in self.members]).median(0).values
-        return found.sort(-1).values * window.scale.view(-1, 1, 1)
+        return self.normalised(window) * window.scale.view(-1, 1, 1)
+
+    def normalised(self, window: Window) -> Tensor:
+        """The same in the scale of each window."""
+        found = torch.stack([member(window) for member in self.members])
+        return (found.median(0).values if len(found) > 1 else found[0]).sort(-1).values
 
     def forward(self, batch: Window, state: None) -> tuple[Tensor, Tensor, None]:
         """The pinball loss of normalised values, summed over the values that are known, and how many they are."""
@@ -164,5 +179,5 @@ class Forecaster(nn.Module):
         if self.training:
             total = torch.stack([loss(member(batch)) for member in self.members]).mean()
         else:
-            total = loss(self.quantiles(batch) / batch.scale.view(-1, 1, 1))
+            total = loss(self.normalised(batch))
         return total, known.sum(), None

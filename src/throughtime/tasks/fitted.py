@@ -141,8 +141,8 @@ def scale_of(series: Series, season: int, log: bool | None) -> Scale:
     """How a series is read, from what of it is known."""
     values = series.values[: series.begin]
     known = values[np.isfinite(values)]
-    can = len(known) > 0 and known.min() > 0
+    can = len(known) > 0 and bool(known.min() > 0)
     if log and not can:
         raise UserError(f"{series.place}: {series.id}: has a value that is not over 0; leave out --model.logarithm")
-    wise = can and known.min() > NEAR_ZERO * np.median(known)
+    wise = can and bool(known.min() > NEAR_ZERO * np.median(known))
     return Scale.of(values, season, bool(log) if log is not None else wise)

@@ -22,7 +22,7 @@ from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.series import Series, SeriesColumns, continued, read_series, season_of
 from throughtime.tasks.settings import DataSettings, ReadOptions, check_cell, check_no_chunk, chosen, settled
 from throughtime.tasks.source import Source
-from throughtime.tasks.windows import Windows, cutoffs_before, open_saved, save, scored_cutoffs
+from throughtime.tasks.windows import Sample, Windows, cutoffs_before, open_saved, save, scored_cutoffs
 from throughtime.weights import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -461,15 +461,16 @@ class ForecastModel(Trained[Series]):
             return items
         ahead: dict[str, Series] = {}
         if options.future:
-            columns = replace(_columns(self.config, options), target=names[:1], past=(), future=names[1:], static=())
-            found = read_series(self.task.source(self.config, options.future, options), columns)
-            ahead = {s.id: replace(s, future={names[0]: s.values, **s.future}) for s in found}
-            if len(ahead) == 1 and names[0] in ahead:  # of all series
-                ahead = {s.id: ahead[names[0]] for s in items}
+            source = self.task.source(self.config, options.future, options)
+            columns = replace(_columns(self.config, options), target=(), past=(), static=())
+            found = read_series(source, columns, known=True)
+            ahead = {s.id: s for s in found}
+            if len(found) == 1 and not found[0].id:  # of all series
+                ahead = {s.id: found[0] for s in items}
         made = []
         for series in items:
             if series.id in ahead:
-                series = series.known_ahead(ahead[series.id])
+                series = continued(series, ahead[series.id])
             for name in names:
                 there = len(series.future[name]) - len(series.values)
                 if there < horizon:
@@ -486,8 +487,57 @@ class ForecastModel(Trained[Series]):
     def written(self, values: dict[str, Any]) -> str:
         return _row(value if isinstance(value, str) else f"{value:.6g}" for value in values.values())
 
-    def look(self, item: Series) -> Look:
-        raise UserError("not yet")
+    # -- looking inside
+
+    def empty(self, item: Series) -> bool:
+        return len(item.values) < 2
+
+    def look(self, item: Series | Sample) -> Look:
+        """The last window of a series whose horizon is known, or where it is too short for that its end; of what is not known, the
+        forecast is looked at."""
+        import torch
+
+        from throughtime.models.forecaster import log_density
+
+        look_back, horizon = self.config.model.look_back, self.fitted.horizon
+        if isinstance(item, Series):
+            steps = len(item.values)
+            cut = steps - horizon if steps - horizon >= min(look_back, horizon) else steps
+            windows = self.fitted.windows(self.config.model, [self.fitted.prepared(item)], np.array([[0, cut]]))
+            dates = [item.clock.date(i) if i >= 0 else "" for i in range(cut - look_back, cut + horizon)]
+            item = Sample(windows, 0, dates)
+        windows, number, labels = item
+        window = windows.batch([number])
+        labels = labels or [f"{i:+}" for i in range(-look_back, horizon)]
+        forecast = torch.from_numpy(self._quantiles(window)[:, :, quantiles.MEDIAN]).float()
+        target = torch.where(window.target.isfinite(), window.target, forecast) / window.scale
+        scale = windows.series[int(windows.cutoffs[number][0])].scale
+        level = float(window.level)
+        deviates = torch.tensor(quantiles.DEVIATES, dtype=torch.float32)
+
+        def shown(values: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(scale.write(values[0].double().numpy() + level)).unsqueeze(1)
+
+        def score(given: Any) -> torch.Tensor:
+            found: torch.Tensor = log_density(self.network.normalised(given), target, deviates)[0]
+            return found
+
+        def without(i: int) -> Any:
+            values = window.values.clone()
+            values[0, i] = torch.nan
+            return window._replace(values=values)
+
+        inputs = Steps(labels[:look_back], shown(window.values))
+        outputs = Steps(labels[look_back:], shown(target * window.scale))
+        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, whole=True)
+        return Look(
+            inputs=inputs,
+            outputs=outputs,
+            batch=window,
+            score=score,
+            stacks={"members.0.stack": stack},
+            without=without,
+        )
 
 
 def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:

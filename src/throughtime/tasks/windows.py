@@ -81,6 +81,14 @@ class Prepared:
     number: int
 
 
+class Sample(NamedTuple):
+    """One of many windows. labels: of the steps that are read and that come; None: counted from the cutoff."""
+
+    windows: Windows
+    number: int
+    labels: list[str] | None = None
+
+
 class Windows:
     """Windows at cutoffs of prepared series, as `Examples`.
 
@@ -140,6 +148,9 @@ class Windows:
             torch.from_numpy(self.numbers[which]),
             torch.from_numpy(target),
         )
+
+    def item(self, number: int) -> Sample:
+        return Sample(self, number)
 
     def _naive(self, values: Array, season: int) -> tuple[Array, Array]:
         """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is. And the
