@@ -77,12 +77,12 @@ def grouped(
     asked = columns.frequency
     orders = _forwards(sheet, orders, times)
     groups = [_ordered(sheet, id, order, times, target) for id, order in orders]
-    if changed := [(g.order[g.changes[0][0]], g) for g in groups if g.changes]:
-        i, group = changed[0]
-        more = sum(len(g.changes) for g in groups)
+    if times.offsets is None and (changed := [g.order[g.changes[0][0]] for g in groups if g.changes]):
+        others = sum(len(g.changes) for g in groups) - 1
         _say(
-            f"{sheet.name}:{sheet.lines[i]}: the clocks are changed at {_date(times, i)} ({more:,} times in the file): an hour "
-            "that is not there is not missing, and one that is there twice is two"
+            f"{sheet.name}:{sheet.lines[changed[0]]}: the clocks are changed at {_date(times, changed[0])}"
+            f"{f' (and {others:,} times more)' if others else ''}: an hour that is not there is not missing, and one that is there "
+            "twice is two"
         )
     frequencies = _frequencies(sheet, groups, times, asked, columns, target)
     found, gaps = [], []
@@ -186,8 +186,8 @@ def _frequencies(
         else:
             fitting = common.standing(int(group.ticks[0]))
         if asked is None and mine is not None and mine.name != fitting.name:
-            few = len(group.ticks) < FEW and bool(fitting.steps(int(group.ticks[0]), group.ticks)[1].all())
-            if not few:
+            steps, exact = fitting.steps(int(group.ticks[0]), group.ticks)
+            if len(steps) >= FEW or not exact.all() or steps[-1] >= 4 * len(steps):
                 raise UserError(
                     f"{_place(sheet, group, 0)}: mixed frequencies: series {group.id!r} has a row a {mine.name}, series "
                     f"{groups[longest].id!r} a row a {common.name}; put them into files of their own, or name one by "
