@@ -154,13 +154,13 @@ def infer(ticks: Array, form: Format) -> Frequency | None:
 
 def of_one(form: Format) -> Frequency:
     """The frequency of times written so, where there are no two to tell it."""
-    fields = form.pattern.groupindex
+    fields = form.fields
     if form.is_integer:
         return Frequency("integer")
     if "w" in fields:
         return Frequency("time", 7 * DAY)
-    if "q" in fields or not fields.keys() & {"d", "a"}:
-        return Frequency("month", 3 if "q" in fields else 1 if fields.keys() & {"m", "B"} else 12)
+    if not fields & {"d", "a"}:
+        return Frequency("month", 3 if "q" in fields else 1 if fields & {"m", "B"} else 12)
     return Frequency("time", DAY)
 
 
@@ -246,27 +246,26 @@ class Clock:
         return [self.date(i) for i in steps]
 
     def index(self, date: str) -> int | None:
-        """The step at a time, however it is written; None where no step is there."""
+        """The step at a time, however it is written; None where no step is there. Of an hour that is there twice, the first."""
         for form in (self.format, find_format([date], years=self.frequency.unit == "month")):
-            try:
-                tick, offset = form.read(date) if form is not None else (None, 0)
-            except ValueError:
-                continue
-            if tick is not None and form is not None and form.is_integer == self.format.is_integer:
-                return self._index(
-                    tick - offset + self.offset if form.has_zone and self.format.has_zone else tick, form
-                )
+            if form is not None and form.is_integer == self.format.is_integer:
+                try:
+                    return self._index(*form.read(date), form.has_zone and self.format.has_zone)
+                except ValueError:
+                    pass
         return None
 
-    def _index(self, tick: int, form: Format) -> int | None:
-        moved = 0
-        ends = [at for at, _ in self.changes] + [np.inf]
-        absolute = form.has_zone and self.format.has_zone
-        for i, end in enumerate(ends):
+    def _index(self, tick: int, offset: int, absolute: bool) -> int | None:
+        """The step at a tick; absolute: whether what it is before UTC counts, and not whether the clock was changed."""
+        if absolute:
+            step, exact = self.frequency.steps(self.start, np.array([tick - offset + self.offset]))
+            return int(step[0]) if exact[0] else None
+        begin, moved = -np.inf, 0
+        for end, by in (*self.changes, (np.inf, 0)):
             step, exact = self.frequency.steps(self.start, np.array([tick - moved]))
-            if exact[0] and (absolute or step[0] < end):
+            if exact[0] and begin <= step[0] < end:
                 return int(step[0])
-            moved += 0 if absolute or i == len(self.changes) else self.changes[i][1]
+            begin, moved = end, moved + by
         return None
 
     def later(self, steps: int) -> Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,15 @@ def of_frame(frame: Any, columns: SeriesColumns = ALL, *, known: bool = False) -
 def like_frame(rows: Mapping[str, Sequence[Any]], frame: Any) -> Any:
     """Rows, by their columns, as a frame of the kind of another. A column that the other has too is of the same type, so that times
     that were dates are dates again."""
-    nw = _narwhals()
-    given = _eager(frame)
-    native = nw.get_native_namespace(given)
-    made = nw.from_dict({name: list(values) for name, values in rows.items()}, backend=native)
-    there = given.schema
-    return made.with_columns(
-        [
-            _as(nw, made[name], there[name])
-            for name in made.columns
-            if name in there and made.schema[name] != there[name]
-        ]
-    ).to_native()
+    nw, given = _narwhals(), _eager(frame)
+    there, native = given.schema, given.to_native()
+    made = nw.from_dict({name: list(values) for name, values in rows.items()}, backend=nw.get_native_namespace(given))
+    same = [name for name in made.columns if name in there]
+    found = made.with_columns(_as(nw, made[name], there[name]) for name in same).to_native()
+    for name in same:
+        if there[name] == nw.Unknown and hasattr(found, "iloc"):  # periods of pandas
+            found[name] = found[name].astype(native[name].dtype)
+    return found
 
 
 def read_parquet(path: Path) -> Sheet:
@@ -68,13 +66,13 @@ def _narwhals() -> Any:
 def _eager(frame: Any) -> Any:
     """A frame as narwhals has it. The index of pandas, where it has been set, is a column."""
     nw = _narwhals()
-    if hasattr(frame, "to_frame") and not hasattr(frame, "columns"):
+    if hasattr(frame, "to_frame") and hasattr(frame, "name"):
         frame = frame.to_frame()  # one column of pandas or polars
-    index = getattr(frame, "index", None)
-    if index is not None and type(index).__name__ != "RangeIndex":
-        frame = frame.reset_index(names=None if any(index.names) else "index")
-    if getattr(getattr(frame, "columns", None), "dtype", None) is not None:
-        frame = frame.rename(columns=str)  # of pandas they may be numbers
+    if hasattr(frame, "iloc"):
+        named = any(frame.index.names)
+        counts = not named and frame.index.dtype.kind in "iu"  # it is no more than the number of the row
+        frame = frame.reset_index(drop=counts, names=None if named or counts else "index")
+        frame = frame.rename(columns=str)  # they may be numbers
     try:
         return nw.from_native(frame, eager_only=True)
     except TypeError as error:
@@ -106,22 +104,9 @@ def _is_null(cell: Any) -> bool:
 
 
 def _as(nw: Any, column: Any, kind: Any) -> Any:
-    """A column of texts or numbers as one of another type."""
-    if column.dtype != nw.String:
-        return column.cast(kind) if kind.is_numeric() else column
-    if kind == nw.Date:
-        return column.str.to_datetime(format="%Y-%m-%d").cast(nw.Date)
-    if kind == nw.Datetime:
-        zone = kind.time_zone
-        moments = [np.datetime64(text[:26].strip()) for text in column.to_list()] if zone is None else None
-        if moments is not None:
-            values = [moment.astype("datetime64[us]").item() for moment in moments]
-        else:
-            from datetime import datetime
-
-            values = [datetime.fromisoformat(text) for text in column.to_list()]
-        made = nw.new_series(column.name, values, backend=nw.get_native_namespace(column))
-        return made.cast(kind)
-    if kind.is_integer():
-        return column.cast(kind)
-    return column
+    """A column of texts or numbers as one of another type, where that is a number or a time."""
+    if column.dtype == nw.String and kind in (nw.Date, nw.Datetime):
+        moments = [datetime.fromisoformat(text) for text in column.to_list()]
+        values = [moment.date() for moment in moments] if kind == nw.Date else moments
+        return nw.new_series(column.name, values, kind, backend=nw.get_native_namespace(column))
+    return column.cast(kind) if kind.is_numeric() and column.dtype != kind else column

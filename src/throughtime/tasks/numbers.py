@@ -81,8 +81,9 @@ def _number(text: str, place: str, column: str) -> float:
         value = math.inf
     if math.isfinite(value) and "_" not in text:
         return value
+    kind = "finite number" if text.lower().lstrip("+-").startswith("inf") else "number"
     raise UserError(
-        f"{place}: {text!r} in the column {column!r} is no number; mend it, or leave it empty where it is missing"
+        f"{place}: {text!r} in the column {column!r} is no {kind}; mend it, or leave it empty where it is missing"
     )
 
 

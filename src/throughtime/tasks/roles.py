@@ -18,6 +18,7 @@ TIME = (
 )
 VALUE = ("y", "value", "values", "target", "sales", "demand")
 INDEX = ("", "unnamed: 0", "index")  # of rows, as pandas writes it
+DATED = ("ds", "datetime", "timestamp", "date")  # never a name of something else
 SURE = ("unique_id", "series_id", "item_id", "ts_id")  # never a number of the row
 FILLS = ("missing", "zero", "last", "linear")
 
@@ -143,7 +144,13 @@ def _find_time(sheet: Sheet, free: Sequence[str]) -> str | None:
         and sheet.holds_times(free[1], counted=True)
     ):
         return free[1]  # as M4 is often written: name, step, value
-    return next((name for name in _by_name(free, INDEX) if sheet.holds_times(name, counted=True)), None)
+    sure = [
+        name for name in known if name.lower() in DATED and not sheet.is_empty(name)
+    ]  # what cannot be read there is an error
+    return next(
+        (name for name in (*sure, *_by_name(free, INDEX)) if name in sure or sheet.holds_times(name, counted=True)),
+        None,
+    )
 
 
 def _find_id(sheet: Sheet, free: Sequence[str], time: str | None, *, alone: bool) -> str | None:
@@ -155,7 +162,7 @@ def _find_id(sheet: Sheet, free: Sequence[str], time: str | None, *, alone: bool
             return name
     if not alone or (time is not None and len(set(sheet.texts(time))) == len(sheet.lines)):
         return None
-    texts = [name for name in free if not sheet.holds_numbers(name) and not sheet.is_empty(name)]
+    texts = [name for name in free if not (sheet.holds_numbers(name) or sheet.is_empty(name) or name.lower() in VALUE)]
     return texts[0] if len(texts) == 1 else None
 
 
@@ -168,6 +175,8 @@ def _find_targets(sheet: Sheet, free: Sequence[str], id: str | None, columns: Se
             return tuple(likely or numeric)[:1]
     elif numeric:
         return (*(name for name in free if name in numeric or (sheet.is_empty(name) and name.lower() not in INDEX)),)
+    if not numeric and (likely := _by_name(free, VALUE)):
+        return (likely[0],)  # which will be said to hold no number
     what = f"which of {', '.join(numeric)} is forecast" if numeric else "no column holds numbers"
     there = "" if numeric else f"; there are {', '.join(name or repr(name) for name in sheet.names)}"
     raise UserError(f"{sheet.name}:{sheet.first}: {what}{there}: name one by {columns.option}target")

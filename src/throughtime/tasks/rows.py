@@ -11,14 +11,14 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.tasks.dates import Clock, Frequency, infer, of_one, summer_time
-from throughtime.tasks.roles import SeriesColumns
+from throughtime.tasks.roles import FILLS, SeriesColumns
 from throughtime.tasks.sheet import Sheet
 from throughtime.tasks.times import Times
 
 Array = np.ndarray[Any, Any]
 
-FEW = 6  # rows, of which the frequency may be another than it seems
-MOST = 1000  # steps a row that a frequency may make
+FEW, SPARSE = 6, 4  # fewer rows than that may have another frequency than it seems, where they are so dense
+MOST = 1000  # steps a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,28 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class _Timed:
+    """A table, the times of its rows, and how errors speak of them. target: how a series without a name is called."""
+
+    sheet: Sheet
+    times: Times
+    columns: SeriesColumns
+    target: str
+
+    def date(self, i: int) -> str:
+        """The time of a row as it is written."""
+        offsets = self.times.offsets
+        return self.times.format.write(int(self.times.ticks[i]), 0 if offsets is None else int(offsets[i]))
+
+    def place(self, i: int) -> str:
+        return f"{self.sheet.name}:{self.sheet.lines[i]}"
+
+    def error(self, i: int, id: str | None, what: str) -> UserError:
+        """What is wrong with a row of a series."""
+        return UserError(f"{self.place(i)}: series {id or self.target!r}: {what}")
+
+
+@dataclass(frozen=True, eq=False)
 class _Group:
     """The rows of one series in order of time. ticks: of each, as if no clock had been changed."""
 
@@ -70,46 +92,20 @@ def grouped(
     """
     orders = _orders(len(sheet.lines), ids)
     if times is None:
-        return [
-            Rows(id, order, np.arange(len(order)), len(order), Clock(counted=True), sheet.lines[order], None)
-            for id, order in orders
-        ]
-    asked = columns.frequency
-    orders = _forwards(sheet, orders, times)
-    groups = [_ordered(sheet, id, order, times, target) for id, order in orders]
-    if changed := [(g.order[g.changes[0][0]], g) for g in groups if g.changes]:
-        i, group = changed[0]
-        more = sum(len(g.changes) for g in groups)
+        clock = Clock(counted=True)
+        return [Rows(id, o, np.arange(len(o)), len(o), clock, sheet.lines[o], None) for id, o in orders]
+    table = _Timed(sheet, times, columns, target)
+    groups = [_ordered(table, id, order) for id, order in _forwards(table, orders)]
+    if times.offsets is None and (changed := [g.order[g.changes[0][0]] for g in groups if g.changes]):
+        others = sum(len(g.changes) for g in groups) - 1
+        more = f" (and {others:,} times more)" if others else ""
         _say(
-            f"{sheet.name}:{sheet.lines[i]}: the clocks are changed at {_date(times, i)} ({more:,} times in the file): an hour "
-            "that is not there is not missing, and one that is there twice is two"
+            f"{table.place(changed[0])}: the clocks are changed at {table.date(changed[0])}{more}: an hour that is not there is "
+            "not missing, and one that is there twice is two"
         )
-    frequencies = _frequencies(sheet, groups, times, asked, columns, target)
-    found, gaps = [], []
-    for group, frequency in zip(groups, frequencies, strict=True):
-        start = int(group.ticks[0])
-        steps, exact = frequency.steps(start, group.ticks)
-        if not exact.all():
-            at = int((~exact).argmax())
-            raise UserError(
-                f"{_place(sheet, group, at)}: series {group.id or target!r}: {_date(times, group.order[at])} is no whole number of "
-                f"steps ({frequency.name}) after {_date(times, group.order[0])}; mend it, or name the step by {columns.option}freq"
-            )
-        lines, length = sheet.lines[group.order], int(steps[-1]) + 1
-        if length != len(steps):
-            gaps.append((group, steps))
-            if length > MOST * len(steps):
-                raise UserError(
-                    f"{sheet.name}: series {group.id or target!r} would have {length:,} steps ({frequency.name}) from "
-                    f"{len(steps):,} rows; name a longer step by {columns.option}freq, or mend its times"
-                )
-            lines = np.zeros(length, np.int64)
-            lines[steps] = sheet.lines[group.order]
-        changes = tuple((int(steps[row]), by) for row, by in group.changes)
-        clock = Clock(start + group.offset, frequency, times.format, group.offset, changes)
-        found.append(Rows(group.id, group.order, steps, length, clock, lines, columns.fill))
-    if gaps and columns.fill is None:
-        raise UserError(_missing(sheet, gaps, times, columns, target, found[0].clock.frequency))
+    found = [_placed(table, group, step) for group, step in zip(groups, _frequencies(table, groups), strict=True)]
+    if columns.fill is None and (gaps := [rows for rows in found if len(rows.steps) != rows.length]):
+        raise _missing(table, gaps)
     return found
 
 
@@ -123,73 +119,69 @@ def _orders(count: int, ids: Sequence[str] | None) -> list[tuple[str | None, Arr
     return list(zip(known, np.split(order, np.cumsum(np.bincount(codes))[:-1]), strict=True))
 
 
-def _forwards(sheet: Sheet, orders: list[tuple[str | None, Array]], times: Times) -> list[tuple[str | None, Array]]:
+def _forwards(table: _Timed, orders: list[tuple[str | None, Array]]) -> list[tuple[str | None, Array]]:
     """Rows of a table that runs backwards in time, turned round."""
-    ticks = times.ticks if times.offsets is None else times.ticks - times.offsets
+    ticks, offsets = table.times.ticks, table.times.offsets
+    ticks = ticks if offsets is None else ticks - offsets
     several = [ticks[order] for _, order in orders if len(order) > 1]
     if not several or not all(t[0] > t[-1] and (np.diff(t) <= 0).all() for t in several):
         return orders
-    _say(f"{sheet.name}: runs backwards in time, and is turned round")
+    _say(f"{table.sheet.name}: runs backwards in time, and is turned round")
     return [(id, order[::-1]) for id, order in orders]
 
 
-def _ordered(sheet: Sheet, id: str | None, order: Array, times: Times, target: str) -> _Group:
+def _ordered(table: _Timed, id: str | None, order: Array) -> _Group:
     """The rows of a series. Raises: UserError where they are out of order, or a time is there twice."""
-    ticks, changes, offset = times.ticks[order], list[tuple[int, int]](), 0
-    if times.offsets is not None:
-        offsets = times.offsets[order]
+    ticks, changes, offset = table.times.ticks[order], list[tuple[int, int]](), 0
+    if table.times.offsets is not None:
+        offsets = table.times.offsets[order]
         offset, moved = int(offsets[0]), np.diff(offsets)
         changes = [(int(row) + 1, int(moved[row])) for row in np.flatnonzero(moved)]
         ticks = ticks - offsets
-    elif not times.format.is_integer and len(ticks) > 1:
-        apart = np.diff(ticks)
-        values, counts = np.unique(apart, return_counts=True)
+    elif not table.times.format.is_integer and len(ticks) > 1:
+        values, counts = np.unique(np.diff(ticks), return_counts=True)
         changes = summer_time(ticks, int(values[counts.argmax()])) if len(values) > 1 else []
         for row, by in changes:
             ticks = ticks - np.where(np.arange(len(ticks)) >= row, by, 0)
     wrong = np.diff(ticks) <= 0
-    if wrong.any():
-        at = int(wrong.argmax()) + 1
-        group = _Group(id, order, ticks, (), 0)
-        before = int((ticks[:at] == ticks[at]).argmax()) if (ticks[:at] == ticks[at]).any() else None
-        if before is not None:
-            hint = (
-                "; if the rows are of several series, name the column of their names by --data.id" if id is None else ""
-            )
-            what = f"{_date(times, order[at])} is there twice (line {sheet.lines[order[before]]} too){hint}"
-        else:
-            what = (
-                f"{_date(times, order[at])} comes after {_date(times, order[at - 1])} (line {sheet.lines[order[at - 1]]}); sort "
-                "the rows by time"
-            )
-        raise UserError(f"{_place(sheet, group, at)}: series {id or target!r}: {what}")
-    return _Group(id, order, ticks, tuple(changes), offset)
+    if not wrong.any():
+        return _Group(id, order, ticks, tuple(changes), offset)
+    at = int(wrong.argmax()) + 1
+    here = order[at]
+    same = np.flatnonzero(ticks[:at] == ticks[at])
+    if not len(same):
+        before = order[at - 1]
+        what = f"{table.date(here)} comes after {table.date(before)} (line {table.sheet.lines[before]}); sort the rows by time"
+        raise table.error(here, id, what)
+    option = table.columns.option
+    hint = "" if id else f"; if the rows are of several series, name the column of their names by {option}id"
+    line = table.sheet.lines[order[same[0]]]
+    raise table.error(here, id, f"{table.date(here)} is there twice (line {line} too){hint}")
 
 
-def _frequencies(
-    sheet: Sheet, groups: list[_Group], times: Times, asked: Frequency | None, columns: SeriesColumns, target: str
-) -> list[Frequency]:
+def _frequencies(table: _Timed, groups: list[_Group]) -> list[Frequency]:
     """The frequency of each series: the same, but for the day of the month. Raises: UserError where series differ in it."""
-    if asked is not None and (asked.unit == "integer") != times.format.is_integer:
-        kind = "whole numbers" if times.format.is_integer else "dates"
+    form, columns, asked = table.times.format, table.columns, table.columns.frequency
+    if asked is not None and (asked.unit == "integer") != form.is_integer:
+        kind = "whole numbers" if form.is_integer else "dates"
         raise UserError(
-            f"{columns.option}freq: got {columns.freq!r}, but the times of {sheet.name} are {kind}, such as {times.format.model}"
+            f"{columns.option}freq: got {columns.freq!r}, but the times of {table.sheet.name} are {kind}, such as {form.model}"
         )
-    own = [infer(group.ticks, times.format) for group in groups]
+    own = [infer(group.ticks, form) for group in groups]
     longest = max(range(len(groups)), key=lambda i: len(groups[i].ticks))
-    common = asked or own[longest] or of_one(times.format)
+    common = asked or own[longest] or of_one(form)
     found = []
-    for i, group in enumerate(groups):
-        mine = own[i]
+    for group, mine in zip(groups, own, strict=True):
+        start = int(group.ticks[0])
         if mine is not None and mine.unit == common.unit == "month" and mine.count % common.count == 0:
             fitting = replace(common, day=mine.day)
         else:
-            fitting = common.standing(int(group.ticks[0]))
+            fitting = common.standing(start)
         if asked is None and mine is not None and mine.name != fitting.name:
-            few = len(group.ticks) < FEW and bool(fitting.steps(int(group.ticks[0]), group.ticks)[1].all())
-            if not few:
+            steps, exact = fitting.steps(start, group.ticks)
+            if len(steps) >= FEW or not exact.all() or steps[-1] >= SPARSE * len(steps):
                 raise UserError(
-                    f"{_place(sheet, group, 0)}: mixed frequencies: series {group.id!r} has a row a {mine.name}, series "
+                    f"{table.place(group.order[0])}: mixed frequencies: series {group.id!r} has a row a {mine.name}, series "
                     f"{groups[longest].id!r} a row a {common.name}; put them into files of their own, or name one by "
                     f"{columns.option}freq"
                 )
@@ -197,32 +189,38 @@ def _frequencies(
     return found
 
 
-def _missing(
-    sheet: Sheet,
-    gaps: list[tuple[_Group, Array]],
-    times: Times,
-    columns: SeriesColumns,
-    target: str,
-    frequency: Frequency,
-) -> str:
-    """What is said of missing rows."""
-    group, steps = gaps[0]
-    at = int((np.diff(steps) > 1).argmax()) + 1
-    here, total = int(steps[at] - steps[at - 1]) - 1, sum(int(s[-1]) + 1 - len(s) for _, s in gaps)
+def _placed(table: _Timed, group: _Group, frequency: Frequency) -> Rows:
+    """The rows of a series in their steps. Raises: UserError where one is between two, or there would be far too many."""
+    order, start, option = group.order, int(group.ticks[0]), table.columns.option
+    steps, exact = frequency.steps(start, group.ticks)
+    if not exact.all():
+        row = order[(~exact).argmax()]
+        what = f"{table.date(row)} is no whole number of steps ({frequency.name}) after {table.date(order[0])}"
+        raise table.error(row, group.id, f"{what}; mend it, or name the step by {option}freq")
+    length = int(steps[-1]) + 1
+    if length > MOST * len(steps):
+        what = f"{length:,} steps ({frequency.name}) up to here from {len(steps):,} rows"
+        raise table.error(order[-1], group.id, f"{what}; mend its times, or name a longer step by {option}freq")
+    lines = np.zeros(length, np.int64)
+    lines[steps] = table.sheet.lines[order]
+    changes = tuple((int(steps[row]), by) for row, by in group.changes)
+    clock = Clock(start + group.offset, frequency, table.times.format, group.offset, changes)
+    return Rows(group.id, order, steps, length, clock, lines, table.columns.fill)
+
+
+def _missing(table: _Timed, gaps: list[Rows]) -> UserError:
+    """What is said of missing rows: of the first, and how many there are."""
+    rows = gaps[0]
+    at = int((np.diff(rows.steps) > 1).argmax()) + 1
+    here, total = int(rows.steps[at] - rows.steps[at - 1]) - 1, sum(r.length - len(r.steps) for r in gaps)
+    row, many = rows.order[at], "s are" if here > 1 else " is"
     more = f" ({total:,} in all, in {len(gaps):,} series)" if total > here else ""
-    return (
-        f"{_place(sheet, group, at)}: series {group.id or target!r}: {here:,} row{'s are' if here > 1 else ' is'} missing before "
-        f"{_date(times, group.order[at])}{more}, with a row a {frequency.name}; {columns.option}fill takes missing, zero, last "
-        "or linear"
+    return table.error(
+        row,
+        rows.id,
+        f"{here:,} row{many} missing before {table.date(row)}{more}, with a row a {rows.clock.frequency.name}; "
+        f"{table.columns.option}fill takes {', '.join(FILLS)}",
     )
-
-
-def _place(sheet: Sheet, group: _Group, row: int) -> str:
-    return f"{sheet.name}:{sheet.lines[group.order[row]]}"
-
-
-def _date(times: Times, i: int) -> str:
-    return times.format.write(int(times.ticks[i]), 0 if times.offsets is None else int(times.offsets[i]))
 
 
 def _say(what: str) -> None:

@@ -130,55 +130,43 @@ def _times(sheet: Sheet, name: str, columns: SeriesColumns) -> Times:
 
 def _constant(sheet: Sheet, rows: Rows, name: str, cells: list[str]) -> str:
     """What a static column says of a series. Raises: UserError where that changes."""
-    first = cells[rows.order[0]]
+    first: str = cells[int(rows.order[0])]
     for i in rows.order:
         if cells[i] != first:
             raise UserError(
                 f"{sheet.name}:{sheet.lines[i]}: series {rows.id!r}: {name!r} is {cells[i]!r} here and {first!r} before; a static "
                 "column says the same in all rows of a series"
             )
-    return first.strip()
+    return first
 
 
 def _trimmed(name: str, series: list[Series], roles: Roles) -> list[Series]:
-    """Series from their first value to their last; what is known ahead of that is kept. Says what ends before its rows do."""
-    found, ended = [], []
+    """Series from their first value to their last; what is known ahead of that is kept. Says which are shorter than their rows."""
+    found, ended, empty = list[Series](), list[tuple[Series, int]](), list[Series]()
     for one in series:
         there = np.flatnonzero(~np.isnan(one.values))
         if not len(there):
-            if roles.guessed_targets and len(series) > 1:
-                _say(f"{name}: the column {one.id!r} holds no number, and is left out")
-                continue
-            raise UserError(
-                f"{one.place}: series {one.id!r} holds no number; leave it out, or name another column as the target"
-            )
+            empty.append(one)
+            continue
         first, end = int(there[0]), int(there[-1]) + 1
         if end < len(one.values) and not one.future:
             ended.append((one, end))
-        past = {column: values[first:end] for column, values in one.past.items()}
         future = {column: values[first:] for column, values in one.future.items()}
-        line = f"{name}:{one.lines[first]}" if one.lines[first] else one.place
-        clock = one.clock.later(first) if first else one.clock
-        found.append(
-            replace(
-                one,
-                values=one.values[first:end],
-                clock=clock,
-                past=past,
-                future=future,
-                place=line,
-                lines=one.lines[first:end],
-            )
+        begun = replace(
+            one, clock=one.clock.later(first), future=future, values=one.values[first:], lines=one.lines[first:]
         )
+        begun = replace(begun, past={column: values[first:] for column, values in one.past.items()})
+        found.append(replace(begun, place=f"{name}:{begun.lines[0]}").upto(end - first))
+    if empty and (not found or (roles.id is None and not roles.guessed_targets)):
+        place, id = empty[0].place, empty[0].id
+        raise UserError(f"{place}: series {id!r} holds no number; leave it out, or name another column as the target")
     if ended:
         one, end = ended[0]
-        others = f", and {len(ended) - 1:,} more series end before their rows do" if len(ended) > 1 else ""
-        rows = len(one.values) - end
-        _say(
-            f"{name}: series {one.id!r} ends at {one.clock.date(end - 1)}: the {rows:,} rows after it have no value{others}"
-        )
-    if not found:
-        raise UserError(f"{name}: no column holds a number")
+        others = f", and {len(ended) - 1:,} more end before their rows do" if len(ended) > 1 else ""
+        _say(f"{name}: series {one.id!r} ends at {one.clock.date(end - 1)}, no row after that has a value{others}")
+    if empty:
+        others = f" (and {len(empty) - 1:,} more)" if len(empty) > 1 else ""
+        _say(f"{empty[0].place}: series {empty[0].id!r} holds no number, and is left out{others}")
     return found
 
 
@@ -201,12 +189,14 @@ def _of_rows(sheet: Sheet, columns: SeriesColumns, begin: int) -> list[Series]:
             )
         seen[id] = line
         values = numbers([column[i] for column in cells], _always(f"{sheet.name}:{line}"), heads.__getitem__)
-        static = {name: texts[i].strip() for name, texts in statics.items()}
+        static = {name: texts[i] for name, texts in statics.items()}
         lines = np.full(len(values), line)
         found.append(Series(id, values, clock, {}, {}, static, f"{sheet.name}:{line}", lines, Names(id=id_column)))
     ends = [int(np.flatnonzero(~np.isnan(one.values)).max(initial=-1)) + 1 for one in found]
     found = [one if not clock.counted or not end else one.upto(end) for one, end in zip(found, ends, strict=True)]
-    return _trimmed(sheet.name, found, Roles())
+    if sheet.header and not sheet.counted(sheet.names):
+        _say(f"{sheet.name}: each row is a series: its name is in {id_column!r}, its values begin with {heads[0]!r}")
+    return _trimmed(sheet.name, found, Roles(id_column))
 
 
 def continued(history: Series, truth: Series) -> Series:
@@ -277,8 +267,10 @@ def season_of(values: Array) -> int:
     correlation = correlation / correlation[0]
     lags = np.arange(2, longest + 1)
     here, before, after = correlation[lags], correlation[lags - 1], correlation[lags + 1]
-    peaks = (here > before) & (here >= after) & (here > max(0.2, 2.6 / np.sqrt(count)))
-    return int(lags[peaks & (here >= 0.8 * here[peaks].max())][0]) if peaks.any() else 1
+    # more than the largest of so many lags is by chance, where differences of noise are correlated too
+    chance = 1.25 * np.sqrt(2 * np.log(longest) / np.maximum(both[1][lags], 1))
+    peaks = (here > before) & (here >= after) & (here > np.maximum(0.1, chance))
+    return int(lags[peaks & (here >= 0.75 * here[peaks].max())][0]) if peaks.any() else 1
 
 
 def _always(text: str) -> Callable[[int], str]:

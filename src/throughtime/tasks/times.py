@@ -72,10 +72,15 @@ class Format:
         return self.pattern is INTEGER
 
     @property
+    def fields(self) -> set[str]:
+        """Which fields a time has, by their letters."""
+        found = self.pattern.fullmatch(self.model)
+        return set() if found is None else {name for name, value in found.groupdict().items() if value is not None}
+
+    @property
     def has_zone(self) -> bool:
         """Whether a time says how far it is from UTC."""
-        found = self.pattern.fullmatch(self.model)
-        return found is not None and found.groupdict().get("z") is not None
+        return "z" in self.fields
 
     def read(self, text: str) -> tuple[int, int]:
         """A time as microseconds since 1970 by the clock of its place (of an integer, itself), and how many that is before UTC.
@@ -160,11 +165,6 @@ class Format:
             }[name]
         width = 4 if name == "Y" else 1 if name == "q" or name in self.short else 2
         return f"{value:0{width}}"
-
-    @property
-    def _halves(self) -> bool:
-        found = self.pattern.fullmatch(self.model)
-        return found is not None and found["p"] is not None
 
 
 def _month(name: str) -> int:
