@@ -15,9 +15,7 @@ def prepared(values: list[float], number: int = 0, log: bool = False, ahead: int
     steps = len(values)
     scale = Scale.of(np.array(values, dtype=float), 2, log)
     known = np.arange(steps + ahead, dtype=np.float32)[:, None]
-    return Prepared(
-        scale.read(np.array(values, dtype=float)), scale, known, np.zeros((steps, 0)), np.zeros(0), number
-    )
+    return Prepared(np.array(values, dtype=float), scale, known, np.zeros((steps, 0)), np.zeros(0), number)
 
 
 def window(series: list[Prepared], cutoffs: list[list[int]], look_back: int = 4, horizon: int = 3, seasons=(2,)):

@@ -67,7 +67,8 @@ class Segments(nn.Module):
         self.place = nn.Parameter(torch.randn(self.ahead, hidden_size) * 0.02)
         self.which = nn.Embedding(sizes.series, hidden_size)
         nn.init.normal_(self.which.weight, std=0.02)
-        self.asked = nn.Linear(width * sizes.known + sizes.static, hidden_size, bias=False)
+        says = width * sizes.known + sizes.static
+        self.asked = nn.Linear(says, hidden_size, bias=False) if says else None
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.stack.output_size, width * sizes.quantiles)
         nn.init.zeros_(self.output.weight)
@@ -99,8 +100,9 @@ class Segments(nn.Module):
         series = window.series
         if self.training:
             series = series.masked_fill(torch.rand(batch, device=x.device) < HIDDEN, UNKNOWN)
-        asked = self.asked(torch.cat([known, window.static.unsqueeze(1).expand(-1, ahead, -1)], -1))
-        asked = asked + self.place + self.which(series).unsqueeze(1)
+        asked = self.place + self.which(series).unsqueeze(1)
+        if self.asked is not None:
+            asked = asked + self.asked(torch.cat([known, window.static.unsqueeze(1).expand(-1, ahead, -1)], -1))
         wide = map_leaves(lambda s: s.repeat_interleave(ahead, 0), state)
         hidden, _ = self.decoder(asked.flatten(0, 1).unsqueeze(0), wide)
         out = self.output(self.dropout(hidden.squeeze(0))).view(batch, ahead * width, -1)[:, : self.sizes.horizon]

@@ -29,6 +29,13 @@ class Forecast(NamedTuple):
     deviation: float
     seasonal: float
 
+    def columns(self) -> dict[str, Array]:
+        """The forecast and its intervals, [H], as columns of a table are called."""
+        found = {"forecast": self.median}
+        for level, ends in self.intervals.items():
+            found |= {f"forecast-{side}-{shown(level)}": end for side, end in zip(("lo", "hi"), ends, strict=True)}
+        return found
+
 
 class _Sums:
     """Sums over windows, and over the values that are known in them."""

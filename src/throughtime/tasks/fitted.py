@@ -107,7 +107,7 @@ class Fitted:
         columns = [self._column(series, "future", name)[:ahead, None] for name in self.future]
         past = [self._column(series, "past", name)[:steps, None] for name in self.past]
         return Prepared(
-            scale.read(series.values),
+            series.values,
             scale,
             np.concatenate([*parts, *columns], 1).astype(np.float32),
             np.concatenate([np.zeros((steps, 0)), *past], 1).astype(np.float32),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from throughtime.config import Positive, Rate, RunConfig, Strict
+from throughtime.config import Positive, Rate, RunConfig, Strict, build_options
 from throughtime.errors import UserError
 from throughtime.tasks import defaults, quantiles
 from throughtime.tasks.accuracy import Forecast, accuracy
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
+from throughtime.tasks.curves import Album
 from throughtime.tasks.fitted import Fitted
 from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.series import Series, SeriesColumns, continued, read_series, season_of
@@ -43,16 +44,20 @@ SHORT = 12  # steps of a horizon that is left open, where nothing says a season
 Array = np.ndarray[Any, Any]
 
 
-def _names(given: Any) -> Any:
-    """Names with commas between, as several."""
-    return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+def _parts(given: Any) -> Any:
+    """What stands in a text with commas between, as several; the command line gives a list of texts."""
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, list | tuple):
+        return given
+    return tuple(part.strip() if isinstance(part, str) else part for one in given for part in _split(one) if part != "")
 
 
-def _numbers(given: Any) -> Any:
-    return tuple(int(n) for n in given.split(",")) if isinstance(given, str) else given
+def _split(given: Any) -> list[Any]:
+    return given.split(",") if isinstance(given, str) else [given]
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 
 
 class ForecastNetwork(Strict):
@@ -103,7 +108,7 @@ class ForecastData(DataSettings):
     """Columns that say what kind of series it is."""
     delimiter: str | None = None
     """What stands between the fields of a table: a sign, or tab, comma, semicolon, pipe. [default: found]"""
-    split: Annotated[tuple[Positive, ...], BeforeValidator(_numbers)] | None = None
+    split: Annotated[tuple[Positive, ...], BeforeValidator(_parts)] | None = None
     """Rows to train on, to hold out and, where three are given, that `evaluate` scores: 8640,2880,2880."""
 
 
@@ -143,6 +148,8 @@ class PredictOptions(ColumnOptions):
     """No forecast is under this: 0 for what is never negative."""
     samples: Positive | None = None
     """So many courses that the series may take, as further columns."""
+    pictures: str | None = None
+    """A new folder for a picture of each series, .png (needs the extra plot)."""
     anomalies: bool = False
     """How unusual each value of the file was, by the forecast of one step before, in place of what comes next."""
 
@@ -154,6 +161,8 @@ class EvaluateOptions(ColumnOptions):
     """Cutoffs in each series, the last a horizon before its end. [default: 1; all, where training was given --data.split]"""
     stride: Positive | None = None
     """Steps between two cutoffs. [default: the horizon; 1, where training was given --data.split]"""
+    pictures: str | None = None
+    """A new folder for a picture of each series, with what came, from its last cutoff (needs the extra plot)."""
 
 
 class ForecastTask(Task[ForecastConfig, Series]):
@@ -334,15 +343,17 @@ class ForecastModel(Trained[Series]):
             found: Array = self.network.quantiles(moved(window, device)).double().cpu().numpy()
         return found
 
-    def forecasts(self, windows: Windows, levels: Sequence[float], advance: Advance = ignore) -> Iterator[Forecast]:
-        """Forecasts of windows, in order, in units of their series."""
+    def forecasts(
+        self, windows: Windows, levels: Sequence[float], advance: Advance = ignore, horizon: int | None = None
+    ) -> Iterator[Forecast]:
+        """Forecasts of windows, in order, in units of their series. horizon: fewer steps than the network gives."""
         count = len(windows.cutoffs)
         for low in range(0, count, SIDE_BY_SIDE):
             numbers = np.arange(low, min(low + SIDE_BY_SIDE, count))
             batch = windows.batch(numbers)
             level = batch.level.numpy()
-            found = self._quantiles(batch) + level[:, None, None]
-            naive = batch.naive[..., 0].double().numpy() + level[:, None]
+            found = self._quantiles(batch)[:, :horizon] + level[:, None, None]
+            naive = batch.naive[:, :horizon, 0].double().numpy() + level[:, None]
             for j, number in enumerate(numbers):
                 yield self._forecast(windows, number, found[j], naive[j], levels)
             advance(len(numbers) / count)
@@ -352,8 +363,7 @@ class ForecastModel(Trained[Series]):
     ) -> Forecast:
         which, cut = windows.cutoffs[number]
         series = windows.series[which]
-        write = series.scale.write
-        values = write(series.values)
+        values, write = series.values, series.scale.write
         history, season = values[:cut], self.fitted.seasons[0]
         truth = np.full(len(found), np.nan)
         there = values[cut : cut + len(found)]
@@ -393,15 +403,67 @@ class ForecastModel(Trained[Series]):
             raise UserError(
                 f"{items[0].place}: no series has more than the {horizon} values that are forecast; use a smaller --horizon"
             )
-        windows = self.fitted.windows(self.config.model, [self.fitted.prepared(s) for s in items], cutoffs)
-        found = accuracy(list(self.forecasts(windows, quantiles.levels_of(options.level or "80"), advance)))
+        windows, levels = self._windows(items, cutoffs), quantiles.levels_of(options.level or "80")
+        album = None if options.pictures is None else Album(Path(options.pictures))
+        made = list(self.forecasts(windows, levels, advance, horizon))
+        if album is not None:
+            last = {which: number for number, (which, _) in enumerate(cutoffs.tolist())}
+            for which, number in last.items():
+                album.draw(items[which], int(cutoffs[number][1]), made[number])
+        found = accuracy(made)
         return {"series": len(set(cutoffs[:, 0])), "windows": len(cutoffs), "horizon": horizon, **found}
+
+    def _windows(self, items: Sequence[Series], cutoffs: Array) -> Windows:
+        """Windows at cutoffs [n, 2] of series."""
+        return self.fitted.windows(self.config.model, [self.fitted.prepared(s) for s in items], cutoffs)
 
     def _horizon(self, options: Any) -> int:
         most = self.fitted.horizon
         if options.horizon is not None and options.horizon > most:
             raise UserError(f"--horizon: {options.horizon}; this model forecasts up to {most} steps: train one for more")
         return options.horizon or most
+
+    def predict(self, items: Any, batch: int = 64, **options: Any) -> Any:
+        """What comes next in each series.
+
+        Args: items: a path or an open file; or a frame of pandas, polars or pyarrow, long or wide. batch: as of `Trained.predict`.
+        Yields: a row a step, as `answers` gives it; of a frame returns a frame of the same kind.
+        Raises: UserError for an option out of range, and series that cannot be read or forecast.
+        """
+        if not is_frame(items):
+            return super().predict(items, batch, **options)
+        from throughtime.tasks.frames import like_frame, of_frame
+
+        chosen = build_options(PredictOptions, options)
+        return like_frame(_by_column(self.answers(of_frame(items, _columns(self.config, chosen)), chosen)), items)
+
+    def cross_validation(self, given: Any, windows: int = 1, stride: int | None = None, **options: Any) -> Any:
+        """Forecasts from several cutoffs of each series, beside what came.
+
+        Args: given: as `predict` takes it. windows: cutoffs in each series, the last a horizon before its end. stride: steps between two;
+            None: the horizon. options: horizon, level and how columns are called, as of `evaluate`.
+        Returns: rows with unique_id, ds, cutoff (the last time that is known), y, forecast and the ends of intervals: a list of dicts,
+            or of a frame a frame of the same kind.
+        """
+        from throughtime.tasks.frames import like_frame, of_frame
+
+        chosen = build_options(EvaluateOptions, {"windows": windows, "stride": stride, **options})
+        framed = is_frame(given)
+        columns = _columns(self.config, chosen)
+        items = of_frame(given, columns) if framed else self.task.read(self.config, [Path(given)], chosen)
+        rows = self._validated(items, chosen)
+        return like_frame(_by_column(rows), given) if framed else list(rows)
+
+    def _validated(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
+        levels, horizon = quantiles.levels_of(options.level or "80"), self._horizon(options)
+        lengths = [len(s.values) for s in items]
+        cutoffs = scored_cutoffs(lengths, [1] * len(items), horizon, options.stride or horizon, options.windows)
+        windows = self._windows(items, cutoffs)
+        for (which, cut), found in zip(cutoffs.tolist(), self.forecasts(windows, levels, horizon=horizon), strict=True):
+            clock = items[which].clock
+            for h in range(min(horizon, len(items[which].values) - cut)):
+                when = {"ds": clock.date(cut + h), "cutoff": clock.date(cut - 1), "y": float(found.truth[h])}
+                yield {"unique_id": items[which].id, **when} | {name: float(values[h]) for name, values in found.columns().items()}
 
     def answers(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
         """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
@@ -413,13 +475,13 @@ class ForecastModel(Trained[Series]):
         horizon, levels = self._horizon(options), quantiles.levels_of(options.level or "80")
         items = self._with_future(items, options, horizon)
         ends = np.array([[i, len(s.values)] for i, s in enumerate(items)])
-        windows = self.fitted.windows(self.config.model, [self.fitted.prepared(s) for s in items], ends)
+        windows = self._windows(items, ends)
+        album = None if options.pictures is None else Album(Path(options.pictures))
         generator = np.random.default_rng(self.config.seed)
-        for series, prepared, found in zip(items, windows.series, self.forecasts(windows, levels), strict=True):
-            columns = {"forecast": found.median}
-            for level in levels:
-                for side, end in zip(("lo", "hi"), found.intervals[level], strict=True):
-                    columns[f"forecast-{side}-{quantiles.shown(level)}"] = end
+        for series, prepared, found in zip(items, windows.series, self.forecasts(windows, levels, horizon=horizon), strict=True):
+            if album is not None:
+                album.draw(series, len(series.values), found)
+            columns = found.columns()
             if options.samples:
                 read = prepared.scale.read(found.quantiles)
                 paths = prepared.scale.write(self.calibration.paths(read, options.samples, generator))
@@ -437,11 +499,9 @@ class ForecastModel(Trained[Series]):
         """How unusual each value of a series was: unique_id, ds, y, the forecast of one step before, and the probability of a value
         that lies at least as far out."""
         cuts = np.arange(1, len(series.values))
-        windows = self.fitted.windows(
-            self.config.model, [self.fitted.prepared(series)], np.stack([np.zeros_like(cuts), cuts], 1)
-        )
+        windows = self._windows([series], np.stack([np.zeros_like(cuts), cuts], 1))
         read = windows.series[0].scale.read
-        for cut, found in zip(cuts, self.forecasts(windows, []), strict=True):
+        for cut, found in zip(cuts, self.forecasts(windows, [], horizon=1), strict=True):
             y = series.values[cut]
             out = quantiles.deviate(read(found.quantiles[:1]), read(np.array([y])))
             yield {
@@ -503,7 +563,7 @@ class ForecastModel(Trained[Series]):
         if isinstance(item, Series):
             steps = len(item.values)
             cut = steps - horizon if steps - horizon >= min(look_back, horizon) else steps
-            windows = self.fitted.windows(self.config.model, [self.fitted.prepared(item)], np.array([[0, cut]]))
+            windows = self._windows([item], np.array([[0, cut]]))
             dates = [item.clock.date(i) if i >= 0 else "" for i in range(cut - look_back, cut + horizon)]
             item = Sample(windows, 0, dates)
         windows, number, labels = item
@@ -607,6 +667,19 @@ def _columns(config: ForecastConfig, options: Any) -> SeriesColumns:
         options.fill or data.fill,
         option="--",
     )
+
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
+    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
+
+
+def _by_column(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns
 
 
 def _row(cells: Iterable[str]) -> str:

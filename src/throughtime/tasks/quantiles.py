@@ -16,6 +16,7 @@ LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # that a net
 MEDIAN = LEVELS.index(0.5)
 SCORED = slice(1, 10)  # .1 to .9: those of the continuous ranked probability score
 DOUBT = 20  # values that stand for the network's own word where little was held out
+LINGERS = 0.9  # the correlation of errors from step to step, where nothing shows it
 FARTHEST = 6.0  # standard deviations
 NORMAL = NormalDist()
 DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal deviates of the levels
@@ -94,15 +95,17 @@ class Calibration:
 
     def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
         """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go together
-        in them.
+        in them; where these are fewer than `DOUBT`, an error lingers from step to step.
 
         Source: Clark et al. (2004), the Schaake shuffle, of errors in place of observations.
         """
         whole = self.deviates[np.isfinite(self.deviates).all(1)][:, : len(quantiles)]
-        if not len(whole):
-            drawn = generator.standard_normal((count, len(quantiles)))
-        else:
+        if len(whole) >= DOUBT:
             drawn = whole[generator.integers(0, len(whole), count)]
+        else:
+            drawn = generator.standard_normal((count, len(quantiles)))
+            for h in range(1, len(quantiles)):
+                drawn[:, h] = LINGERS * drawn[:, h - 1] + (1 - LINGERS**2) ** 0.5 * drawn[:, h]
         return at(np.broadcast_to(quantiles, (count, *quantiles.shape)), drawn)
 
 

@@ -70,8 +70,8 @@ def grows_with_level(values: Array, season: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A series as windows are cut from it: values [T] as they are read (see `Scale`), covariates known [T', K] and past [T, P], where
-    T' is over T where more is known ahead; static [D]; number: of its embedding."""
+    """A series as windows are cut from it: values [T] and how they are read, covariates known [T', K] and past [T, P], where T' is over T
+    where more is known ahead; static [D]; number: of its embedding."""
 
     values: Array
     scale: Scale
@@ -109,7 +109,7 @@ class Windows:
         self.known = np.zeros((sum(sizes), series[0].known.shape[1] if series else 0), dtype=np.float32)
         self.past = np.zeros((sum(sizes), series[0].past.shape[1] if series else 0), dtype=np.float32)
         for start, s in zip(self.starts, series, strict=True):
-            self.values[start : start + len(s.values)] = s.values
+            self.values[start : start + len(s.values)] = s.scale.read(s.values)
             ahead = s.known[: len(s.values) + after]
             self.known[start : start + len(ahead)] = np.nan_to_num(ahead)
             self.past[start : start + len(s.past)] = np.nan_to_num(s.past)
