@@ -3,7 +3,7 @@
 import math
 import re
 from calendar import monthrange
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -228,9 +228,7 @@ def test_steps_are_where_the_standard_library_says(start, name, steps):
 
 def local_times(zone, start, hours, minutes):
     """Times by the clock of a place, every so many minutes."""
-    moments = [
-        datetime(*start, tzinfo=timezone.utc) + timedelta(minutes=i * minutes) for i in range(hours * 60 // minutes)
-    ]
+    moments = [datetime(*start, tzinfo=UTC) + timedelta(minutes=i * minutes) for i in range(hours * 60 // minutes)]
     return [moment.astimezone(ZoneInfo(zone)) for moment in moments]
 
 

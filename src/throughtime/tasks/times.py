@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Format:
         """Whether times are whole numbers, and say nothing of the calendar."""
         return self.pattern is INTEGER
 
-    @property
+    @cached_property
     def fields(self) -> set[str]:
         """Which fields a time has, by their letters."""
         found = self.pattern.fullmatch(self.model)
@@ -131,40 +132,37 @@ class Format:
         return text + self.model[at:]
 
     def _field(self, name: str, written: str, moment: datetime, offset: int) -> str:
-        if name == "a" or name == "b":
-            value = moment.day if (name == "a") == self.day_first else moment.month
-        elif name == "B":
+        """A field of a time, in the way in which it is written in another."""
+        if name == "B":
             full = MONTHS[moment.month - 1] if len(written) > 3 else MONTHS[moment.month - 1][:3]
             return full.upper() if written.isupper() else full.lower() if written.islower() else full
-        elif name == "f":
-            return f"{moment.microsecond:06}".ljust(9, "0")[: len(written)]
-        elif name == "p":
-            return (
-                ("p" if moment.hour > 11 else "a") + written[1:]
-                if written.islower()
-                else "AP"[moment.hour > 11] + written[1:]
-            )
-        elif name == "z":
+        if name == "p":
+            half = ("p" if moment.hour > 11 else "a") + written[1:].lower()
+            return half if written.islower() else half.upper()
+        if name == "z" and written[0] in "ZU":
+            return written
+        if name == "z":
             minutes = abs(offset) // (60 * SECOND)
-            sign = "-" if offset < 0 else "+"
-            return written if written[0] in "ZU" else f"{sign}{minutes // 60:02}{written[3:-2]}{minutes % 60:02}"
-        else:
-            weekly = "w" in self.pattern.groupindex
-            hour = (
-                moment.hour if "p" not in self.pattern.groupindex or not self._halves else (moment.hour + 11) % 12 + 1
-            )
-            value = {
-                "Y": moment.isocalendar().year if weekly else moment.year,
-                "m": moment.month,
-                "d": moment.day,
-                "q": (moment.month + 2) // 3,
-                "w": moment.isocalendar().week,
-                "H": hour,
-                "M": moment.minute,
-                "S": moment.second,
-            }[name]
+            return f"{'-' if offset < 0 else '+'}{minutes // 60:02}{written[3:-2]}{minutes % 60:02}"
+        if name == "f":
+            return f"{moment.microsecond:06}".ljust(9, "0")[: len(written)]
         width = 4 if name == "Y" else 1 if name == "q" or name in self.short else 2
-        return f"{value:0{width}}"
+        return f"{self._number(name, moment):0{width}}"
+
+    def _number(self, name: str, moment: datetime) -> int:
+        week = moment.isocalendar()
+        return {
+            "Y": week.year if "w" in self.fields else moment.year,
+            "m": moment.month,
+            "d": moment.day,
+            "a": moment.day if self.day_first else moment.month,
+            "b": moment.month if self.day_first else moment.day,
+            "q": (moment.month + 2) // 3,
+            "w": week.week,
+            "H": (moment.hour + 11) % 12 + 1 if "p" in self.fields else moment.hour,
+            "M": moment.minute,
+            "S": moment.second,
+        }[name]
 
 
 def _month(name: str) -> int:
