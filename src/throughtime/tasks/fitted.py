@@ -16,6 +16,7 @@ from throughtime.tasks.windows import Prepared, Scale, Windows
 Array = np.ndarray[Any, Any]
 NEAR_ZERO = 0.01  # of the median: a series that comes nearer to zero is not read by its logarithm
 KINDS = 50  # of a static column, at most
+FEW = 50  # series, up to which each has an embedding; of more it would be learned by heart
 
 
 class Trained(NamedTuple):
@@ -55,7 +56,8 @@ class Fitted:
             scale = scale_of(s, seasons[0], log)
             known = s.values[np.isfinite(s.values)]
             deviation = float(known.std())
-            found[s.id] = Trained(len(found) + 1, scale.log, scale.size, float(known.mean()), deviation or 1.0)
+            number = len(found) + 1 if len(series) <= FEW else 0
+            found[s.id] = Trained(number, scale.log, scale.size, float(known.mean()), deviation or 1.0)
 
         def spread(name: str, kind: str) -> list[float]:
             every = np.concatenate([getattr(s, kind)[name] for s in series])
@@ -79,6 +81,11 @@ class Fitted:
             static,
             found,
         )
+
+    @property
+    def numbers(self) -> int:
+        """How many embeddings there are: that of a series that training had not, and one for each that it had, where they are few."""
+        return max((one.number for one in self.series.values()), default=0) + 1
 
     def values(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -113,6 +120,7 @@ class Fitted:
             np.concatenate([np.zeros((steps, 0)), *past], 1).astype(np.float32),
             self._kind(series),
             trained.number if trained else 0,
+            trained.deviation if trained else 0.0,
         )
 
     def windows(self, model: Any, series: Sequence[Prepared], cutoffs: Array) -> Windows:

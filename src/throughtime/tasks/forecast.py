@@ -277,7 +277,7 @@ class ForecastTask(Task[ForecastConfig, Series]):
             known=len(about.calendar) + len(about.future),
             past=len(about.past),
             static=sum(map(len, about.static.values())),
-            series=len(about.series) + 1,
+            series=about.numbers,
             quantiles=len(quantiles.LEVELS),
             seasons=len(about.seasons),
         )
@@ -320,7 +320,6 @@ class ForecastModel(Trained[Series]):
     def __init__(self, task: ForecastTask, run: Run, config: ForecastConfig, network: nn.Module) -> None:
         super().__init__(task, run, config, network)
         self.fitted = _fitted(run)
-        self._deviations = {t.number: t.deviation for t in self.fitted.series.values()}
         self._calibration: quantiles.Calibration | None = None
 
     @property
@@ -378,7 +377,7 @@ class ForecastModel(Trained[Series]):
             quantiles=own,
             naive=write(naive),
             intervals={level: (write(a), write(b)) for level, (a, b) in intervals.items()},
-            deviation=self._deviations.get(series.number) or float(np.nanstd(history)) or 1.0,
+            deviation=series.deviation or float(np.nanstd(history)) or 1.0,
             seasonal=float(np.nanmean(apart)) if np.isfinite(apart).any() else 0.0,
         )
 
@@ -497,8 +496,8 @@ class ForecastModel(Trained[Series]):
 
     def anomalies(self, series: Series) -> Iterator[dict[str, Any]]:
         """How unusual each value of a series was: unique_id, ds, y, the forecast of one step before, and the probability of a value
-        that lies at least as far out."""
-        cuts = np.arange(1, len(series.values))
+        that lies at least as far out. From the second season on."""
+        cuts = np.arange(self.fitted.seasons[0] + 1, len(series.values))
         windows = self._windows([series], np.stack([np.zeros_like(cuts), cuts], 1))
         read = windows.series[0].scale.read
         for cut, found in zip(cuts, self.forecasts(windows, [], horizon=1), strict=True):

@@ -17,7 +17,7 @@ MEDIAN = LEVELS.index(0.5)
 SCORED = slice(1, 10)  # .1 to .9: those of the continuous ranked probability score
 DOUBT = 20  # values that stand for the network's own word where little was held out
 LINGERS = 0.9  # the correlation of errors from step to step, where nothing shows it
-FARTHEST = 6.0  # standard deviations
+FARTHEST = 20.0  # standard deviations
 NORMAL = NormalDist()
 DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal deviates of the levels
 
@@ -75,11 +75,15 @@ class Calibration:
         return float(np.quantile(known, min(max(share, 0.0), 1.0)))
 
     def outside(self, deviates: Array) -> Array:
-        """The probability of what lies at least as far out as normal deviates [...] do, one step ahead."""
+        """The probability of what lies at least as far out as normal deviates [...] do, one step ahead; beyond all that was held out it
+        falls as that of a normal distribution does."""
         near = self.deviates[:, : self._reach + 1]
         known = np.sort(np.concatenate([near[np.isfinite(near)], self._doubt]))
         under = (np.searchsorted(known, deviates) + 0.5) / (len(known) + 1)
-        return np.where(np.isfinite(deviates), 2 * np.minimum(under, 1 - under), np.nan)
+        both = 2 * np.minimum(under, 1 - under)
+        beyond = np.where(deviates > known[-1], known[-1], np.where(deviates < known[0], known[0], deviates))
+        tail = [NORMAL.cdf(-abs(float(z))) / NORMAL.cdf(-abs(float(b))) for z, b in zip(deviates, beyond, strict=True)]
+        return np.where(np.isfinite(deviates), both * np.minimum(tail, 1.0), np.nan)
 
     @property
     def _reach(self) -> int:

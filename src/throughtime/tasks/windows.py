@@ -71,7 +71,7 @@ def grows_with_level(values: Array, season: int) -> bool:
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A series as windows are cut from it: values [T] and how they are read, covariates known [T', K] and past [T, P], where T' is over T
-    where more is known ahead; static [D]; number: of its embedding."""
+    where more is known ahead; static [D]; number: of its embedding; deviation: of its values in training, 0 where it was not there."""
 
     values: Array
     scale: Scale
@@ -79,6 +79,7 @@ class Prepared:
     past: Array
     static: Array
     number: int
+    deviation: float = 0.0
 
 
 class Sample(NamedTuple):
@@ -207,7 +208,7 @@ def save(path: Path, series: Sequence[Prepared], begins: Sequence[int]) -> None:
         "known": np.concatenate([s.known for s in series]),
         "past": np.concatenate([s.past for s in series]),
         "static": np.stack([s.static for s in series]),
-        "scales": np.array([[s.scale.log, s.scale.size] for s in series]),
+        "scales": np.array([[s.scale.log, s.scale.size, s.deviation] for s in series]),
         "numbers": np.array([[len(s.values), len(s.known), s.number, b] for s, b in zip(series, begins, strict=True)]),
     }
     write_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in parts.items()}, {})
@@ -222,11 +223,12 @@ def open_saved(path: Path) -> tuple[list[Prepared], list[int]]:
     ends, known_ends = np.cumsum(steps)[:-1], np.cumsum(ahead)[:-1]
     cut = zip(
         np.split(parts["values"], ends),
-        [Scale(bool(log), float(size)) for log, size in parts["scales"]],
+        [Scale(bool(log), float(size)) for log, size, _ in parts["scales"]],
         np.split(parts["known"], known_ends),
         np.split(parts["past"], ends),
         parts["static"],
         numbers.tolist(),
+        parts["scales"][:, 2].tolist(),
         strict=True,
     )
     return [Prepared(*each) for each in cut], begins.tolist()
