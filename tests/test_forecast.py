@@ -266,3 +266,18 @@ def test_frames_come_back_as_frames(model, files):
     assert type(found) is pandas.DataFrame and found["ds"].dtype == frame["ds"].dtype
     validated = model.cross_validation(frame, windows=2)
     assert list(validated.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
+
+
+@pytest.mark.parametrize("model_settings", [{"kind": "transformer"}, {"cell": "lstm", "layers": 2}, {"members": 3}])
+def test_other_networks_learn_the_same(model_settings, files, tmp_path):
+    found = tt.train(
+        "forecast",
+        [files["history"]],
+        out=tmp_path / "run",
+        steps=150,
+        data={"horizon": 12, "future": "price"},
+        model={"hidden_size": 16, **model_settings},
+        progress=False,
+    )
+    scores = found.evaluate([files["history"], files["truth"]])
+    assert scores["mase"] < scores["naive"]["mase"]

@@ -1,14 +1,14 @@
 """What comes next in a series of numbers, with how sure that is.
 
-Shapes: B windows, L look-back, H horizon, R seasons, S segments of the look-back, M of the horizon, W steps of a segment, K covariates known ahead,
-P known only in the past, Q quantiles, N hidden.
+Shapes: B windows, L look-back, H horizon, R seasons, S segments of the look-back, M of the horizon, W steps of a segment, K
+covariates known ahead, P known only in the past, Q quantiles, N hidden.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +16,20 @@ from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
 from throughtime.models.stacks import recurrent
+from throughtime.models.transformer import TransformerStack, matched, parameters_of
 from throughtime.scanning.call import map_leaves
 
 LARGEST = 30.0  # of a normalised value that is read; what is further out is read as that
 UNKNOWN = 0  # the number of a series that training never had
+SMALL = 0.02  # deviation of embeddings, to begin with
 HIDDEN = 0.1  # how often a series is read as one of those, in training
 
 
 class Window(NamedTuple):
     """Windows of series, side by side.
 
-    values: [B, L], less the window's level, NaN where missing. naive: the seasonal naive forecasts, [B, H, R], less the level. level, scale:
-    what a window is normalised by, [B].
+    values: [B, L], less the window's level, NaN where missing. naive: the seasonal naive forecasts, [B, H, R], less the level.
+    level, scale: what a window is normalised by, [B].
     known: covariates known ahead, [B, L + H, K]. past: [B, L, P]. static: of each series, [B, D]. series: its number, [B].
     target: what came, [B, H], less the level, NaN where missing or not known.
     """
@@ -43,73 +45,6 @@ class Window(NamedTuple):
     target: Tensor
 
 
-class Segments(nn.Module):
-    """Segments in, a recurrent network over them, all segments of the horizon out at once.
-
-        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  h_i = cell(e_i, h_{i-1});  y_j = W_o cell'(q_j, h_S) + b_o + v_j naive_j
-
-    x_i is a normalised segment, m_i where it is known, c_i the covariates in it; q_j says which segment of the horizon is asked for,
-    of which series, under which covariates. The seasonal naive forecast is a skip: what is learned is the difference.
-
-    Args: look_back, horizon, segment: L, H, W. known, past, static: K, P, D. series: how many have an embedding. quantiles: Q.
-    Source: Lin et al. (2023), SegRNN, with its parallel decoding, by a cell of its own.
-    """
-
-    def __init__(
-        self, cell: str, hidden_size: int, layers: int, dropout: float, sizes: Sizes, embedding_size: int = 16
-    ) -> None:
-        super().__init__()
-        self.sizes, width = sizes, sizes.segment
-        self.behind, self.ahead = -(-sizes.look_back // width), -(-sizes.horizon // width)
-        self.inner = nn.Linear(width * (2 + sizes.known + sizes.past), hidden_size)
-        self.stack: Recurrent = recurrent(cell, hidden_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
-        self.decoder = recurrent(cell, hidden_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
-        self.place = nn.Parameter(torch.randn(self.ahead, hidden_size) * 0.02)
-        self.which = nn.Embedding(sizes.series, hidden_size)
-        nn.init.normal_(self.which.weight, std=0.02)
-        says = width * sizes.known + sizes.static
-        self.asked = nn.Linear(says, hidden_size, bias=False) if says else None
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.stack.output_size, width * sizes.quantiles)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
-        # of the naive forecasts
-        self.voice = nn.Parameter(torch.full((sizes.horizon, sizes.seasons), 0.5 / sizes.seasons))
-
-    def read(self, window: Window, x: Tensor, here: Tensor) -> tuple[Tensor, Any]:
-        """What the stack gives for each segment of the look-back, [S, B, N], and its state. x, here: normalised values and whether they
-        are known, [B, L]."""
-        given = [x.unsqueeze(-1), here.unsqueeze(-1), window.known[:, : self.sizes.look_back], window.past]
-        return self.stack(self.embedded(torch.cat(given, -1)))  # type: ignore[no-any-return]
-
-    def embedded(self, features: Tensor) -> Tensor:
-        """Segments of [B, L, F] as the stack reads them: [S, B, N]."""
-        missing = self.behind * self.sizes.segment - features.shape[1]
-        features = F.pad(features, (0, 0, missing, 0))  # before the beginning nothing is known
-        cut = features.unflatten(1, (self.behind, self.sizes.segment)).flatten(2)
-        return torch.relu(self.inner(cut)).transpose(0, 1)
-
-    def forward(self, window: Window) -> Tensor:
-        """Normalised quantiles, [B, H, Q]."""
-        here = window.values.isfinite()
-        x = normalised(window, window.values)
-        _, state = self.read(window, x, here.to(x.dtype))
-        batch, width, ahead = len(x), self.sizes.segment, self.ahead
-        known = window.known[:, self.sizes.look_back :]
-        known = F.pad(known, (0, 0, 0, ahead * width - known.shape[1])).unflatten(1, (ahead, width)).flatten(2)
-        series = window.series
-        if self.training:
-            series = series.masked_fill(torch.rand(batch, device=x.device) < HIDDEN, UNKNOWN)
-        asked = self.place + self.which(series).unsqueeze(1)
-        if self.asked is not None:
-            asked = asked + self.asked(torch.cat([known, window.static.unsqueeze(1).expand(-1, ahead, -1)], -1))
-        wide = map_leaves(lambda s: s.repeat_interleave(ahead, 0), state)
-        hidden, _ = self.decoder(asked.flatten(0, 1).unsqueeze(0), wide)
-        out = self.output(self.dropout(hidden.squeeze(0))).view(batch, ahead * width, -1)[:, : self.sizes.horizon]
-        naive = normalised(window, window.naive) * self.voice
-        return out + naive.sum(-1, keepdim=True)
-
-
 class Sizes(NamedTuple):
     """Of windows and what is made of them; see `Segments`."""
 
@@ -122,6 +57,109 @@ class Sizes(NamedTuple):
     series: int
     quantiles: int
     seasons: int
+
+
+class Unrolled(nn.Module):
+    """A recurrent network over what is read, and a step of another from its last state for each thing asked: h_i = cell(e_i,
+    h_{i-1}), o_j = cell'(q_j, h_S)."""
+
+    def __init__(self, cell: str, size: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0
+        self.stack: Recurrent = recurrent(cell, size, size, layers, dropout=between)
+        self.decoder: Recurrent = recurrent(cell, size, size, layers, dropout=between)
+        self.output_size = self.decoder.output_size
+
+    def forward(self, read: Tensor, asked: Tensor) -> Tensor:
+        """read [S, B, N], asked [B, M, N]. Returns: [B, M, N]."""
+        _, state = self.stack(read)
+        ahead = asked.shape[1]
+        wide = map_leaves(lambda s: s.repeat_interleave(ahead, 0), state)
+        hidden, _ = self.decoder(asked.flatten(0, 1).unsqueeze(0), wide)
+        return hidden.view(-1, ahead, self.output_size)
+
+
+class Attending(nn.Module):
+    """A Transformer of as many parameters, over what is read and what is asked together."""
+
+    def __init__(self, cell: str, size: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):  # made to be counted
+            like = parameters_of(Unrolled(cell, size, layers, dropout))
+        stack = matched(lambda width: TransformerStack(size, width, max(layers, 2), dropout), like)
+        assert isinstance(stack, TransformerStack)
+        self.stack, self.output_size = stack, stack.output_size
+
+    def forward(self, read: Tensor, asked: Tensor) -> Tensor:
+        """As of `Unrolled`."""
+        every = torch.cat([read, asked.transpose(0, 1)])
+        lengths = torch.full((every.shape[1],), len(every), device=every.device)
+        hidden: Tensor = self.stack(every, lengths=lengths)[0]
+        return hidden[len(read) :].transpose(0, 1)
+
+
+class Segments(nn.Module):
+    """Segments in, a network over them, all segments of the horizon out at once.
+
+        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  y_j = W_o o_j + b_o + v_j naive_j
+
+    x_i is a normalised segment, m_i where it is known, c_i the covariates in it; o_j is what the network makes of all e and of
+    the question q_j: which segment of the horizon, of which series, under which covariates. The seasonal naive forecast is a
+    skip: what is learned is the difference.
+
+    Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output.
+    Source: Lin et al. (2023), SegRNN, with its parallel decoding.
+    """
+
+    def __init__(self, network: nn.Module, size: int, dropout: float, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes, width = sizes, sizes.segment
+        self.behind, self.ahead = -(-sizes.look_back // width), -(-sizes.horizon // width)
+        self.inner = nn.Linear(width * (2 + sizes.known + sizes.past), size)
+        self.network = network
+        self.place = nn.Parameter(torch.randn(self.ahead, size) * SMALL)
+        self.which = nn.Embedding(sizes.series, size)
+        nn.init.normal_(self.which.weight, std=SMALL)
+        says = width * sizes.known + sizes.static
+        self.asked = nn.Linear(says, size, bias=False) if says else None
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        # of the naive forecasts
+        self.voice = nn.Parameter(torch.full((sizes.horizon, sizes.seasons), 0.5 / sizes.seasons))
+
+    def forward(self, window: Window) -> Tensor:
+        """Normalised quantiles, [B, H, Q]."""
+        hidden = self.network(self.read(window), self.questions(window))
+        out = self.output(self.dropout(hidden)).view(len(hidden), self.ahead * self.sizes.segment, -1)
+        naive = normalised(window, window.naive) * self.voice
+        return out[:, : self.sizes.horizon] + naive.sum(-1, keepdim=True)  # type: ignore[no-any-return]
+
+    def read(self, window: Window) -> Tensor:
+        """The segments of the look-back as the network reads them, [S, B, N]."""
+        here = window.values.isfinite().to(window.values.dtype)
+        x = normalised(window, window.values)
+        known = window.known[:, : self.sizes.look_back]
+        every = torch.cat([x.unsqueeze(-1), here.unsqueeze(-1), known, window.past], -1)
+        return torch.relu(self.inner(self._cut(every, self.behind))).transpose(0, 1)
+
+    def questions(self, window: Window) -> Tensor:
+        """What is asked for each segment of the horizon, [B, M, N]."""
+        series = window.series
+        if self.training:
+            series = series.masked_fill(torch.rand(series.shape, device=series.device) < HIDDEN, UNKNOWN)
+        asked: Tensor = self.place + self.which(series).unsqueeze(1)
+        if self.asked is not None:
+            known = window.known[:, self.sizes.look_back :]
+            known = F.pad(known, (0, 0, 0, self.ahead * self.sizes.segment - known.shape[1]))
+            static = window.static.unsqueeze(1).expand(-1, self.ahead, -1)
+            asked = asked + self.asked(torch.cat([self._cut(known, self.ahead), static], -1))
+        return asked
+
+    def _cut(self, steps: Tensor, count: int) -> Tensor:
+        """[B, count · W, F] as segments, [B, count, W · F]."""
+        return steps.reshape(len(steps), count, self.sizes.segment * steps.shape[2])
 
 
 def normalised(window: Window, values: Tensor) -> Tensor:
@@ -139,8 +177,8 @@ def pinball(found: Tensor, target: Tensor, levels: Tensor) -> Tensor:
 
 
 def log_density(quantiles: Tensor, target: Tensor, deviates: Tensor) -> Tensor:
-    """log of the density at target [...] of distributions given by their quantiles [..., Q] at normal deviates [Q], ascending: between
-    two of them, and beyond the last two, a normal one through both."""
+    """log of the density at target [...] of distributions given by their quantiles [..., Q] at normal deviates [Q], ascending:
+    between two of them, and beyond the last two, a normal one through both."""
     low = ((quantiles <= target.unsqueeze(-1)).sum(-1, keepdim=True) - 1).clamp(0, quantiles.shape[-1] - 2)
     below, above = quantiles.gather(-1, low).squeeze(-1), quantiles.gather(-1, low + 1).squeeze(-1)
     z0, z1 = deviates[low.squeeze(-1)], deviates[low.squeeze(-1) + 1]
@@ -158,6 +196,7 @@ class Forecaster(nn.Module):
     def __init__(self, make: Callable[[], nn.Module], members: int, levels: Sequence[float]) -> None:
         super().__init__()
         self.members = nn.ModuleList(make() for _ in range(members))
+        self.levels: Tensor
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
 
     def quantiles(self, window: Window) -> Tensor:

@@ -45,10 +45,10 @@ class _Sums:
         self.counts: dict[str, float] = {}
 
     def add(self, name: str, values: Array | float) -> None:
-        values = np.atleast_1d(values)
-        values = values[np.isfinite(values)]
-        self.totals[name] = self.totals.get(name, 0.0) + float(values.sum())
-        self.counts[name] = self.counts.get(name, 0) + len(values)
+        known = np.atleast_1d(values)
+        known = known[np.isfinite(known)]
+        self.totals[name] = self.totals.get(name, 0.0) + float(known.sum())
+        self.counts[name] = self.counts.get(name, 0) + len(known)
 
     def mean(self, name: str) -> float | None:
         return self.totals[name] / self.counts[name] if self.counts.get(name) else None
@@ -58,11 +58,11 @@ def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
     """Scores of forecasts, and of the seasonal naive forecast of the same windows.
 
     Returns:
-        mse: of the mean. mae: of the median. mse_scaled, mae_scaled: the same of values divided by their series' deviation in training.
-        smape: percent, 0 to 200, of the median (Makridakis 1993). mase: mean absolute error by that of the seasonal naive forecast up
-        to the cutoff, a mean over windows (Hyndman, Koehler 2006). crps: twice the mean pinball loss at .1 to .9, summed over all
-        windows, by the sum of what came (as GluonTS gives it). coverage: percent of what came that lay inside, by level.
-        naive: mse to crps of the seasonal naive forecast.
+        mse: of the mean. mae: of the median. mse_scaled, mae_scaled: the same of values divided by their series' deviation in
+        training. smape: percent, 0 to 200, of the median (Makridakis 1993). mase: mean absolute error by that of the seasonal
+        naive forecast up to the cutoff, a mean over windows (Hyndman, Koehler 2006). crps: twice the mean pinball loss at .1 to
+        .9, summed over all windows, by the sum of what came (as GluonTS gives it). coverage: percent of what came that lay
+        inside, by level. naive: mse to crps of the seasonal naive forecast.
     """
     ours, naive = _Sums(), _Sums()
     for f in forecasts:

@@ -116,7 +116,7 @@ class Task(ABC, Generic[Config, Item]):
         Raises: UserError that begins with the key.
         """
         if isinstance(getattr(config, "model", None), StackSettings):
-            check_cell(config.model)  # type: ignore[attr-defined]
+            check_cell(config.model.cell)  # type: ignore[attr-defined]
 
     # -- what is read
 

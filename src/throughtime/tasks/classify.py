@@ -137,7 +137,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     unit: ClassVar[str] = "texts"
 
     def check(self, config: ClassifyConfig, files: Sequence[Path] = ()) -> None:
-        check_cell(config.model, memoryless=True)
+        check_cell(config.model.cell, memoryless=True)
         check_no_chunk(config)
         if files:
             _columns(config, None).check(files)

@@ -31,9 +31,9 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted:
-    """seasons, horizon: in steps, the season by which forecasts are judged first. log: whether the logarithm is read; None: where it can be. frequency: as pandas names it. calendar: the
-    names of what the time says. past, future: covariates, each with its mean and deviation. static: columns, each with its values.
-    series: by their ids."""
+    """seasons, horizon: in steps, the season by which forecasts are judged first. log: whether the logarithm is read; None:
+    where it can be. frequency: as pandas names it. calendar: the names of what the time says. past, future: covariates, each
+    with its mean and deviation. static: columns, each with its values. series: by their ids."""
 
     seasons: tuple[int, ...]
     horizon: int
@@ -84,7 +84,8 @@ class Fitted:
 
     @property
     def numbers(self) -> int:
-        """How many embeddings there are: that of a series that training had not, and one for each that it had, where they are few."""
+        """How many embeddings there are: that of a series that training had not, and one for each that it had, where they are
+        few."""
         return max((one.number for one in self.series.values()), default=0) + 1
 
     def values(self) -> dict[str, Any]:
@@ -104,7 +105,9 @@ class Fitted:
         if trained and trained.log and history[np.isfinite(history)].min(initial=np.inf) <= 0:
             scale = Scale.of(history, self.seasons[0], False)  # it has changed
         steps = len(series.values)
-        ahead = min([steps + self.horizon, *(len(series.future[name]) for name in self.future if name in series.future)])
+        ahead = min(
+            [steps + self.horizon, *(len(series.future[name]) for name in self.future if name in series.future)]
+        )
         parts = [series.clock.features(np.arange(ahead))] if self.calendar else [np.zeros((ahead, 0), dtype=np.float32)]
         if series.clock.names != self.calendar:
             raise UserError(
@@ -132,7 +135,8 @@ class Fitted:
         if name not in columns:
             raise UserError(f"{series.place}: {series.id}: has no column {name!r}, which training had")
         mean, deviation = getattr(self, kind)[name]
-        return np.clip((columns[name] - mean) / deviation, -10, 10)
+        found: Array = np.clip((columns[name] - mean) / deviation, -10, 10)
+        return found
 
     def _kind(self, series: Series) -> Array:
         """Which of its static values a series has, as ones and zeros."""

@@ -63,8 +63,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 class ForecastNetwork(Strict):
     """The network."""
 
-    kind: Literal["segments"] = "segments"
-    """segments: a recurrent network over segments of the look-back, that gives all of the horizon at once."""
+    kind: Literal["segments", "transformer"] = "segments"
+    """segments: a recurrent network over segments of the look-back, that gives all of the horizon at once. transformer: one of
+    as many parameters in its place, with a dropout of 0.3 at most."""
     cell: str = "gru"
     """The recurrent cell: elman, gru, lstm or another of `throughtime.cells.NAMED`."""
     hidden_size: Positive | None = None
@@ -176,7 +177,7 @@ class ForecastTask(Task[ForecastConfig, Series]):
     measure: ClassVar[str] = "pinball"
 
     def check(self, config: ForecastConfig, files: Sequence[Path] = ()) -> None:
-        check_cell(config.model)
+        check_cell(config.model.cell)
         check_no_chunk(config)
         model, data = config.model, config.data
         if model.look_back is not None and model.segment is not None and model.look_back % model.segment:
@@ -253,20 +254,21 @@ class ForecastTask(Task[ForecastConfig, Series]):
             config, model=sizes, data={"horizon": horizon, "season": season}, training=trained
         )
         windows = self.examples(settings, run, "valid")
-        some = np.unique(np.linspace(0, len(windows.lengths) - 1, HELD_WINDOWS).astype(int))
-        write_tensors(run.folder / HELD, windows.batch(some)._asdict(), {})
+        spread = np.unique(np.linspace(0, len(windows.lengths) - 1, HELD_WINDOWS).astype(int))
+        write_tensors(run.folder / HELD, windows.batch(spread)._asdict(), {})
         return settings
 
     def describe(self, config: ForecastConfig) -> str:
         m, d = config.model, config.data
+        kind = "a Transformer of the size of " if m.kind == "transformer" else ""
         times = f"{m.members} × " if m.members != 1 else ""
         return (
-            f"{times}{m.cell} {m.layers} × {m.hidden_size} over {m.look_back} steps in segments of {m.segment}; {d.horizon} ahead, "
-            f"season {d.season}, dropout {m.dropout:g}"
+            f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} over {m.look_back} steps in segments of {m.segment}; "
+            f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}"
         )
 
     def network(self, config: ForecastConfig, run: Run) -> nn.Module:
-        from throughtime.models.forecaster import Forecaster, Segments, Sizes
+        from throughtime.models.forecaster import Attending, Forecaster, Segments, Sizes, Unrolled
 
         m, about = config.model, _fitted(run)
         got = chosen(m, ("hidden_size", "dropout", "look_back", "segment", "members"), run)
@@ -283,7 +285,9 @@ class ForecastTask(Task[ForecastConfig, Series]):
         )
 
         def make() -> nn.Module:
-            return Segments(m.cell, got["hidden_size"], m.layers, got["dropout"], sizes)
+            kind = Attending if m.kind == "transformer" else Unrolled
+            network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
+            return Segments(network, got["hidden_size"], got["dropout"], sizes)
 
         return Forecaster(make, got["members"], quantiles.LEVELS)
 
@@ -354,12 +358,10 @@ class ForecastModel(Trained[Series]):
             found = self._quantiles(batch)[:, :horizon] + level[:, None, None]
             naive = batch.naive[:, :horizon, 0].double().numpy() + level[:, None]
             for j, number in enumerate(numbers):
-                yield self._forecast(windows, number, found[j], naive[j], levels)
+                yield self._forecast(windows, int(number), found[j], naive[j], levels)
             advance(len(numbers) / count)
 
-    def _forecast(
-        self, windows: Windows, number: int, found: Array, naive: Array, levels: Sequence[float]
-    ) -> Forecast:
+    def _forecast(self, windows: Windows, number: int, found: Array, naive: Array, levels: Sequence[float]) -> Forecast:
         which, cut = windows.cutoffs[number]
         series = windows.series[which]
         values, write = series.values, series.scale.write
@@ -419,13 +421,16 @@ class ForecastModel(Trained[Series]):
     def _horizon(self, options: Any) -> int:
         most = self.fitted.horizon
         if options.horizon is not None and options.horizon > most:
-            raise UserError(f"--horizon: {options.horizon}; this model forecasts up to {most} steps: train one for more")
+            raise UserError(
+                f"--horizon: {options.horizon}; this model forecasts up to {most} steps: train one for more"
+            )
         return options.horizon or most
 
     def predict(self, items: Any, batch: int = 64, **options: Any) -> Any:
         """What comes next in each series.
 
-        Args: items: a path or an open file; or a frame of pandas, polars or pyarrow, long or wide. batch: as of `Trained.predict`.
+        Args: items: a path or an open file; or a frame of pandas, polars or pyarrow, long or wide. batch: as of
+            `Trained.predict`.
         Yields: a row a step, as `answers` gives it; of a frame returns a frame of the same kind.
         Raises: UserError for an option out of range, and series that cannot be read or forecast.
         """
@@ -439,10 +444,10 @@ class ForecastModel(Trained[Series]):
     def cross_validation(self, given: Any, windows: int = 1, stride: int | None = None, **options: Any) -> Any:
         """Forecasts from several cutoffs of each series, beside what came.
 
-        Args: given: as `predict` takes it. windows: cutoffs in each series, the last a horizon before its end. stride: steps between two;
-            None: the horizon. options: horizon, level and how columns are called, as of `evaluate`.
-        Returns: rows with unique_id, ds, cutoff (the last time that is known), y, forecast and the ends of intervals: a list of dicts,
-            or of a frame a frame of the same kind.
+        Args: given: as `predict` takes it. windows: cutoffs in each series, the last a horizon before its end. stride: steps
+            between two; None: the horizon. options: horizon, level and how columns are called, as of `evaluate`.
+        Returns: rows with unique_id, ds, cutoff (the last time that is known), y, forecast and the ends of intervals: a list of
+            dicts, or of a frame a frame of the same kind.
         """
         from throughtime.tasks.frames import like_frame, of_frame
 
@@ -462,7 +467,9 @@ class ForecastModel(Trained[Series]):
             clock = items[which].clock
             for h in range(min(horizon, len(items[which].values) - cut)):
                 when = {"ds": clock.date(cut + h), "cutoff": clock.date(cut - 1), "y": float(found.truth[h])}
-                yield {"unique_id": items[which].id, **when} | {name: float(values[h]) for name, values in found.columns().items()}
+                yield {"unique_id": items[which].id, **when} | {
+                    name: float(values[h]) for name, values in found.columns().items()
+                }
 
     def answers(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
         """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
@@ -477,7 +484,9 @@ class ForecastModel(Trained[Series]):
         windows = self._windows(items, ends)
         album = None if options.pictures is None else Album(Path(options.pictures))
         generator = np.random.default_rng(self.config.seed)
-        for series, prepared, found in zip(items, windows.series, self.forecasts(windows, levels, horizon=horizon), strict=True):
+        for series, prepared, found in zip(
+            items, windows.series, self.forecasts(windows, levels, horizon=horizon), strict=True
+        ):
             if album is not None:
                 album.draw(series, len(series.values), found)
             columns = found.columns()
@@ -495,8 +504,8 @@ class ForecastModel(Trained[Series]):
                 }
 
     def anomalies(self, series: Series) -> Iterator[dict[str, Any]]:
-        """How unusual each value of a series was: unique_id, ds, y, the forecast of one step before, and the probability of a value
-        that lies at least as far out. From the second season on."""
+        """How unusual each value of a series was: unique_id, ds, y, the forecast of one step before, and the probability of a
+        value that lies at least as far out. From the second season on."""
         cuts = np.arange(self.fitted.seasons[0] + 1, len(series.values))
         windows = self._windows([series], np.stack([np.zeros_like(cuts), cuts], 1))
         read = windows.series[0].scale.read
@@ -552,8 +561,8 @@ class ForecastModel(Trained[Series]):
         return len(item.values) < 2
 
     def look(self, item: Series | Sample) -> Look:
-        """The last window of a series whose horizon is known, or where it is too short for that its end; of what is not known, the
-        forecast is looked at."""
+        """The last window of a series whose horizon is known, or where it is too short for that its end; of what is not known,
+        the forecast is looked at."""
         import torch
 
         from throughtime.models.forecaster import log_density
@@ -594,7 +603,7 @@ class ForecastModel(Trained[Series]):
             outputs=outputs,
             batch=window,
             score=score,
-            stacks={"members.0.stack": stack},
+            stacks={"members.0.network.stack": stack},
             without=without,
         )
 

@@ -5,6 +5,7 @@ Shapes: Q quantiles, H horizon, n windows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
@@ -24,13 +25,13 @@ DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal devia
 
 def mean(quantiles: Array) -> Array:
     """The mean of a distribution, [...], of its quantiles at `LEVELS`, [..., Q]: each stands for what lies nearest to it."""
-    borders = np.array([0.0, *((a + b) / 2 for a, b in zip(LEVELS, LEVELS[1:], strict=False)), 1.0])
+    borders = np.array([0.0, *((a + b) / 2 for a, b in itertools.pairwise(LEVELS)), 1.0])
     return quantiles @ np.diff(borders)  # type: ignore[no-any-return]
 
 
 def at(quantiles: Array, deviates: Array | float) -> Array:
-    """The value at normal deviates [...] of distributions given by their quantiles [..., Q]: between two on a straight line over the
-    normal deviate, and beyond the last as it goes on there."""
+    """The value at normal deviates [...] of distributions given by their quantiles [..., Q]: between two on a straight line over
+    the normal deviate, and beyond the last as it goes on there."""
     z = np.broadcast_to(deviates, quantiles.shape[:-1])
     low = np.clip(np.searchsorted(DEVIATES, z) - 1, 0, len(DEVIATES) - 2)
     below, above = (np.take_along_axis(quantiles, i[..., None], -1)[..., 0] for i in (low, low + 1))
@@ -75,8 +76,8 @@ class Calibration:
         return float(np.quantile(known, min(max(share, 0.0), 1.0)))
 
     def outside(self, deviates: Array) -> Array:
-        """The probability of what lies at least as far out as normal deviates [...] do, one step ahead; beyond all that was held out it
-        falls as that of a normal distribution does."""
+        """The probability of what lies at least as far out as normal deviates [...] do, one step ahead; beyond all that was held
+        out it falls as that of a normal distribution does."""
         near = self.deviates[:, : self._reach + 1]
         known = np.sort(np.concatenate([near[np.isfinite(near)], self._doubt]))
         under = (np.searchsorted(known, deviates) + 0.5) / (len(known) + 1)
@@ -98,8 +99,8 @@ class Calibration:
         return np.minimum(low, high), np.maximum(low, high)
 
     def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
-        """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go together
-        in them; where these are fewer than `DOUBT`, an error lingers from step to step.
+        """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go
+        together in them; where these are fewer than `DOUBT`, an error lingers from step to step.
 
         Source: Clark et al. (2004), the Schaake shuffle, of errors in place of observations.
         """

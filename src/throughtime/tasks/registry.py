@@ -30,7 +30,10 @@ BUILT_IN = {
         "throughtime.tasks.translate:TranslateTask",
         "A sequence from a sequence: translation, spelling to sound.",
     ),
-    "forecast": ("throughtime.tasks.forecast:ForecastTask", "What comes next in series of numbers, and how sure that is."),
+    "forecast": (
+        "throughtime.tasks.forecast:ForecastTask",
+        "What comes next in series of numbers, and how sure that is.",
+    ),
 }
 
 

@@ -53,13 +53,13 @@ class TaskConfig(RunConfig):
     data: DataSettings = DataSettings()
 
 
-def check_cell(model: StackSettings, *, memoryless: bool = False) -> None:
+def check_cell(cell: str, *, memoryless: bool = False) -> None:
     """Raises: UserError for a cell that there is not. memoryless: whether "none" is one."""
     from throughtime.cells import NAMED
 
     names = [*NAMED, "none"] if memoryless else [*NAMED]
-    if model.cell not in names:
-        raise UserError("model.cell: " + unknown("cell", model.cell, names))
+    if cell not in names:
+        raise UserError("model.cell: " + unknown("cell", cell, names))
 
 
 def check_no_chunk(config: RunConfig) -> None:

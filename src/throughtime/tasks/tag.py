@@ -128,7 +128,7 @@ class TagTask(Task[TagConfig, Sentence]):
     unit: ClassVar[str] = "words"
 
     def check(self, config: TagConfig, files: Sequence[Path] = ()) -> None:
-        check_cell(config.model, memoryless=True)
+        check_cell(config.model.cell, memoryless=True)
         check_no_chunk(config)
 
     def read(self, config: TagConfig, files: Sequence[Path], options: Any = None) -> list[Sentence]:

@@ -70,8 +70,9 @@ def grows_with_level(values: Array, season: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A series as windows are cut from it: values [T] and how they are read, covariates known [T', K] and past [T, P], where T' is over T
-    where more is known ahead; static [D]; number: of its embedding; deviation: of its values in training, 0 where it was not there."""
+    """A series as windows are cut from it: values [T] and how they are read, covariates known [T', K] and past [T, P], where T'
+    is over T where more is known ahead; static [D]; number: of its embedding; deviation: of its values in training, 0 where it
+    was not there."""
 
     values: Array
     scale: Scale
@@ -97,7 +98,13 @@ class Windows:
     """
 
     def __init__(
-        self, series: Sequence[Prepared], cutoffs: Array, look_back: int, horizon: int, seasons: Sequence[int], segment: int
+        self,
+        series: Sequence[Prepared],
+        cutoffs: Array,
+        look_back: int,
+        horizon: int,
+        seasons: Sequence[int],
+        segment: int,
     ) -> None:
         self.series, self.cutoffs = series, cutoffs
         self.look_back, self.horizon, self.seasons = look_back, horizon, seasons
@@ -154,8 +161,8 @@ class Windows:
         return Sample(self, number)
 
     def _naive(self, values: Array, season: int) -> tuple[Array, Array]:
-        """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is. And the
-        mean of that season, [B], 0 where nothing is known."""
+        """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is.
+        And the mean of that season, [B], 0 where nothing is known."""
         season = min(season, self.look_back)
         n = self.look_back // season
         seasons = values[:, self.look_back - n * season :].reshape(len(values), n, season)
@@ -181,8 +188,8 @@ def cutoffs_before(lengths: Sequence[int], look_back: int, horizon: int, season:
 def scored_cutoffs(
     lengths: Sequence[int], begins: Sequence[int], horizon: int, stride: int, count: int | None
 ) -> Array:
-    """Cutoffs [n, 2] to score at, of series of so many steps: none before `begins`, the last a horizon before the end (or where a series
-    begins to be scored, if less than that is left), `stride` steps apart, up to `count` in each."""
+    """Cutoffs [n, 2] to score at, of series of so many steps: none before `begins`, the last a horizon before the end (or where
+    a series begins to be scored, if less than that is left), `stride` steps apart, up to `count` in each."""
     found = []
     for i, (steps, begin) in enumerate(zip(lengths, begins, strict=True)):
         if begin >= steps:
