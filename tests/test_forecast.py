@@ -268,7 +268,9 @@ def test_frames_come_back_as_frames(model, files):
     assert list(validated.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
 
 
-@pytest.mark.parametrize("model_settings", [{"kind": "transformer"}, {"cell": "lstm", "layers": 2}, {"members": 3}])
+@pytest.mark.parametrize(
+    "model_settings", [{"kind": "steps"}, {"kind": "transformer"}, {"cell": "lstm", "layers": 2}, {"members": 3}]
+)
 def test_other_networks_learn_the_same(model_settings, files, tmp_path):
     found = tt.train(
         "forecast",

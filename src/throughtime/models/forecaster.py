@@ -76,7 +76,8 @@ class Unrolled(nn.Module):
         ahead = asked.shape[1]
         wide = map_leaves(lambda s: s.repeat_interleave(ahead, 0), state)
         hidden, _ = self.decoder(asked.flatten(0, 1).unsqueeze(0), wide)
-        return hidden.view(-1, ahead, self.output_size)
+        found: Tensor = hidden.view(-1, ahead, self.output_size)
+        return found
 
 
 class Attending(nn.Module):
@@ -202,6 +203,10 @@ class Forecaster(nn.Module):
     def quantiles(self, window: Window) -> Tensor:
         """Quantiles of what comes, less the level of each window, ascending, [B, H, Q]."""
         return self.normalised(window) * window.scale.view(-1, 1, 1)
+
+    def forecast(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Quantiles of what comes and the seasonal naive forecast, [B, H], less the level of each window."""
+        return self.quantiles(window), window.naive[..., 0]
 
     def normalised(self, window: Window) -> Tensor:
         """The same in the scale of each window."""

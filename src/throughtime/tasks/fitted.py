@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from throughtime.errors import UserError
+from throughtime.tasks.courses import Courses
 from throughtime.tasks.series import Series
 from throughtime.tasks.windows import Prepared, Scale, Windows
 
@@ -126,8 +127,10 @@ class Fitted:
             trained.deviation if trained else 0.0,
         )
 
-    def windows(self, model: Any, series: Sequence[Prepared], cutoffs: Array) -> Windows:
+    def windows(self, model: Any, series: Sequence[Prepared], cutoffs: Array) -> Windows | Courses:
         """Windows as a network of these settings reads them."""
+        if model.kind == "steps":
+            return Courses(series, cutoffs, self.horizon, self.seasons[-1])
         return Windows(series, cutoffs, model.look_back, self.horizon, self.seasons, model.segment)
 
     def _column(self, series: Series, kind: str, name: str) -> Array:

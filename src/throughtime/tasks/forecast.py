@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from throughtime.errors import UserError
 from throughtime.tasks import defaults, quantiles
 from throughtime.tasks.accuracy import Forecast, accuracy
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
+from throughtime.tasks.courses import Courses
 from throughtime.tasks.curves import Album
 from throughtime.tasks.fitted import Fitted
 from throughtime.tasks.look import Look, Stack, Steps
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
 SERIES = "series.json"
 HELD = "held.safetensors"
 HELD_WINDOWS = 500  # that intervals are calibrated on
+LOOKED_AT = 100  # steps before a cutoff that are looked into, where all are read
 SCORED_WINDOWS = 2_000  # that are scored in training
 TRAINED_WINDOWS = 2_000_000
-SIDE_BY_SIDE = 256  # windows that are forecast together
 SHORT = 12  # steps of a horizon that is left open, where nothing says a season
 
 Array = np.ndarray[Any, Any]
@@ -63,9 +65,10 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 class ForecastNetwork(Strict):
     """The network."""
 
-    kind: Literal["segments", "transformer"] = "segments"
-    """segments: a recurrent network over segments of the look-back, that gives all of the horizon at once. transformer: one of
-    as many parameters in its place, with a dropout of 0.3 at most."""
+    kind: Literal["segments", "steps", "transformer"] = "segments"
+    """segments: a recurrent network over segments of the look-back, that gives all of the horizon at once. steps: one that reads
+    value by value and carries its state: a pass over a series forecasts from all of its steps, and a stream goes on by one.
+    transformer: one of as many parameters in its place, with a dropout of 0.3 at most."""
     cell: str = "gru"
     """The recurrent cell: elman, gru, lstm or another of `throughtime.cells.NAMED`."""
     hidden_size: Positive | None = None
@@ -262,21 +265,34 @@ class ForecastTask(Task[ForecastConfig, Series]):
         m, d = config.model, config.data
         kind = "a Transformer of the size of " if m.kind == "transformer" else ""
         times = f"{m.members} × " if m.members != 1 else ""
-        return (
-            f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} over {m.look_back} steps in segments of {m.segment}; "
-            f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}"
-        )
+        over = "step by step" if m.kind == "steps" else f"over {m.look_back} steps in segments of {m.segment}"
+        ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}"
+        return f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} {over}; {ahead}"
 
     def network(self, config: ForecastConfig, run: Run) -> nn.Module:
         from throughtime.models.forecaster import Attending, Forecaster, Segments, Sizes, Unrolled
+        from throughtime.models.stepwise import Stepwise
 
         m, about = config.model, _fitted(run)
         got = chosen(m, ("hidden_size", "dropout", "look_back", "segment", "members"), run)
+        ahead = len(about.calendar) + len(about.future)
+        if m.kind == "steps":
+            return Stepwise(
+                m.cell,
+                got["hidden_size"],
+                m.layers,
+                got["dropout"],
+                season=about.seasons[-1],
+                horizon=about.horizon,
+                covariates=ahead + len(about.past) + sum(map(len, about.static.values())),
+                ahead=ahead,
+                levels=quantiles.LEVELS,
+            )
         sizes = Sizes(
             look_back=got["look_back"],
             horizon=about.horizon,
             segment=got["segment"],
-            known=len(about.calendar) + len(about.future),
+            known=ahead,
             past=len(about.past),
             static=sum(map(len, about.static.values())),
             series=about.numbers,
@@ -291,12 +307,14 @@ class ForecastTask(Task[ForecastConfig, Series]):
 
         return Forecaster(make, got["members"], quantiles.LEVELS)
 
-    def examples(self, config: ForecastConfig, run: Run, part: str) -> Windows:
+    def examples(self, config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
         series, begins = open_saved(run.corpus / f"{part}.safetensors")
         lengths = [len(s.values) for s in series]
         about, look_back = _fitted(run), config.model.look_back
         assert look_back is not None
         horizon = about.horizon
+        if part == "train" and config.model.kind == "steps":
+            return Courses.to_train(series, horizon, about.seasons[0])
         if part == "train":
             cutoffs = cutoffs_before(lengths, look_back, horizon, about.seasons[0])
             stride = -(-len(cutoffs) // TRAINED_WINDOWS)
@@ -305,7 +323,7 @@ class ForecastTask(Task[ForecastConfig, Series]):
             stride = max(1, len(cutoffs) // SCORED_WINDOWS)
         return about.windows(config.model, series, cutoffs[::stride])
 
-    def score(self, model: ForecastModel, examples: Windows, *, quick: bool) -> dict[str, Any]:
+    def score(self, model: ForecastModel, examples: Windows | Courses, *, quick: bool) -> dict[str, Any]:
         found = accuracy(list(model.forecasts(examples, [80.0] if not quick else [])))
         naive = found.pop("naive")
         covered = {} if quick else {"coverage_80": found["coverage"]["80"]}
@@ -331,37 +349,45 @@ class ForecastModel(Trained[Series]):
         """Where what came stood in what was forecast, in windows that were held out."""
         if self._calibration is None:
             from throughtime.models.forecaster import Window
+            from throughtime.models.stepwise import Course
 
-            path = self.run.folder / HELD
-            window = Window(**read_tensors(path)[0])
-            found = self._quantiles(window)
-            self._calibration = quantiles.Calibration(quantiles.deviate(found, window.target.double().numpy()))
+            tensors = read_tensors(self.run.folder / HELD)[0]
+            target = tensors["target"].double().numpy()
+            if self.config.model.kind == "steps":
+                batch: Any = Course(**tensors)
+                target *= tensors["scale"].double().numpy()[:, None]
+            else:
+                batch = Window(**tensors)
+            self._calibration = quantiles.Calibration(quantiles.deviate(self._forecast(batch)[0], target))
         return self._calibration
 
-    def _quantiles(self, window: Any) -> Array:
-        """Quantiles of windows less their level, [B, H, Q]."""
+    def _forecast(self, batch: Any) -> tuple[Array, Array]:
+        """Quantiles [n, H, Q] and the seasonal naive forecast [n, H] of a batch, as `passes` gives them."""
         from throughtime.tasks.batches import moved, scoring
 
         with scoring(self.network) as device:
-            found: Array = self.network.quantiles(moved(window, device)).double().cpu().numpy()
-        return found
+            found, naive = self.network.forecast(moved(batch, device))
+        return found.double().cpu().numpy(), naive.double().cpu().numpy()
 
     def forecasts(
-        self, windows: Windows, levels: Sequence[float], advance: Advance = ignore, horizon: int | None = None
+        self, windows: Windows | Courses, levels: Sequence[float], advance: Advance = ignore, horizon: int | None = None
     ) -> Iterator[Forecast]:
         """Forecasts of windows, in order, in units of their series. horizon: fewer steps than the network gives."""
-        count = len(windows.cutoffs)
-        for low in range(0, count, SIDE_BY_SIDE):
-            numbers = np.arange(low, min(low + SIDE_BY_SIDE, count))
-            batch = windows.batch(numbers)
-            level = batch.level.numpy()
-            found = self._quantiles(batch)[:, :horizon] + level[:, None, None]
-            naive = batch.naive[:, :horizon, 0].double().numpy() + level[:, None]
-            for j, number in enumerate(numbers):
-                yield self._forecast(windows, int(number), found[j], naive[j], levels)
-            advance(len(numbers) / count)
+        made: dict[int, Forecast] = {}
+        following = 0
+        for numbers, batch, level in windows.passes():
+            found, naive = self._forecast(batch)
+            found, naive = found[:, :horizon] + level[:, None, None], naive[:, :horizon] + level[:, None]
+            for j, number in enumerate(numbers.tolist()):
+                made[number] = self._in_units(windows, number, found[j], naive[j], levels)
+            while following in made:
+                yield made.pop(following)
+                following += 1
+            advance(len(numbers) / len(windows.cutoffs))
 
-    def _forecast(self, windows: Windows, number: int, found: Array, naive: Array, levels: Sequence[float]) -> Forecast:
+    def _in_units(
+        self, windows: Windows | Courses, number: int, found: Array, naive: Array, levels: Sequence[float]
+    ) -> Forecast:
         which, cut = windows.cutoffs[number]
         series = windows.series[which]
         values, write = series.values, series.scale.write
@@ -414,7 +440,7 @@ class ForecastModel(Trained[Series]):
         found = accuracy(made)
         return {"series": len(set(cutoffs[:, 0])), "windows": len(cutoffs), "horizon": horizon, **found}
 
-    def _windows(self, items: Sequence[Series], cutoffs: Array) -> Windows:
+    def _windows(self, items: Sequence[Series], cutoffs: Array) -> Windows | Courses:
         """Windows at cutoffs [n, 2] of series."""
         return self.fitted.windows(self.config.model, [self.fitted.prepared(s) for s in items], cutoffs)
 
@@ -561,51 +587,67 @@ class ForecastModel(Trained[Series]):
         return len(item.values) < 2
 
     def look(self, item: Series | Sample) -> Look:
-        """The last window of a series whose horizon is known, or where it is too short for that its end; of what is not known,
-        the forecast is looked at."""
+        """A series up to a horizon before its end, or where it is too short for that up to its end; of what is not known, the
+        forecast is looked at."""
+        if isinstance(item, Series):
+            steps, least = len(item.values), min(self.config.model.look_back, self.fitted.horizon)
+            cut = steps - self.fitted.horizon
+            cut = cut if cut >= least else steps
+            item = Sample(self._windows([item], np.array([[0, cut]])), 0, item.clock)
+        if self.config.model.kind == "steps":
+            return self._look_at_steps(item)
+        windows, number, _ = item
+        look_back = self.config.model.look_back
+        window = windows.batch([number])
+        which, cut = windows.cutoffs[number]
+
+        def without(i: int) -> Any:
+            values = window.values.clone()
+            values[0, i] = nan
+            return window._replace(values=values)
+
+        values = windows.series[which].values
+        read = np.full(look_back, nan)
+        there = values[max(cut - look_back, 0) : cut]
+        read[look_back - len(there) :] = there
+        inputs = Steps(item.labels(cut - look_back, cut), _column(read))
+        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, whole=True)
+        return self._look(item, window, inputs, {"members.0.network.stack": stack}, without)
+
+    def _look_at_steps(self, item: Sample) -> Look:
+        """The last steps before a cutoff, as a network that reads value by value takes them."""
+        which, cut = item.windows.cutoffs[item.number]
+        start = max(cut - LOOKED_AT, 0)
+        course = item.windows.at(np.array([[which, cut]]), start)
+
+        def without(i: int) -> Any:
+            steps = course.steps.clone()
+            steps[i, 0, :2] = 0.0
+            return course._replace(steps=steps)
+
+        inputs = Steps(item.labels(start, cut), _column(item.windows.series[which].values[start:cut]))
+        return self._look(item, course, inputs, {"stack": Stack(name="", steps=inputs, whole=True)}, without)
+
+    def _look(
+        self, item: Sample, batch: Any, inputs: Steps, stacks: dict[str, Stack], without: Callable[[int], Any]
+    ) -> Look:
         import torch
 
         from throughtime.models.forecaster import log_density
 
-        look_back, horizon = self.config.model.look_back, self.fitted.horizon
-        if isinstance(item, Series):
-            steps = len(item.values)
-            cut = steps - horizon if steps - horizon >= min(look_back, horizon) else steps
-            windows = self._windows([item], np.array([[0, cut]]))
-            dates = [item.clock.date(i) if i >= 0 else "" for i in range(cut - look_back, cut + horizon)]
-            item = Sample(windows, 0, dates)
-        windows, number, labels = item
-        window = windows.batch([number])
-        labels = labels or [f"{i:+}" for i in range(-look_back, horizon)]
-        forecast = torch.from_numpy(self._quantiles(window)[:, :, quantiles.MEDIAN]).float()
-        target = torch.where(window.target.isfinite(), window.target, forecast) / window.scale
-        scale = windows.series[int(windows.cutoffs[number][0])].scale
-        level = float(window.level)
+        cut = item.windows.cutoffs[item.number][1]
+        forecast = next(self.forecasts(item.windows.only(item.number), []))
+        came = np.where(np.isfinite(forecast.truth), forecast.truth, forecast.median)
+        median = torch.from_numpy(self._forecast(batch)[0][:, :, quantiles.MEDIAN]).float() / batch.scale.unsqueeze(1)
+        given = batch.target if self.config.model.kind == "steps" else batch.target / batch.scale.unsqueeze(1)
+        target = torch.where(given.isfinite(), given, median)
         deviates = torch.tensor(quantiles.DEVIATES, dtype=torch.float32)
 
-        def shown(values: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(scale.write(values[0].double().numpy() + level)).unsqueeze(1)
-
         def score(given: Any) -> torch.Tensor:
-            found: torch.Tensor = log_density(self.network.normalised(given), target, deviates)[0]
-            return found
+            return log_density(self.network.normalised(given), target, deviates)[0]
 
-        def without(i: int) -> Any:
-            values = window.values.clone()
-            values[0, i] = torch.nan
-            return window._replace(values=values)
-
-        inputs = Steps(labels[:look_back], shown(window.values))
-        outputs = Steps(labels[look_back:], shown(target * window.scale))
-        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, whole=True)
-        return Look(
-            inputs=inputs,
-            outputs=outputs,
-            batch=window,
-            score=score,
-            stacks={"members.0.network.stack": stack},
-            without=without,
-        )
+        outputs = Steps(item.labels(cut, cut + len(came)), _column(came))
+        return Look(inputs=inputs, outputs=outputs, batch=batch, score=score, stacks=stacks, without=without)
 
 
 def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:
@@ -675,6 +717,13 @@ def _columns(config: ForecastConfig, options: Any) -> SeriesColumns:
         options.fill or data.fill,
         option="--",
     )
+
+
+def _column(values: Array) -> torch.Tensor:
+    """Values [T] as `Steps` hold them, [T, 1]."""
+    import torch
+
+    return torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
 
 
 def is_frame(given: Any) -> bool:

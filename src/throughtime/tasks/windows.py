@@ -5,18 +5,22 @@ Shapes: T steps of a series, B windows, L look-back, H horizon, K covariates kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from throughtime.tasks.dates import Clock
+
 if TYPE_CHECKING:
     from throughtime.models.forecaster import Window
 
 Array = np.ndarray[Any, Any]
 FLAT = 1e-6  # of a series' size: under it a scale is that of noise in the digits
+SIDE_BY_SIDE = 256  # windows that are forecast together
 WITHIN = 0.1  # of the deviation in a window, which a scale is not under
 
 
@@ -84,11 +88,18 @@ class Prepared:
 
 
 class Sample(NamedTuple):
-    """One of many windows. labels: of the steps that are read and that come; None: counted from the cutoff."""
+    """One of many windows. clock: of its series; None: steps are counted from the cutoff."""
 
-    windows: Windows
+    windows: Any
     number: int
-    labels: list[str] | None = None
+    clock: Clock | None = None
+
+    def labels(self, start: int, stop: int) -> list[str]:
+        """What steps are called; before the beginning of the series, nothing."""
+        cut = self.windows.cutoffs[self.number][1]
+        return [
+            f"{i - cut:+}" if self.clock is None else self.clock.date(i) if i >= 0 else "" for i in range(start, stop)
+        ]
 
 
 class Windows:
@@ -156,6 +167,19 @@ class Windows:
             torch.from_numpy(self.numbers[which]),
             torch.from_numpy(target),
         )
+
+    def passes(self) -> Iterator[tuple[Array, Window, Array]]:
+        """All windows in batches: their numbers, the batch, and what its forecasts are relative to."""
+        for low in range(0, len(self.cutoffs), SIDE_BY_SIDE):
+            numbers = np.arange(low, min(low + SIDE_BY_SIDE, len(self.cutoffs)))
+            batch = self.batch(numbers)
+            yield numbers, batch, batch.level.numpy()
+
+    def only(self, number: int) -> Windows:
+        """One of the windows."""
+        one = copy.copy(self)
+        one.cutoffs, one.lengths = self.cutoffs[[number]], self.lengths[[number]]
+        return one
 
     def item(self, number: int) -> Sample:
         return Sample(self, number)
