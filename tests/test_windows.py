@@ -24,11 +24,10 @@ def window(series: list[Prepared], cutoffs: list[list[int]], look_back: int = 4,
 
 def test_a_window_by_hand() -> None:
     found = window([prepared([1, 2, 3, 4, 5, 6, 7, 8], 5, ahead=3)], [[0, 5]])
-    # the last season is 4, 5
-    assert found.level.tolist() == [4.5]
-    assert (found.values + 4.5).tolist() == [[2, 3, 4, 5]]
-    assert (found.naive[..., 0] + 4.5).tolist() == [[4, 5, 4]]
-    assert (found.target + 4.5).tolist() == [[6, 7, 8]]
+    assert found.level.tolist() == [5]
+    assert (found.values + 5).tolist() == [[2, 3, 4, 5]]
+    assert (found.naive[..., 0] + 5).tolist() == [[4, 5, 4]]  # the last season is 4, 5
+    assert (found.target + 5).tolist() == [[6, 7, 8]]
     assert found.known[0, :, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert found.scale.tolist() == [2.0]  # it differs by 2 from a season before
     assert found.series.tolist() == [5]

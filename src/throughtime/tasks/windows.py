@@ -147,9 +147,9 @@ class Windows:
         past = at + np.arange(-self.look_back, 0)
         whole = at + np.arange(-self.look_back, self.horizon)
         values = self.values[past]
-        naive, level = self._naive(values, self.seasons[0])
-        naives = [naive, *(self._naive(values, season)[0] for season in self.seasons[1:])]
-        naive = np.nan_to_num(np.stack(naives, -1) - level[:, None, None])
+        level = _last(values)
+        naive = np.stack([self._naive(values, season) for season in self.seasons], -1)
+        naive = np.nan_to_num(naive - level[:, None, None])
         with np.errstate(invalid="ignore"):
             within = np.sqrt(np.nan_to_num(np.nanmean((values - level[:, None]) ** 2, 1)))
         scale = np.maximum(self.sizes[which], WITHIN * within)
@@ -184,18 +184,22 @@ class Windows:
     def item(self, number: int) -> Sample:
         return Sample(self, number)
 
-    def _naive(self, values: Array, season: int) -> tuple[Array, Array]:
-        """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is.
-        And the mean of that season, [B], 0 where nothing is known."""
+    def _naive(self, values: Array, season: int) -> Array:
+        """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is."""
         season = min(season, self.look_back)
         n = self.look_back // season
         seasons = values[:, self.look_back - n * season :].reshape(len(values), n, season)
-        latest = seasons[:, -1].copy()
+        latest = seasons[:, -1]
         for i in range(n - 2, -1, -1):
             latest = np.where(np.isfinite(latest), latest, seasons[:, i])
-        there = np.isfinite(latest)
-        level = np.where(there, latest, 0.0).sum(1) / np.maximum(there.sum(1), 1)
-        return latest[:, np.arange(self.horizon) % season], level
+        return latest[:, np.arange(self.horizon) % season]
+
+
+def _last(values: Array) -> Array:
+    """The last value that is known in each window [B, L], 0 where none is."""
+    known = np.isfinite(values)
+    at = values.shape[1] - 1 - known[:, ::-1].argmax(1)
+    return np.where(known.any(1), values[np.arange(len(values)), at], 0.0)
 
 
 def cutoffs_before(lengths: Sequence[int], look_back: int, horizon: int, season: int) -> Array:
