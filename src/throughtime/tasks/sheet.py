@@ -81,15 +81,9 @@ class Sheet:
             return None
         if self.header and self.counted(self.names):
             return 1
-        known = [name.strip().lower() for name in self.names]
-        begin = 1
-        if self.header:
-            begin = next((i for i, head in enumerate(known) if INTEGER.fullmatch(head) or is_time(head)), 0)
-            heads = known[begin:]
-            whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
-            rising = len(whole) == len(heads) and all(b > a for a, b in pairwise(whole))
-            if not begin or len(heads) < 3 or not (rising or all(map(is_time, heads))):
-                return None
+        begin = _heads(self.names) if self.header else 1
+        if not begin:
+            return None
         names = self.texts(self.names[0])
         no_name = all(is_time(name) or is_number(name) for name in names[:LOOKED_AT])
         if no_name or len(set(names)) < len(names):
@@ -112,7 +106,7 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
         if delimiter not in text:
             raise UserError(f"{columns.option}delimiter: there is no {columns.delimiter!r} in {source.name}")
     else:
-        line = text.lstrip("\n").split("\n", 1)[0]
+        line = re.sub('"[^"]*"', "", text.lstrip("\n").split("\n", 1)[0])
         # commas are also in numbers
         told = next((sign for sign in "\t;|" if sign in line), None)
         delimiter = told or find_delimiter(text, source.suffix, columns.names) or ALONE
@@ -137,18 +131,25 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
 
 
 def _is_header(first: list[str], others: list[list[str]], columns: SeriesColumns) -> bool:
-    """Whether the first row names the columns: one is known, or a text over numbers or times, or they count the columns."""
+    """Whether the first row names the columns: one is known, or a text over numbers or times, or they count columns or years."""
     if any(cell.lower() in columns.names for cell in first):
         return True
     if len(first) > 2 and first in [[str(i + begin) for i in range(len(first))] for begin in (0, 1)]:
         return True
-    for i, cell in enumerate(first):
-        below = _some([row[i] for row in others])
-        if not below or is_missing(cell):
-            continue
-        if all(map(_is_value, below[:3])) and not _is_value(cell):
-            return True
-    return len(others) == 0 and not any(map(_is_value, first))
+    if _heads(first) and not all(map(_heads, others)):
+        return True
+    below = [_some([row[i] for row in others])[:3] for i in range(len(first))]
+    numeric = [cell for cell, some in zip(first, below, strict=True) if some and all(map(_is_value, some))]
+    return not any(map(_is_value, first)) if not numeric else any(not (_is_value(c) or is_missing(c)) for c in numeric)
+
+
+def _heads(names: Sequence[str]) -> int:
+    """From which column on names are times: dates, or years or steps that rise; 0 where they are not."""
+    begin = next((i for i, name in enumerate(names) if INTEGER.fullmatch(name) or is_time(name)), 0)
+    heads = names[begin:]
+    whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
+    rising = len(whole) == len(heads) and len({b - a for a, b in pairwise(whole)}) == 1 and whole[0] < whole[-1]
+    return begin if len(heads) > 2 and (rising or all(map(is_time, heads))) else 0
 
 
 def _is_value(text: str) -> bool:
