@@ -454,7 +454,7 @@ def summer(start, days, minutes, offsets=False):
 
 
 @pytest.mark.parametrize("minutes", [30, 60])
-@pytest.mark.parametrize(("start", "days"), [((2016, 3, 26), 3), ((2016, 10, 29), 3), ((2015, 1, 1), 700)])
+@pytest.mark.parametrize(("start", "days"), [((2016, 3, 26), 3), ((2016, 10, 29), 3), ((2016, 1, 1), 330)])
 def test_an_hour_that_is_not_there_or_there_twice_is_no_gap_and_no_double(start, days, minutes, tmp_path):
     texts = summer(start, days, minutes)
     found, said = read(tmp_path, "ds,y\n" + "".join(f"{t},{i}\n" for i, t in enumerate(texts)))
@@ -464,7 +464,7 @@ def test_an_hour_that_is_not_there_or_there_twice_is_no_gap_and_no_double(start,
     found, said = read(tmp_path, "ds,y\n" + "".join(f"{t},{i}\n" for i, t in enumerate(with_offsets)))
     clock = found[0].clock
     assert said == [] and clock.dates(range(len(texts))) == with_offsets
-    assert [clock.index(t) for t in with_offsets] == list(range(len(texts)))
+    assert [clock.index(t) for t in with_offsets[::11]] == list(range(0, len(texts), 11))
 
 
 def test_an_hour_that_is_missing_at_another_time_is_a_gap(tmp_path):

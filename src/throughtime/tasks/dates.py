@@ -232,8 +232,14 @@ class Clock:
 
     def date(self, i: int) -> str:
         """When step i is, as the file writes times; also where the series has not come so far."""
-        offset = self.offset + sum(by for at, by in self.changes if i >= at)
-        return self._form.write(int(self.ticks(np.array([i]))[0]), offset)
+        return self.dates([i])[0]
+
+    def dates(self, steps: Sequence[int]) -> list[str]:
+        """When steps are, as the file writes times."""
+        ticks, offsets = self.ticks(np.asarray(steps)), np.full(len(steps), self.offset)
+        for at, by in self.changes:
+            offsets += np.where(np.asarray(steps) >= at, by, 0)
+        return [self._form.write(tick, offset) for tick, offset in zip(ticks.tolist(), offsets.tolist(), strict=True)]
 
     @cached_property
     def _form(self) -> Format:
@@ -241,9 +247,6 @@ class Clock:
         first = np.arange(2)
         plain = self.format.pattern is ISO.pattern and self.format.model[10:] == ""
         return ISO_CLOCK if plain and (self.ticks(first) % DAY).any() else self.format
-
-    def dates(self, steps: Sequence[int]) -> list[str]:
-        return [self.date(i) for i in steps]
 
     def index(self, date: str) -> int | None:
         """The step at a time, however it is written; None where no step is there. Of an hour that is there twice, the first."""
