@@ -225,6 +225,7 @@ LONG = [("a", [1, 2], "2020-01-01", "2020-01-03"), ("b", [3, 4], "2020-01-01", "
         (b"\xef\xbb\xbf" + b"unique_id\tds\ty\r\na\t2020-01-01\t1\r\na\t2020-01-02\t2\r\n", "f.tsv", LONG[:1], []),
         (gzip.compress(b"unique_id,ds,y\na,2020-01-01,1\na,2020-01-02,2\n"), "f.csv.gz", LONG[:1], []),
         ('"unique_id";"ds";"y"\n"a";"2020-01-01";"1,0"\n"a";"2020-01-02";"2"\n', "f.csv", LONG[:1], []),
+        ("sep=;\nunique_id;ds;y\na;2020-01-01;1\na;2020-01-02;2,0\n", "f.csv", LONG[:1], []),
         (",unique_id,ds,y\n0,a,2020-01-01,1\n1,a,2020-01-02,2\n", "f.csv", LONG[:1], []),
         ("unique_id , ds , y\n a , 2020-01-01 , 1\n a , 2020-01-02 , 2\n\n\n", "f.csv", LONG[:1], []),
         (
@@ -435,6 +436,21 @@ def test_gaps_are_refused_with_series_row_and_date(tmp_path):
     assert refused(tmp_path, GAPS, option="--").endswith("; --fill takes missing, zero, last, linear")
 
 
+def test_a_short_series_has_the_frequency_of_the_long_ones_where_it_fits(tmp_path):
+    days = [str(d) for d in np.busday_offset("2016-02-01", np.arange(30))]
+    long = "unique_id,ds,y\n" + "".join(f"a,{d},1\n" for d in days)
+    found, _ = read(tmp_path, long + "b,2016-02-02,1\nb,2016-02-03,2\nc,2016-02-05,1\nc,2016-02-08,1\nd,2016-02-05,1\n")
+    assert [s.clock.frequency.name for s in found] == ["B"] * 4 and found[2].clock.date(2) == "2016-02-09"
+    daily = "unique_id,ds,y\n" + "".join(f"a,2016-02-{d:02},1\n" for d in range(1, 20))
+    found, _ = read(tmp_path, daily + "b,2016-02-02,1\nb,2016-02-04,2\n", fill="missing")
+    np.testing.assert_array_equal(found[1].values, [1, NAN, 2])
+    every_other = "".join(f"b,2016-02-{d:02},1\n" for d in range(1, 20, 2))
+    assert "f.csv:21: mixed frequencies: series 'b' has a row a 2D, series 'a' a row a D" in refused(
+        tmp_path, daily + every_other
+    )
+    assert len(read(tmp_path, daily + every_other, freq="D", fill="last")[0][1].values) == 19
+
+
 def test_business_days_have_no_gaps_at_weekends(tmp_path):
     days = [str(d) for d in np.busday_offset("2016-02-01", np.arange(30))]
     found, _ = read(tmp_path, "ds,y\n" + "".join(f"{d},{i}\n" for i, d in enumerate(days)))
@@ -465,6 +481,21 @@ def test_an_hour_that_is_not_there_or_there_twice_is_no_gap_and_no_double(start,
     clock = found[0].clock
     assert said == [] and clock.dates(range(len(texts))) == with_offsets
     assert [clock.index(t) for t in with_offsets[::11]] == list(range(0, len(texts), 11))
+
+
+def test_days_and_months_are_those_of_the_place_and_not_of_greenwich(tmp_path):
+    for texts, name in (
+        (["2016-03-26T00:00+01:00", "2016-03-27T00:00+01:00", "2016-03-28T00:00+02:00", "2016-03-29T00:00+02:00"], "D"),
+        (["2016-06-01T00:00+02:00", "2016-07-01T00:00+02:00", "2016-08-01T00:00+02:00"], "MS"),
+        (
+            ["2016-02-01T00:00+01:00", "2016-03-01T00:00+01:00", "2016-04-01T00:00+02:00", "2016-05-01T00:00+02:00"],
+            "MS",
+        ),
+    ):
+        found, said = read(tmp_path, "ds,y\n" + "".join(f"{t},1\n" for t in texts))
+        clock = found[0].clock
+        assert clock.frequency.name == name and clock.dates(range(len(texts))) == texts and said == []
+        assert [clock.index(text) for text in texts] == list(range(len(texts)))
 
 
 def test_an_hour_that_is_missing_at_another_time_is_a_gap(tmp_path):

@@ -156,7 +156,8 @@ def _trimmed(name: str, series: list[Series], roles: Roles) -> list[Series]:
             one, clock=one.clock.later(first), future=future, values=one.values[first:], lines=one.lines[first:]
         )
         begun = replace(begun, past={column: values[first:] for column, values in one.past.items()})
-        found.append(replace(begun, place=f"{name}:{begun.lines[0]}").upto(end - first))
+        place = f"{name}:{begun.lines[0]}" if begun.lines[0] else one.place
+        found.append(replace(begun, place=place).upto(end - first))
     if empty and (not found or (roles.id is None and not roles.guessed_targets)):
         place, id = empty[0].place, empty[0].id
         raise UserError(f"{place}: series {id!r} holds no number; leave it out, or name another column as the target")

@@ -105,6 +105,8 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
         delimiter = named_delimiter(columns.delimiter, columns.option)
         if delimiter not in text:
             raise UserError(f"{columns.option}delimiter: there is no {columns.delimiter!r} in {source.name}")
+    elif said := re.match(r"sep=(.)\n", text):  # as Excel writes it
+        delimiter, text = said[1], text[said.end() - 1 :]
     else:
         line = re.sub('"[^"]*"', "", text.lstrip("\n").split("\n", 1)[0])
         # commas are also in numbers
