@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.tasks.delimited import find_delimiter, named_delimiter, read_delimited
+from throughtime.tasks.delimited import find_delimiter, is_json, named_delimiter, read_delimited
 from throughtime.tasks.numbers import is_missing, is_number
 from throughtime.tasks.source import Source
 from throughtime.tasks.times import INTEGER, is_time
@@ -101,6 +101,8 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
 
         return read_parquet(Path(source.name))
     text = source.text()
+    if is_json(text, source.suffix):
+        raise UserError(f"{source.name}: is JSON; series are read from CSV and Parquet: save it as one of them")
     if columns.delimiter is not None:
         delimiter = named_delimiter(columns.delimiter, columns.option)
         if delimiter not in text:
