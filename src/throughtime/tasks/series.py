@@ -271,7 +271,7 @@ def season_of(values: Array) -> int:
     # more than the largest of so many lags is by chance, where differences of noise are correlated too
     chance = 1.25 * np.sqrt(2 * np.log(longest) / np.maximum(both[1][lags], 1))
     peaks = (here > before) & (here >= after) & (here > np.maximum(0.1, chance))
-    return int(lags[peaks & (here >= 0.75 * here[peaks].max())][0]) if peaks.any() else 1
+    return int(lags[peaks & (here >= 0.8 * here[peaks].max())][0]) if peaks.any() else 1
 
 
 def _always(text: str) -> Callable[[int], str]:
