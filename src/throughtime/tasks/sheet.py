@@ -15,7 +15,7 @@ from throughtime.errors import UserError
 from throughtime.tasks.delimited import find_delimiter, is_json, named_delimiter, read_delimited
 from throughtime.tasks.numbers import is_missing, is_number
 from throughtime.tasks.source import Source
-from throughtime.tasks.times import INTEGER, is_time
+from throughtime.tasks.times import INTEGER, YEAR, is_time
 
 if TYPE_CHECKING:
     from throughtime.tasks.roles import SeriesColumns
@@ -148,12 +148,13 @@ def _is_header(first: list[str], others: list[list[str]], columns: SeriesColumns
 
 
 def _heads(names: Sequence[str]) -> int:
-    """From which column on names are times: dates, or years or steps that rise; 0 where they are not."""
+    """From which column on names are times: dates, numbers that count, or years; 0 where they are not."""
     begin = next((i for i, name in enumerate(names) if INTEGER.fullmatch(name) or is_time(name)), 0)
     heads = names[begin:]
     whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
-    rising = len(whole) == len(heads) and len({b - a for a, b in pairwise(whole)}) == 1 and whole[0] < whole[-1]
-    return begin if len(heads) > 2 and (rising or all(map(is_time, heads))) else 0
+    apart = {b - a for a, b in pairwise(whole)}
+    rising = apart == {1} or (len(apart) == 1 and min(apart) > 0 and all(YEAR.fullmatch(head) for head in heads))
+    return begin if len(heads) > 2 and ((rising and len(whole) == len(heads)) or all(map(is_time, heads))) else 0
 
 
 def _is_value(text: str) -> bool:
