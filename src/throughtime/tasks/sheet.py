@@ -39,6 +39,7 @@ class Sheet:
     header: bool = True
 
     def column(self, name: str) -> Sequence[str] | Array:
+        """The cells of a column."""
         return self.columns[self.names.index(name)]
 
     def texts(self, name: str) -> list[str]:
