@@ -203,7 +203,7 @@ def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tok
     again = [v["label"] for v in tt.load(tmp_path / "run").predict(["the film was not fine", "the film was very fine"])]
     assert read == again
     for options, said in (
-        (["--init-from", str(reviews / "run")], "it takes one of text"),
+        (["--init-from", str(reviews / "run")], "is a run of the task 'classify', not 'text'"),
         (["--init-from", str(tmp_path / "gone"), "--model.tokens", "bpe"], "leave it out"),
         (["--init-from", str(tmp_path / "missing")], "no such run folder"),
     ):

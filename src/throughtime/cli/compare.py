@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, opened
+from throughtime.cli.output import Download, Json, opened
 from throughtime.errors import UserError
+from throughtime.hub import find_run
 from throughtime.runs import Run
 
 WIDTH = 24  # characters of a column
@@ -28,21 +29,23 @@ def compare(
     memory: Annotated[
         bool, Parameter(help="Also measure the memory that reading one long line takes, in processes of their own.")
     ] = True,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
     """Runs of one task on the same data: quality, parameters, minutes of training, time for a line, memory against length."""
-    runs = [p for p in runs_and_data if Run(p).config.is_file()]
+    where = {p: find_run(p, download=True) if download and not p.exists() else p for p in runs_and_data}
+    runs = [p for p in runs_and_data if Run(where[p]).config.is_file()]
     data = [p for p in runs_and_data if p not in runs]
     if not runs or not data:
         raise UserError("compare takes run folders, then the data to score them on")
     if missing := [p for p in data if not p.exists()]:
         raise UserError(f"{missing[0]}: no such run folder, nor a file")
-    tasks = {Run.open(r).task_name(): r for r in runs}
+    tasks = {Run.open(where[r]).task_name(): r for r in runs}
     if len(tasks) > 1:
         (a, x), (b, y) = list(tasks.items())[:2]
         raise UserError(f"{x} is of the task {a!r} and {y} of {b!r}: compare runs of one task")
-    models = [opened(folder) for folder in runs]
+    models = [opened(where[run]) for run in runs]
     about = {model.gives: folder for folder, model in zip(runs, models, strict=True)}
     if len(about) > 1:
         (a, x), (b, y) = list(about.items())[:2]
@@ -69,7 +72,7 @@ def compare(
         if many:
             row["ms_a_line"] = 1000 * took / many
         if memory:
-            row |= {f"mb_at_{n}": _memory(folder, n) for n in LENGTHS}
+            row |= {f"mb_at_{n}": _memory(where[folder], n) for n in LENGTHS}
         rows.append(row)
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))

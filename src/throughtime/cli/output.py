@@ -48,17 +48,22 @@ def check_threads(threads: int) -> None:
         raise UserError(f"--threads: got {threads}; from 0 to {most}, as many as there are cores here")
 
 
-Run = Annotated[Path, Parameter(help="A run folder.")]
+Run = Annotated[Path, Parameter(help="A run folder; with --download a repository of the Hugging Face hub, user/name.")]
+Download = Annotated[
+    bool, Parameter(help="Get RUN from the Hugging Face hub, where there is no such folder.", negative="")
+]
 
 
-def opened(run: Path) -> Any:
-    """The trained model of a run folder."""
+def opened(run: Path, download: bool = False) -> Any:
+    """The trained model of a run folder, or of a repository of the hub."""
+    from throughtime.hub import find_run
     from throughtime.runs import Run as RunFolder
 
-    RunFolder.open(run)  # what is wrong with the folder is said before torch is imported
+    folder = find_run(run, download=download)
+    RunFolder.open(folder)  # what is wrong with the folder is said before torch is imported
     from throughtime.tasks import load
 
-    return load(run)
+    return load(folder)
 
 
 @contextmanager

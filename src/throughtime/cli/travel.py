@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, opened
+from throughtime.cli.output import Download, Json, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.files import typed
@@ -32,6 +32,7 @@ def travel(  # noqa: C901
     tokens: Annotated[
         bool, Parameter(help="text: count in the model's own tokens, not in words.", negative="")
     ] = False,
+    download: Download = False,
     json: Json = False,
 ) -> None:
     """Go back and forth in what a network has read, change a word, and see both futures side by side. Takes commands from standard
@@ -42,7 +43,7 @@ def travel(  # noqa: C901
         )
     if session is not None and not session.is_file():
         raise UserError(f"--session: {session}: no such file")
-    model = opened(run)
+    model = opened(run, download)
     for name, value in (("session", session), ("tokens", tokens)):
         if value and model.config.task != "text":
             raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")

@@ -131,6 +131,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     """Classification of whole texts."""
 
     name: ClassVar[str] = "classify"
+    pipeline: ClassVar[str | None] = "text-classification"
     config_type = ClassifyConfig
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
@@ -437,15 +438,13 @@ def _language(model: ClassifyNetwork, run: Run) -> tuple[dict[str, Any], str]:
     cuts texts into."""
     import shutil
 
-    from throughtime.models.language import LanguageModel
     from throughtime.tasks.registry import load
 
     assert model.init_from is not None
-    language = load(model.init_from)
-    if not isinstance(language.network, LanguageModel):
-        raise UserError(
-            f"model.init_from: {language.run.folder} is a run of the task {language.task.name!r}; it takes one of text"
-        )
+    try:
+        language = load(model.init_from, "text")
+    except UserError as error:
+        raise UserError(f"model.init_from: {error}") from error
     network, tokens = language.config.model, language.tokens
     if network.kind == "transformer":
         raise UserError(f"model.init_from: {language.run.folder} is a Transformer; it takes a recurrent network")

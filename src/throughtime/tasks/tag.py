@@ -124,6 +124,7 @@ class TagTask(Task[TagConfig, Sentence]):
     """Tagging."""
 
     name: ClassVar[str] = "tag"
+    pipeline: ClassVar[str | None] = "token-classification"
     config_type = TagConfig
     unit: ClassVar[str] = "words"
 

@@ -100,6 +100,7 @@ class TextTask(Task[TextConfig, Any]):
     """Language modelling. What is read are spans of files; what is answered are lines, as text."""
 
     name: ClassVar[str] = "text"
+    pipeline: ClassVar[str | None] = "text-generation"
     config_type = TextConfig
     generate_options: ClassVar[type[Strict]] = Writing
 

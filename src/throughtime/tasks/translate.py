@@ -136,6 +136,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
     """Sequence to sequence."""
 
     name: ClassVar[str] = "translate"
+    pipeline: ClassVar[str | None] = "translation"
     config_type = TranslateConfig
     aligned: ClassVar[bool] = True
     predict_options: ClassVar[type[Strict]] = PredictOptions

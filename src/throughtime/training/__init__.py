@@ -185,7 +185,7 @@ def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -
         decides = task.criterion(config).score
         if why := draw_curve(run, decides, kept=summary["best_step"], measure=task.measure, loss=task.loss):
             report.say(why)
-        write_card(run, config, trainer.parameters, summary)
+        write_card(run, config, trainer.parameters, summary, task.pipeline)
         run.write_summary(summary)  # the last: with it the training has ended
         run.finish()
         words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in summary["scores"].items())
