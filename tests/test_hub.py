@@ -253,3 +253,12 @@ def test_what_cannot_be_pushed_is_refused(server, run, tmp_path):
     assert contents(server.repositories["ann/other"]) == before
     assert "ann/new" not in server.repositories
     assert not (run.folder / LOCK).exists()
+
+
+def test_the_page_of_the_hub_runs(server, run, tmp_path):
+    (block,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "hub.md").read_text(), re.S)
+    shutil.copytree(run.folder, tmp_path / "runs" / "reviews")
+    done = command(server, tmp_path, code=block + "print(repr(again))", HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"<ClassifyModel of .*ann--reviews.* accuracy \S+>\n", done.stdout)
+    assert Run(tmp_path / "elsewhere" / "reviews").config.is_file() and server.private == {"ann/reviews"}
