@@ -185,6 +185,9 @@ def test_a_run_of_the_hub_is_read_only_when_asked(server, films, run, tmp_path):
     assert json.loads(done.stdout) == json.loads(here.stdout)
     got = {Path(path).name for verb, path in server.asked if "/resolve/" in path}
     assert got == set(contents(run.folder)), "and no pickle"
+    branches = [path for verb, path in server.asked if path.startswith("/api/") and "main" in path.split("/")]
+    assert len(branches) == 1, "all else is of the commit that was found then"
+    assert done.stderr == "", "where nobody watches no bar is drawn"
     code = "import sys, throughtime as tt; print(tt.load(sys.argv[1], download=True).answer('a good film')['label'])"
     server.asked.clear()
     again = command(server, tmp_path, "ann/films", code=code)

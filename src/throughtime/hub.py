@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,8 +123,8 @@ def _downloaded(name: str) -> Path:
 
     commit: str | None = None
 
-    def get(*files: str) -> Run:
-        with _reaching(name):
+    def get(*files: str, shown: bool = False) -> Run:
+        with _reaching(name, shown):
             folder = snapshot_download(
                 name,
                 revision=commit,
@@ -140,7 +141,7 @@ def _downloaded(name: str) -> Path:
             raise UserError("it has no config.yaml")
         Run.open(run.folder)
         known = (run.weights, run.summary, run.metrics, run.card, run.curve)
-        get(*(path.name for path in known))
+        get(*(path.name for path in known), shown=True)
         get(*(path.name for path in files_of(run)))
     except UserError as error:
         raise UserError(f"{name}: the repository is no run of throughtime: {error}") from error
@@ -163,7 +164,7 @@ def upload(run: Run, config: RunConfig, network: nn.Module, name: str, *, privat
         copy_run(run, config, network, folder)
         _check_card(run)
         api = HfApi(library_name=LIBRARY, library_version=throughtime.__version__)
-        with _reaching(name):
+        with _reaching(name, shown=True):
             api.create_repo(name, private=private, exist_ok=True)
             if private and not api.model_info(name).private:
                 raise UserError(f"{name}: is there already and everybody sees it; make it private on the hub first")
@@ -191,12 +192,15 @@ def _check_card(run: Run) -> None:
 
 
 @contextmanager
-def _reaching(name: str) -> Iterator[None]:
-    """Raises: UserError in the place of what the hub, or the way there, answers."""
+def _reaching(name: str, shown: bool) -> Iterator[None]:
+    """Raises: UserError in the place of what the hub, or the way there, answers. shown: whether a terminal shows how far it is."""
     from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
 
+    watched = shown and sys.stderr is not None and sys.stderr.isatty()
     try:
-        yield
+        with nullcontext() if watched else disable_progress_bars():
+            yield
     except HFValidationError as error:
         raise UserError(f"{name}: is no name of a repository: {error}") from error
     except RepositoryNotFoundError as error:
