@@ -223,8 +223,10 @@ def test_what_is_no_run_of_the_hub_is_refused_in_a_line(server, tmp_path, name, 
 
 def test_no_network(tmp_path):
     words = one_line(command("http://127.0.0.1:9", tmp_path, "info", "ann/films", "--download"))
-    assert "ann/films: the Hugging Face hub could not be reached" in words
-    assert "see to the connection" in words
+    assert "ann/films: the Hugging Face hub at http://127.0.0.1:9 could not be reached, or refused: [Errno " in words
+    assert "; see to the connection and the login" in words
+    offline = one_line(command("http://127.0.0.1:9", tmp_path, "info", "ann/films", "--download", HF_HUB_OFFLINE="1"))
+    assert "HF_HUB_OFFLINE" in offline
 
 
 PUSH = "import sys, throughtime as tt; print(tt.load(sys.argv[1]).push_to_hub(sys.argv[2], private=len(sys.argv) > 3))"

@@ -194,7 +194,8 @@ def _check_card(run: Run) -> None:
 @contextmanager
 def _reaching(name: str, shown: bool) -> Iterator[None]:
     """Raises: UserError in the place of what the hub, or the way there, answers. shown: whether a terminal shows how far it is."""
-    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
     watched = shown and sys.stderr is not None and sys.stderr.isatty()
@@ -209,8 +210,8 @@ def _reaching(name: str, shown: bool) -> Iterator[None]:
             "`hf auth login`"
         ) from error
     except (HTTPError, OSError) as error:
-        why = " ".join(str(error).split())
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         raise UserError(
-            f"{name}: the Hugging Face hub could not be reached, or refused ({why[:200]}): see to the connection and the "
-            "login (`hf auth login`), or name a run folder that is here"
+            f"{name}: the Hugging Face hub at {ENDPOINT} could not be reached, or refused: {' '.join(str(cause).split())[:200].rstrip('.')}; "
+            "see to the connection and the login (`hf auth login`), or name a run folder that is here"
         ) from error
