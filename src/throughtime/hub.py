@@ -211,7 +211,8 @@ def _reaching(name: str, shown: bool) -> Iterator[None]:
         ) from error
     except (HTTPError, OSError) as error:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        why = " ".join(str(cause).split())[:200].rstrip(".")
         raise UserError(
-            f"{name}: the Hugging Face hub at {ENDPOINT} could not be reached, or refused: {' '.join(str(cause).split())[:200].rstrip('.')}; "
-            "see to the connection and the login (`hf auth login`), or name a run folder that is here"
+            f"{name}: the Hugging Face hub at {ENDPOINT} could not be reached, or refused: {why}; see to the connection and the "
+            "login (`hf auth login`), or name a run folder that is here"
         ) from error
