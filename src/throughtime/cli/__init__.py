@@ -163,6 +163,8 @@ def _fail(message: str, debug: bool, code: int = 2) -> int:
 
 def _unknown_option(error: UnknownOptionError) -> str:
     name = error.token.keyword or error.token.value
+    if name == "--device":
+        return "--device: an option of train alone; all else computes on the CPU"
     names = [n for argument in error.argument_collection or () for n in argument.names if n.startswith("--")]
     near = nearest(name, names)
     return f"unknown option {name!r}; " + (
