@@ -410,7 +410,7 @@ def test_a_table_fits_a_terminal_and_says_at_each_lag_what_is_not_the_same_at_al
     values = {"score": "nats", "spectral_radius": None, "lags": [5, 1000], "cells": cells}
     assert table_width(trials(values)) > 80
     lines = written(values, width=80).splitlines()
-    assert max(map(len, lines)) == 80 and sum(line.startswith("package.…") for line in lines) == 2
+    assert max(map(len, lines)) == 80 and sum(line.startswith("packag…") for line in lines) == 2
     assert sum("broke at 9999" in line for line in lines) == 4 and "package.module:OneOfMyOwnCells" in written(
         values
     )

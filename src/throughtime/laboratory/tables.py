@@ -7,7 +7,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 Row = dict[str, str]
-NARROW = 8  # characters that are left of a first column, at least
+NARROW = 7  # characters that are left of a first column, at least
 
 
 def trials(values: dict[str, Any]) -> list[Row]:
