@@ -22,7 +22,10 @@ def trials(values: dict[str, Any]) -> list[Row]:
             if not conditions(values):
                 row |= {"chance": f"{trial['chance']:.3g}", "goal": f"{trial['goal']:.3g}"}
             row["learned"] = _end(trial)
-            row |= {"steps": str(trial["steps"]), "seconds": f"{trial['seconds']:.{0 if trial['seconds'] > 99 else 1}f}"}
+            row |= {
+                "steps": str(trial["steps"]),
+                "seconds": f"{trial['seconds']:.{0 if trial['seconds'] > 99 else 1}f}",
+            }
             row["gradient"] = f"{largest_norm(trial):.3g}"
             rows.append(row)
     return rows
