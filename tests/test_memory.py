@@ -370,9 +370,7 @@ def test_without_clipping_it_breaks_and_with_it_does_not():
     calm = run(problem="exploding", steps=10, spectral_radius=0.5)["cells"][0]["trials"][0]
     assert calm["broke"] is None and max(p["gradient_norm"] for p in calm["curve"]) < 10
     rows = trials(values)
-    assert [row["clip"] for row in rows] == ["none", "1"] and rows[0][
-        "learned"
-    ] == f"broke at {bare['broke']['step']}"
+    assert [row["clip"] for row in rows] == ["none", "1"] and rows[0]["learned"] == f"broke at {bare['broke']['step']}"
 
 
 def test_where_it_broke_is_told():
@@ -411,9 +409,7 @@ def test_a_table_fits_a_terminal_and_says_at_each_lag_what_is_not_the_same_at_al
     assert table_width(trials(values)) > 80
     lines = written(values, width=80).splitlines()
     assert max(map(len, lines)) == 80 and sum(line.startswith("packag…") for line in lines) == 2
-    assert sum("broke at 9999" in line for line in lines) == 4 and "package.module:OneOfMyOwnCells" in written(
-        values
-    )
+    assert sum("broke at 9999" in line for line in lines) == 4 and "package.module:OneOfMyOwnCells" in written(values)
     assert "0.0204 " in written(values) and "chance" in trials(values)[0]
     values["cells"] = cells[:1]
     assert "chance" not in trials(values)[0]

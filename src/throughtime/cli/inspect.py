@@ -15,7 +15,7 @@ from throughtime.errors import UserError
 MOST = 1_000_000  # inputs
 
 
-def inspect(
+def inspect(  # noqa: C901
     run: Run,
     file: Annotated[Path, Parameter(help="Lines, as predict takes them, or a text; - is standard input.")] = Path(
         STDIN
@@ -45,7 +45,17 @@ def inspect(
     words."""
     if not 1 <= inputs <= MOST:
         raise UserError(f"--inputs: got {inputs}; from 1 to {MOST:,}")
-    _check_places(out, pictures, overwrite)
+    if out is not None and pictures is not None and out.resolve() == pictures.resolve():
+        raise UserError(f"--pictures: {pictures} is where the page goes; name a folder")
+    if out is not None and out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file for the page, .html")
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UserError(f"--pictures: {pictures} is a file; name a folder")
+    for name, path in (("--out", out), ("--pictures", pictures)):
+        if path is not None and path.exists() and not overwrite:
+            raise UserError(f"{name}: {path} is there already; name another, or --overwrite")
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UserError(f"{name}: there is no folder {path.resolve().parent}")
     model = opened(run)
     from throughtime.inspect.report import look_into
     from throughtime.training.progress import Reporter
@@ -71,18 +81,3 @@ def inspect(
         from throughtime.inspect.words import in_words
 
         print(in_words(values))
-
-
-def _check_places(out: Path | None, pictures: Path | None, overwrite: bool) -> None:
-    """Raises: UserError where the page or the pictures cannot be put where they are asked for."""
-    if out is not None and pictures is not None and out.resolve() == pictures.resolve():
-        raise UserError(f"--pictures: {pictures} is where the page goes; name a folder")
-    if out is not None and out.is_dir():
-        raise UserError(f"--out: {out} is a folder; name a file for the page, .html")
-    if pictures is not None and pictures.exists() and not pictures.is_dir():
-        raise UserError(f"--pictures: {pictures} is a file; name a folder")
-    for name, path in (("--out", out), ("--pictures", pictures)):
-        if path is not None and path.exists() and not overwrite:
-            raise UserError(f"{name}: {path} is there already; name another, or --overwrite")
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UserError(f"{name}: there is no folder {path.resolve().parent}")

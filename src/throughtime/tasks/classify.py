@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from throughtime.models.classifier import Classifier
-    from throughtime.models.reader import Read
+    from throughtime.models.encoder import TokenBatch
     from throughtime.runs import Run
 
 LABELS = "labels.json"
@@ -118,7 +118,7 @@ class Labels:
     def __init__(self, texts: Texts, numbers: Any) -> None:
         self.texts, self.numbers, self.lengths = texts, numbers, texts.lengths
 
-    def batch(self, numbers: Any) -> tuple[Read, torch.Tensor]:
+    def batch(self, numbers: Any) -> tuple[TokenBatch, torch.Tensor]:
         import torch
 
         return self.texts.read(numbers), torch.from_numpy(self.numbers[numbers])
@@ -213,8 +213,8 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     def network(self, config: ClassifyConfig, run: Run) -> nn.Module:
         from throughtime.models.classifier import Classifier
         from throughtime.models.counts import Counts
+        from throughtime.models.encoder import Encoder
         from throughtime.models.language import LanguageModel
-        from throughtime.models.reader import Reader
 
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
@@ -224,7 +224,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         language = None if settings is None else LanguageModel.of(settings["settings"])
         pieces = len(about["pieces"]) if about.get("pieces") else 0
         stack: dict[str, Any] = {"cell": m.cell, "layers": m.layers, "bidirectional": m.bidirectional, "kind": m.kind}
-        reader = Reader(**sizes, **stack, language=language, pieces=pieces)
+        reader = Encoder(**sizes, **stack, language=language, pieces=pieces)
         classes = len(about["labels"])
         counts = Counts(sizes["vocabulary"], classes, pieces) if m.counts else None
         return Classifier(reader, classes, m.pooling, sizes["dropout"], counts)
@@ -282,7 +282,7 @@ class ClassifyModel(Trained[Labelled]):
 
         out = torch.zeros(len(texts), len(self.labels), dtype=torch.float64)
 
-        def take(numbers: Any, read: Read) -> None:
+        def take(numbers: Any, read: TokenBatch) -> None:
             out[torch.from_numpy(numbers)] = self.network.logits(read).double().log_softmax(-1).cpu()
 
         over(self.network, texts, take, advance)
@@ -346,14 +346,14 @@ class ClassifyModel(Trained[Labelled]):
             raise UserError("the text is empty: there is nothing to look into")
         network, device = self.network, self.device
 
-        def answers(read: Read) -> torch.Tensor:
+        def answers(read: TokenBatch) -> torch.Tensor:
             return network.logits(moved(read, device)).log_softmax(-1)
 
-        def attention(read: Read) -> torch.Tensor:
+        def attention(read: TokenBatch) -> torch.Tensor:
             hidden = network.reader(moved(read, device))
             return network.pool.weights(hidden, read.lengths.to(device)).t()
 
-        def without(i: int) -> Read:
+        def without(i: int) -> TokenBatch:
             texts.sequences.values[:] = ids
             texts.sequences.values[i] = UNKNOWN
             return texts.read([0])
