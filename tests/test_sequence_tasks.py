@@ -170,6 +170,16 @@ def test_a_label_that_training_never_had(reviews, classifier, tmp_path):
             call()
 
 
+def test_booleans_of_json_mean_the_labels_of_an_earlier_version(tmp_path):
+    rows = [("a fine film", True), ("a dull film", False)] * 20
+    (tmp_path / "old.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows))
+    model = tt.train("classify", [tmp_path / "old.csv"], out=tmp_path / "run", steps=3, model=SMALL, progress=False)
+    with pytest.warns(UserWarning, match="the label (true is taken for True|false is taken for False)") as said:
+        scores = model.evaluate(tmp_path / "new.jsonl")
+    assert len(said) == 2 and scores == model.evaluate(tmp_path / "old.csv")
+
+
 @pytest.mark.parametrize("tokens", ["words", "characters"])
 def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tokens):
     texts = tmp_path / "unlabelled.txt"

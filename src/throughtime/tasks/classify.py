@@ -173,7 +173,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
                 f"{train[0].place}: all texts have the label {train[0].label!r}; there must be two labels or more"
             )
         labels = sorted(counts)
-        check_labels(held, labels)
+        held = known_labels(held, labels)
         language, kind = (None, model.tokens) if model.init_from is None else _language(model, run)
         kind = "words" if kind == "auto" else kind
         if kind != "words":
@@ -296,7 +296,7 @@ class ClassifyModel(Trained[Labelled]):
         """
         from throughtime.tasks.metrics import class_scores, confusion, f1
 
-        check_labels(items, self.labels)
+        items = known_labels(items, self.labels)
         log_p = self.log_probabilities(self.reading.texts((row.text for row in items), LONGEST), advance)
         index = {label: i for i, label in enumerate(self.labels)}
         truth = [index[str(row.label)] for row in items]
@@ -457,12 +457,24 @@ def _language(model: ClassifyNetwork, run: Run) -> tuple[dict[str, Any], str]:
     return {"settings": language.network.settings, "vocabulary": tokens.values()}, tokens.kind
 
 
-def check_labels(items: list[Labelled], labels: list[str]) -> None:
-    """Raises: UserError for a label that training never had."""
+def known_labels(items: list[Labelled], labels: list[str]) -> list[Labelled]:
+    """Items whose labels are those of training. `true` and `false` of JSON were `True` and `False` to an earlier version: where its
+    model has these they are meant, which is said.
+
+    Raises: UserError for a label that training never had.
+    """
     known = set(labels)
-    for row in items:
+    earlier = {label.lower(): label for label in ("True", "False") if label in known and label.lower() not in known}
+    found = {row.label for row in items if row.label in earlier}
+    for label in sorted(found):
+        warnings.warn(
+            f"the label {label} is taken for {earlier[label]}, as an earlier version read it of JSON", stacklevel=2
+        )
+    meant = [replace(row, label=earlier[row.label]) if row.label in found else row for row in items]
+    for row in meant:
         if row.label not in known:
             raise UserError(f"{row.place}: training never had it: " + unknown("label", str(row.label), labels))
+    return meant
 
 
 def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:
