@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt as error:
-        print(f"throughtime: {str(error) or 'interrupted'}", file=sys.stderr)
+        _say(str(error) or "interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has gone
         _drop_output()
@@ -162,8 +164,17 @@ def _drop_output() -> None:
 def _fail(message: str, debug: bool, code: int = 2) -> int:
     if debug:
         traceback.print_exc()
-    print("throughtime: " + " ".join(message.split()), file=sys.stderr)
+    _say(" ".join(message.split()))
     return code
+
+
+def _say(text: str) -> None:
+    """A line of words; on a terminal broken between words, where it is longer than one of its lines."""
+    text = f"throughtime: {text}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
@@ -192,4 +203,4 @@ def _validation(error: CycloptsValidationError) -> str:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    print(f"throughtime: {message}", file=sys.stderr)
+    _say(str(message))

@@ -41,6 +41,7 @@ class Pool(nn.Module):
         return real / real.sum(0)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """One vector a sequence. hidden: [T, B, N]; lengths: [B]. Returns: [B, N]."""
         if self.kind == "last":
             ends = (lengths - 1).clamp(min=0)
             last = hidden[ends, torch.arange(len(ends), device=hidden.device)]

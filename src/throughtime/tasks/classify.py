@@ -119,11 +119,13 @@ class Labels:
         self.texts, self.numbers, self.lengths = texts, numbers, texts.lengths
 
     def batch(self, numbers: Any) -> tuple[TokenBatch, torch.Tensor]:
+        """Some of the texts, and the numbers of their labels, int64 [B]."""
         import torch
 
         return self.texts.read(numbers), torch.from_numpy(self.numbers[numbers])
 
     def item(self, number: int) -> Labelled:
+        """One of the texts, as it was cut, without its label."""
         return Labelled(self.texts.text(number), None, "")
 
 

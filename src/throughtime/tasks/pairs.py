@@ -37,6 +37,7 @@ class Limit(NamedTuple):
     ratio: float = 2.0
 
     def of(self, source: int) -> int:
+        """The most tokens that a source of so many is translated into."""
         return math.ceil(self.more + self.ratio * source)
 
     @classmethod

@@ -146,6 +146,7 @@ class Texts:
 
     @property
     def lengths(self) -> Any:
+        """Of each text, in tokens, [n]."""
         return self.sequences.lengths
 
     def text(self, number: int) -> str:
@@ -174,6 +175,7 @@ class Texts:
         )
 
     def save(self, path: Path) -> None:
+        """Write them to `path` and beside it, for `Reading.open`."""
         self.sequences.save(path)
         write_text(_others(path), json.dumps(self.others, ensure_ascii=False))
 
