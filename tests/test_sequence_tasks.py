@@ -457,6 +457,16 @@ def test_a_translator_learns(letters, translator):
     assert translator.config.valid == [str(letters / "dev.in"), str(letters / "dev.out")]
 
 
+def test_a_translator_says_how_far_its_evaluation_has_come(letters, translator, tmp_path):
+    shares = []
+    for side in ("in", "out"):
+        lines = (letters / f"train.{side}").read_text().splitlines()[:640]
+        (tmp_path / f"some.{side}").write_text("\n".join(lines) + "\n")
+    translator.evaluate([tmp_path / "some.in", tmp_path / "some.out"], shares.append)
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) <= 0.1 and shares.count(max(shares)) == 10, "each tenth of the lines"
+
+
 def test_searches_agree_where_the_network_is_sure(letters, translator):
     lines = (letters / "dev.in").read_text().split()[:20]
     beam = list(translator.predict(lines))
