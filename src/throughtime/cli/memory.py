@@ -51,6 +51,7 @@ class Options(Asked):
             "[default: rnn,lstm,gru; for exploding rnn-relu]",
             converter=_names,
             n_tokens=1,
+            negative="",
         ),
     ] = None
     lags: Annotated[
@@ -62,6 +63,7 @@ class Options(Asked):
             "from nothing, of several each goes on from the one before. [default: to fit the problem]",
             converter=_lags,
             n_tokens=1,
+            negative="",
         ),
     ] = None
     minutes: Annotated[
