@@ -6,18 +6,20 @@ import json as json_module
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Download, Json, opened
+from throughtime.cli.output import Download, Json, opened, terminal_width
 from throughtime.errors import UserError
 from throughtime.hub import find_run
 from throughtime.runs import Run
+from throughtime.tasks.base import in_groups
 
-WIDTH = 24  # characters of a column
+WIDTH, NARROW = 24, 14  # characters of a column, at most and at least
 LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
 
 
@@ -77,20 +79,28 @@ def compare(
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))
         return
+    print("\n\n".join(_side_by_side(rows, terminal_width())))
+
+
+def _side_by_side(rows: list[dict[str, Any]], width: int | None) -> Iterator[str]:
+    """A column a run, in as many tables as a terminal of this width needs; None: in one."""
     names = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
-    width = max(map(len, names))
-    for name, *values in zip(*lines, strict=True):
-        print("  ".join([f"{name:{width}}", *(f"{v:>{WIDTH}}" for v in values)]))
+    beside = max(map(len, names))
+    many = len(rows) if width is None else max((width - beside) // (NARROW + 2), 1)
+    for some in in_groups(rows, many):
+        column = WIDTH if width is None else min(WIDTH, (width - beside) // len(some) - 2)
+        columns = [[_shown(row.get(name), column) for name in names] for row in some]
+        lines = zip(names, *columns, strict=True)
+        yield "\n".join("  ".join([f"{name:{beside}}", *(f"{v:>{column}}" for v in cells)]) for name, *cells in lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, width: int) -> str:
     if value is None:
         return "undefined"
     if isinstance(value, int | float):
         return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
     text = str(value)
-    return text if len(text) <= WIDTH else "…" + text[1 - WIDTH :]
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _memory(run: Path, tokens: int) -> float | None:

@@ -55,7 +55,7 @@ class Criterion(NamedTuple):
         return (first,) if self.tie is None else (first, scores.get(self.tie, math.inf))
 
 
-class Stream(Protocol):
+class Loader(Protocol):
     """Endless batches whose place can be saved."""
 
     per_epoch: int
@@ -177,9 +177,9 @@ class Task(ABC, Generic[Config, Item]):
 
     @abstractmethod
     def examples(self, config: Config, run: Run, part: str) -> Any:
-        """What `prepare` left of a part, "train" or "valid": `Examples`, or what `stream`, `steps`, `score` and `samples` know."""
+        """What `prepare` left of a part, "train" or "valid": `Examples`, or what `loader`, `steps`, `score` and `samples` know."""
 
-    def stream(self, config: Config, run: Run, rows: slice) -> Stream:
+    def loader(self, config: Config, run: Run, rows: slice) -> Loader:
         """The batches that training walks through; `rows` are this process's share of each batch."""
         from throughtime.tasks.batches import ByLength
 

@@ -97,6 +97,7 @@ class Lexicon:
             raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
 
     def save(self, run: Run) -> None:
+        """Put it into a run, for `open`."""
         values = {"tags": self.tags, "characters": self.characters, "words": self.words, "forms": self.forms}
         run.write_json(FILE, values)
 

@@ -249,7 +249,7 @@ class TextTask(Task[TextConfig, Any]):
 
         return open_corpus(run.corpus / f"{part}.bin")
 
-    def stream(self, config: TextConfig, run: Run, rows: slice) -> Lanes:
+    def loader(self, config: TextConfig, run: Run, rows: slice) -> Lanes:
         from throughtime.tasks.corpus import Lanes
 
         training = config.training

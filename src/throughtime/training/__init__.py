@@ -209,7 +209,7 @@ def _accelerator(device: str) -> Any:
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
-        raise UserError("training.device: cuda: PyTorch finds no graphics card here; use cpu, or auto")
+        raise UserError("training.device: cuda cannot be had: PyTorch finds no GPU here; use cpu, or auto (--device)")
     handlers = [
         # the first process may read a large file, or score one, while the others wait
         InitProcessGroupKwargs(timeout=timedelta(days=7)),
