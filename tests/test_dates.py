@@ -37,7 +37,8 @@ def clock_of(cells, years=False):
 WRITTEN = {
     "%Y-%m-%d": "D", "%Y/%m/%d": "D", "%d.%m.%Y": "D", "%m/%d/%Y": "D", "%d/%m/%Y": "D", "%d-%m-%Y": "D", "%Y%m%d": "D",
     "%d %b %Y": "D", "%d-%b-%Y": "D", "%B %d, %Y": "D", "%b %d %Y": "D",
-    "%Y-%m-%d %H:%M:%S": "h", "%Y-%m-%dT%H:%M:%SZ": "h", "%Y-%m-%dT%H:%M:%S+02:00": "h", "%Y-%m-%d %H:%M:%S+0000": "h",
+    "%Y-%m-%d %H:%M:%S": "h", "%Y-%m-%dT%H:%M:%SZ": "h", "%Y-%m-%dT%H:%M:%S+02:00": "h", "%Y-%m-%dT%H:%M-03:30": "h",
+    "%Y-%m-%d %H:%M:%S+0000": "h",
     "%d.%m.%Y %H:%M": "h", "%m/%d/%Y %I:%M %p": "h", "%Y%m%d%H%M": "h", "%Y%m%dT%H%M%SZ": "h", "%Y-%m-%d %H:%M:%S.%f": "h",
     "%Y-%m": "MS", "%Y/%m": "MS", "%m/%Y": "MS", "%b %Y": "MS", "%B %Y": "MS", "%b-%Y": "MS", "%Y %b": "MS", "%Y%m": "MS",
     "%G-W%V": "W",

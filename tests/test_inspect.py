@@ -9,7 +9,6 @@ import json
 import math
 import random
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -492,17 +491,6 @@ def test_the_page_holds_the_numbers_and_asks_for_nothing(runs):
     assert json.loads(data) == values
     assert "</script><!--" not in html
     assert not re.search(r"https?://|src=|@import|url\((?!#)", html.replace(data, ""))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A real browser without a screen."""
-    where = shutil.which("chromium") or shutil.which("google-chrome")
-    if where is None:
-        pytest.skip("no chromium on the PATH")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        yield p.chromium.launch(executable_path=where, args=["--no-sandbox", "--disable-gpu"])
 
 
 @pytest.fixture(scope="module")

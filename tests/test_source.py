@@ -233,6 +233,21 @@ def test_an_encoding_that_there_is_not():
 # -- what is no text
 
 
+def test_a_file_that_ends_with_gz_is_unpacked(tmp_path):
+    lines = [f"line {i}\n" for i in range(40_000)]
+    source = Source.of(written(tmp_path, gzip.compress("".join(lines).encode("utf-16")), "t.CSV.gz"))
+    assert source.suffix == ".csv" and source.ready() and list(source) == lines
+    cut = written(tmp_path, gzip.compress("".join(lines).encode())[:-9], "cut.gz")
+    with pytest.raises(UserError, match=r"cut.gz: is gzip, but damaged or cut off: Compressed file ended"):
+        list(Source.of(cut))
+    damaged = bytearray(gzip.compress(b"text\n" * 1000))
+    damaged[20] ^= 255
+    with pytest.raises(UserError, match=r"bad.gz: (is gzip, but damaged or cut off|cannot read it)"):
+        list(Source.of(written(tmp_path, bytes(damaged), "bad.gz")))
+    with pytest.raises(UserError, match=r"no.gz: cannot read it: Not a gzipped file"):
+        list(Source.of(written(tmp_path, b"text\n", "no.gz")))
+
+
 def workbook(name):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, opened, whole
+from throughtime.cli.output import Download, Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -38,6 +38,7 @@ def inspect(  # noqa: C901
     overwrite: Annotated[
         bool, Parameter(help="Write over a page, or the pictures in a folder, that are there.", negative="")
     ] = False,
+    download: Download = False,
     json: Json = False,
 ) -> None:
     """What a network remembers: the network unrolled over an input, gradients through time, states and gates, and which inputs
@@ -56,7 +57,7 @@ def inspect(  # noqa: C901
             raise UserError(f"{name}: {path} is there already; name another, or --overwrite")
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"{name}: there is no folder {path.resolve().parent}")
-    model = opened(run)
+    model = opened(run, download)
     from throughtime.inspect.report import look_into
     from throughtime.training.progress import Reporter
 

@@ -226,14 +226,25 @@ class Clock:
     def ticks(self, steps: Array) -> Array:
         """When steps are, by the clock of the place; past the end clocks are not changed."""
         ticks = self.frequency.ticks(self.start, np.asarray(steps, np.int64))
-        for at, by in self.changes:
+        for at, by in self.changes if self._counts_hours else ():
             ticks = ticks + np.where(np.asarray(steps) >= at, by, 0)
         return ticks
 
+    @property
+    def _counts_hours(self) -> bool:
+        """Whether a change of the clock moves the steps after it; a day is one, however many hours it has."""
+        return self.frequency.unit == "time" and self.frequency.count < DAY
+
     def date(self, i: int) -> str:
         """When step i is, as the file writes times; also where the series has not come so far."""
-        offset = self.offset + sum(by for at, by in self.changes if i >= at)
-        return self._form.write(int(self.ticks(np.array([i]))[0]), offset)
+        return self.dates([i])[0]
+
+    def dates(self, steps: Sequence[int]) -> list[str]:
+        """When steps are, as the file writes times."""
+        ticks, offsets = self.ticks(np.asarray(steps)), np.full(len(steps), self.offset)
+        for at, by in self.changes:
+            offsets += np.where(np.asarray(steps) >= at, by, 0)
+        return [self._form.write(tick, offset) for tick, offset in zip(ticks.tolist(), offsets.tolist(), strict=True)]
 
     @cached_property
     def _form(self) -> Format:
@@ -242,15 +253,12 @@ class Clock:
         plain = self.format.pattern is ISO.pattern and self.format.model[10:] == ""
         return ISO_CLOCK if plain and (self.ticks(first) % DAY).any() else self.format
 
-    def dates(self, steps: Sequence[int]) -> list[str]:
-        return [self.date(i) for i in steps]
-
     def index(self, date: str) -> int | None:
         """The step at a time, however it is written; None where no step is there. Of an hour that is there twice, the first."""
         for form in (self.format, find_format([date], years=self.frequency.unit == "month")):
             if form is not None and form.is_integer == self.format.is_integer:
                 try:
-                    return self._index(*form.read(date), form.has_zone and self.format.has_zone)
+                    return self._index(*form.read(date), form.has_zone and self.format.has_zone and self._counts_hours)
                 except ValueError:
                     pass
         return None
@@ -261,7 +269,7 @@ class Clock:
             step, exact = self.frequency.steps(self.start, np.array([tick - offset + self.offset]))
             return int(step[0]) if exact[0] else None
         begin, moved = -np.inf, 0
-        for end, by in (*self.changes, (np.inf, 0)):
+        for end, by in (*(self.changes if self._counts_hours else ()), (np.inf, 0)):
             step, exact = self.frequency.steps(self.start, np.array([tick - moved]))
             if exact[0] and begin <= step[0] < end:
                 return int(step[0])

@@ -184,7 +184,7 @@ def _find_targets(sheet: Sheet, free: Sequence[str], id: str | None, columns: Se
 
 def _tell(sheet: Sheet, roles: Roles, columns: SeriesColumns, left: Sequence[str]) -> None:
     """Say what was guessed, and what is left out."""
-    said = []
+    said = [] if sheet.header else ["has no header"]
     if columns.id is None and roles.id not in (None, "unique_id"):
         said.append(f"a series is what has one {roles.id!r}")
     if columns.time is None and roles.time != "ds":

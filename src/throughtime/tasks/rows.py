@@ -13,7 +13,7 @@ from throughtime.errors import UserError
 from throughtime.tasks.dates import Clock, Frequency, infer, of_one, summer_time
 from throughtime.tasks.roles import FILLS, SeriesColumns
 from throughtime.tasks.sheet import Sheet
-from throughtime.tasks.times import Times
+from throughtime.tasks.times import DAY, Times
 
 Array = np.ndarray[Any, Any]
 
@@ -72,12 +72,12 @@ class _Timed:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The rows of one series in order of time. ticks: of each, as if no clock had been changed."""
+    """The rows of one series in order of time. ticks: of each, as if no clock had been changed. changes: (row, microseconds)."""
 
     id: str | None
     order: Array
     ticks: Array
-    changes: tuple[tuple[int, int], ...]  # row, microseconds
+    changes: tuple[tuple[int, int], ...]
     offset: int
 
 
@@ -137,7 +137,8 @@ def _ordered(table: _Timed, id: str | None, order: Array) -> _Group:
         offsets = table.times.offsets[order]
         offset, moved = int(offsets[0]), np.diff(offsets)
         changes = [(int(row) + 1, int(moved[row])) for row in np.flatnonzero(moved)]
-        ticks = ticks - offsets
+        if changes and (np.diff(ticks) < DAY).any():  # a day is one, however many hours it has
+            ticks = ticks - offsets + offset
     elif not table.times.format.is_integer and len(ticks) > 1:
         values, counts = np.unique(np.diff(ticks), return_counts=True)
         changes = summer_time(ticks, int(values[counts.argmax()])) if len(values) > 1 else []
@@ -204,7 +205,7 @@ def _placed(table: _Timed, group: _Group, frequency: Frequency) -> Rows:
     lines = np.zeros(length, np.int64)
     lines[steps] = table.sheet.lines[order]
     changes = tuple((int(steps[row]), by) for row, by in group.changes)
-    clock = Clock(start + group.offset, frequency, table.times.format, group.offset, changes)
+    clock = Clock(start, frequency, table.times.format, group.offset, changes)
     return Rows(group.id, order, steps, length, clock, lines, table.columns.fill)
 
 

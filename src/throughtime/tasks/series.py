@@ -156,7 +156,8 @@ def _trimmed(name: str, series: list[Series], roles: Roles) -> list[Series]:
             one, clock=one.clock.later(first), future=future, values=one.values[first:], lines=one.lines[first:]
         )
         begun = replace(begun, past={column: values[first:] for column, values in one.past.items()})
-        found.append(replace(begun, place=f"{name}:{begun.lines[0]}").upto(end - first))
+        place = f"{name}:{begun.lines[0]}" if begun.lines[0] else one.place
+        found.append(replace(begun, place=place).upto(end - first))
     if empty and (not found or (roles.id is None and not roles.guessed_targets)):
         place, id = empty[0].place, empty[0].id
         raise UserError(f"{place}: series {id!r} holds no number; leave it out, or name another column as the target")
@@ -251,26 +252,26 @@ def season_of(values: Array) -> int:
 
     Of the lags at which that peaks, the shortest that is nearly as good as the best: of hours a day rather than a week.
     """
-    steps = np.diff(np.asarray(values, np.float64))
+    values = np.asarray(values, np.float64)
+    steps = np.diff(values)
     there = ~np.isnan(steps)
     count, longest = int(there.sum()), min(len(steps) // 3, 2000)
     if count < 8 or longest < 2:
         return 1
     steps = np.where(there, steps - steps[there].mean(), 0.0)
     largest = np.abs(steps).max()
-    if largest == 0:
+    if largest <= 1e-12 * np.nanmax(np.abs(values)):  # a straight line, but for rounding
         return 1
     steps = steps / largest
     size = 1 << (2 * len(steps) - 1).bit_length()
-    both = [np.fft.irfft(np.abs(np.fft.rfft(x, size)) ** 2)[: longest + 2] for x in (steps, there.astype(np.float64))]
-    correlation = both[0] / np.maximum(both[1], 1)
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(steps, size)) ** 2)[: longest + 2]
     correlation = correlation / correlation[0]
     lags = np.arange(2, longest + 1)
     here, before, after = correlation[lags], correlation[lags - 1], correlation[lags + 1]
     # more than the largest of so many lags is by chance, where differences of noise are correlated too
-    chance = 1.25 * np.sqrt(2 * np.log(longest) / np.maximum(both[1][lags], 1))
-    peaks = (here > before) & (here >= after) & (here > np.maximum(0.1, chance))
-    return int(lags[peaks & (here >= 0.75 * here[peaks].max())][0]) if peaks.any() else 1
+    chance = 1.25 * np.sqrt(2 * np.log(longest) / count)
+    peaks = (here > before) & (here >= after) & (here > max(0.1, chance))
+    return int(lags[peaks & (here >= 0.8 * here[peaks].max())][0]) if peaks.any() else 1
 
 
 def _always(text: str) -> Callable[[int], str]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.tasks.delimited import find_delimiter, named_delimiter, read_delimited
+from throughtime.tasks.delimited import find_delimiter, is_json, named_delimiter, read_delimited
 from throughtime.tasks.numbers import is_missing, is_number
 from throughtime.tasks.source import Source
-from throughtime.tasks.times import INTEGER, is_time
+from throughtime.tasks.times import INTEGER, YEAR, is_time
 
 if TYPE_CHECKING:
     from throughtime.tasks.roles import SeriesColumns
@@ -39,6 +39,7 @@ class Sheet:
     header: bool = True
 
     def column(self, name: str) -> Sequence[str] | Array:
+        """The cells of a column."""
         return self.columns[self.names.index(name)]
 
     def texts(self, name: str) -> list[str]:
@@ -81,15 +82,9 @@ class Sheet:
             return None
         if self.header and self.counted(self.names):
             return 1
-        known = [name.strip().lower() for name in self.names]
-        begin = 1
-        if self.header:
-            begin = next((i for i, head in enumerate(known) if INTEGER.fullmatch(head) or is_time(head)), 0)
-            heads = known[begin:]
-            whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
-            rising = len(whole) == len(heads) and all(b > a for a, b in pairwise(whole))
-            if not begin or len(heads) < 3 or not (rising or all(map(is_time, heads))):
-                return None
+        begin = _heads(self.names) if self.header else 1
+        if not begin:
+            return None
         names = self.texts(self.names[0])
         no_name = all(is_time(name) or is_number(name) for name in names[:LOOKED_AT])
         if no_name or len(set(names)) < len(names):
@@ -107,12 +102,16 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
 
         return read_parquet(Path(source.name))
     text = source.text()
+    if is_json(text, source.suffix):
+        raise UserError(f"{source.name}: is JSON; series are read from CSV and Parquet: save it as one of them")
     if columns.delimiter is not None:
         delimiter = named_delimiter(columns.delimiter, columns.option)
         if delimiter not in text:
             raise UserError(f"{columns.option}delimiter: there is no {columns.delimiter!r} in {source.name}")
+    elif said := re.match(r"sep=(.)\n", text):  # as Excel writes it
+        delimiter, text = said[1], text[said.end() - 1 :]
     else:
-        line = text.lstrip("\n").split("\n", 1)[0]
+        line = re.sub('"[^"]*"', "", text.lstrip("\n").split("\n", 1)[0])
         # commas are also in numbers
         told = next((sign for sign in "\t;|" if sign in line), None)
         delimiter = told or find_delimiter(text, source.suffix, columns.names) or ALONE
@@ -137,18 +136,26 @@ def read_sheet(source: Source, columns: SeriesColumns) -> Sheet:
 
 
 def _is_header(first: list[str], others: list[list[str]], columns: SeriesColumns) -> bool:
-    """Whether the first row names the columns: one is known, or a text over numbers or times, or they count the columns."""
+    """Whether the first row names the columns: one is known, or a text over numbers or times, or they count columns or years."""
     if any(cell.lower() in columns.names for cell in first):
         return True
     if len(first) > 2 and first in [[str(i + begin) for i in range(len(first))] for begin in (0, 1)]:
         return True
-    for i, cell in enumerate(first):
-        below = _some([row[i] for row in others])
-        if not below or is_missing(cell):
-            continue
-        if all(map(_is_value, below[:3])) and not _is_value(cell):
-            return True
-    return len(others) == 0 and not any(map(_is_value, first))
+    if _heads(first) and not all(map(_heads, others)):
+        return True
+    below = [_some([row[i] for row in others])[:3] for i in range(len(first))]
+    numeric = [cell for cell, some in zip(first, below, strict=True) if some and all(map(_is_value, some))]
+    return not any(map(_is_value, first)) if not numeric else any(not (_is_value(c) or is_missing(c)) for c in numeric)
+
+
+def _heads(names: Sequence[str]) -> int:
+    """From which column on names are times: dates, numbers that count, or years; 0 where they are not."""
+    begin = next((i for i, name in enumerate(names) if INTEGER.fullmatch(name) or is_time(name)), 0)
+    heads = names[begin:]
+    whole = [int(head) for head in heads if INTEGER.fullmatch(head)]
+    apart = {b - a for a, b in pairwise(whole)}
+    rising = apart == {1} or (len(apart) == 1 and min(apart) > 0 and all(YEAR.fullmatch(head) for head in heads))
+    return begin if len(heads) > 2 and ((rising and len(whole) == len(heads)) or all(map(is_time, heads))) else 0
 
 
 def _is_value(text: str) -> bool:

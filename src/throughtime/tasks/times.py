@@ -121,15 +121,26 @@ class Format:
 
     def write(self, tick: int, offset: int = 0) -> str:
         """A time as the file writes them. Args: tick: as `read` gives it. offset: how far it is before UTC."""
-        found = self.pattern.fullmatch(self.model)
-        if found is None or self.is_integer:
+        if self.is_integer:
             return str(tick)
         moment = _EPOCH + timedelta(microseconds=int(tick))
-        text, at = "", 0
-        for name in sorted((name for name, value in found.groupdict().items() if value is not None), key=found.start):
-            text += self.model[at : found.start(name)] + self._field(name, found[name], moment, offset)
-            at = found.end(name)
-        return text + self.model[at:]
+        return "".join(
+            before + (self._field(name, written, moment, offset) if name else "")
+            for before, name, written in self._pieces
+        )
+
+    @cached_property
+    def _pieces(self) -> list[tuple[str, str, str]]:
+        """The model cut into fields: what stands before each, its letter, and how it is written."""
+        found = self.pattern.fullmatch(self.model)
+        if found is None:
+            raise AssertionError(f"{self.model!r} is not written as it is said to be")
+        pieces, at = list[tuple[str, str, str]](), 0
+        for name in sorted(self.fields, key=found.start):
+            start, end = found.span(name)
+            pieces.append((self.model[at:start], name, self.model[start:end]))
+            at = end
+        return [*pieces, (self.model[at:], "", "")]
 
     def _field(self, name: str, written: str, moment: datetime, offset: int) -> str:
         """A field of a time, in the way in which it is written in another."""
@@ -147,22 +158,21 @@ class Format:
         if name == "f":
             return f"{moment.microsecond:06}".ljust(9, "0")[: len(written)]
         width = 4 if name == "Y" else 1 if name == "q" or name in self.short else 2
-        return f"{self._number(name, moment):0{width}}"
+        return f"{_FIELDS[name](self, moment):0{width}}"
 
-    def _number(self, name: str, moment: datetime) -> int:
-        week = moment.isocalendar()
-        return {
-            "Y": week.year if "w" in self.fields else moment.year,
-            "m": moment.month,
-            "d": moment.day,
-            "a": moment.day if self.day_first else moment.month,
-            "b": moment.month if self.day_first else moment.day,
-            "q": (moment.month + 2) // 3,
-            "w": week.week,
-            "H": (moment.hour + 11) % 12 + 1 if "p" in self.fields else moment.hour,
-            "M": moment.minute,
-            "S": moment.second,
-        }[name]
+
+_FIELDS: dict[str, Callable[[Format, datetime], int]] = {
+    "Y": lambda form, moment: moment.isocalendar().year if "w" in form.fields else moment.year,
+    "m": lambda form, moment: moment.month,
+    "d": lambda form, moment: moment.day,
+    "a": lambda form, moment: moment.day if form.day_first else moment.month,
+    "b": lambda form, moment: moment.month if form.day_first else moment.day,
+    "q": lambda form, moment: (moment.month + 2) // 3,
+    "w": lambda form, moment: moment.isocalendar().week,
+    "H": lambda form, moment: (moment.hour + 11) % 12 + 1 if "p" in form.fields else moment.hour,
+    "M": lambda form, moment: moment.minute,
+    "S": lambda form, moment: moment.second,
+}
 
 
 def _month(name: str) -> int:
