@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Download, Json, Run, opened, whole
+from throughtime.cli.output import Download, Folder, Json, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -16,7 +16,7 @@ MOST = 1_000_000  # inputs
 
 
 def inspect(  # noqa: C901
-    run: Run,
+    run: Folder,
     file: Annotated[Path, Parameter(help="Lines, as predict takes them, or a text; - is standard input.")] = Path(
         STDIN
     ),
