@@ -93,5 +93,14 @@ class NextModel(Trained):
         (values, lengths), names = batch([item]), [str(value) for value in item]
         inputs = Steps(["begin", *names], torch.tensor([0.0, *item]).unsqueeze(1))
         stacks = {"stack": Stack(name="", steps=inputs)}
-        score = lambda given: self.network.log_p(given, lengths)[:, 0]  # noqa: E731
-        return Look(inputs=inputs, outputs=Steps(names), batch=values, score=score, stacks=stacks)
+
+        def score(given):
+            return Normal(self.network.means(given, lengths)[:-1], 1.0).log_prob(values)[:, 0]
+
+        def without(i):  # the value before it in its place
+            return torch.cat([values[: i - 1], values[max(i - 2, 0)][None], values[i:]]) if i else None
+
+        outputs = Steps(names)
+        return Look(
+            inputs=inputs, outputs=outputs, batch=values, score=score, stacks=stacks, without=without, verb="expect"
+        )
