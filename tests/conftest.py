@@ -1,5 +1,7 @@
 """What the tests share."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -11,3 +13,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser without a screen."""
+    where = shutil.which("chromium") or shutil.which("google-chrome")
+    if where is None:
+        pytest.skip("no chromium on the PATH")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        yield p.chromium.launch(executable_path=where, args=["--no-sandbox", "--disable-gpu"])

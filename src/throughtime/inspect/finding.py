@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from throughtime.inspect.gradients import ThroughTime
+from throughtime.inspect.gradients import ADVICE, SHORT, TOO_SHORT, ThroughTime
 from throughtime.inspect.influence import Influence
 from throughtime.inspect.stacks import Layer
 from throughtime.tasks.look import Look, Steps, visible
@@ -64,20 +64,25 @@ def _attended(look: Look, one: Influence) -> str:
 
 def held_for(layers: Sequence[Layer], found: Mapping[str, ThroughTime]) -> str:
     """Sentences on how long the network remembers: of each of its parts and directions the layer that remembers longest."""
-    best: dict[tuple[str, bool], tuple[ThroughTime, Layer]] = {}
-    for layer in (layer for layer in layers if layer.name in found):
-        part = (layer.of.name.partition(",")[0], layer.scan.reverse)
-        if part not in best or _length(found[layer.name]) > _length(best[part][0]):
-            best[part] = found[layer.name], layer
-    sentences = []
-    for (part, reverse), (seen, layer) in best.items():
-        fades = _fades(seen, reverse, first=not sentences)
-        if not fades:
+    parts: dict[str, dict[str, ThroughTime]] = {}
+    whole = {layer.of.name.partition(",")[0] for layer in layers if layer.of.whole}
+    for layer in layers:
+        seen = found.get(layer.name)
+        if seen is None or (len(seen.norms) < 2 and seen.verdict != "broken"):
             continue
-        holder = f"the {part}" if part else "it"
-        sentences.append(f"Reading backwards {holder} {fades}." if reverse else f"What {holder} holds {fades}.")
-        if layer.of.whole and (reverse or (part, True) not in best):
-            sentences.append("Answers are made of all these steps at once, so far ones count all the same.")
+        ways = parts.setdefault(layer.of.name.partition(",")[0], {})
+        way = "backwards" if layer.scan.reverse else "forwards"
+        if way not in ways or _length(seen) > _length(ways[way]):
+            ways[way] = seen
+    sentences = []
+    for part, ways in parts.items():
+        plain = ", about a third," if not sentences else ""
+        words = _fades(ways, plain) if all(map(_fading, ways.values())) else _stays(ways)
+        if part in whole:
+            words += "; answers are made of all its steps at once, so far ones count all the same"
+        if any(len(seen.norms) <= SHORT and seen.horizon_1 is None for seen in ways.values()):
+            words += f"; {ADVICE[TOO_SHORT]}"
+        sentences.append(f"What {f'the {part}' if part else 'it'} holds {words}.")
     return " ".join(sentences) or "With one step there is nothing to remember: give a longer input."
 
 
@@ -85,29 +90,45 @@ def _length(seen: ThroughTime) -> float:
     return math.inf if seen.horizon_e is None else seen.horizon_e
 
 
-def _fades(seen: ThroughTime, reverse: bool, first: bool) -> str:
-    """How it fades, after its subject; nothing where there is one step. first: of several, where words are made plain."""
-    last, way = len(seen.norms) - 1, "ahead" if reverse else "back"
-    if seen.verdict == "broken":
-        return "has a gradient that is not a number"
-    if last < 1:
-        return ""
-    left = f"{100 * seen.norms[-1]:.2g} % of its influence"
-    if seen.verdict == "exploding":
-        return f"grows instead of fading: {max(seen.norms):.2g} times as much, further {way}"
-    if seen.horizon_e is None:
-        words = f"hardly fades: {left} is left {_steps(last)} {way}, the furthest seen here"
+def _fading(seen: ThroughTime) -> bool:
+    return seen.horizon_e is not None and seen.verdict not in ("broken", "exploding")
+
+
+def _fades(ways: Mapping[str, ThroughTime], plain: str) -> str:
+    """How what is held fades, in each direction. plain: 1/e in words."""
+    several, seen = len(ways) > 1, list(ways.values())
+    after = " and ".join(_steps(_length(one)) + (f" {way}" if several else "") for way, one in ways.items())
+    gone = [one.horizon_1 for one in seen if one.horizon_1 is not None]
+    if len(gone) == len(seen):
+        rest = f"so what is more than about {_steps(math.ceil(max(gone)))} away hardly counts"
     else:
-        words = f"fades to 1/e{', about a third,' if first else ''} after {_steps(seen.horizon_e)}, "
-        if seen.horizon_1 is None:
-            words += f"and {left} is left {_steps(last)} {way}"
+        left = max(seen, key=lambda one: one.norms[-1])
+        rest = f"and {_left(left)} is left after {_steps(len(left.norms) - 1)}"
+    return f"fades to 1/e{plain} after {after}, {rest}"
+
+
+def _stays(ways: Mapping[str, ThroughTime]) -> str:
+    """The same where in some direction it does not fade."""
+    found = []
+    for way, seen in ways.items():
+        if seen.verdict == "broken":
+            words = "has a gradient that is not a number"
+        elif seen.verdict == "exploding":
+            words = f"grows instead of fading, up to {max(seen.norms):,.0f} times"
+        elif seen.horizon_e is None:
+            words = f"hardly fades: {_left(seen)} is left after {_steps(len(seen.norms) - 1)}, the most seen here"
         else:
-            words += f"so what is more than about {_steps(math.ceil(seen.horizon_1))} {way} hardly counts"
-    return words + (f"; {seen.advice}" if seen.verdict == "too short to tell" else "")
+            words = _fades({way: seen}, "")
+        found.append(words + (f" (reading {way})" if len(ways) > 1 else ""))
+    return " and ".join(found)
+
+
+def _left(seen: ThroughTime) -> str:
+    return f"{100 * seen.norms[-1]:.2g} % of its influence"
 
 
 def _steps(count: float) -> str:
-    return f"{count:.2g} step{'' if f'{count:.2g}' == '1' else 's'}"
+    return "less than a step" if count < 1 else f"{count:.2g} step{'' if f'{count:.2g}' == '1' else 's'}"
 
 
 def _quoted(label: str) -> str:

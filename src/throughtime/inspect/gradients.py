@@ -23,14 +23,15 @@ Array = np.ndarray[Any, Any]
 FORGETS = "its gates have learned to forget so soon; where more matters, more training or an attention may find it"
 SHORT = 8  # steps back below which nothing is said of a rate
 VANISHED, EXPLODED = 20, 10.0  # steps until 1 % is left; how many times the last step's gradient
+TOO_SHORT, NEWEST_STEP = "too short to tell", "mostly the newest step"
 NEWEST = 2  # steps until 1/e is left, under which the newest outweighs all others
 ADVICE = {
     "vanishing": "what is further back is hardly learned from; try a gated cell (--model.cell lstm or gru)",
-    "mostly the newest step": "what came before it counts for little by itself, though a little reaches far",
+    NEWEST_STEP: "what came before it counts for little, step by step",
     "exploding": "steps far back drown the near ones; try a smaller --training.clip, or a lower --training.learning-rate",
     "healthy": "it neither fades at once nor grows: steps far back can be learned from",
     "broken": "a gradient is not a number; try a lower learning rate and --training.clip 1",
-    "too short to tell": f"inputs of more than {SHORT} steps would tell how far it reaches",
+    TOO_SHORT: f"inputs of more than {SHORT} steps would tell how far it reaches",
 }
 
 
@@ -131,9 +132,7 @@ def summarise(curves: Iterable[Curve]) -> ThroughTime:
         return ThroughTime(None, [], [], [], None, None, None, "broken", ADVICE["broken"])
     many = [c for c in many if c[0] > 0]  # of an output that nothing can make likelier there is no gradient
     if not many:
-        return ThroughTime(
-            None, [], [], [], None, None, None, "too short to tell", "the outputs are certain: give other inputs"
-        )
+        return ThroughTime(None, [], [], [], None, None, None, TOO_SHORT, "the outputs are certain: give other inputs")
     with np.errstate(divide="ignore"):
         logs = [np.log([c[i] / c[0] for c in many if len(c) > i]) for i in range(longest)]
     logs = [row[np.isfinite(row)] for row in logs]  # where nothing arrives it is said by how many do
@@ -148,6 +147,8 @@ def summarise(curves: Iterable[Curve]) -> ThroughTime:
     scale = float(np.exp(np.mean([math.log(c[0]) for c in many])))
     reached = [len(row) for row in logs[:reach]]
     advice = FORGETS if verdict == "vanishing" and gated else ADVICE[verdict]
+    if verdict == NEWEST_STEP:
+        advice += f"; {ADVICE[TOO_SHORT] if longest <= SHORT else 'a little of it reaches far'}"
     return ThroughTime(scale, np.exp(mean).tolist(), spread, reached, rate, e, one, verdict, advice)
 
 
@@ -162,8 +163,8 @@ def _verdict(mean: Array, e: float | None, one: float | None, extrapolated: floa
     if (one if one is not None else extrapolated) < VANISHED:
         return "vanishing"
     if e is not None and e < NEWEST:
-        return "mostly the newest step"
-    return "too short to tell" if short else "healthy"
+        return NEWEST_STEP
+    return TOO_SHORT if short else "healthy"
 
 
 def _steps_at(rate: float | None) -> float:

@@ -59,7 +59,9 @@ def influence(model: Trained[Any], look: Look, outputs: Sequence[int]) -> list[I
     found = []
     for output, gradient in zip(outputs, gradients, strict=True):
         removal = [None if row is None else row[output] for row in removals]
-        agreement, disagree = _compared([(abs(g), abs(r)) for g, r in zip(gradient, removal, strict=True) if r is not None])
+        agreement, disagree = _compared(
+            [(abs(g), abs(r)) for g, r in zip(gradient, removal, strict=True) if r is not None]
+        )
         found.append(
             Influence(
                 output,

@@ -301,9 +301,9 @@ class Trained(ABC, Generic[Item]):
     def look(self, item: Item) -> Look:
         """An item for looking inside. Raises: UserError where there is nothing in it."""
 
-    def pieces(self, source: Source, steps: int, options: Any) -> Iterator[Item]:
+    def pieces(self, source: Source, steps: int, options: Any = None) -> Iterator[Item]:
         """What `look` takes, from a source. steps: about how many a piece may have, where one is cut. options: of `inspect`."""
-        return self.items(source, options)
+        return self.items(source, self.task.inspect_options() if options is None else options)
 
     def empty(self, item: Item) -> bool:
         """Whether there is nothing in an item to look into."""

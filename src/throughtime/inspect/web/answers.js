@@ -54,7 +54,7 @@ function drawMattered() {
     }
     if (one.removal.every(v => v === null)) add('<p class="soft">No input can be taken away here: the task does not say what is left without one.</p>', place);
     else if (one.agreement !== null || one.disagree)
-      add(`<p>${one.disagree ? "<b>The two disagree</b>" : "The two agree"}${one.agreement === null ? "" : ` (rank correlation ${num(one.agreement)})`}: ${one.disagree ? "the gradient only sees small changes; removal is what happened. Believe removal." : "what the gradient says is what removal did."}</p>`, place);
+      add(`<p>${one.disagree ? `<b>${one.agreement >= .5 ? "The two name different inputs first" : "The two disagree"}</b>` : "The two agree"}${one.agreement === null ? "" : ` (rank correlation ${num(one.agreement)})`}: ${one.disagree ? "the gradient only sees small changes; removal is what happened. Believe removal." : "what the gradient says is what removal did."}</p>`, place);
     const columns = ways.map(([name, title]) => { const text = column(one[name]); return {name: title, n: true, sized: name !== "attention", key: i => one[name][i], text: i => text(one[name][i])}; });
     const order = {name: "step", n: true, key: i => -i, text: i => i};
     table([order, {name: "input", key: i => D.inputs[i], text: i => esc(seen(D.inputs[i]))}, ...columns], D.inputs.map((_, i) => i), place, 2, (v, c) => c.sized ? Math.abs(v) : v);

@@ -18,7 +18,7 @@ function drawStack(rows) {
   const y = r => height - 40 - H * (r + 1), centre = t => left + W * t + 20, id = `arrow-${rows[0].stack.replace(/\W/g, "-")}`;
   let out = `<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"><defs><marker id="${id}" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6" markerHeight="6" orient="auto"><path d="M0 0 6 3 0 6z" fill="var(--soft)"/></marker></defs>`;
   const arrow = (x1, y1, x2, y2) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" stroke="var(--soft)" marker-end="url(#${id})"/>`;
-  out += `<text class="soft" x="4" y="${height - 30}">x_t</text>` + (answers ? `<text class="soft" x="4" y="${y(rows.length) + 14}">y_t</text>` : "");
+  out += `<text class="soft" x="4" y="${height - 30}">${rows[0].reads_inputs ? "x_t" : "step"}</text>` + (answers ? `<text class="soft" x="4" y="${y(rows.length) + 14}">y_t</text>` : "");
   rows.forEach((l, r) => {
     const [name, h] = Object.entries(l.states)[0], mean = sizes(h), shift = l.reverse ? 26 : 14, above = rows.findIndex((o, i) => i >= r && o.depth === l.depth + 1);
     out += `<text x="4" y="${y(r) + 12}">${esc(l.title)}</text><text class="soft" x="4" y="${y(r) + 26}">${esc(l.cell)}, ${l.hidden_size} units</text>`;

@@ -48,23 +48,23 @@ function drawUnitOverText() {
 function drawStates() {
   add('<h2>States and gates of all units</h2>');
   for (const l of D.layers) {
-    add(`<h3>${esc(l.title)}: ${esc(l.cell)}, ${l.hidden_size} units</h3>`);
-    for (const [name, rows] of Object.entries(l.states)) drawHeat(l, name, rows);
-    drawOpenness(l);
+    const fold = add(`<details ${l === D.layers[0] ? "open" : ""}><summary>${esc(l.title)}: ${esc(l.cell)}, ${l.hidden_size} units</summary></details>`);
+    for (const [name, rows] of Object.entries(l.states)) drawHeat(l, name, rows, fold);
+    drawOpenness(l, fold);
     if (l.follows.length) {
-      add('<p class="soft">Units that follow something: the closest of all units for each; among many units over few steps some will seem to by chance.</p>');
-      table([{name: "what it follows", key: f => f.feature, text: f => esc(f.feature)}, {name: "unit", n: true, key: f => f.unit, text: f => f.unit}, {name: "correlation", n: true, key: f => Math.abs(f.correlation), text: f => f.correlation.toFixed(2)}], l.follows, main, 2);
+      add('<p class="soft">Units that follow something: the closest of all units for each; among many units over few steps some will seem to by chance.</p>', fold);
+      table([{name: "what it follows", key: f => f.feature, text: f => esc(f.feature)}, {name: "unit", n: true, key: f => f.unit, text: f => f.unit}, {name: "correlation", n: true, key: f => Math.abs(f.correlation), text: f => f.correlation.toFixed(2)}], l.follows, fold, 2);
     }
   }
   if (D.layers.every(l => !l.follows.length)) add('<p class="soft">No unit was found to follow anything that can be read off the input (it takes at least 12 steps).</p>');
 }
 
-function drawHeat(l, name, rows) {
+function drawHeat(l, name, rows, to) {
   const units = rows[0].length, cell = Math.max(8, Math.min(40, Math.floor(900 / rows.length))), tall = units > 300 ? 1 : units > 100 ? 2 : units > 12 ? 4 : 12;
   const order = l.order.length === units ? l.order : [...Array(units).keys()], most = Math.max(...rows.map(sizeOf)) || 1, every = Math.ceil(34 / cell);
   // colours go with the root, that small values are seen: the scale's numbers do too
-  add(`<p class="soft">${esc(name)}: a line a unit (those that move alike together), a column a step. ${bar([-1, -.5, 0, .5, 1].map(v => signed(v, 1)), num(-most), "+" + num(most), `half as strong: ±${num(most / 4)}`)}</p>`);
-  const box = add('<div class="wide"></div>'), canvas = document.createElement("canvas"), dark = matchMedia("(prefers-color-scheme: dark)");
+  add(`<p class="soft">${esc(name)}: a line a unit (those that move alike together), a column a step. ${bar([-1, -.5, 0, .5, 1].map(v => signed(v, 1)), num(-most), "+" + num(most), `half as strong: ±${num(most / 4)}`)}</p>`, to);
+  const box = add('<div class="wide"></div>', to), canvas = document.createElement("canvas"), dark = matchMedia("(prefers-color-scheme: dark)");
   canvas.width = rows.length; canvas.height = units; canvas.style.width = cell * rows.length + "px"; canvas.style.height = tall * units + "px";
   canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name + " of all units at all steps");
   const draw = () => {
@@ -83,11 +83,11 @@ function drawHeat(l, name, rows) {
   add(`<div style="display:flex;width:${cell * rows.length}px">${l.steps.filter((_, t) => t % every === 0).map(s => `<span style="width:${cell * every}px;flex:none;overflow:hidden;font-size:10px;white-space:nowrap" title="${esc(seen(s))}">${esc(seen(s))}</span>`).join("")}</div>`, box);
 }
 
-function drawOpenness(l) {
+function drawOpenness(l, to) {
   const gates = Object.entries(l.gates), mean = a => percent(a.reduce((s, x) => s + x, 0) / a.length);
   if (!gates.length) return;
-  add("<div class='wide'><table><tr><th>gate</th><th class=n>open, on the mean</th><th class=n>shut (under 0.1)</th><th class=n>open (over 0.9)</th></tr>" + gates.map(([g, v]) => `<tr><td>${esc(g)}</td><td class=n>${mean(v.mean)}</td><td class=n>${mean(v.closed)}</td><td class=n>${mean(v.open)}</td></tr>`).join("") + "</table></div>");
-  const pair = add('<div class="pair"></div>'), whole = [0, 1];
+  add("<div class='wide'><table><tr><th>gate</th><th class=n>open, on the mean</th><th class=n>shut (under 0.1)</th><th class=n>open (over 0.9)</th></tr>" + gates.map(([g, v]) => `<tr><td>${esc(g)}</td><td class=n>${mean(v.mean)}</td><td class=n>${mean(v.closed)}</td><td class=n>${mean(v.open)}</td></tr>`).join("") + "</table></div>", to);
+  const pair = add('<div class="pair"></div>', to), whole = [0, 1];
   gates.forEach(([g, v], i) => add(`<div class="wide"><b>${esc(g)}</b><span class=soft>a dot a unit</span>${chart({x: "share of steps wide open (over 0.9)", y: "share of steps shut (under 0.1)", width: 300, height: 230, xRange: whole, yRange: whole, curves: [{name: "", dots: true, colour: COLOURS[i % 6], points: v.open.map((o, u) => [o, v.closed[u], undefined, `unit ${u}: open ${percent(o)}, shut ${percent(v.closed[u])}`])}]})}</div>`, pair));
   if (!l.time_constants) return;
   const sorted = l.time_constants.map((v, u) => [v, u]).sort((a, b) => a[0] - b[0]);
