@@ -441,9 +441,11 @@ def test_a_unit_that_follows_something_is_found():
 
 
 def test_what_is_too_long_is_cut_and_said(runs):
-    with pytest.warns(UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"):
-        with pytest.warns(UserWarning, match=r"told of 133 of 300 outputs, 167 to 299 \(--output takes others\)"):
-            values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
+    with (
+        pytest.warns(UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"),
+        pytest.warns(UserWarning, match=r"told of 133 of 300 outputs, 167 to 299 \(--output takes others\)"),
+    ):
+        values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
     assert len(values["inputs"]) == 300 and values["shown"] == 299
     assert [one["output"] for one in values["influence"]] == list(range(167, 300))
     with pytest.warns(UserWarning, match=r"its first 3,000 are read"):
@@ -546,11 +548,9 @@ def opened(runs, tmp_path_factory):
 
 
 CUT = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
-  const frame = svg.getBoundingClientRect();
-  return [...svg.querySelectorAll("text")].filter(text => {
-    const box = text.getBoundingClientRect();
-    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
-  }).map(text => text.textContent);
+  const f = svg.getBoundingClientRect(), box = text => text.getBoundingClientRect();
+  const outside = b => b.left < f.left - 1 || b.right > f.right + 1 || b.top < f.top - 1 || b.bottom > f.bottom + 1;
+  return [...svg.querySelectorAll("text")].filter(t => box(t).width && outside(box(t))).map(t => t.textContent);
 })"""
 
 
@@ -789,7 +789,7 @@ def test_the_finding_says_what_the_numbers_say(opened, task):
         assert after == pytest.approx(min(one["probability"] * math.exp(-one["removal"][place]), 1), rel=0.07)
         if one["attention"] is not None and not against:
             most = int(np.argmax(one["attention"]))
-            assert f"({one['attention'][most]:.0%})" in words
+            assert f"({100 * one['attention'][most]:.0f} %)" in words
         checked += 1
     assert checked
     assert (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from throughtime.inspect.gradients import ADVICE, SHORT, TOO_SHORT, ThroughTime
 from throughtime.inspect.influence import Influence
 from throughtime.inspect.stacks import Layer
-from throughtime.tasks.look import Look, Steps, visible
+from throughtime.tasks.look import Look, visible
 
 NOTHING = 0.01  # nats that the removal of an input moves an answer by, under which it is said to change nothing
 SECOND = 0.25  # of what the first did, from which the second input is named too
@@ -24,34 +24,39 @@ def content_output(look: Look, log_p: Sequence[float]) -> int:
 
 def used_for(look: Look, one: Influence) -> str:
     """A sentence on what the network used for an output: by removal, or by gradient × input where nothing can be taken away."""
-    labels, number = look.outputs.labels, one.output
-    about = look.about[number] if look.about else ""
-    same = [i for i, label in enumerate(labels) if (label, look.about and look.about[i]) == (one.chosen, about or None)]
-    words = f"To {look.verb} {_quoted(one.chosen)}" + (f" for {_quoted(about)}" if about else "")
-    words += f" (output {number})" if len(same) > 1 else ""
+    words = f"{_asked(look, one)} the network"
+    known = [(size, i) for i, size in enumerate(one.removal) if size is not None]
+    ranked = sorted(known or [(size, i) for i, size in enumerate(one.gradient)], key=lambda pair: -abs(pair[0]))
+    names = [_named(look, i, one.output) for _, i in ranked[:2]]
+    most = ranked[0][0]
+    second = len(ranked) > 1 and ranked[1][0] * most > 0 and abs(ranked[1][0]) >= SECOND * abs(most)
+    also = f", then {names[1]}" if second else ""
+    if not known:
+        return f"{words} used {names[0]} most, by gradient × input{also}."
+    if abs(most) < NOTHING:
+        return f"{words} needed no single input: whichever is taken away, it changes by less than 1 %."
+    if look.distribution is not None:
+        change = f"p would be {min(one.probability * math.exp(-most), 1.0):.2g}"
+    else:
+        change = f"the answer would be {math.exp(abs(most)):.2g} times {'less' if most > 0 else 'more'} likely"
+    without = f"without {names[0] if second else 'it'} {change}."
+    if most < 0:
+        return f"{words} had {names[0]} most against it{also}; {without}"
+    return f"{words} used {names[0]} most{also}; {without}{_attended(look, one)}"
+
+
+def _asked(look: Look, one: Influence) -> str:
+    """What the network was to answer: to what, where others are answered alike by which number, and how sure it is."""
+    about = look.about or [""] * len(look.outputs)
+    answers = list(zip(look.outputs.labels, about, strict=True))
+    words = f"To {look.verb} {_quoted(one.chosen)}"
+    if about[one.output]:
+        words += f" for {_quoted(about[one.output])}"
+    if answers.count(answers[one.output]) > 1:
+        words += f" (output {one.output})"
     if look.distribution is not None:
         words += f", p {'over 0.99' if one.probability > 0.995 else f'= {one.probability:.2g}'},"
-    known = [(r, i) for i, r in enumerate(one.removal) if r is not None]
-    sizes = known or [(g, i) for i, g in enumerate(one.gradient)]
-    ranked = sorted(sizes, key=lambda pair: -abs(pair[0]))
-    itself = number if look.about and len(labels) == len(look.inputs) else -1
-    (first, place), name = ranked[0], lambda i: _named(look.inputs, i, itself)
-    if abs(first) < NOTHING:
-        return f"{words} the network needed no single input: whichever is taken away, it changes by less than 1 %."
-    seconds = [i for size, i in ranked[1:2] if size * first > 0 and abs(size) >= SECOND * abs(first)]
-    also = f", then {name(seconds[0])}" if seconds else ""
-    if not known:
-        return f"{words} the network used {name(place)} most, by gradient × input{also}."
-    p = one.probability
-    change = (
-        f"p would be {min(p * math.exp(-first), 1.0):.2g}"
-        if look.distribution is not None
-        else f"the answer would be {math.exp(abs(first)):.2g} times {'less' if first > 0 else 'more'} likely"
-    )
-    without = f"without {'it' if not seconds else name(place)} {change}"
-    if first < 0:
-        return f"{words} the network had {name(place)} most against it{also}; {without}."
-    return f"{words} the network used {name(place)} most{also}; {without}." + _attended(look, one)
+    return words
 
 
 def _attended(look: Look, one: Influence) -> str:
@@ -59,7 +64,7 @@ def _attended(look: Look, one: Influence) -> str:
     if one.attention is None:
         return ""
     most = max(range(len(one.attention)), key=one.attention.__getitem__)
-    return f" Its attention lay on {_named(look.inputs, most)} most ({one.attention[most]:.0%})."
+    return f" Its attention lay on {_named(look, most)} most ({100 * one.attention[most]:.0f} %)."
 
 
 def held_for(layers: Sequence[Layer], found: Mapping[str, ThroughTime]) -> str:
@@ -74,7 +79,7 @@ def held_for(layers: Sequence[Layer], found: Mapping[str, ThroughTime]) -> str:
         way = "backwards" if layer.scan.reverse else "forwards"
         if way not in ways or _length(seen) > _length(ways[way]):
             ways[way] = seen
-    sentences = []
+    sentences: list[str] = []
     for part, ways in parts.items():
         plain = ", about a third," if not sentences else ""
         words = _fades(ways, plain) if all(map(_fading, ways.values())) else _stays(ways)
@@ -135,10 +140,11 @@ def _quoted(label: str) -> str:
     return f"“{visible(label.strip(' ') or label)}”"
 
 
-def _named(inputs: Steps, number: int, itself: int = -1) -> str:
-    """An input by its label; of several that are alike which it is."""
-    label, labels = inputs.labels[number], inputs.labels
-    if number == itself:
+def _named(look: Look, number: int, output: int | None = None) -> str:
+    """An input by its label; of several that are alike which it is. output: which answer it is named for."""
+    labels = look.inputs.labels
+    label = labels[number]
+    if look.about and number == output and len(look.outputs) == len(labels):
         return f"{_quoted(label)} itself"
     if labels.count(label) == 1:
         return _quoted(label)

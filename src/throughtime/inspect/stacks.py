@@ -61,9 +61,10 @@ def _layers(scans: list[Observed], network: nn.Module, look: Look) -> list[Layer
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
         if stack in look.stacks:
-            of, directions = look.stacks[stack], network.get_submodule(stack).directions
-            depth = int(number) // directions  # type: ignore[call-overload]
-            several = len(network.get_submodule(f"{stack}.cells")) > directions  # type: ignore[operator, arg-type]
+            of, module = look.stacks[stack], network.get_submodule(stack)
+            cells: Any = module.cells
+            directions: Any = module.directions
+            depth, several = int(number) // directions, len(cells) > directions
             words = [of.name] if of.name else []
             words += [f"layer {depth + 1}"] if several or not words else []
             words += ["backwards" if scan.reverse else "forwards"] if directions == 2 else []
