@@ -1,6 +1,7 @@
 """Looking inside trained networks: numbers against independent computations, the page and the pictures against the numbers."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -19,7 +20,7 @@ import torch
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
-from throughtime.inspect.finding import content_output, held_for
+from throughtime.inspect.finding import content_output, held_for, used_for
 from throughtime.inspect.gradients import Curve, _back_from, gradients_of, gradients_of_each, summarise
 from throughtime.inspect.influence import influence
 from throughtime.inspect.jacobian import stretching
@@ -783,8 +784,11 @@ def test_the_finding_says_what_the_numbers_say(opened, task):
             continue
         used, against = re.search(r"the network (?:used|had) (.*?) most( against it)?", words).groups()
         assert f"“{name}”" in used and bool(against) == (one["removal"][place] < 0)
-        order = [label for label in values["inputs"] if label == values["inputs"][place]]
-        assert ("itself" in used or re.match(r"the \d+(st|nd|rd|th) ", used)) if len(order) > 1 else True
+        alike = [
+            i for i, label in enumerate(values["inputs"]) if label.strip(" ") == values["inputs"][place].strip(" ")
+        ]
+        if len(alike) > 1 and "itself" not in used:
+            assert re.match(rf"the {alike.index(place) + 1}(st|nd|rd|th) “", used)
         after = float(re.search(r" p would be ([\d.e-]+?)\.?(?: |$)", words).group(1))
         assert after == pytest.approx(min(one["probability"] * math.exp(-one["removal"][place]), 1), rel=0.07)
         if one["attention"] is not None and not against:
@@ -798,6 +802,16 @@ def test_the_finding_says_what_the_numbers_say(opened, task):
     assert ("answers are made of all its steps" in values["memory"]) == (task in ("classify", "translate"))
     both = {layer["reverse"] for layer in values["layers"]} == {False, True}
     assert ("backwards" in values["memory"]) == both == (task != "text")
+
+
+def test_where_nothing_can_be_taken_away_the_gradient_is_told_of(runs):
+    model = runs["tag"]
+    look = dataclasses.replace(model.look(model.task.item(FIRST["tag"])), without=lambda _: None)
+    one = influence(model, look, [1])[0]
+    assert one.removal == [None] * 5 and one.agreement is None and not one.disagree
+    place = max(range(5), key=lambda i: abs(one.gradient[i]))
+    named = "“dog” itself" if place == 1 else f"“{look.inputs.labels[place]}”"
+    assert f"{named} most, by gradient × input" in used_for(look, one)
 
 
 def memory_of(*curves, whole=False, name=""):

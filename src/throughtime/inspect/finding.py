@@ -142,7 +142,7 @@ def _quoted(label: str) -> str:
 
 def _named(look: Look, number: int, output: int | None = None) -> str:
     """An input by its label; of several that are alike which it is. output: which answer it is named for."""
-    labels = look.inputs.labels
+    labels = [label.strip(" ") or label for label in look.inputs.labels]
     label = labels[number]
     if look.about and number == output and len(look.outputs) == len(labels):
         return f"{_quoted(label)} itself"

@@ -10,7 +10,7 @@ const flow = s => s.replace(/[\t\n\r\u3000\xa0]/g, c => SIGNS[c]).replace(/[\p{C
 const seen = s => flow(s.replace(/^ +| +$/g, m => "·".repeat(m.length))) || "·";
 const num = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1e-6 && Math.abs(v) < 1e6 || v === 0 ? String(+v.toPrecision(3)) : v.toExponential(2);
 const chance = p => p > .9995 && p < 1 ? "over 0.999" : p < 5e-4 ? "under 0.001" : p.toFixed(3);
-const percent = v => num(100 * v) + " %";
+const percent = v => (100 * v).toFixed(1) + " %";
 const sizeOf = values => values.reduce((most, v) => Math.max(most, Math.abs(v || 0)), 0);
 
 /** Numbers of a column, all with the decimals that three digits of the largest take. */
@@ -47,7 +47,7 @@ for (const kind of ["mouseover", "click", "focusin"]) document.addEventListener(
 const mixed = (colour, part) => `color-mix(in srgb, ${colour} ${Math.round(MIXED * part)}%, var(--back))`;
 const signed = (v, most) => mixed(v < 0 ? "var(--down)" : "var(--up)", most ? Math.min(1, Math.abs(v) / most) : 0);
 const share = (v, most) => mixed("var(--a)", most ? Math.min(1, v / most) : 0);
-const bar = (colours, low, high, words) => `<span class="scale">${low}<i style="background:linear-gradient(to right, ${colours})"></i>${high} ${words}</span>`;
+const bar = (colours, low, high, words) => `<span class="scale"><span>${low} <i style="background:linear-gradient(to right, ${colours})"></i> ${high}</span> ${words}</span>`;
 const signedScale = (most, words) => bar([-1, 0, 1].map(v => signed(v, 1)), num(-most), "+" + num(most), words);
 const shareScale = (most, words) => bar([0, 1].map(v => share(v, 1)), "0", num(most), words);
 

@@ -14,7 +14,7 @@ function drawGradients() {
     });
   } else add("<p>The input has one step: there is nothing behind it to follow a gradient to.</p>");
   add("<div class='wide'><table><tr><th>layer</th><th>verdict</th><th class=n>left by each step back</th><th class=n>steps to 1/e</th><th class=n>steps to 1 %</th></tr>" +
-    LAYERS.map(l => { const g = D.gradients[l.name]; return `<tr><td>${esc(l.title)}</td><td><span class="verdict ${TONE[g.verdict] || ""}">${esc(g.verdict)}</span></td><td class=n>${g.rate === null ? "–" : (100 * g.rate).toFixed(1) + " %"}</td><td class=n>${reach(g.horizon_e, g)}</td><td class=n>${reach(g.horizon_1, g)}</td></tr>`; }).join("") + "</table></div>");
+    LAYERS.map(l => { const g = D.gradients[l.name]; return `<tr><td>${esc(l.title)}</td><td><span class="verdict ${TONE[g.verdict] || ""}">${esc(g.verdict)}</span></td><td class=n>${g.rate === null ? "–" : percent(g.rate)}</td><td class=n>${reach(g.horizon_e, g)}</td><td class=n>${reach(g.horizon_1, g)}</td></tr>`; }).join("") + "</table></div>");
   for (const [verdict, advice] of new Map(LAYERS.map(l => [D.gradients[l.name].verdict, D.gradients[l.name].advice]))) add(`<p><span class="verdict ${TONE[verdict] || ""}">${esc(verdict)}</span>: ${esc(advice)}.</p>`);
   const stretched = D.layers.filter(l => l.stretching);
   if (!stretched.length) return;
