@@ -284,6 +284,12 @@ def test_influence_against_doing_it(runs, task):
     assert found.probability == pytest.approx(float(p[chosen[0]]), abs=1e-6) and len(chosen) == 1
     assert found.chosen == look.outputs.labels[output]
     assert len(found.removal) == len(found.gradient) == len(look.inputs)
+    with observing(gradients=True) as scans:
+        score = look.score(look.batch)
+    given = next(scan.inputs for scan in scans if len(scan.inputs) == len(look.inputs))
+    for one in influence(model, look, range(len(look.outputs))):
+        (slope,) = torch.autograd.grad(score[one.output], given, retain_graph=True)
+        assert one.gradient == pytest.approx((slope * given).sum(-1)[:, 0].tolist(), rel=1e-3, abs=1e-6)
     moved = [r for r in found.removal if r is not None]
     assert max(map(abs, moved)) > 1e-4 and max(map(abs, found.gradient)) > 1e-6
     if task == "text":  # removal: by hand, from the network
@@ -484,6 +490,13 @@ def test_the_report_of_every_task(runs, task):
     assert found == stacks[task] and len(values["layers"]) == sum(found.values())
     assert values["averaged_over"] == (1 if task == "text" else 2)
     assert [one["output"] for one in values["influence"]] == list(range(len(values["outputs"])))
+    look = runs[task].look(runs[task].task.item(FIRST[task]))
+    outputs = range(len(look.outputs))
+    if task != "text":  # whose lines are one text
+        for one, curves in zip(values["influence"], gradients_of_each(runs[task], look, outputs), strict=True):
+            for name, left in one["through_time"].items():
+                norms = curves[name].norms[: len(left)]
+                assert left == pytest.approx(norms / norms[0], rel=5.1e-3) and left[0] == 1
     one = values["influence"][values["shown"]]
     assert values["finding"] == f"{one['finding']} {values['memory']}" and one["finding"].startswith("To ")
     for layer in values["layers"]:
@@ -551,12 +564,16 @@ def opened(runs, tmp_path_factory):
 CUT = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
   const f = svg.getBoundingClientRect(), box = text => text.getBoundingClientRect();
   const outside = b => b.left < f.left - 1 || b.right > f.right + 1 || b.top < f.top - 1 || b.bottom > f.bottom + 1;
-  return [...svg.querySelectorAll("text")].filter(t => box(t).width && outside(box(t))).map(t => t.textContent);
+  const texts = [...svg.querySelectorAll("text")].filter(t => box(t).width);
+  const along = (a, b, low, high) => Math.min(a[high], b[high]) - Math.max(a[low], b[low]);
+  const meet = (a, b) => along(a, b, "left", "right") > 1 && along(a, b, "top", "bottom") > 2;
+  const over = texts.filter((t, i) => texts.slice(i + 1).some(o => meet(box(t), box(o))));
+  return [...texts.filter(t => outside(box(t))), ...over].map(t => t.textContent);
 })"""
 
 
 def cut_texts(tab):
-    """Texts of the page's pictures that are not wholly within them."""
+    """Texts of the page's pictures that are not wholly within them, or stand over each other."""
     return tab.evaluate(CUT)
 
 
