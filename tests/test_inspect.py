@@ -567,13 +567,14 @@ CUT = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
   const texts = [...svg.querySelectorAll("text")].filter(t => box(t).width);
   const along = (a, b, low, high) => Math.min(a[high], b[high]) - Math.max(a[low], b[low]);
   const meet = (a, b) => along(a, b, "left", "right") > 1 && along(a, b, "top", "bottom") > 2;
-  const over = texts.filter((t, i) => texts.slice(i + 1).some(o => meet(box(t), box(o))));
+  const boxes = [...svg.querySelectorAll("rect[rx]")];
+  const over = texts.filter((t, i) => [...boxes, ...texts.slice(i + 1)].some(o => meet(box(t), box(o))));
   return [...texts.filter(t => outside(box(t))), ...over].map(t => t.textContent);
 })"""
 
 
 def cut_texts(tab):
-    """Texts of the page's pictures that are not wholly within them, or stand over each other."""
+    """Texts of the page's pictures that are not wholly within them, or stand over each other or a box."""
     return tab.evaluate(CUT)
 
 

@@ -27,7 +27,7 @@ from throughtime.inspect.units import (
     time_constants,
 )
 from throughtime.tasks.base import Advance, Trained, ignore
-from throughtime.tasks.look import Look
+from throughtime.tasks.look import Look, visible
 
 STEPS = 100  # of an input that is shown; of a text without lines, in a piece
 MOST = 50  # inputs that gradients and units are averaged over
@@ -64,7 +64,9 @@ def look_into(
         )
     unseen = model.unseen(items[0])
     if unseen:
-        warnings.warn(f"the model never saw these, and reads them as unknown: {' '.join(unseen)}", stacklevel=2)
+        warnings.warn(
+            f"the model never saw these, and reads them as unknown: {' '.join(map(visible, unseen))}", stacklevel=2
+        )
     first = model.look(items[0])
     count = len(first.outputs)
     if output is not None and not -count <= output < count:

@@ -50,7 +50,7 @@ function chart({curves, x, y, log = false, width = 520, height = 240, xRange, yR
 /** Numbers that a sequence holds, [T][F], as curves with time across; each step's background in its colour. */
 function course(curve, labels, colours, tips) {
   const count = curve.length, flat = curve.flat(), ys = niceTicks(Math.min(...flat), Math.max(...flat) + (sizeOf(flat) * 1e-6 || 1e-6), 4);
-  const y0 = Math.min(...flat), y1 = Math.max(...flat), left = 12 + widest(ys.map(num)), height = 170, foot = 34, head = 10;
+  const y0 = Math.min(...flat), y1 = Math.max(...flat), left = 12 + widest(ys.map(num)), height = 180, foot = 42, head = 10;
   const W = Math.max(6, Math.min(60, (room() - left - 24) / count)), width = left + W * count + 24;
   const X = t => left + W * (t + .5), Y = v => head + (y1 === y0 ? .5 : (y1 - v) / (y1 - y0)) * (height - head - foot);
   let out = `<svg class="course" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`;

@@ -1,7 +1,7 @@
 // Gradients through time, and how a step stretches the state.
 const LAYERS = D.layers.filter(l => D.gradients[l.name]);
 const TONE = {healthy: "good", vanishing: "bad", exploding: "bad", broken: "bad", "mostly the newest step": "bad"};
-const reach = (v, g) => v === null ? (g.norms.length ? `over ${g.norms.length - 1}` : "–") : v.toFixed(1);
+const reach = (v, g) => v === null ? (g.norms.length ? `over ${g.norms.length - 1}` : "–") : v.toFixed(2);
 
 function drawGradients() {
   add(`<h2>Gradients through time</h2><p class="soft">How much an answer would still change by a nudge to the state some steps before it: the norm of ∂(−log p)/∂h, as a part of what it is at the answer. Where it is 0.01, training hardly learns from what stood so far back. Lines: the mean of the logarithm over ${D.averaged_over} input${D.averaged_over > 1 ? "s, with its standard deviation" : ""}${D.outputs.length > 1 ? "; dashed: of the answer chosen above" : ""}. Where an answer is made of all steps (a label, an attention), what comes through the last step alone.</p>`);
@@ -21,7 +21,7 @@ function drawGradients() {
   const fold = add("<details><summary>How a step stretches the state: Lyapunov exponents and singular values</summary></details>");
   add('<p class="soft">Run the network twice, from two states that differ a very little: the largest Lyapunov exponent says by how many nats a step the difference grows (over 0: small differences take over) or shrinks (under 0: at −0.1 a step leaves 90 % of it, and the network forgets where it came from). The singular values say the same of t steps taken together, for each direction of the state by itself: near 1, what the first state held in that direction is still there after t steps; near 0, it is gone.</p>', fold);
   const text = column(stretched.flatMap(l => l.stretching.exponents.slice(0, 5)));
-  add("<div class='wide'><table><tr><th>layer</th><th class=n>largest exponent (nats a step)</th><th class=n>the next</th></tr>" + stretched.map(l => `<tr><td>${esc(l.title)}</td><td class=n>${text(l.stretching.exponents[0])}</td><td class=n>${l.stretching.exponents.slice(1, 5).map(text).join(", ")}</td></tr>`).join("") + "</table></div>", fold);
+  add("<div class='wide'><table><tr><th>layer</th><th class=n>largest exponent (nats a step)</th><th>the next</th></tr>" + stretched.map(l => `<tr><td>${esc(l.title)}</td><td class=n>${text(l.stretching.exponents[0])}</td><td>${l.stretching.exponents.slice(1, 5).map(text).join(", ")}</td></tr>`).join("") + "</table></div>", fold);
   const pair = add('<div class="pair"></div>', fold);
   for (const l of stretched.filter(l => l.stretching.steps.length > 1))
     add(`<div class="wide"><b>${esc(l.title)}</b>${chart({log: true, x: "steps t", y: "singular values", width: 400, height: 220, curves: [0, 1, 2, 3].filter(k => l.stretching.singular[0].length > k).map(k => ({name: ["largest", "2nd", "3rd", "4th"][k], colour: COLOURS[k], points: l.stretching.steps.map((t, i) => [t, Math.exp(Math.max(l.stretching.singular[i][k], -69))])}))})}</div>`, pair);
