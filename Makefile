@@ -1,6 +1,6 @@
 # make demo    install, train a small network on the text every Python carries, and let it write
 # make test    install what the tests need and run them
-# make check   ruff, mypy and the import rule
+# make check   ruff, mypy, the import rule, and whether public names say what they are
 # make bench   speed, side by side with torch.nn, and with JAX and onnxruntime where they are installed
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,10 +31,10 @@ test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docstrings.py
 
 bench: $(VENV)/.base
 	$(BIN)/throughtime bench --save benchmarks/results

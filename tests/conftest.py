@@ -15,7 +15,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     """A real browser without a screen."""
     where = shutil.which("chromium") or shutil.which("google-chrome")

@@ -58,9 +58,9 @@ class Screen:
 
 
 class Terminal:
-    """A command in a terminal."""
+    """A command in a terminal. program: how Python is to run it."""
 
-    def __init__(self, *arguments, columns=80, lines=24, output=None, cwd=None):
+    def __init__(self, *arguments, columns=80, lines=24, output=None, cwd=None, program=("-m", "throughtime")):
         self.screen = Screen(columns)
         self._here, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -69,7 +69,7 @@ class Terminal:
             "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "TERM": "xterm",
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "throughtime", *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
+            [sys.executable, *program, *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
             env=environment, cwd=cwd, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -480,6 +481,8 @@ def test_train_says_its_words_on_stderr_and_quiet_says_none(call, book, tmp_path
         (["--model.cell", "lstm", "--model.layers", "2"], {"model.cell": "lstm", "model.layers": 2}),
         (["--model.no-tied"], {"model.tied": False}),
         (["--data.documents", "line", "--data.held-out", "0.2"], {"data.documents": "line", "data.held_out": 0.2}),
+        (["--device", "cuda"], {"training.device": "cuda"}),
+        (["--device", "cpu", "--training.clip", "2"], {"training.device": "cpu", "training.clip": 2.0}),
         (["--training.clip", "0.5", "--training.patience", "3"], {"training.clip": 0.5, "training.patience": 3}),
     ],
 )
@@ -493,6 +496,13 @@ def test_options_come_to_the_settings(call, options, expected):
         for part in key.split("."):
             found = found[part]
         assert found == value, key
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU on this machine")
+def test_a_device_that_cannot_be_had_is_said_before_anything_is_read(refused, tmp_path):
+    line = refused("train", "text", tmp_path / "none.txt", "--out", tmp_path / "out", "--device", "cuda")
+    assert line.startswith("training.device: cuda cannot be had") and "use cpu, or auto (--device)" in line
+    assert not (tmp_path / "out").exists()
 
 
 @settings(max_examples=25, deadline=None)
@@ -722,6 +732,14 @@ def test_a_mistake_with_overwrite_leaves_the_old_run_untouched(refused, run, boo
         (["train", "text", "BOOK", "--out", "OUT", "--overwritte"], ["'--overwrite'"]),
         (["train", "text", "BOOK", "--out", "OUT", "--hiden", "3"], ["'--hiden'; did you mean '--model.hidden-size'?"]),
         (["train", "text", "BOOK", "--out", "OUT", "--batch", "3"], ["did you mean '--training.batch-size'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--devise", "cpu"], ["'--devise'; did you mean '--device'?"]),
+        (["train", "text", "BOOK", "--out", "OUT", "--device", "gpu"], ["--device", '"auto", "cpu", "cuda"']),
+        (
+            ["train", "text", "BOOK", "--out", "OUT", "--device", "cpu", "--training.device", "auto"],
+            ["--device and --training.device are one setting; give one"],
+        ),
+        (["predict", "RUN", "BOOK", "--device", "cuda"], ["--device: an option of train alone", "on the CPU"]),
+        (["travel", "RUN", "--device", "cpu"], ["--device: an option of train alone", "on the CPU"]),
         (["train", "text", "BOOK", "--out", "OUT", "--gpu"], ["unknown option '--gpu'; --help lists them"]),
         (["generate", "RUN", "--temprature", "1"], ["unknown option '--temprature'; did you mean '--temperature'?"]),
         (["evaluate", "RUN", "BOOK", "--jsn"], ["'--json'"]),

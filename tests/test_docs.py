@@ -72,7 +72,7 @@ def test_the_memory_pages_experiment_runs(capsys):
     (block,) = python_blocks(DOCS / "memory.md")
     exec(block.replace("lags=(5, 10, 20)", "lags=(5, 10)"), {})
     said = capsys.readouterr().out
-    assert "gru, lag 5: accuracy" in said and "cell  longest lag" in said
+    assert "gru, lag 5: accuracy" in said and "cell  width  parameters  longest lag" in said
 
 
 def test_the_readme_trains_and_writes(tmp_path, monkeypatch, capsys):

@@ -19,10 +19,11 @@ BELOW = {
     "files": {"config", "errors"},
     "weights": {"files", "errors"},
     "runs": {"weights", "files", "config", "errors"},
+    "hub": {"runs", "weights", "files", "config", "errors"},
     "travel": {"layers", "scanning", "cells", "runs", "weights", "errors"},
-    "tasks": {"models", "travel", "decode", "cells", "runs", "weights", "files", "config", "errors"},
+    "tasks": {"models", "travel", "decode", "cells", "hub", "runs", "weights", "files", "config", "errors"},
     "training": {"inspect", "tasks", "runs", "weights", "files", "config", "errors"},
-    "inspect": {"tasks", "scanning", "cells", "config", "errors"},
+    "inspect": {"tasks", "scanning", "cells", "files", "config", "errors"},
     "laboratory": {"training", "tasks", "models", "layers", "cells", "runs", "errors"},
 }
 ROOT = {"__init__"}  # what users import

@@ -10,8 +10,8 @@ from torch import nn
 import throughtime as tt
 from throughtime.cells import NAMED
 from throughtime.models.classifier import Classifier
+from throughtime.models.encoder import Encoder, TokenBatch
 from throughtime.models.language import LanguageModel
-from throughtime.models.reader import Read, Reader
 from throughtime.models.tagger import Tagger
 from throughtime.models.transformer import TransformerTranslator
 from throughtime.models.translator import Translator
@@ -131,9 +131,9 @@ def language(**options):
 
 
 def classifier(**options):
-    reader = Reader(11, "gru", 6, 4, 1, dropout=0.1, **options)
+    reader = Encoder(11, "gru", 6, 4, 1, dropout=0.1, **options)
     network = Classifier(reader, 3, "attention", 0.1, None, None)
-    return network, lambda steps: (Read(*read(steps)), torch.tensor([0, 1, 2]))
+    return network, lambda steps: (TokenBatch(*read(steps)), torch.tensor([0, 1, 2]))
 
 
 def tagger(**options):

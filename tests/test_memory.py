@@ -21,7 +21,7 @@ from throughtime.laboratory.experiment import PROBLEMS, Asked, Experiment
 from throughtime.laboratory.network import CELLS, Network, find_cell, size_of, stretch_
 from throughtime.laboratory.pixels import IMAGES, LABELS, ORDER_SEED, Pixels, Shuffled, read_idx
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Recall
-from throughtime.laboratory.tables import in_words, longest, trials, written
+from throughtime.laboratory.tables import in_words, networks, table_width, trials, written
 from throughtime.laboratory.trial import Budget, Lesson, Recipe, optimizer_of, run_trial, scored
 from throughtime.training.progress import Reporter
 
@@ -370,7 +370,7 @@ def test_without_clipping_it_breaks_and_with_it_does_not():
     calm = run(problem="exploding", steps=10, spectral_radius=0.5)["cells"][0]["trials"][0]
     assert calm["broke"] is None and max(p["gradient_norm"] for p in calm["curve"]) < 10
     rows = trials(values)
-    assert [row["clip"] for row in rows] == ["none", "1"] and rows[0]["broke"] == f"step {bare['broke']['step']}"
+    assert [row["clip"] for row in rows] == ["none", "1"] and rows[0]["learned"] == f"broke at {bare['broke']['step']}"
 
 
 def test_where_it_broke_is_told():
@@ -388,6 +388,32 @@ def test_the_longest_lag_in_words():
     values = {"lags": [5, 10, 20], "spectral_radius": None}
     found = [in_words({"longest_lag": lag}, values) for lag in (None, 5, 10, 20)]
     assert found == ["under 5", "5", "10", "20 or more"]
+
+
+def test_a_table_fits_a_terminal_and_says_at_each_lag_what_is_not_the_same_at_all():
+    trial = {
+        "lag": 1000,
+        "clip": None,
+        "score": 0.020449,
+        "chance": 0.0203859,
+        "goal": 0.00203,
+        "curve": [],
+        "steps": 10_000,
+    }
+    trial |= {"learned_at": None, "broke": {"step": 9999, "norms": [1.34e30]}, "seconds": 1234.5}
+    cells = [
+        {"cell": name, "hidden_size": 100, "parameters": 70_123, "longest_lag": 1000, "trials": [trial, trial | more]}
+        for name, more in (("layernorm-lstm", {"lag": 5}), ("package.module:OneOfMyOwnCells", {"chance": 0.9}))
+    ]
+    values = {"score": "nats", "spectral_radius": None, "lags": [5, 1000], "cells": cells}
+    assert table_width(trials(values)) > 80
+    lines = written(values, width=80).splitlines()
+    assert max(map(len, lines)) == 80 and sum(line.startswith("packag…") for line in lines) == 2
+    assert sum("broke at 9999" in line for line in lines) == 4 and "package.module:OneOfMyOwnCells" in written(values)
+    assert "0.0204 " in written(values) and "chance" in trials(values)[0]
+    values["cells"] = cells[:1]
+    assert "chance" not in trials(values)[0]
+    assert written(values).endswith("\n\nnats: 0.00203 counts as learned, 0.0204 needs no memory")
 
 
 # -- the command
@@ -417,18 +443,14 @@ def test_the_json_the_table_and_the_files_say_the_same(call, tmp_path):
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "table.md").read_text() == written(values, markdown=True) + "\n"
     assert err.count(", lag ") == sum(len(c["trials"]) for c in values["cells"]) == 3
-    assert [row["longest lag"] for row in longest(values)] == ["4 or more", "under 2"]
+    assert [row["longest lag"] for row in networks(values)] == ["4 or more", "under 2"]
     rows = [line.split() for line in written(values).splitlines()]
-    assert rows[1] == ["gru", "4", "or", "more"]
+    sizes = [[c["cell"], str(c["hidden_size"]), f"{c['parameters']:,}"] for c in values["cells"]]
+    assert rows[1:3] == [[*sizes[0], "4", "or", "more"], [*sizes[1], "under", "2"]]
     for cell in values["cells"]:
         for trial in cell["trials"]:
-            (row,) = [r for r in rows if r[:1] == [cell["cell"]] and r[3:4] == [str(trial["lag"])] and len(r) > 5]
-            assert row[1:5] == [
-                str(cell["hidden_size"]),
-                f"{cell['parameters']:,}",
-                str(trial["lag"]),
-                f"{trial['score']:.4g}",
-            ]
+            (row,) = [r for r in rows[4:] if r[:2] == [cell["cell"], str(trial["lag"])]]
+            assert row[2] == f"{trial['score']:.4g}"
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     code, out, err = call(*arguments)
     assert (code, out) == (2, "") and "holds results" in err and "--overwrite" in err
@@ -506,7 +528,7 @@ def test_the_curve_of_an_interrupted_trial_is_kept(call, tmp_path, monkeypatch):
         (["--cells", "gru,lstn"], "unknown cell 'lstn'; did you mean 'lstm'?"),
         (["--cells", "gru,gru"], "gru stands there twice"),
         (["--cells", ""], "unknown cell ''"),
-        (["--lags", "5,ten"], "got 'ten'"),
+        (["--lags", "5,ten"], "got '5,ten'"),
         (["--lags", "10,5"], "got 10,5; at least 1, and rising"),
         (["--problem", "adding", "--lags", "1"], "at least 2"),
         (["--lags", "0"], "at least 1"),

@@ -66,6 +66,20 @@ def test_shapes_of_pairs(tmp_path, name, content, said):
     assert [pair for pair in found if pair[0]] == [(source, None) for source, _ in GO]
 
 
+SENTENCES = [("a dog runs", "ein Hund rennt"), ("two men sit", "zwei Männer sitzen"), ("a boy", "ein Junge")]
+
+
+@pytest.mark.parametrize("name", ["f.tsv", "f.csv"])
+@pytest.mark.parametrize(
+    ("first", "said"), [(("src_text", "tgt"), True), (("boy", "Kind"), False), (("a b", "c"), False)]
+)
+def test_a_first_row_that_may_name_the_columns_is_kept_and_said(tmp_path, name, first, said):
+    rows = [first, *SENTENCES]
+    content = "".join(f"{a}{',' if name == 'f.csv' else chr(9)}{b}\n" for a, b in rows)
+    words = [f"{name}:1: 'src_text' and 'tgt' are read as a pair; if they name the columns, take this line out"]
+    assert read(tmp_path, content, name=name) == (rows, words if said else [])
+
+
 def test_plain_lines_are_sources(tmp_path):
     lines = ["Go.", "", " Hi, there. "]
     assert read(tmp_path, "\n".join(lines) + "\n", both=None) == ([(line, None) for line in lines], [])

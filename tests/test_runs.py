@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import get_overloads
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from throughtime.errors import UserError
 from throughtime.files import alone_in, read_json, write_json
 from throughtime.runs import Run
 from throughtime.scanning.cpu import target
+from throughtime.tasks.registry import BUILT_IN, load
 from throughtime.tasks.tokens import learn
 from throughtime.weights import check_fits, read_tensors, write_tensors
 
@@ -65,6 +67,27 @@ def runs(tmp_path_factory, _one_thread):
     for task in TASKS:
         train(task, folder / task)
     return folder
+
+
+def test_an_editor_knows_what_each_task_gives(runs):
+    said = {f.__annotations__["task"]: f.__annotations__["return"] for f in get_overloads(load)}
+    there = {f"Literal['{task}']": type(tt.load(runs / task / "run", task)).__name__ for task in BUILT_IN}
+    assert said == there | {"str | None": "Trained[Any]"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_says_what_it_is(runs, task):
+    model = tt.load(runs / task / "run")
+    words, info = repr(model), model.info()
+    name = model.task.criterion(model.config).score
+    for part in (
+        f"<{type(model).__name__} of {model.run.folder}: {model.config.model.cell} ",
+        f"{info['parameters']:,} parameters; trained on {TASKS[task][0]}; ",
+        f"held out: {name.replace('_', ' ')} {info['scores'][name]:.4g}>",
+    ):
+        assert part in words
+    model.run = Run(runs)  # where nothing is known of it
+    assert repr(model).endswith("; what it scored is not known>")
 
 
 @pytest.fixture

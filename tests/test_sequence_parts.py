@@ -14,7 +14,7 @@ from throughtime.decode.sampling import draw
 from throughtime.layers import Attention
 from throughtime.models.classifier import Classifier, Pool
 from throughtime.models.counts import Counts
-from throughtime.models.reader import Read, Reader
+from throughtime.models.encoder import Encoder, TokenBatch
 from throughtime.models.tagger import Crf, Tagger
 from throughtime.models.transformer import TransformerTranslator, TransformerWindow, parameters_of
 from throughtime.models.translator import Translator
@@ -123,10 +123,10 @@ SPELT = {2: "cat", 3: "cats", 4: "dog", 5: "bat"}
 
 
 def spelt(rows):
-    """Rows of token numbers as `Read`, their words spelt with `SPELT`."""
+    """Rows of token numbers as `TokenBatch`, their words spelt with `SPELT`."""
     spelling = Spelling.learn(SPELT.values())
     tokens, lengths = padded(rows)
-    return Read(tokens, lengths, spelling.spelt(tokens.numpy(), ["", "", *SPELT.values()])), spelling
+    return TokenBatch(tokens, lengths, spelling.spelt(tokens.numpy(), ["", "", *SPELT.values()])), spelling
 
 
 def test_counts_against_a_plain_count():
@@ -194,10 +194,10 @@ def test_counts_against_a_plain_count():
 def test_a_classifier_learns_from_three_and_answers_by_two():
     torch.manual_seed(0)
     counts = Counts(6, 3)
-    read = Read(*padded([[2, 3, 5], [4], [3, 3]]))
+    read = TokenBatch(*padded([[2, 3, 5], [4], [3, 3]]))
     labels = torch.tensor([0, 2, 1])
     counts.count([(read, labels)])
-    network = Classifier(Reader(6, "gru", 4, 3), 3, "mean", 0.0, counts, [1.0, 2.0, 0.5])
+    network = Classifier(Encoder(6, "gru", 4, 3), 3, "mean", 0.0, counts, [1.0, 2.0, 0.5])
     for weights in counts.weights:
         torch.nn.init.normal_(weights)
     bare = Classifier(network.reader, 3, "mean", 0.0)
@@ -229,7 +229,7 @@ class AsItIs(torch.nn.Module):
 def test_a_word_is_read_as_itself_and_the_mean_of_its_pieces():
     read, spelling = spelt([[2, 3, 5], [4]])
     assert set(spelling.pieces) == {"<ca", "cat", "<cat", "at>"}
-    reader = Reader(6, "none", 4, 3, pieces=len(spelling)).eval()
+    reader = Encoder(6, "none", 4, 3, pieces=len(spelling)).eval()
     reader.stack = AsItIs()
     found = reader(read)
     of = reader.pieces.weight[[spelling.pieces.index(p) for p in ("<ca", "cat", "<cat")]]
@@ -506,16 +506,16 @@ def test_a_transformer_window_sees_its_document_and_no_more():
 
 @pytest.mark.parametrize("cell", ["lstm", "elman"])
 def test_transformers_have_as_many_parameters(cell):
-    recurrent, transformer = (Reader(50, cell, 64, 32, 2, kind=kind) for kind in ("recurrent", "transformer"))
+    recurrent, transformer = (Encoder(50, cell, 64, 32, 2, kind=kind) for kind in ("recurrent", "transformer"))
     assert parameters_of(transformer) == pytest.approx(parameters_of(recurrent), rel=0.15)
 
 
 def test_a_transformer_reader_gives_a_sequence_the_same_in_any_company():
     torch.manual_seed(0)
-    reader = Reader(20, "lstm", 16, 8, kind="transformer").double().eval()
+    reader = Encoder(20, "lstm", 16, 8, kind="transformer").double().eval()
     tokens, lengths = padded([[2, 3, 4, 5, 6], [7, 8]])
-    together = reader(Read(tokens, lengths))
-    alone = reader(Read(tokens[:2, 1:], lengths[1:]))
+    together = reader(TokenBatch(tokens, lengths))
+    alone = reader(TokenBatch(tokens[:2, 1:], lengths[1:]))
     torch.testing.assert_close(together[:2, 1:], alone)
 
 

@@ -170,6 +170,16 @@ def test_a_label_that_training_never_had(reviews, classifier, tmp_path):
             call()
 
 
+def test_booleans_of_json_mean_the_labels_of_an_earlier_version(tmp_path):
+    rows = [("a fine film", True), ("a dull film", False)] * 20
+    (tmp_path / "old.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in rows))
+    model = tt.train("classify", [tmp_path / "old.csv"], out=tmp_path / "run", steps=3, model=SMALL, progress=False)
+    with pytest.warns(UserWarning, match="the label (true is taken for True|false is taken for False)") as said:
+        scores = model.evaluate(tmp_path / "new.jsonl")
+    assert len(said) == 2 and scores == model.evaluate(tmp_path / "old.csv")
+
+
 @pytest.mark.parametrize("tokens", ["words", "characters"])
 def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tokens):
     texts = tmp_path / "unlabelled.txt"
@@ -203,7 +213,7 @@ def test_a_language_model_reads_first(reviews, classifier, tmp_path, capsys, tok
     again = [v["label"] for v in tt.load(tmp_path / "run").predict(["the film was not fine", "the film was very fine"])]
     assert read == again
     for options, said in (
-        (["--init-from", str(reviews / "run")], "it takes one of text"),
+        (["--init-from", str(reviews / "run")], "is a run of the task 'classify', not 'text'"),
         (["--init-from", str(tmp_path / "gone"), "--model.tokens", "bpe"], "leave it out"),
         (["--init-from", str(tmp_path / "missing")], "no such run folder"),
     ):
@@ -445,6 +455,16 @@ def test_a_translator_learns(letters, translator):
     assert scores["exact"] > 0.9
     assert "bleu_signature" in scores
     assert translator.config.valid == [str(letters / "dev.in"), str(letters / "dev.out")]
+
+
+def test_a_translator_says_how_far_its_evaluation_has_come(letters, translator, tmp_path):
+    shares = []
+    for side in ("in", "out"):
+        lines = (letters / f"train.{side}").read_text().splitlines()[:640]
+        (tmp_path / f"some.{side}").write_text("\n".join(lines) + "\n")
+    translator.evaluate([tmp_path / "some.in", tmp_path / "some.out"], shares.append)
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) <= 0.1 and shares.count(max(shares)) == 10, "each tenth of the lines"
 
 
 def test_searches_agree_where_the_network_is_sure(letters, translator):

@@ -99,6 +99,64 @@ def test_output_that_goes_elsewhere_is_data_alone(run, book, tmp_path):
     assert last == "evaluating" and not screen.text()
 
 
+LABELS = [
+    f"{group}.{about}"
+    for group in ("comp.sys", "rec.sport", "talk.politics")
+    for about in ("a", "bb", "hardware", "motorcycles", "misc")
+]
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """A classifier of more labels than a table has columns, hardly trained, and its data."""
+    folder = tmp_path_factory.mktemp("groups")
+    rows = [f"word{i % 7} thing{i % 11},{LABELS[i % len(LABELS)]}\n" for i in range(150)]
+    (folder / "data.csv").write_text("text,label\n" + "".join(rows))
+    sizes = {"hidden_size": 4, "embedding_size": 4}
+    tt.train("classify", [folder / "data.csv"], out=folder / "run", steps=2, model=sizes, progress=False)
+    return folder
+
+
+SMALL_BENCH = "from throughtime.cli import bench, main; bench.SHAPES = ((4, 2, 3, 5),); main(['bench', '--runs', '1'])"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ("evaluate run data.csv", ["labels ", "confusion ", "taken for", "other pairs; --json has them all"]),
+        ("info run", ["settings.model.cell", "scores.accuracy"]),
+        ("compare run run run run run run data.csv --no-memory", ["ms_a_line"]),
+        ("memory --cells rnn,layernorm-lstm --lags 2,4 --steps 2", ["longest lag", "counts as learned"]),
+        ("memory --problem exploding --steps 2", ["clip", "rnn-relu"]),
+        ("predict none data.csv", ["throughtime: none: no such run folder"]),
+        ("bench", ["own cell", "GRU step", "over the shapes", "arithmetic limit"]),
+    ],
+)
+def test_what_a_verb_shows_fits_the_terminal(groups, arguments, shown):
+    first, *rest = arguments.split()
+    program = ("-c", SMALL_BENCH) if first == "bench" else ("-m", "throughtime", first)
+    code, screen = Terminal(*rest, cwd=groups, program=program).end()
+    text = screen.text()
+    assert code == (2 if "none" in rest else 0), text
+    assert not screen.wrapped
+    assert not [words for words in shown if words not in text], text
+    if first == "evaluate":
+        assert (
+            text.count(" f1 ") == 1 and len(re.findall(r"^(?:comp|rec|talk)\.\S+ +(?:comp|rec|talk)", text, re.M)) == 10
+        )
+    if first == "compare":
+        assert [len(line.split()) - 1 for line in text.splitlines() if line.startswith("accuracy")] == [3, 3]
+
+
+def test_words_are_broken_between_words(tmp_path):
+    path = tmp_path / ("a-folder-of-a-long-name-that-alone-takes-most-of-the-line" + "-and-more" * 3)
+    code, screen = Terminal("info", path, columns=60).end()
+    lines = screen.text().splitlines()
+    assert code == 2 and lines[0] == "throughtime:" and lines[-1].endswith("no such run folder")
+    code, screen = Terminal("train", "text", path, "--out", tmp_path / "o", "--steps=0", columns=40).end()
+    assert code == 2 and not screen.wrapped and len(screen.text().splitlines()) > 1
+
+
 class Tty(io.StringIO):
     def isatty(self):
         return True

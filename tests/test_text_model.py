@@ -567,6 +567,9 @@ def test_the_model_card_has_the_measured_scores(model):
         assert f"| {name.replace('_', ' ')} | {scores[name]:.4g} |" in card
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "throughtime"
+    (result,) = front["model-index"][0]["results"]
+    measured = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert measured == {name: value for name, value in scores.items() if name != "tokens"}, "which is a count"
     assert f"{sum(p.numel() for p in model.network.parameters()):,} parameters" in card
     assert "book.txt" in card
     settings = yaml.safe_load(card.split("```yaml")[1].split("```")[0])

@@ -18,6 +18,7 @@ _HOMES = {
     "RNN": "throughtime.layers:RNN",
     "LSTM": "throughtime.layers:LSTM",
     "GRU": "throughtime.layers:GRU",
+    "Inspection": "throughtime.inspect.inspection:Inspection",
     "Recurrent": "throughtime.layers:Recurrent",
     "Session": "throughtime.travel:Session",
     "load": "throughtime.tasks:load",
@@ -28,6 +29,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Inspection",
     "Recurrent",
     "Scanned",
     "Session",
@@ -42,6 +44,7 @@ __all__ = [
 if TYPE_CHECKING:
     from throughtime import cells
     from throughtime.errors import UserError
+    from throughtime.inspect.inspection import Inspection
     from throughtime.layers import GRU, LSTM, RNN, Recurrent
     from throughtime.scanning import Scanned, explain, scan
     from throughtime.tasks import load

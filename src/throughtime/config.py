@@ -29,6 +29,13 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """What a field's docstring breaks into lines is one line in --help, which has breaks of its own."""
+        for field in cls.model_fields.values():
+            if field.description:
+                field.description = " ".join(field.description.split())
+
 
 class Training(Strict):
     """How a network is trained, whatever the task."""

@@ -21,10 +21,11 @@ def reason(error: OSError) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The entry of `names` spelled most like `name`, or None where nothing is near. Of a dotted name the last part may be meant."""
+    """The entry of `names` spelled most like `name`, or None where nothing is near. Of a dotted name the last part may be
+    meant; of two that are as near, the one with fewer parts is."""
     wanted = _forms(name)
     likeness = {n: max(_likeness(a, b) for a in wanted for b in _forms(n)) for n in map(str, names)}
-    best = max(likeness, key=lambda n: likeness[n], default=None)
+    best = max(likeness, key=lambda n: (likeness[n], -n.count(".")), default=None)
     return best if best is not None and likeness[best] >= NEAR else None
 
 

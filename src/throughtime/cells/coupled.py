@@ -32,6 +32,8 @@ class CoupledLSTM(Cell):
         self.state_sizes = (hidden_size, hidden_size)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step. x: [B, I]; state: (h, c), [B, N] each; mask: [B, N], by which h is multiplied before the recurrent product
+        sees it. Returns: (h, c) after it."""
         h, c = state
         (x_f, x_g, x_o), (h_f, h_g, h_o) = self.project_input(x), self.project_state(h, mask)
         f = self.watch("forget", torch.sigmoid(x_f + h_f))

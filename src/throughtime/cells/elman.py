@@ -30,6 +30,8 @@ class Elman(Cell):
         self.nonlinearity = nonlinearity
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         (x_h,), (h_h,) = self.project_input(x), self.project_state(h, mask)
         a = self.watch("a", x_h + h_h)
         return self.watch("h", torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a))

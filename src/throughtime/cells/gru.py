@@ -28,6 +28,8 @@ class GRU(Cell):
     time_gates: ClassVar[dict[int, int]] = {1: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         x_r, x_z, x_n = self.project_input(x)
         h_r, h_z, h_n = self.project_state(h, mask)
         r = self.watch("reset", torch.sigmoid(x_r + h_r))

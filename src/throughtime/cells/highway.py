@@ -53,6 +53,8 @@ class Highway(Cell):
                 bias[self.hidden_size :] = self.transform_bias
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the first layer's product sees it.
+        Returns: h after it, [B, N]."""
         x_n, x_t = self.project_input(x)
         h_n, h_t = self.project_state(h, mask)
         s = self._layer(x_n + h_n, x_t + h_t, h, 1)

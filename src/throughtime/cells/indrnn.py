@@ -36,6 +36,8 @@ class IndRNN(Cell):
             nn.init.uniform_(self.recurrent, 0.0, 1.0)
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before it is weighted. Returns: h after it, [B,
+        N]."""
         (x_h,) = self.project_input(x)
         a = self.watch("a", x_h + self.recurrent * (h if mask is None else h * mask))
         return self.watch("h", torch.relu(a))

@@ -54,6 +54,8 @@ class LayerNormLSTM(_Normalised):
         self.bias_c = nn.Parameter(like.new_zeros(hidden_size)) if bias else None
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step. x: [B, I]; state: (h, c), [B, N] each; mask: [B, N], by which h is multiplied before the recurrent product
+        sees it. Returns: (h, c) after it."""
         h, c = state
         x_ifgo = self.norm(F.linear(x, self.weight_ih), self.gain_ih, self.bias_ih)
         h_ifgo = self.norm(F.linear(h if mask is None else h * mask, self.weight_hh), self.gain_hh, self.bias_hh)
@@ -88,6 +90,8 @@ class LayerNormGRU(_Normalised):
         self.gain_hh = nn.Parameter(self.weight_hh.new_ones(3 * hidden_size))
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         x_r, x_z, x_n = self._normed(F.linear(x, self.weight_ih), self.gain_ih, self.bias_ih)
         seen = h if mask is None else h * mask
         h_r, h_z, h_n = self._normed(F.linear(seen, self.weight_hh), self.gain_hh, self.bias_hh)

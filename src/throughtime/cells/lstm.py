@@ -45,6 +45,8 @@ class LSTM(Cell):
             nn.init.uniform_(self.weight_hr, -(hidden_size**-0.5), hidden_size**-0.5)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step. x: [B, I]; state: (h, c), [B, P or N] and [B, N]; mask: as h, which is multiplied by it before the recurrent
+        product sees it. Returns: (h, c) after it."""
         h, c = state
         x_i, x_f, x_g, x_o = self.project_input(x)
         h_i, h_f, h_g, h_o = self.project_state(h, mask)

@@ -27,6 +27,8 @@ class MinimalGated(Cell):
     time_gates: ClassVar[dict[int, int]] = {0: -1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         n = self.hidden_size
         b_f, b_n = (None, None) if self.bias_hh is None else (self.bias_hh[:n], self.bias_hh[n:])
         x_f, x_n = self.project_input(x)
@@ -52,6 +54,8 @@ class UGRNN(Cell):
     time_gates: ClassVar[dict[int, int]] = {0: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         (x_g, x_n), (h_g, h_n) = self.project_input(x), self.project_state(h, mask)
         g = self.watch("forget", torch.sigmoid(x_g + h_g))
         n = self.watch("new", torch.tanh(x_n + h_n))

@@ -35,6 +35,7 @@ class RecurrentDropout(nn.Module):
         self.cell = cell
 
     def forward(self, x_and_mask: tuple[Tensor, Tensor], state: State) -> State | tuple[Tensor, State]:
+        """One step. x_and_mask: [B, I] and [B, N]; state: as the cell has it. Returns: what the cell gives."""
         x, mask = x_and_mask
         result: State | tuple[Tensor, State] = self.cell(x, state, mask=mask)
         return result
@@ -73,6 +74,8 @@ class Zoneout(nn.Module):
         self.cell = cell
 
     def forward(self, x_and_keep: tuple[Tensor, State], state: State) -> State | tuple[Tensor, State]:
+        """One step. x_and_keep: [B, I], and how much of each unit is kept, as the state; state: as the cell has it. Returns: the
+        state mixed of the new and the old one, beside the cell's output where it has one."""
         x, keep = x_and_keep
         output, new = split_result(self.cell(x, state), state)
         if isinstance(new, Tensor):

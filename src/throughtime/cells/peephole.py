@@ -35,6 +35,8 @@ class PeepholeLSTM(Cell):
         nn.init.uniform_(self.peephole, -(hidden_size**-0.5), hidden_size**-0.5)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step. x: [B, I]; state: (h, c), [B, N] each; mask: [B, N], by which h is multiplied before the recurrent product
+        sees it. Returns: (h, c) after it."""
         h, c = state
         x_i, x_f, x_g, x_o = self.project_input(x)
         h_i, h_f, h_g, h_o = self.project_state(h, mask)

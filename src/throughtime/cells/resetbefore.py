@@ -28,6 +28,8 @@ class ResetBeforeGRU(Cell):
     time_gates: ClassVar[dict[int, int]] = {1: 1}
 
     def forward(self, x: Tensor, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One step. x: [B, I]; h: [B, N]; mask: [B, N], by which h is multiplied before the recurrent product sees it. Returns: h
+        after it, [B, N]."""
         n = 2 * self.hidden_size  # the rows of the gates
         b_rz, b_n = (None, None) if self.bias_hh is None else (self.bias_hh[:n], self.bias_hh[n:])
         x_r, x_z, x_n = self.project_input(x)

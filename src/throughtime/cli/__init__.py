@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -70,7 +72,7 @@ def build_app() -> App:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Returns the exit code: 0 done, 2 a mistake of the user's or a refusal of the system's, 130
     interrupted."""
     _hold_streams()
@@ -89,31 +91,36 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: C901
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except UserError as error:
-        return _fail(str(error), debug)
-    except UnknownOptionError as error:
-        return _fail(_unknown_option(error), debug)
-    except UnusedCliTokensError as error:
-        left = " ".join(error.unused_tokens or [])
-        return _fail(f"{left}: nothing takes it; --help says what the command takes", debug)
-    except CycloptsValidationError as error:
-        return _fail(_validation(error), debug)
-    except CycloptsError as error:
-        return _fail(str(error), debug)
     except KeyboardInterrupt as error:
-        print(f"throughtime: {str(error) or 'interrupted'}", file=sys.stderr)
+        _say(str(error) or "interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has gone
         _drop_output()
         return 0
-    except OSError as error:  # a full disk, a file that is no longer there
-        return _fail(_refused(error), debug)
     except Exception as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
-            return _fail(f"out of memory: {error}", debug)
+        words = _in_words(error)
+        if words is not None:
+            return _fail(words, debug)
         if debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (this is a fault of throughtime; --debug shows where)", debug, 1)
+
+
+def _in_words(error: Exception) -> str | None:
+    """A mistake of the user's, or a refusal of the system's, in a line; None for a fault of ours."""
+    if isinstance(error, UnknownOptionError):
+        return _unknown_option(error)
+    if isinstance(error, UnusedCliTokensError):
+        return f"{' '.join(error.unused_tokens or [])}: nothing takes it; --help says what the command takes"
+    if isinstance(error, CycloptsValidationError):
+        return _validation(error)
+    if isinstance(error, UserError | CycloptsError):
+        return str(error)
+    if isinstance(error, OSError):  # a full disk, a file that is no longer there
+        return _refused(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return f"out of memory: {error}"
+    return None
 
 
 def _hold_streams() -> None:
@@ -157,12 +164,23 @@ def _drop_output() -> None:
 def _fail(message: str, debug: bool, code: int = 2) -> int:
     if debug:
         traceback.print_exc()
-    print("throughtime: " + " ".join(message.split()), file=sys.stderr)
+    _say(" ".join(message.split()))
     return code
+
+
+def _say(text: str) -> None:
+    """A line of words; on a terminal broken between words, where it is longer than one of its lines."""
+    text = f"throughtime: {text}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    print(text, file=sys.stderr)
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
     name = error.token.keyword or error.token.value
+    if name == "--device":
+        return "--device: an option of train alone; all else computes on the CPU"
     names = [n for argument in error.argument_collection or () for n in argument.names if n.startswith("--")]
     near = nearest(name, names)
     return f"unknown option {name!r}; " + (
@@ -185,4 +203,4 @@ def _validation(error: CycloptsValidationError) -> str:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    print(f"throughtime: {message}", file=sys.stderr)
+    _say(str(message))

@@ -79,14 +79,22 @@ def bench(
     rows: list[Row] = []
     for row in measured:
         rows.append(row)
-        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), file=sys.stderr)
+        print(_line(row), file=sys.stderr)
     text = besides.report(machine, rows) if beside else _report(machine, rows)
     if save is not None:
         name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
         path = save / f"{'beside_' if beside else ''}{name}_{date.today()}.md"
         path.write_text(text, encoding="utf-8")
         print(f"written: {path}", file=sys.stderr)
-    print(json_module.dumps({**machine, "rows": rows}) if json else text)
+    if json:
+        print(json_module.dumps({**machine, "rows": rows}))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(text))
+    else:
+        print(text)
 
 
 def _rows(runs: int, limit: float) -> Iterator[Row]:
@@ -166,6 +174,20 @@ def _one_step() -> Row:
         return _named("GRU step", (1, 1, 64, 64), "step", _in_turn(many, 7))  # type: ignore[arg-type]
     finally:
         torch.set_num_threads(before)
+
+
+def _line(row: Row) -> str:
+    """What was measured, in a line that fits a terminal; the rest stands in the report."""
+    head = " ".join(f"{row.get(key, ''):{width}}" for key, width in (("name", 14), ("shape", 15)))
+    found = [f"{head} {row.get('what') or row.get('machine'):7}"]
+    for key, value in row.items():
+        name = re.sub("_(ms|us|s)$", "", key).replace("onnxruntime", "onnx").replace("_", " ")
+        if isinstance(value, float) and key not in ("share", "others"):
+            found.append(f"{name} {value:.0f}" if value >= 1000 else f"{name} {value:.3g}")
+        elif key == "threads":
+            found.append(f"threads {value}")
+    units = {key.rpartition("_")[2] for key in row if key.endswith(("_ms", "_us"))}
+    return "  ".join(found) + "".join(f" {unit}" for unit in units)
 
 
 def _named(name: str, shape: tuple[int, ...], what: str, times: dict[str, float]) -> Row:

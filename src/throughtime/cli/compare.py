@@ -6,17 +6,20 @@ import json as json_module
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, opened
+from throughtime.cli.output import Download, Json, opened, terminal_width
 from throughtime.errors import UserError
+from throughtime.hub import find_run
 from throughtime.runs import Run
+from throughtime.tasks.base import in_groups
 
-WIDTH = 24  # characters of a column
+WIDTH, NARROW = 24, 14  # characters of a column, at most and at least
 LENGTHS = (100, 1000, 4000)  # tokens of a line, for the memory it takes
 
 
@@ -28,21 +31,23 @@ def compare(
     memory: Annotated[
         bool, Parameter(help="Also measure the memory that reading one long line takes, in processes of their own.")
     ] = True,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
     """Runs of one task on the same data: quality, parameters, minutes of training, time for a line, memory against length."""
-    runs = [p for p in runs_and_data if Run(p).config.is_file()]
+    where = {p: find_run(p, download=True) if download and not p.exists() else p for p in runs_and_data}
+    runs = [p for p in runs_and_data if Run(where[p]).config.is_file()]
     data = [p for p in runs_and_data if p not in runs]
     if not runs or not data:
         raise UserError("compare takes run folders, then the data to score them on")
     if missing := [p for p in data if not p.exists()]:
         raise UserError(f"{missing[0]}: no such run folder, nor a file")
-    tasks = {Run.open(r).task_name(): r for r in runs}
+    tasks = {Run.open(where[r]).task_name(): r for r in runs}
     if len(tasks) > 1:
         (a, x), (b, y) = list(tasks.items())[:2]
         raise UserError(f"{x} is of the task {a!r} and {y} of {b!r}: compare runs of one task")
-    models = [opened(folder) for folder in runs]
+    models = [opened(where[run]) for run in runs]
     about = {model.gives: folder for folder, model in zip(runs, models, strict=True)}
     if len(about) > 1:
         (a, x), (b, y) = list(about.items())[:2]
@@ -69,25 +74,33 @@ def compare(
         if many:
             row["ms_a_line"] = 1000 * took / many
         if memory:
-            row |= {f"mb_at_{n}": _memory(folder, n) for n in LENGTHS}
+            row |= {f"mb_at_{n}": _memory(where[folder], n) for n in LENGTHS}
         rows.append(row)
     if json:
         print(json_module.dumps(rows, ensure_ascii=False))
         return
+    print("\n\n".join(_side_by_side(rows, terminal_width())))
+
+
+def _side_by_side(rows: list[dict[str, Any]], width: int | None) -> Iterator[str]:
+    """A column a run, in as many tables as a terminal of this width needs; None: in one."""
     names = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
-    width = max(map(len, names))
-    for name, *values in zip(*lines, strict=True):
-        print("  ".join([f"{name:{width}}", *(f"{v:>{WIDTH}}" for v in values)]))
+    beside = max(map(len, names))
+    many = len(rows) if width is None else max((width - beside) // (NARROW + 2), 1)
+    for some in in_groups(rows, many):
+        column = WIDTH if width is None else min(WIDTH, (width - beside) // len(some) - 2)
+        columns = [[_shown(row.get(name), column) for name in names] for row in some]
+        lines = zip(names, *columns, strict=True)
+        yield "\n".join("  ".join([f"{name:{beside}}", *(f"{v:>{column}}" for v in cells)]) for name, *cells in lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, width: int) -> str:
     if value is None:
         return "undefined"
     if isinstance(value, int | float):
         return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
     text = str(value)
-    return text if len(text) <= WIDTH else "…" + text[1 - WIDTH :]
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _memory(run: Path, tokens: int) -> float | None:

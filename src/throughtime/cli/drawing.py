@@ -29,11 +29,13 @@ def timeline(words: list[str], present: int, around: int) -> Text:
 
 
 def expected(likeliest: list[tuple[str, float]]) -> Text:
+    """The likeliest tokens after what was read, with their probabilities."""
     words = _tokens([token for token, _ in likeliest])
     return Text("next: " + "   ".join(f"{word} {p:.1%}" for word, (_, p) in zip(words, likeliest, strict=True)), "dim")
 
 
 def futures(found: dict[str, Any]) -> Table:
+    """What was read, what is expected next and what would be written, a column a future."""
     table = _table("", *found)
     values = list(found.values())
     table.add_row("read", *("… " * (len(v["read"]) > LAST) + seen(v["read"][-LAST:]) for v in values))
@@ -66,6 +68,7 @@ def differences(rows: list[dict[str, Any]], against: str) -> Table:
 
 
 def states(layers: list[dict[str, Any]]) -> Table:
+    """A row a layer: how large its state is, and how far from the original's."""
     table = _table("layer", *layers[0], numbers=("layer", *layers[0]))
     for number, values in enumerate(layers):
         table.add_row(str(number), *(str(v) if isinstance(v, int) else _small(v) for v in values.values()))

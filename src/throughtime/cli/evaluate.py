@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, Run, opened, spooled, write_values
+from throughtime.cli.output import Download, Json, Run, opened, spooled, write_values
 
 
 @taking("evaluate")
@@ -17,12 +17,13 @@ def evaluate(
     files: Annotated[list[Path], Parameter(help="What to score; - is standard input.")],
     /,
     *,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
     """Score a model on files as it was trained on. text: nats, bits and perplexity, the state carried through; classify: accuracy,
     macro F1, calibration, confusion; tag: accuracy over known and unknown words; translate: sacreBLEU and chrF."""
-    model = opened(run)
+    model = opened(run, download)
     options = said(model, "evaluate", options)
     from throughtime.training.progress import Reporter
 

@@ -29,16 +29,20 @@ class Command(NamedTuple):
 class Futures(Protocol):
     """A world of commands. Each gives plain values, and `drawn` makes them a picture."""
 
-    def commands(self) -> dict[str, Command]: ...
+    def commands(self) -> dict[str, Command]:
+        """By name, in the order of the help."""
 
-    def read(self, text: str) -> dict[str, Any]: ...
+    def read(self, text: str) -> dict[str, Any]:
+        """Read a text. Returns: what is shown then."""
 
-    def shown(self) -> dict[str, Any]: ...
+    def shown(self) -> dict[str, Any]:
+        """The words, and where the present is among them."""
 
-    def drawn(self, values: dict[str, Any]) -> Iterator[Any]: ...
+    def drawn(self, values: dict[str, Any]) -> Iterator[Any]:
+        """The values of a command, as what rich can print."""
 
 
-class StreamFutures:
+class StreamFutures(Futures):
     """A timeline, and another to compare it with: what it was before the first change, or at `branch`.
 
     Args: file: where it was saved, and may be again; None: it was not.
@@ -173,7 +177,7 @@ class StreamFutures:
             yield from drawing.other(values)
 
 
-class WholeFutures:
+class WholeFutures(Futures):
     """An input that is read whole, and what would be made of it with other words."""
 
     def __init__(self, model: Trained[Any]) -> None:

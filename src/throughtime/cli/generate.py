@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, Run, opened, whole
+from throughtime.cli.output import Download, Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.files import standard_input
@@ -21,6 +21,7 @@ def generate(
     /,
     *,
     samples: Annotated[int, Parameter(help="How many to write.", converter=whole)] = 1,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
@@ -32,7 +33,7 @@ def generate(
             options["prompt"] = standard_input().read().decode("utf-8").removesuffix("\n")
         except UnicodeDecodeError as error:
             raise UserError(f"{STDIN}: byte {error.start} is not UTF-8") from error
-    model = opened(run)
+    model = opened(run, download)
     if model.task.generate_options is None:
         raise UserError(f"{run}: a model of the task {model.task.name!r} does not write on its own; use predict")
     options = said(model, "generate", options)

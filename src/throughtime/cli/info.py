@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from throughtime.cli.output import Json, Run, opened, write_values
+from throughtime.cli.output import Download, Json, Run, opened, write_values
 from throughtime.config import Training
 from throughtime.files import LOCK, read_json
 from throughtime.runs import Run as RunFolder
 from throughtime.training.budget import Plan
 
 
-def info(run: Run, /, *, json: Json = False) -> None:
+def info(run: Run, /, *, download: Download = False, json: Json = False) -> None:
     """What a model is, trained on what, for how long, with what scores."""
-    values = opened(run).info()
-    state = _state(RunFolder(run), values["task"])
+    model = opened(run, download)
+    values = model.info()
+    state = _state(model.run, values["task"])
     write_values({"task": values["task"], "state": state, **values}, json, undefined="none")
 
 

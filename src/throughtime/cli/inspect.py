@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, Run, opened, whole
+from throughtime.cli.output import Download, Json, Run, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 
@@ -41,6 +41,7 @@ def inspect(
     overwrite: Annotated[
         bool, Parameter(help="Write over a page, or the pictures in a folder, that are there.", negative="")
     ] = False,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
@@ -50,7 +51,7 @@ def inspect(
     if not 1 <= inputs <= MOST:
         raise UserError(f"--inputs: got {inputs}; from 1 to {MOST:,}")
     _check_places(out, pictures, overwrite)
-    model = opened(run)
+    model = opened(run, download)
     options = said(model, "inspect", options)
     from throughtime.inspect.report import look_into
     from throughtime.training.progress import Reporter

@@ -3,62 +3,93 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, Json, check_threads, made_folder, whole
+from throughtime.cli.output import (
+    DATA,
+    MODEL,
+    OUTPUT,
+    TRAINING,
+    Json,
+    check_threads,
+    made_folder,
+    terminal_width,
+    whole,
+)
 from throughtime.errors import UserError
+from throughtime.laboratory.asked import Asked
 from throughtime.runs import write_text
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "curves.png"
 
 
-def memory(  # noqa: PLR0913
-    *,
-    problem: Annotated[str, Parameter(group=DATA, help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall",
+def _names(type_: Any, tokens: Any) -> tuple[str, ...]:
+    return tuple(part.strip() for part in tokens[0].value.split(","))
+
+
+def _lags(type_: Any, tokens: Any) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in tokens[0].value.split(","))
+    except ValueError:
+        raise ValueError(f"got {tokens[0].value!r}; whole numbers with commas between, as 10,20,50") from None
+
+
+@dataclass(frozen=True)
+class Options(Asked):
+    """What is to be measured, as options."""
+
+    problem: Annotated[str, Parameter(group=DATA, help="adding, copy, recall, mnist, pmnist or exploding.")] = "recall"
     cells: Annotated[
-        str | None,
+        tuple[str, ...] | None,
         Parameter(
             group=MODEL,
             help="Names with commas between: rnn, rnn-relu, none, those of --model.cell, or module:Class for one's own. "
             "[default: rnn,lstm,gru; for exploding rnn-relu]",
+            converter=_names,
+            n_tokens=1,
+            negative="",
         ),
-    ] = None,
+    ] = None
     lags: Annotated[
-        str | None,
+        tuple[int, ...] | None,
         Parameter(
             group=DATA,
             name=("--lags", "--length"),
             help="Over how many steps to remember (adding: the length), rising, with commas between; one lag is learned "
             "from nothing, of several each goes on from the one before. [default: to fit the problem]",
+            converter=_lags,
+            n_tokens=1,
+            negative="",
         ),
-    ] = None,
+    ] = None
     minutes: Annotated[
         float | None, Parameter(group=TRAINING, help="The budget of each cell at each lag, in minutes.")
-    ] = None,
+    ] = None
     steps: Annotated[
         int | None,
         Parameter(group=TRAINING, help="The budget in steps. [default: to fit the problem]", converter=whole),
-    ] = None,
+    ] = None
     parameters: Annotated[
         int | None,
         Parameter(
             group=MODEL, help="Of each network, as near as can be. [default: to fit the problem]", converter=whole
         ),
-    ] = None,
+    ] = None
     hidden: Annotated[
         int | None,
         Parameter(group=MODEL, help="The width of every cell, in the place of --parameters.", converter=whole),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, Parameter(group=TRAINING, help="Of Adam. [default: to fit the problem]")
-    ] = None,
-    clip: Annotated[float | None, Parameter(group=TRAINING, help="Largest norm of the gradient. [default: 1]")] = None,
+    ] = None
+    learning_rate: Annotated[float | None, Parameter(group=TRAINING, help="Of Adam. [default: to fit the problem]")] = (
+        None
+    )
+    clip: Annotated[float | None, Parameter(group=TRAINING, help="Largest norm of the gradient. [default: 1]")] = None
     spectral_radius: Annotated[
         float | None, Parameter(group=TRAINING, help="For exploding: of the recurrent weights at first. [default: 1.5]")
-    ] = None,
+    ] = None
     chrono: Annotated[
         bool,
         Parameter(
@@ -66,12 +97,20 @@ def memory(  # noqa: PLR0913
             help="Gates begin so that each unit keeps its state for a time of its own, up to the longest lag; with --no-chrono "
             "forget gates begin at 1.",
         ),
-    ] = True,
+    ] = True
     mnist: Annotated[
         Path | None,
         Parameter(group=DATA, help="For mnist and pmnist: the folder of train-images-idx3-ubyte.gz and its labels."),
-    ] = None,
-    seed: Annotated[int, Parameter(group=TRAINING, help="Of everything that is drawn.", converter=whole)] = 0,
+    ] = None
+    seed: Annotated[int, Parameter(group=TRAINING, help="Of everything that is drawn.", converter=whole)] = 0
+
+
+NONE_GIVEN = Options()
+
+
+def memory(
+    *,
+    asked: Annotated[Options, Parameter(name="*")] = NONE_GIVEN,
     threads: Annotated[
         int, Parameter(group=TRAINING, help="Threads; 0 leaves PyTorch's own choice.", converter=whole)
     ] = 0,
@@ -90,35 +129,17 @@ def memory(  # noqa: PLR0913
     check_threads(threads)
     if out is not None:
         _check_free(out, overwrite)
-    wanted = None if lags is None else tuple(_lag(part) for part in lags.split(","))
-    names = None if cells is None else tuple(part.strip() for part in cells.split(","))
 
     import torch
 
-    from throughtime.laboratory.experiment import Asked, Experiment
+    from throughtime.laboratory.experiment import Experiment
     from throughtime.laboratory.picture import draw, missing
     from throughtime.laboratory.tables import written
     from throughtime.training.progress import Reporter
 
     if threads:
         torch.set_num_threads(threads)
-    experiment = Experiment(
-        Asked(
-            problem,
-            cells=names,
-            lags=wanted,
-            minutes=minutes,
-            steps=steps,
-            parameters=parameters,
-            hidden=hidden,
-            learning_rate=learning_rate,
-            clip=clip,
-            spectral_radius=spectral_radius,
-            chrono=chrono,
-            mnist=mnist,
-            seed=seed,
-        )
-    )
+    experiment = Experiment(asked)
     if out is not None:
         for name in (RESULTS, TABLE, PICTURE):
             (made_folder(out, "--out") / name).unlink(missing_ok=True)
@@ -135,14 +156,7 @@ def memory(  # noqa: PLR0913
         if why is None:
             draw(values, out / PICTURE)
         report.say(why or f"written: {out / PICTURE}")
-    print(json_module.dumps(values, allow_nan=False) if json else written(values))
-
-
-def _lag(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UserError(f"--lags: got {text!r}; whole numbers with commas between, as 10,20,50") from None
+    print(json_module.dumps(values, allow_nan=False) if json else written(values, width=terminal_width()))
 
 
 def _check_free(folder: Path, overwrite: bool) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +18,11 @@ from cyclopts import Group, Parameter
 from throughtime.config import STDIN
 from throughtime.errors import UserError, reason
 from throughtime.files import standard_input
-from throughtime.laboratory.tables import as_text
+from throughtime.laboratory.tables import as_text, shortened, table_width
 
 COLUMNS = 12  # of a table, at most
+MARGIN = 20  # characters that a value has beside its name, at least
+WORST = 10  # pairs of labels
 DATA, MODEL, TRAINING, OUTPUT = (
     Group(name, sort_key=place) for place, name in enumerate(("Data", "Model", "Training", "Output"))
 )  # of options, in --help
@@ -48,17 +53,22 @@ def check_threads(threads: int) -> None:
         raise UserError(f"--threads: got {threads}; from 0 to {most}, as many as there are cores here")
 
 
-Run = Annotated[Path, Parameter(help="A run folder.")]
+Run = Annotated[Path, Parameter(help="A run folder; with --download a repository of the Hugging Face hub, user/name.")]
+Download = Annotated[
+    bool, Parameter(help="Get RUN from the Hugging Face hub, where there is no such folder.", negative="")
+]
 
 
-def opened(run: Path) -> Any:
-    """The trained model of a run folder."""
+def opened(run: Path, download: bool = False) -> Any:
+    """The trained model of a run folder, or of a repository of the hub."""
+    from throughtime.hub import find_run
     from throughtime.runs import Run as RunFolder
 
-    RunFolder.open(run)  # what is wrong with the folder is said before torch is imported
+    folder = find_run(run, download=download)
+    RunFolder.open(folder)  # what is wrong with the folder is said before torch is imported
     from throughtime.tasks import load
 
-    return load(run)
+    return load(folder)
 
 
 @contextmanager
@@ -76,6 +86,11 @@ def spooled(files: list[Path]) -> Iterator[list[Path]]:
         yield [copied if str(f) == STDIN else f for f in files]
 
 
+def terminal_width() -> int | None:
+    """The columns of the terminal that output goes to; None where it goes elsewhere: then nothing is to be shortened."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefined") -> None:
     """A report: JSON on one line, or a name and a value a line, and tables of what has the same values for many things.
 
@@ -84,26 +99,55 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
         return
+    width = terminal_width()
     tables = {name: value for name, value in values.items() if _is_table(value)}
     lines = list(_flat({name: value for name, value in values.items() if name not in tables}))
-    width = max((len(name) for name, _ in lines), default=0)
+    names = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
-        shown = undefined if value is None else f"{value:.6g}" if isinstance(value, float) else value
-        print(f"{name:{width}}  {shown}".rstrip())
+        shown = undefined if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        if width is not None:
+            shown = f"\n{' ' * (names + 2)}".join(textwrap.wrap(shown, max(width - names - 2, MARGIN)))
+        print(f"{name:{names}}  {shown}".rstrip())
     for name, value in tables.items():
         rows = [
             {name: _plain(label)} | {_plain(k): _cell(v, undefined) for k, v in row.items()}
             for label, row in value.items()
         ]
-        print(f"\n{as_text(rows)}")
+        if len(rows[0]) > COLUMNS + 1 or (_is_square(value) and table_width(rows) > (width or table_width(rows))):
+            print(f"\n{_confused(name, value, width)}")
+        else:
+            print(f"\n{as_text(rows, width)}")
 
 
 def _is_table(value: Any) -> bool:
-    """Whether it holds, for each of many things, values by the same few names."""
+    """Whether it holds, for each of many things, values by the same names: a few, or those of the things themselves."""
     rows = list(value.values()) if isinstance(value, dict) else []
     if not rows or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
         return False
-    return 0 < len(rows[0]) <= COLUMNS and not any(isinstance(v, dict | list) for row in rows for v in row.values())
+    if any(isinstance(v, dict | list) for row in rows for v in row.values()):
+        return False
+    return 0 < len(rows[0]) <= COLUMNS or _is_square(value)
+
+
+def _is_square(value: dict[str, dict[str, Any]]) -> bool:
+    """Whether it counts, for each of many things, how often it was taken for each."""
+    return all(row.keys() == value.keys() and all(type(v) is int for v in row.values()) for row in value.values())
+
+
+def _confused(name: str, value: dict[str, dict[str, int]], width: int | None) -> str:
+    """A matrix of counts that is too wide, as what was taken for what, oftenest first; on a terminal the first of these."""
+    pairs = [(n, right, given) for right, row in value.items() for given, n in row.items() if n and right != given]
+    pairs.sort(key=lambda pair: -pair[0])
+    if not pairs:
+        return f"{name}: nothing was taken for something else"
+    first = pairs if width is None else pairs[:WORST]
+    most = len(pairs) if width is None else (width - len("times") - 4) // 2
+    rows = [
+        {name: shortened(_plain(right), most), "taken for": shortened(_plain(given), most), "times": str(n)}
+        for n, right, given in first
+    ]
+    left = len(pairs) - len(first)
+    return as_text(rows, width) + (f"\nand {left} other pairs; --json has them all" if left else "")
 
 
 def _cell(value: Any, undefined: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Json, Run, opened
+from throughtime.cli.output import Download, Json, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.files import typed
@@ -27,13 +27,14 @@ def predict(
     alignments: Annotated[
         Path | None, Parameter(help="translate: a file for the attention, as JSON; beside it a picture, .png.")
     ] = None,
+    download: Download = False,
     json: Json = False,
     **options: Any,
 ) -> None:
     """What a model makes of each input, in its place: a line for each line. text: log-probability (nats), line; classify: label,
     probability, line; tag: CoNLL-U, or the lines as they stood with the tag as one more column; translate: the translation. What
     the file says is right stands beside the answer. With --json an object a line."""
-    model = opened(run)
+    model = opened(run, download)
     options = said(model, "predict", options | {"alignments": None if alignments is None else True})
     if alignments is not None:
         if alignments.suffix == ".png":

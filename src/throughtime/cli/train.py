@@ -5,19 +5,19 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import BaseModel
 
 from throughtime.cli.output import DATA, MODEL, OUTPUT, TRAINING, whole
-from throughtime.config import STDIN, Training, to_yaml
+from throughtime.config import BUDGETS, STDIN, to_yaml
 from throughtime.errors import UserError
 from throughtime.tasks.registry import find_task, task_names
 
 Files = Annotated[list[Path] | None, Parameter(group=DATA, help="What to train on; - is standard input.")]
-Out = Annotated[Path | None, Parameter(group=OUTPUT, help="The run folder to make.")]
 Valid = Annotated[
     Path | None, Parameter(group=DATA, help="A held-out file. [default: a part of the files is held out]")
 ]
@@ -30,17 +30,32 @@ ValidFiles = Annotated[
     ),
 ]
 InitFrom = Annotated[Path | None, Parameter(group=MODEL, help="The same as --model.init-from: a run to begin from.")]
-ConfigFile = Annotated[
-    Path | None, Parameter(group=DATA, help="A YAML file of settings; where both say something, options win.")
-]
-Minutes = Annotated[float | None, Parameter(group=TRAINING, help="The budget in minutes. [default: 5]")]
-Epochs = Annotated[float | None, Parameter(group=TRAINING, help="The budget in passes through the data.")]
-Steps = Annotated[int | None, Parameter(group=TRAINING, help="The budget in steps.", converter=whole)]
-Seed = Annotated[int | None, Parameter(group=TRAINING, help="Of everything that is drawn. [default: 0]")]
-Resume = Annotated[bool, Parameter(group=TRAINING, help="Go on with a training that was cut off.", negative="")]
-Overwrite = Annotated[bool, Parameter(group=OUTPUT, help="Replace a run that --out holds.", negative="")]
-PrintConfig = Annotated[bool, Parameter(group=OUTPUT, help="Print the settings as YAML, and do nothing.", negative="")]
-Quiet = Annotated[bool, Parameter(group=OUTPUT, help="No words and no bar.", negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What can be said of a training whatever its task; None: left open."""
+
+    config: Annotated[
+        Path | None, Parameter(group=DATA, help="A YAML file of settings; where both say something, options win.")
+    ] = None
+    minutes: Annotated[float | None, Parameter(group=TRAINING, help="The budget in minutes. [default: 5]")] = None
+    epochs: Annotated[float | None, Parameter(group=TRAINING, help="The budget in passes through the data.")] = None
+    steps: Annotated[int | None, Parameter(group=TRAINING, help="The budget in steps.", converter=whole)] = None
+    seed: Annotated[int | None, Parameter(group=TRAINING, help="Of everything that is drawn. [default: 0]")] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        Parameter(group=TRAINING, help="The same as --training.device: what computes. [default: auto]"),
+    ] = None
+    resume: Annotated[Flag, Parameter(group=TRAINING, help="Go on with a training that was cut off.")] = False
+    out: Annotated[Path | None, Parameter(group=OUTPUT, help="The run folder to make.")] = None
+    overwrite: Annotated[Flag, Parameter(group=OUTPUT, help="Replace a run that --out holds.")] = False
+    print_config: Annotated[Flag, Parameter(group=OUTPUT, help="Print the settings as YAML, and do nothing.")] = False
+    quiet: Annotated[Flag, Parameter(group=OUTPUT, help="No words and no bar.")] = False
+
+
+NONE_GIVEN = Options()
 
 
 def __getattr__(name: str) -> Callable[..., None]:
@@ -62,55 +77,47 @@ def __getattr__(name: str) -> Callable[..., None]:
 def _command(name: str) -> Callable[..., None]:
     task = find_task(name)
 
-    def command(  # noqa: PLR0913
+    def command(
         files: Files = None,
         /,
         *,
-        out: Out = None,
         valid: Any = None,
+        own: Annotated[Options, Parameter(name="*")] = NONE_GIVEN,
         init_from: InitFrom = None,
-        config: ConfigFile = None,
-        minutes: Minutes = None,
-        epochs: Epochs = None,
-        steps: Steps = None,
-        seed: Seed = None,
         model: Any = None,
         data: Any = None,
-        training: Annotated[Training, Parameter(group=TRAINING)] = Training(),  # noqa: B008  (never changed)
-        resume: Resume = False,
-        overwrite: Overwrite = False,
-        print_config: PrintConfig = False,
-        quiet: Quiet = False,
+        training: Any = None,
     ) -> None:
-        given = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed}
-        settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        settings: dict[str, Any] = {
+            key: value for key in (*BUDGETS, "seed") if (value := getattr(own, key)) is not None
+        }
         for key, group in (("model", model), ("data", data), ("training", training)):
             if values := _given(group):
                 settings[key] = values
-        if init_from is not None:
-            settings.setdefault("model", {})["init_from"] = str(init_from)
+        _shorthand(settings, "model", "init_from", None if init_from is None else str(init_from))
+        _shorthand(settings, "training", "device", own.device)
         read = [Path("-") if str(f) == STDIN else f for f in files or []]
         held = valid if isinstance(valid, list) else [valid] if valid else []
-        if print_config:
-            _print_config(name, read, held, config, settings)
+        if own.print_config:
+            _print_config(name, read, held, own.config, settings)
             return
-        if out is None:
+        if own.out is None:
             raise UserError("where to? name a run folder: --out RUN")
         from throughtime.training import train
 
         train(
             name,
             read,
-            out=out,
+            out=own.out,
             valid=held,
-            config=config,
-            resume=resume,
-            overwrite=overwrite,
-            progress=not quiet,
+            config=own.config,
+            resume=own.resume,
+            overwrite=own.overwrite,
+            progress=not own.quiet,
             **settings,
         )
 
-    groups = {"model": MODEL, "data": DATA}
+    groups = {"model": MODEL, "data": DATA, "training": TRAINING}
     kinds = {key: task.config_type.model_fields[key].annotation for key in groups}
     command.__annotations__ |= {key: Annotated[kinds[key], Parameter(group=group)] for key, group in groups.items()}
     command.__annotations__["valid"] = ValidFiles if task.aligned else Valid
@@ -128,6 +135,16 @@ def _command(name: str) -> Callable[..., None]:
 def _given(group: BaseModel) -> dict[str, Any]:
     """What was said on the command line, and not what is a default."""
     return group.model_dump(exclude_unset=True)
+
+
+def _shorthand(settings: dict[str, Any], group: str, name: str, value: Any) -> None:
+    """Put what a short option says where its long one would. Raises: UserError where both say something."""
+    if value is None:
+        return
+    if name in settings.setdefault(group, {}):
+        short = name.replace("_", "-")
+        raise UserError(f"--{short} and --{group}.{short} are one setting; give one")
+    settings[group][name] = value
 
 
 def _print_config(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Json, Run, opened
+from throughtime.cli.output import Download, Json, Run, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.files import typed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDS = ("quit", "exit", "q")
 
 
-def travel(  # noqa: C901
+def travel(
     run: Run,
     text: Annotated[str | None, Parameter(help="What is read first.")] = None,
     /,
@@ -32,6 +32,7 @@ def travel(  # noqa: C901
     tokens: Annotated[
         bool, Parameter(help="text: count in the model's own tokens, not in words.", negative="")
     ] = False,
+    download: Download = False,
     json: Json = False,
 ) -> None:
     """Go back and forth in what a network has read, change a word, and see both futures side by side. Takes commands from standard
@@ -42,21 +43,11 @@ def travel(  # noqa: C901
         )
     if session is not None and not session.is_file():
         raise UserError(f"--session: {session}: no such file")
-    model = opened(run)
+    model = opened(run, download)
     for name, value in (("session", session), ("tokens", tokens)):
         if value and model.config.task != "text":
             raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
-    from throughtime.cli.futures import StreamFutures, WholeFutures
-
-    here: Futures
-    if model.config.task == "text":
-        from throughtime.tasks.timeline import Timeline
-        from throughtime.travel import Session
-
-        stream = model.session() if session is None else Session.load(model, session)
-        here = StreamFutures(Timeline(stream, "tokens" if tokens else "words"), session)
-    else:
-        here = WholeFutures(model)
+    here = _futures(model, session, tokens)
     if text is not None:
         here.read(text)
     if text is not None or session is not None:
@@ -65,17 +56,38 @@ def travel(  # noqa: C901
         name, _, rest = line.strip("\r\n").lstrip().partition(" ")
         if name in ENDS:
             return
-        try:
-            if name:
-                _show(here, _obeyed(here, name, rest), json)
-        except UserError as error:
-            if not typed():  # what follows may rest on it
-                raise UserError(f"{place}: {error}") from error
-            print(f"throughtime: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            if not typed():
-                raise
-            print(f"throughtime: {name}: interrupted; all is as it was before it", file=sys.stderr)
+        if name:
+            _answer(here, name, rest, json, place)
+
+
+def _futures(model: Any, session: Path | None, tokens: bool) -> Futures:
+    """Where commands act: a stream that is read word by word, or an input that is read whole."""
+    from throughtime.cli.futures import StreamFutures, WholeFutures
+
+    if model.config.task != "text":
+        return WholeFutures(model)
+    from throughtime.tasks.timeline import Timeline
+    from throughtime.travel import Session
+
+    stream = model.session() if session is None else Session.load(model, session)
+    return StreamFutures(Timeline(stream, "tokens" if tokens else "words"), session)
+
+
+def _answer(here: Futures, name: str, rest: str, json: bool, place: str) -> None:
+    """Do a command and show what it gives. Whoever types may be wrong, or interrupt it, and go on.
+
+    Raises: UserError, KeyboardInterrupt where commands come from a pipe: what follows may rest on it.
+    """
+    try:
+        _show(here, _obeyed(here, name, rest), json)
+    except UserError as error:
+        if not typed():
+            raise UserError(f"{place}: {error}") from error
+        print(f"throughtime: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if not typed():
+            raise
+        print(f"throughtime: {name}: interrupted; all is as it was before it", file=sys.stderr)
 
 
 def _obeyed(here: Futures, name: str, rest: str) -> dict[str, Any]:

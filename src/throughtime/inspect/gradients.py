@@ -58,6 +58,7 @@ class ThroughTime:
     advice: str
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name."""
         return asdict(self)
 
     def reach(self) -> str:

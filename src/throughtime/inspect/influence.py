@@ -37,6 +37,7 @@ class Influence:
     attention: list[float] | None
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name."""
         return asdict(self)
 
 

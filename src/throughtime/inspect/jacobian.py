@@ -30,6 +30,7 @@ class Stretching:
     singular: list[list[float]]
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name."""
         return asdict(self)
 
 

@@ -6,15 +6,15 @@ What the picture, the table and the JSON show is read from these values, and fro
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from throughtime.errors import UserError, unknown
+from throughtime.laboratory.asked import Asked
 from throughtime.laboratory.network import Made, Network, find_cell, size_of, stretch_
 from throughtime.laboratory.pixels import Pixels, Shuffled
 from throughtime.laboratory.problems import Adding, Copy, Exploding, Problem, Recall
@@ -22,34 +22,9 @@ from throughtime.laboratory.trial import Budget, Lesson, Recipe, Telling, Trial,
 
 PROBLEMS: dict[str, type[Problem]] = {p.name: p for p in (Adding, Copy, Recall, Pixels, Shuffled, Exploding)}
 RADIUS = 1.5
-LONGEST = 1_000_000  # lag
 
 Values = dict[str, Any]
 Counting = Callable[[str], AbstractContextManager[Telling]]  # a bar for a trial
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be measured; None: as the problem has it.
-
-    lags: rising. minutes or steps: the budget of a cell at a lag, one of the two or neither. hidden: the width of every cell, in
-    the place of `parameters`. chrono: whether gates begin with times up to the longest lag (`cells.chrono_`).
-    mnist: the folder of the images. spectral_radius: of the recurrent weights, for "exploding".
-    """
-
-    problem: str
-    cells: tuple[str, ...] | None = None
-    lags: tuple[int, ...] | None = None
-    minutes: float | None = None
-    steps: int | None = None
-    parameters: int | None = None
-    hidden: int | None = None
-    learning_rate: float | None = None
-    clip: float | None = None
-    spectral_radius: float | None = None
-    chrono: bool = True
-    mnist: Path | None = None
-    seed: int = 0
 
 
 class Experiment:
@@ -60,7 +35,7 @@ class Experiment:
             raise UserError("--problem: " + unknown("problem", asked.problem, PROBLEMS))
         self.asked, self.kind = asked, PROBLEMS[asked.problem]
         pixels, explodes = issubclass(self.kind, Pixels), self.kind is Exploding
-        _check(asked, pixels, explodes)
+        asked.check_problem(self.kind.least, pixels, explodes)
         self.problem: Callable[[int], Problem] = self.kind
         self.lags = asked.lags or self.kind.lags
         if issubclass(self.kind, Pixels):
@@ -173,47 +148,6 @@ def _told(lesson: Lesson, trial: Trial) -> Values:
     problem = lesson.problem
     about = {"lag": problem.lag, "clip": lesson.recipe.clip, "chance": problem.chance, "goal": problem.goal}
     return about | trial.as_json()
-
-
-def _check(asked: Asked, pixels: bool, explodes: bool) -> None:  # noqa: C901
-    """Options that do not go together, or out of range. Raises: UserError."""
-    if asked.minutes is not None and asked.steps is not None:
-        raise UserError("--minutes and --steps are two budgets; give one")
-    if asked.parameters is not None and asked.hidden is not None:
-        raise UserError("--parameters and --hidden both say how wide the networks are; give one")
-    for name in ("minutes", "learning_rate", "clip", "spectral_radius"):
-        value = getattr(asked, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"--{name.replace('_', '-')}: got {value}; it must be over 0")
-    for name in ("steps", "parameters", "hidden"):
-        value = getattr(asked, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name}: got {value}; at least 1")
-    if not 0 <= asked.seed < 2**63:
-        raise UserError(f"--seed: got {asked.seed}; from 0 to 2^63 - 1")
-    if asked.cells is not None:
-        _once("--cells", asked.cells)
-    if asked.lags is not None:
-        if pixels:
-            raise UserError(f"--lags: {asked.problem} has one length, that of its images; leave it out")
-        _once("--lags", asked.lags)
-        least = PROBLEMS[asked.problem].least
-        if max(asked.lags) > LONGEST:
-            raise UserError(f"--lags: got {max(asked.lags)}; at most {LONGEST:,}")
-        if min(asked.lags) < least or list(asked.lags) != sorted(asked.lags):
-            raise UserError(f"--lags: got {','.join(map(str, asked.lags))}; at least {least}, and rising")
-    if pixels and asked.mnist is None:
-        raise UserError(f"--mnist: {asked.problem} reads images; name the folder of train-images-idx3-ubyte.gz")
-    if asked.mnist is not None and not pixels:
-        raise UserError(f"--mnist: {asked.problem} reads no images; it is for the problems mnist and pmnist")
-    if asked.spectral_radius is not None and not explodes:
-        raise UserError(f"--spectral-radius: is for the problem exploding, not {asked.problem}")
-
-
-def _once(option: str, values: Sequence[Any]) -> None:
-    twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
-    if twice is not None or not values:
-        raise UserError(f"{option}: {f'{twice} stands there twice' if values else 'got nothing'}")
 
 
 def _in_words(cell: str, score: str, trial: Values) -> str:

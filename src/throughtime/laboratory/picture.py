@@ -15,6 +15,7 @@ NAMES = {"accuracy": "accuracy", "mse": "mean squared error", "nats": "nats a st
 # a cell has one colour in every picture; those that are not here take the others, in the order in which they come
 COLOURS = {"rnn": "C0", "lstm": "C1", "gru": "C2", "rnn-relu": "C3", "none": "C7"}
 OTHERS = ("C4", "C5", "C6", "C8", "C9")
+ROW = 85  # characters of a legend that stand side by side
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def draw(values: dict[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     lines = _lines(values)
     _curves(left, values, lines)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)  # where no line runs through it
+    labels = left.get_legend_handles_labels()[1]
+    columns = len(labels) if sum(map(len, labels)) < ROW else 3
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)  # where no line runs through it
     if values["spectral_radius"] is not None:
         _norms(right, values, lines)
     elif goes_up(values):

@@ -64,7 +64,8 @@ class Problem(ABC):
 
     @property
     @abstractmethod
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """T: the length of each of its sequences."""
 
     @abstractmethod
     def batch(self, generator: Generator, size: int) -> Batch:
@@ -89,9 +90,11 @@ class Problem(ABC):
         """outputs: [A, B, O]. Returns: the score of each sequence, [B]."""
 
     def better(self, score: float, than: float) -> bool:
+        """Whether a score is better than another."""
         return score > than if self.rising else score < than
 
     def learned(self, score: float) -> bool:
+        """Whether a score meets the goal."""
         return score == self.goal or self.better(score, self.goal)
 
 

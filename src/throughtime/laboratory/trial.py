@@ -93,6 +93,7 @@ class Trial:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name, those of the curve and the break too."""
         return asdict(self)
 
 

@@ -23,7 +23,7 @@ class _Layers(nn.RNNBase):
 
     backend = "auto"  # handed to `scan`
 
-    def forward(  # type: ignore[override]  # noqa: C901
+    def forward(  # type: ignore[override]
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
@@ -74,6 +74,28 @@ class _Layers(nn.RNNBase):
         else:
             self._check_states(x, states)
 
+        x, last = self._through_time(x, states, lengths, resets, packed)
+        if self.mode == "LSTM":
+            ends: Any = tuple(torch.stack(tensors) for tensors in zip(*last, strict=True))
+        else:
+            ends = torch.stack(last)  # type: ignore[arg-type]
+        if packed is not None:
+            return _repack(x, packed), ends
+        if single:
+            ends = tuple(e.squeeze(1) for e in ends) if self.mode == "LSTM" else ends.squeeze(1)
+            return x.squeeze(1), ends
+        return x.transpose(0, 1) if self.batch_first else x, ends
+
+    def _through_time(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        lengths: Tensor | Sequence[int] | None,
+        resets: Tensor | None,
+        packed: PackedSequence | None,
+    ) -> tuple[Tensor, list[State]]:
+        """Every layer in every direction. Returns: the last one's outputs, and the last states in the order of torch.nn."""
+        directions = 2 if self.bidirectional else 1
         last: list[State] = []
         for layer in range(self.num_layers):
             if layer and self.training and self.dropout > 0:
@@ -94,17 +116,7 @@ class _Layers(nn.RNNBase):
                 outputs.append(output)
                 last.append(state)
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-
-        if self.mode == "LSTM":
-            ends: Any = tuple(torch.stack(tensors) for tensors in zip(*last, strict=True))
-        else:
-            ends = torch.stack(last)  # type: ignore[arg-type]
-        if packed is not None:
-            return _repack(x, packed), ends
-        if single:
-            ends = tuple(e.squeeze(1) for e in ends) if self.mode == "LSTM" else ends.squeeze(1)
-            return x.squeeze(1), ends
-        return x.transpose(0, 1) if self.batch_first else x, ends
+        return x, last
 
     def step(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """One step. x: [B, I]; hx: the states before it, as in `forward`. Returns: (output [B, N], states after it).

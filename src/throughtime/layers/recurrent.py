@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,29 @@ from throughtime.scanning import Inputs, Stepper, initial_state, scan
 from throughtime.scanning.call import map_leaves
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
+NOISE = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")  # rates, by their names
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the weights of a cell begin; see `Recurrent`."""
+
+    orthogonal: bool
+    forget_bias: float | None
+    chrono: int | None
+
+    def __post_init__(self) -> None:
+        if self.forget_bias is not None and self.chrono is not None:
+            raise ValueError("forget_bias and chrono both say where the gates begin; give one")
+
+    def set_(self, cell: nn.Module) -> None:
+        """Set the weights of a cell, in place."""
+        if self.orthogonal:
+            orthogonal_(cell)
+        if self.forget_bias is not None:
+            set_forget_bias_(cell, self.forget_bias)
+        if self.chrono is not None:
+            chrono_(cell, self.chrono)
 
 
 class Recurrent(nn.Module):
@@ -45,7 +69,7 @@ class Recurrent(nn.Module):
     Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
     """
 
-    def __init__(  # noqa: C901, PLR0913
+    def __init__(  # noqa: PLR0913  (each is a user's to name, as in torch.nn)
         self,
         cell: Callable[[int, int], nn.Module] | nn.Module,
         input_size: int,
@@ -67,42 +91,23 @@ class Recurrent(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        rates = {
-            "dropout": dropout,
-            "recurrent_dropout": recurrent_dropout,
-            "weight_dropout": weight_dropout,
-            "zoneout": zoneout,
-        }
-        for name, rate in rates.items():
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name} must be at least 0 and under 1, got {rate}")
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+        if isinstance(cell, nn.Module) and (bidirectional or num_layers > 1):
+            raise TypeError("a module is one cell; pass its class to have one for every layer and direction")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.directions = 2 if bidirectional else 1
-        if forget_bias is not None and chrono is not None:
-            raise ValueError("forget_bias and chrono both say where the gates begin; give one")
-        if dropout > 0 and num_layers == 1:
-            raise ValueError(f"dropout stands between layers: {dropout} needs num_layers over 1")
-        if variational and dropout == 0:
-            raise ValueError("variational says how dropout between layers is drawn: it needs dropout over 0")
-        if isinstance(cell, nn.Module) and num_layers * self.directions > 1:
-            raise TypeError("a module is one cell; pass its class to have one for every layer and direction")
         self.dropout, self.variational = dropout, variational
         self.recurrent_dropout, self.weight_dropout, self.zoneout = recurrent_dropout, weight_dropout, zoneout
         self.residual, self.batch_first, self.backend = residual, batch_first, backend
-
+        self._check_noise()
+        start = Start(orthogonal, forget_bias, chrono)
         self.cells = nn.ModuleList()
         width = input_size
         for _ in range(num_layers):
             for _ in range(self.directions):
                 made = cell if isinstance(cell, nn.Module) else cell(width, hidden_size)
-                if orthogonal:
-                    orthogonal_(made)
-                if forget_bias is not None:
-                    set_forget_bias_(made, forget_bias)
-                if chrono is not None:
-                    chrono_(made, chrono)
+                start.set_(made)
                 self.cells.append(made)
             width = self._output_size(self.cells[-1]) * self.directions
         self.output_size = width
@@ -115,6 +120,16 @@ class Recurrent(nn.Module):
             for made in self.cells:
                 for tensor in _tensors(initial_state(made, 1)):
                     self.first_states.append(nn.Parameter(tensor.squeeze(0).clone()))
+
+    def _check_noise(self) -> None:
+        """Raises: ValueError for a rate out of range, or one that has nothing to work on."""
+        for name in NOISE:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and under 1, got {getattr(self, name)}")
+        if self.dropout > 0 and self.num_layers == 1:
+            raise ValueError(f"dropout stands between layers: {self.dropout} needs num_layers over 1")
+        if self.variational and self.dropout == 0:
+            raise ValueError("variational says how dropout between layers is drawn: it needs dropout over 0")
 
     def forward(
         self,
@@ -179,7 +194,7 @@ class Recurrent(nn.Module):
         """
         if self.directions == 2:
             raise ValueError("a bidirectional stack cannot step: its backward half begins at the end of the sequence")
-        noise = [n for n in ("dropout", "recurrent_dropout", "weight_dropout", "zoneout") if getattr(self, n) > 0]
+        noise = [name for name in NOISE if getattr(self, name) > 0]
         if self.training and noise:
             raise ValueError(f"a stepper draws no noise ({', '.join(noise)}): call eval() first")
         state = self.initial_state(batch) if state is None else state

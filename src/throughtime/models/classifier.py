@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.models.counts import Counts
-from throughtime.models.reader import Read, Reader
+from throughtime.models.encoder import Encoder, TokenBatch
 
 POOLINGS = ("last", "mean", "max", "attention")
 VOICE = [0.25, 0.125, 0.03]  # of tokens, pairs and pieces, to begin with
@@ -41,6 +41,7 @@ class Pool(nn.Module):
         return real / real.sum(0)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """One vector a sequence. hidden: [T, B, N]; lengths: [B]. Returns: [B, N]."""
         if self.kind == "last":
             ends = (lengths - 1).clamp(min=0)
             last = hidden[ends, torch.arange(len(ends), device=hidden.device)]
@@ -68,7 +69,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Encoder,
         classes: int,
         pooling: str,
         dropout: float,
@@ -85,11 +86,11 @@ class Classifier(nn.Module):
             self.voice = nn.Parameter(torch.tensor(VOICE[: counts.width]))
         self.class_weights = weights
 
-    def _alone(self, read: Read) -> Tensor:
+    def _alone(self, read: TokenBatch) -> Tensor:
         hidden = self.pool(self.reader(read), read.lengths)
         return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
 
-    def logits(self, read: Read) -> Tensor:
+    def logits(self, read: TokenBatch) -> Tensor:
         """Returns: [B, C]."""
         alone = self._alone(read)
         if self.counts is None:
@@ -100,7 +101,7 @@ class Classifier(nn.Module):
     def _voiced(self, said: Tensor) -> Tensor:
         return torch.einsum("k,bkc->bc", self.voice, said)  # type: ignore[no-any-return]
 
-    def forward(self, batch: tuple[Read, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
+    def forward(self, batch: tuple[TokenBatch, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
         """(what is read of B examples, labels [B]): nats summed over the examples, how many they are."""
         read, labels = batch
         count = torch.tensor(len(labels), device=labels.device)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from throughtime.models.reader import Read
+from throughtime.models.encoder import TokenBatch
 
 BUCKETS = 1 << 17  # of pairs
 
@@ -48,13 +48,13 @@ class Counts(nn.Module):
     pairs: Tensor
     pieces: Tensor
 
-    def count(self, batches: Iterable[tuple[Read, Tensor]]) -> None:
+    def count(self, batches: Iterable[tuple[TokenBatch, Tensor]]) -> None:
         """Count sequences: what is read, and labels [B]."""
         for read, labels in batches:
             for table, kinds, owners in self._kinds(read):
                 table.index_put_((kinds, labels[owners]), torch.ones(len(owners)), accumulate=True)
 
-    def forward(self, read: Read, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, read: TokenBatch, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is read of B sequences, labels [B] or None. Returns: said, of each sort, [B, width, C]; weighed, [B, C]."""
         said = []
         weighed = self.bias.expand(read.tokens.shape[1], -1)
@@ -86,7 +86,7 @@ class Counts(nn.Module):
         ratio = (here / elsewhere).log()
         return (ratio - ratio.mean(-1, keepdim=True)) * known
 
-    def _kinds(self, read: Read) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _kinds(self, read: TokenBatch) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each sort: its table, the kinds [n], each once a sequence, and whose they are [n]."""
         tokens, batch = read.tokens, read.tokens.shape[1]
         real = torch.arange(len(tokens), device=tokens.device).unsqueeze(1) < read.lengths

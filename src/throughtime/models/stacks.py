@@ -68,6 +68,7 @@ class Memoryless(nn.Module):
         self.output_size = size
 
     def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
+        """Each step by itself. inputs: [T, B, I]; lengths: not looked at. Returns: ([T, B, N], None): there is no state."""
         x = inputs
         for i, layer in enumerate(self.layers):
             x = torch.tanh(layer(self.dropout(x) if i else x))
@@ -82,6 +83,7 @@ class SequenceDropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [T, B, N]. Returns: the same in evaluation; in training without some of its N, the same ones for all steps."""
         if not self.training or not self.rate:
             return x
         return x * ((torch.rand(x.shape[1:], device=x.device) >= self.rate) / (1 - self.rate))

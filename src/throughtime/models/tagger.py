@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.cells import Cell
-from throughtime.models.reader import UNKNOWN
+from throughtime.models.encoder import UNKNOWN
 from throughtime.models.stacks import SequenceDropout, stack_of
 from throughtime.scanning import scan
 

@@ -102,6 +102,7 @@ def later(count: int, device: torch.device) -> Tensor:
 
 
 def parameters_of(module: nn.Module) -> int:
+    """How many numbers a network learns."""
     return sum(p.numel() for p in module.parameters())
 
 

@@ -17,8 +17,8 @@ from throughtime.cells import Cell
 from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
 from throughtime.layers.recurrent import Stack
+from throughtime.models.encoder import Encoder, TokenBatch
 from throughtime.models.framing import framed
-from throughtime.models.reader import Read, Reader
 from throughtime.models.stacks import SequenceDropout, recurrent
 from throughtime.scanning import scan
 
@@ -64,7 +64,7 @@ class Translator(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = math.sqrt(embedding_size) * 0.5  # of the target's embeddings
-        self.encoder = Reader(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
+        self.encoder = Encoder(source, cell, hidden_size, embedding_size, layers, dropout=dropout)
         stack = self.encoder.stack
         assert isinstance(stack, Recurrent)
         # the source's are to count as much: where outputs hardly differ attention is learned late
@@ -93,7 +93,7 @@ class Translator(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
         """source [S, B], lengths [B]. Returns: the memory, and the decoder's first state."""
-        read = self.encoder(Read(source, lengths))
+        read = self.encoder(TokenBatch(source, lengths))
         real = (torch.arange(len(read), device=read.device).unsqueeze(1) < lengths).unsqueeze(-1)
         mean = (read * real).sum(0) / lengths.clamp(min=1).unsqueeze(-1)
         flat, start = torch.tanh(self.bridge(mean)), 0

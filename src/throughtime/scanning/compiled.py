@@ -11,7 +11,7 @@ from torch import Tensor
 from throughtime.cells import State
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.engine import Engine, Given
+from throughtime.scanning.engine import Given, LoopEngine
 from throughtime.scanning.evaluate import TorchOperations
 from throughtime.scanning.operator import run_loop
 from throughtime.scanning.order import Order
@@ -20,7 +20,7 @@ from throughtime.scanning.programs import fault
 from throughtime.scanning.symbols import Unsupported
 
 
-def run(engine: Engine, call: Call) -> Scanned:
+def run(engine: LoopEngine, call: Call) -> Scanned:
     """Run a cell by its compiled loop, as `scan` documents. Raises: Unsupported where the loop cannot be compiled after all."""
     turn_back: Callable[[Tensor], Tensor] | None = None
     if call.reverse and call.lengths is not None:
@@ -53,7 +53,7 @@ class _Around:
     """One call, around its loop. Sequences of several lengths run the longest first, and what is worked out around the loop is
     so on the rows of real steps alone."""
 
-    def __init__(self, engine: Engine, call: Call) -> None:
+    def __init__(self, engine: LoopEngine, call: Call) -> None:
         self.engine, self.call, self.program = engine, call, engine.program
         self.steps, self.batch = call.steps, call.batch
         constants, widths = self.program.captured.constants, self.program.captured.input_widths

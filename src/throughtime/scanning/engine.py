@@ -65,7 +65,7 @@ class Past(NamedTuple):
     saved: Sequence[Tensor]
 
 
-class Engine(Protocol):
+class LoopEngine(Protocol):
     """A program on a device, for one type of number."""
 
     program: Program

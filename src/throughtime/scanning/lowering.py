@@ -17,6 +17,8 @@ RULES: dict[str, Callable[..., Any]] = {}
 
 
 def rule(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as what is done for PyTorch's operations of these names."""
+
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             RULES[name] = function

@@ -27,6 +27,7 @@ class Named(NamedTuple):
 
 
 def names_of(code: types.CodeType) -> Named:
+    """What code names, and the code within it. It is looked for once."""
     if id(code) not in _known_names:  # equal code of two files is not the same
         _known_names[id(code)] = code, _look_for_names(code)
         while len(_known_names) > 4096:
@@ -62,6 +63,7 @@ _KINDS = {
 
 
 def root_of(module: str | None) -> str:
+    """The package that a module is in: what stands before its first dot."""
     return (module or "").split(".")[0]
 
 

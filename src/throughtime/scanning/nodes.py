@@ -211,6 +211,7 @@ def regrouped(flat: Sequence[Node], like: Iterable[Row]) -> list[Row]:
 
 
 def width_of(row: Iterable[Node]) -> int:
+    """How many numbers the nodes of a row hold together."""
     return sum(n.width for n in row)
 
 

@@ -91,6 +91,7 @@ class Observer:
 
     @staticmethod
     def current() -> Observer | None:
+        """The one that looks at the scans of this thread now; None where nobody does."""
         return _observed.get()
 
     def run(self, call: Call, run: Callable[[Call], Scanned]) -> Scanned:

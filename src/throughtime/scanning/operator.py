@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.division import divide
-from throughtime.scanning.engine import Engine, Given, Past
+from throughtime.scanning.engine import Given, LoopEngine, Past
 from throughtime.scanning.evaluate import TorchOperations, joined, linear
 from throughtime.scanning.foreign import context
 from throughtime.scanning.program import Program, Wanted
 from throughtime.scanning.symbols import Unsupported
 
 
-def run_loop(engine: Engine, given: Given, wanted: Wanted | None) -> tuple[Sequence[Tensor], ...]:
+def run_loop(engine: LoopEngine, given: Given, wanted: Wanted | None) -> tuple[Sequence[Tensor], ...]:
     """States [T, B, n], extras [T, B, n] and final states [B, n].
 
     wanted: which gradients may be asked for; None: none, and nothing is saved for them. Raises: Unsupported.
@@ -35,7 +35,7 @@ def run_loop(engine: Engine, given: Given, wanted: Wanted | None) -> tuple[Seque
 
 
 def _forward(
-    engine: Engine, given: Given, wanted: Wanted | None
+    engine: LoopEngine, given: Given, wanted: Wanted | None
 ) -> tuple[Past, Sequence[Tensor], list[Tensor], list[Tensor]]:
     past, extras = engine.forward(given, wanted)
     return past, past.states, extras, [_final(given, k, out) for k, out in enumerate(past.states)]
@@ -57,7 +57,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, engine: Engine, wanted: Wanted, remake: Callable[..., Given], *tensors: Tensor
+        ctx: Any, engine: LoopEngine, wanted: Wanted, remake: Callable[..., Given], *tensors: Tensor
     ) -> Any:
         past, states, extras, finals = engine.run(_forward, engine, remake(tensors), wanted)
         ctx.engine, ctx.wanted, ctx.remake = engine, wanted, remake
@@ -81,7 +81,7 @@ class _Loop(torch.autograd.Function):
 
 
 def _gradients(
-    engine: Engine, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
+    engine: LoopEngine, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients of the tensors given, in their order; None where they are not wanted."""
     found: dict[tuple[str, int], Tensor]
@@ -128,7 +128,7 @@ def _own(g: Tensor, tensor: Tensor, others: Sequence[Tensor | None]) -> Tensor:
     return _like(tensor, torch.empty).copy_(g) if shares or not as_wanted.is_contiguous() else g
 
 
-def _check_memory(engine: Engine, given: Given) -> None:
+def _check_memory(engine: LoopEngine, given: Given) -> None:
     """What the compiled code will read is of its type and sizes. Raises: Unsupported."""
     program, steps, batch = engine.program, given.steps, given.batch
     fits = (

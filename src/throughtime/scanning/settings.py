@@ -123,6 +123,7 @@ def _attributes(value: Any, within: tuple[int, ...]) -> Any:
 
 
 def slots_of(kind: type) -> list[str]:
+    """The names of the slots of a class and of those that it comes from."""
     found: list[str] = []
     for base in kind.__mro__:
         names = vars(base).get("__slots__", ())
@@ -131,6 +132,7 @@ def slots_of(kind: type) -> list[str]:
 
 
 def held_in(cell: types.CellType) -> Any:
+    """What a closure's cell holds; None while it holds nothing."""
     try:
         return cell.cell_contents
     except ValueError:  # not set yet

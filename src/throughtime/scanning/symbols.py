@@ -139,6 +139,7 @@ def over_pieces(graph: Graph, op: str, rows: Sequence[Row], width: int) -> Row:
 
 
 def permuted(symbol: Symbol, order: Sequence[int]) -> Symbol:
+    """A symbol whose axes stand in another order, as `Tensor.permute` counts them."""
     order = [o % len(symbol.shape) for o in order]
     extras = [o for o in order if symbol.axes[o] == "e"]
     return Symbol(

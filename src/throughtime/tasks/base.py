@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, 
 
 from throughtime.config import Config, RunConfig, Strict, build_options
 from throughtime.errors import UserError
+from throughtime.hub import copy_run, upload
 from throughtime.tasks.look import Look
 from throughtime.tasks.settings import ReadOptions, StackSettings, check_cell
 from throughtime.tasks.source import Source
@@ -54,7 +55,7 @@ class Criterion(NamedTuple):
         return (first,) if self.tie is None else (first, scores.get(self.tie, math.inf))
 
 
-class Stream(Protocol):
+class Loader(Protocol):
     """Endless batches whose place can be saved."""
 
     per_epoch: int
@@ -103,6 +104,7 @@ class Task(ABC, Generic[Config, Item]):
     generate_options: ClassVar[type[Strict] | None] = None  # None: its models do not write on their own
     unit: ClassVar[str] = "tokens"  # what the network counts
     measure: ClassVar[str] = "nats"  # what its loss is in, a unit
+    pipeline: ClassVar[str | None] = None  # what the Hugging Face hub calls such a task
     aligned: ClassVar[bool] = False  # whether files may belong together, line by line
 
     @property
@@ -176,9 +178,9 @@ class Task(ABC, Generic[Config, Item]):
 
     @abstractmethod
     def examples(self, config: Config, run: Run, part: str) -> Any:
-        """What `prepare` left of a part, "train" or "valid": `Examples`, or what `stream`, `steps`, `score` and `samples` know."""
+        """What `prepare` left of a part, "train" or "valid": `Examples`, or what `loader`, `steps`, `score` and `samples` know."""
 
-    def stream(self, config: Config, run: Run, rows: slice) -> Stream:
+    def loader(self, config: Config, run: Run, rows: slice) -> Loader:
         """The batches that training walks through; `rows` are this process's share of each batch."""
         from throughtime.tasks.batches import ByLength
 
@@ -228,7 +230,22 @@ class Trained(ABC, Generic[Item]):
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.network.parameters())
-        return f"<{type(self).__name__} of {self.run.folder}: {self.task.describe(self.config)}, {size:,} parameters>"
+        return (
+            f"<{type(self).__name__} of {self.run.folder}: {self.task.describe(self.config)}, {size:,} parameters; trained "
+            f"on {', '.join(self.config.files)}; {self._held_out()}>"
+        )
+
+    def _held_out(self) -> str:
+        """The score that decided which weights are kept, in words."""
+        try:
+            scores = self.run.scores().get("scores", {})
+        except UserError:  # which the run's other verbs say
+            return "what it scored is not known"
+        if not scores:
+            return "its training has not ended"
+        name = self.task.criterion(self.config).score
+        value = scores.get(name)
+        return f"held out: {name.replace('_', ' ')} {'undefined' if value is None else format(value, '.4g')}"
 
     @property
     def device(self) -> torch.device:
@@ -346,6 +363,30 @@ class Trained(ABC, Generic[Item]):
     def stream(self, *given: Any, **options: Any) -> Iterator[str]:
         """Write, piece by piece as it comes, where the task's models write on their own."""
         raise UserError(f"a model of the task {self.task.name!r} does not write on its own; use predict")
+
+    def generate(self, prompt: str = "", *given: Any, **options: Any) -> str:
+        """A prompt and what the model writes after it. Arguments as in `stream`."""
+        return prompt + "".join(self.stream(prompt, *given, **options))
+
+    # -- elsewhere
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write it into another run folder: it is loaded from there as it is, and scores the same.
+
+        Args: overwrite: replace a run that the folder holds.
+        Raises: UserError where the folder is taken, the training has not ended, or the weights were changed since it was loaded.
+        """
+        copy_run(self.run, self.config, self.network, Path(folder), overwrite=overwrite)
+
+    def push_to_hub(self, name: str, *, private: bool | None = None) -> str:
+        """Put its run folder into a repository of the Hugging Face hub, from where `load(name, download=True)` gets it.
+
+        Args: name: user/name; it is made where it is missing. private: whether only its owner sees it; None: as the account has
+            it.
+        Returns: the address of the commit.
+        Raises: UserError as `save`, and where the hub cannot be reached or does not let it in.
+        """
+        return upload(self.run, self.config, self.network, name, private=private)
 
     def info(self) -> dict[str, Any]:
         """What it is, trained on what, for how long, with what scores."""

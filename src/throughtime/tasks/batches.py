@@ -45,6 +45,7 @@ class Sequences:
         return cls(values, np.cumsum([0, *map(len, parts)]))
 
     def save(self, path: Path) -> None:
+        """Write them to `path`, and where each begins beside it, as `.json`."""
         np.asarray(self.values, dtype=np.int32).tofile(path)
         write_text(path.with_suffix(".json"), json.dumps(self.starts.tolist()))
 
@@ -72,9 +73,11 @@ class Items:
         self.items, self.lengths, self.make = items, lengths, make
 
     def batch(self, numbers: Iterable[int]) -> Any:
+        """Some of the items, as the network takes them."""
         return self.make([self.items[i] for i in numbers])
 
     def item(self, number: int) -> Any:
+        """One of the items."""
         return self.items[number]
 
 
@@ -119,9 +122,11 @@ class ByLength:
         return moved(self.examples.batch(mine), device), True
 
     def state(self) -> dict[str, int]:
+        """The place: the pass through the data, and the batch within it."""
         return {"epoch": self.epoch, "place": self.place}
 
     def restore(self, state: dict[str, int]) -> None:
+        """Go on from a place."""
         self.epoch, self.place = state["epoch"], state["place"]
 
 

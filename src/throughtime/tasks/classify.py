@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from throughtime.models.classifier import Classifier
-    from throughtime.models.reader import Read
+    from throughtime.models.encoder import TokenBatch
     from throughtime.runs import Run
 
 LABELS = "labels.json"
@@ -118,12 +118,14 @@ class Labels:
     def __init__(self, texts: Texts, numbers: Any) -> None:
         self.texts, self.numbers, self.lengths = texts, numbers, texts.lengths
 
-    def batch(self, numbers: Any) -> tuple[Read, torch.Tensor]:
+    def batch(self, numbers: Any) -> tuple[TokenBatch, torch.Tensor]:
+        """Some of the texts, and the numbers of their labels, int64 [B]."""
         import torch
 
         return self.texts.read(numbers), torch.from_numpy(self.numbers[numbers])
 
     def item(self, number: int) -> Labelled:
+        """One of the texts, as it was cut, without its label."""
         return Labelled(self.texts.text(number), None, "")
 
 
@@ -131,6 +133,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     """Classification of whole texts."""
 
     name: ClassVar[str] = "classify"
+    pipeline: ClassVar[str | None] = "text-classification"
     config_type = ClassifyConfig
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
@@ -174,7 +177,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
                 f"{train[0].place}: all texts have the label {train[0].label!r}; there must be two labels or more"
             )
         labels = sorted(counts)
-        check_labels(held, labels)
+        held = known_labels(held, labels)
         language, kind = (None, model.tokens) if model.init_from is None else _language(model, run)
         kind = "words" if kind == "auto" else kind
         if kind != "words":
@@ -214,8 +217,8 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     def network(self, config: ClassifyConfig, run: Run) -> nn.Module:
         from throughtime.models.classifier import Classifier
         from throughtime.models.counts import Counts
+        from throughtime.models.encoder import Encoder
         from throughtime.models.language import LanguageModel
-        from throughtime.models.reader import Reader
 
         m = config.model
         names = ("vocabulary", "hidden_size", "embedding_size", "dropout", "word_dropout")
@@ -225,7 +228,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         language = None if settings is None else LanguageModel.of(settings["settings"])
         pieces = len(about["pieces"]) if about.get("pieces") else 0
         stack: dict[str, Any] = {"cell": m.cell, "layers": m.layers, "bidirectional": m.bidirectional, "kind": m.kind}
-        reader = Reader(**sizes, **stack, language=language, pieces=pieces)
+        reader = Encoder(**sizes, **stack, language=language, pieces=pieces)
         classes = len(about["labels"])
         counts = Counts(sizes["vocabulary"], classes, pieces) if m.counts else None
         return Classifier(reader, classes, m.pooling, sizes["dropout"], counts)
@@ -283,7 +286,7 @@ class ClassifyModel(Trained[Labelled]):
 
         out = torch.zeros(len(texts), len(self.labels), dtype=torch.float64)
 
-        def take(numbers: Any, read: Read) -> None:
+        def take(numbers: Any, read: TokenBatch) -> None:
             out[torch.from_numpy(numbers)] = self.network.logits(read).double().log_softmax(-1).cpu()
 
         over(self.network, texts, take, advance)
@@ -297,7 +300,7 @@ class ClassifyModel(Trained[Labelled]):
         """
         from throughtime.tasks.metrics import class_scores, confusion, f1
 
-        check_labels(items, self.labels)
+        items = known_labels(items, self.labels)
         log_p = self.log_probabilities(self.reading.texts((row.text for row in items), LONGEST), advance)
         index = {label: i for i, label in enumerate(self.labels)}
         truth = [index[str(row.label)] for row in items]
@@ -347,14 +350,14 @@ class ClassifyModel(Trained[Labelled]):
             raise UserError("the text is empty: there is nothing to look into")
         network, device = self.network, self.device
 
-        def answers(read: Read) -> torch.Tensor:
+        def answers(read: TokenBatch) -> torch.Tensor:
             return network.logits(moved(read, device)).log_softmax(-1)
 
-        def attention(read: Read) -> torch.Tensor:
+        def attention(read: TokenBatch) -> torch.Tensor:
             hidden = network.reader(moved(read, device))
             return network.pool.weights(hidden, read.lengths.to(device)).t()
 
-        def without(i: int) -> Read:
+        def without(i: int) -> TokenBatch:
             texts.sequences.values[:] = ids
             texts.sequences.values[i] = UNKNOWN
             return texts.read([0])
@@ -438,15 +441,13 @@ def _language(model: ClassifyNetwork, run: Run) -> tuple[dict[str, Any], str]:
     cuts texts into."""
     import shutil
 
-    from throughtime.models.language import LanguageModel
     from throughtime.tasks.registry import load
 
     assert model.init_from is not None
-    language = load(model.init_from)
-    if not isinstance(language.network, LanguageModel):
-        raise UserError(
-            f"model.init_from: {language.run.folder} is a run of the task {language.task.name!r}; it takes one of text"
-        )
+    try:
+        language = load(model.init_from, "text")
+    except UserError as error:
+        raise UserError(f"model.init_from: {error}") from error
     network, tokens = language.config.model, language.tokens
     if network.kind == "transformer":
         raise UserError(f"model.init_from: {language.run.folder} is a Transformer; it takes a recurrent network")
@@ -458,12 +459,24 @@ def _language(model: ClassifyNetwork, run: Run) -> tuple[dict[str, Any], str]:
     return {"settings": language.network.settings, "vocabulary": tokens.values()}, tokens.kind
 
 
-def check_labels(items: list[Labelled], labels: list[str]) -> None:
-    """Raises: UserError for a label that training never had."""
+def known_labels(items: list[Labelled], labels: list[str]) -> list[Labelled]:
+    """Items whose labels are those of training. `true` and `false` of JSON were `True` and `False` to an earlier version: where its
+    model has these they are meant, which is said.
+
+    Raises: UserError for a label that training never had.
+    """
     known = set(labels)
-    for row in items:
+    earlier = {label.lower(): label for label in ("True", "False") if label in known and label.lower() not in known}
+    found = {row.label for row in items if row.label in earlier}
+    for label in sorted(found):
+        warnings.warn(
+            f"the label {label} is taken for {earlier[label]}, as an earlier version read it of JSON", stacklevel=2
+        )
+    meant = [replace(row, label=earlier[row.label]) if row.label in found else row for row in items]
+    for row in meant:
         if row.label not in known:
             raise UserError(f"{row.place}: training never had it: " + unknown("label", str(row.label), labels))
+    return meant
 
 
 def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:

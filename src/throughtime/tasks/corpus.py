@@ -129,9 +129,11 @@ class Lanes:
         return (block[:-1], block[1:]), fresh
 
     def state(self) -> dict[str, int]:
+        """The place: the epoch, and the step within it."""
         return {"epoch": self.epoch, "place": self.place}
 
     def restore(self, state: dict[str, int]) -> None:
+        """Go on from a place."""
         self.epoch, self.place = state["epoch"], state["place"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,7 @@ NAMES = {"source", "src", "input", "question", "target", "tgt", "trg", "output",
     *("english", "german", "french", "spanish", "italian", "portuguese", "dutch", "russian", "chinese", "japanese"),
     *("deutsch", "français", "español", "word", "pronunciation"),
 }
+NEARLY_ALL = 0.9  # of the rows that are looked at
 USUAL = 0.99  # the share of pairs whose targets are not longer than the ratio says
 
 
@@ -35,6 +37,7 @@ class Limit(NamedTuple):
     ratio: float = 2.0
 
     def of(self, source: int) -> int:
+        """The most tokens that a source of so many is translated into."""
         return math.ceil(self.more + self.ratio * source)
 
     @classmethod
@@ -139,6 +142,8 @@ def _tsv(source: Source, both: bool) -> Iterator[Pair]:
                 f"{place}: {len(fields)} fields; a line has a source and a target with a tab between them, or give two files "
                 f"aligned by line"
             )
+        if number == 1 and not numbered:
+            _say_possible_names(place, [fields, *sample[1:]])
         more += len(fields) > 2
         yield Pair(
             fields[which[0]] if len(fields) > which[0] else "",
@@ -165,6 +170,8 @@ def _delimited(source: Source, delimiter: str | None, both: bool) -> Iterator[Pa
         elif both and len(row) == 1:
             raise UserError(f"{place}: 1 fields; a line has a source and a target")
         elif row or not both:
+            if i == 0:
+                _say_possible_names(place, [row for _, row in rows])
             yield Pair(fields[0] if fields else "", fields[1] if len(fields) > 1 else None, place)
     if rows and len(rows[0][1]) > 2:
         warnings.warn(f"{source.name}: all fields past a source and a target are left out", stacklevel=2)
@@ -173,6 +180,21 @@ def _delimited(source: Source, delimiter: str | None, both: bool) -> Iterator[Pa
 def _names_sides(fields: Sequence[str]) -> bool:
     """Whether a line names its columns."""
     return len(fields) > 1 and all(field.lower() in NAMES for field in fields[:2])
+
+
+def _say_possible_names(place: str, rows: Sequence[Sequence[str]]) -> None:
+    """Say where the first row is read as a pair and may name the columns: two short words that stand nowhere in the others, which
+    are sentences."""
+    first, others = [cell.strip() for cell in rows[0][:2]], [row[:2] for row in rows[1:] if len(row) > 1]
+    sentences = sum(all(" " in cell.strip() for cell in row) for row in others)
+    if len(first) < 2 or len(others) < 3 or sentences < NEARLY_ALL * len(others):
+        return
+    words = {word.lower() for row in others for cell in row for word in re.findall(r"[\w-]+", cell)}
+    if all(re.fullmatch(r"[\w-]{1,20}", cell) and cell.lower() not in words for cell in first):
+        warnings.warn(
+            f"{place}: {first[0]!r} and {first[1]!r} are read as a pair; if they name the columns, take this line out",
+            stacklevel=3,
+        )
 
 
 def longest_learned(batch: int, target: int, width: int) -> int:

@@ -10,14 +10,19 @@ import importlib
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from throughtime.config import place_in
 from throughtime.errors import UserError, unknown
+from throughtime.hub import find_run
 from throughtime.runs import Run
 
 if TYPE_CHECKING:
-    from throughtime.tasks.base import Task
+    from throughtime.tasks.base import Task, Trained
+    from throughtime.tasks.classify import ClassifyModel
+    from throughtime.tasks.tag import TagModel
+    from throughtime.tasks.text import TextModel
+    from throughtime.tasks.translate import TranslateModel
 
 GROUP = "throughtime.tasks"
 # name -> (module and class, what it is in a sentence);
@@ -67,13 +72,31 @@ def find_task(name: str) -> Task[Any, Any]:
     return other
 
 
-def load(folder: str | Path) -> Any:
+@overload
+def load(folder: str | Path, task: Literal["text"], *, download: bool = ...) -> TextModel: ...
+@overload
+def load(folder: str | Path, task: Literal["classify"], *, download: bool = ...) -> ClassifyModel: ...
+@overload
+def load(folder: str | Path, task: Literal["tag"], *, download: bool = ...) -> TagModel: ...
+@overload
+def load(folder: str | Path, task: Literal["translate"], *, download: bool = ...) -> TranslateModel: ...
+@overload
+def load(folder: str | Path, task: str | None = ..., *, download: bool = ...) -> Trained[Any]: ...
+def load(folder: str | Path, task: str | None = None, *, download: bool = False) -> Trained[Any]:
     """The trained model in a run folder.
 
-    Returns: a `Trained`; of the task "text" a `throughtime.tasks.text.TextModel`, of "classify" a `ClassifyModel`, and so on.
-    Raises: UserError where the folder is no run, damaged, or from a newer version.
+    Args: folder: a folder here, or with `download` the name of a repository of the Hugging Face hub, user/name. task: which task
+        it is of, so that an editor knows what it can; None: any.
+    Returns: of the task "text" a `throughtime.tasks.text.TextModel`, of "classify" a `ClassifyModel`, and so on.
+    Raises: UserError where the folder is no run, of another task, damaged, or from a newer version.
     """
-    run = Run.open(Path(folder))
+    run = Run.open(find_run(folder, download=download))
+    if task is not None and run.task_name() != task:
+        raise UserError(f"{folder}: is a run of the task {run.task_name()!r}, not {task!r}")
+    return _open(run)
+
+
+def _open(run: Run) -> Trained[Any]:
     try:
         task = find_task(run.task_name())
     except UserError as error:

@@ -32,6 +32,7 @@ class Span:
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self.end - self.start
 
     @property

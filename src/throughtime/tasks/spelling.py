@@ -18,7 +18,7 @@ from throughtime.tasks.tokens import UNKNOWN, Tokens
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from throughtime.models.reader import Read
+    from throughtime.models.encoder import TokenBatch
     from throughtime.tasks.batches import Sequences
 
 SHORTEST, LONGEST = 3, 6  # letters in a piece, the word's borders counted
@@ -146,6 +146,7 @@ class Texts:
 
     @property
     def lengths(self) -> Any:
+        """Of each text, in tokens, [n]."""
         return self.sequences.lengths
 
     def text(self, number: int) -> str:
@@ -153,20 +154,20 @@ class Texts:
         between = " " if self.reading.tokens.kind == "words" else ""
         return between.join(self.words[i] for i in self.sequences[number])
 
-    def batch(self, numbers: Iterable[int]) -> Read:
+    def batch(self, numbers: Iterable[int]) -> TokenBatch:
         """As `Examples` have it."""
         return self.read(numbers)
 
-    def read(self, chosen: Iterable[int]) -> Read:
+    def read(self, chosen: Iterable[int]) -> TokenBatch:
         """Some of the texts, side by side."""
         import torch
 
-        from throughtime.models.reader import Read
+        from throughtime.models.encoder import TokenBatch
         from throughtime.tasks.batches import padded
 
         found, lengths = padded([self.sequences[i] for i in chosen])
         block, spelling = found.numpy(), self.reading.spelling
-        return Read(
+        return TokenBatch(
             found.masked_fill(found >= len(self.reading.tokens), UNKNOWN),
             lengths,
             None if spelling is None else spelling.spelt(block, self.words),
@@ -174,6 +175,7 @@ class Texts:
         )
 
     def save(self, path: Path) -> None:
+        """Write them to `path` and beside it, for `Reading.open`."""
         self.sequences.save(path)
         write_text(_others(path), json.dumps(self.others, ensure_ascii=False))
 

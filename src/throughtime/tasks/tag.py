@@ -97,6 +97,7 @@ class Lexicon:
             raise UserError(f"{run.folder / FILE}: the run is damaged: {error!r}") from error
 
     def save(self, run: Run) -> None:
+        """Put it into a run, for `open`."""
         values = {"tags": self.tags, "characters": self.characters, "words": self.words, "forms": self.forms}
         run.write_json(FILE, values)
 
@@ -124,6 +125,7 @@ class TagTask(Task[TagConfig, Sentence]):
     """Tagging."""
 
     name: ClassVar[str] = "tag"
+    pipeline: ClassVar[str | None] = "token-classification"
     config_type = TagConfig
     unit: ClassVar[str] = "words"
 

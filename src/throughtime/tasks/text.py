@@ -100,6 +100,7 @@ class TextTask(Task[TextConfig, Any]):
     """Language modelling. What is read are spans of files; what is answered are lines, as text."""
 
     name: ClassVar[str] = "text"
+    pipeline: ClassVar[str | None] = "text-generation"
     config_type = TextConfig
     generate_options: ClassVar[type[Strict]] = Writing
 
@@ -248,7 +249,7 @@ class TextTask(Task[TextConfig, Any]):
 
         return open_corpus(run.corpus / f"{part}.bin")
 
-    def stream(self, config: TextConfig, run: Run, rows: slice) -> Lanes:
+    def loader(self, config: TextConfig, run: Run, rows: slice) -> Lanes:
         from throughtime.tasks.corpus import Lanes
 
         training = config.training

@@ -47,6 +47,7 @@ class Timeline:
 
     @property
     def words(self) -> list[str]:
+        """What was read and lies ahead, word by word (or token by token), as it is shown."""
         return [unit.strip() or unit for unit in self.units] if self.by == "words" else list(self.units)
 
     def feed(self, text: str) -> None:
@@ -100,6 +101,7 @@ class Timeline:
         self.units[position] = unit
 
     def branch(self) -> Self:
+        """Another that goes its own way from here; they share what lies behind."""
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.session, other.units, other.ends = self.session.branch(), list(self.units), list(self.ends)

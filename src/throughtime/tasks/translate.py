@@ -125,14 +125,17 @@ class Pairs:
         self.lengths = np.stack([source.lengths, target.lengths], 1)
 
     def batch(self, numbers: Any) -> tuple[Any, ...]:
+        """Some of the pairs: sources [S, B], lengths [B], targets [T, B], lengths [B]."""
         from throughtime.tasks.batches import padded
 
         return (*padded([self.source[i] for i in numbers]), *padded([self.target[i] for i in numbers]))
 
     def item(self, number: int) -> Pair:
+        """One of the pairs, where they are known."""
         return self.items[number]
 
     def save(self, run: Run, part: str) -> None:
+        """Put both sides into what training needs, as those of a part."""
         self.source.save(run.corpus / f"{part}-source.bin")
         self.target.save(run.corpus / f"{part}-ended-target.bin")
 
@@ -141,6 +144,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
     """Sequence to sequence."""
 
     name: ClassVar[str] = "translate"
+    pipeline: ClassVar[str | None] = "translation"
     config_type = TranslateConfig
     aligned: ClassVar[bool] = True
     predict_options: ClassVar[type[Strict]] = PredictOptions
@@ -286,6 +290,7 @@ class Translation:
 
     @property
     def complete(self) -> bool:
+        """Whether the whole line was read, and its translation came to an end."""
         return self.read_whole and self.ended
 
 

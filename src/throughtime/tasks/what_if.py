@@ -31,6 +31,7 @@ class WhatIf:
     difference: Difference | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name."""
         return asdict(self)
 
 

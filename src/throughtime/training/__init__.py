@@ -11,7 +11,7 @@ from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, flat, me
 from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
-from throughtime.tasks import Task, find_task, load
+from throughtime.tasks import Task, Trained, find_task, load
 from throughtime.training.notes import noting
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
@@ -36,7 +36,7 @@ def train(  # noqa: PLR0913
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
-) -> Any:
+) -> Trained[Any]:
     """Train a network on files and leave it in a run folder.
 
     Args:
@@ -96,7 +96,7 @@ def _start(
     folder: Path,
     overwrite: bool,
     report: Reporter,
-) -> Any:
+) -> Trained[Any]:
     files = files or [Path(f) for f in config.files]
     recorded = [config.valid] if isinstance(config.valid, str) else config.valid or []
     valid = valid or [Path(v) for v in recorded]
@@ -132,7 +132,9 @@ def _start(
         return _train(task, Run.open(folder), accelerator, report)
 
 
-def _resume(task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter) -> Any:
+def _resume(
+    task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter
+) -> Trained[Any]:
     run = Run.open(folder)
     if run.task_name() != task.name:
         raise UserError(f"{folder}: is a run of the task {run.task_name()!r}, not {task.name!r}")
@@ -169,7 +171,7 @@ def _resume(task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping
 
 
 @threads_restored()
-def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -> Any:
+def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -> Trained[Any]:
     from throughtime.training.loop import Trainer
     from throughtime.training.report import draw_curve, write_card
 
@@ -185,7 +187,7 @@ def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -
         decides = task.criterion(config).score
         if why := draw_curve(run, decides, kept=summary["best_step"], measure=task.measure, loss=task.loss):
             report.say(why)
-        write_card(run, config, trainer.parameters, summary)
+        write_card(run, config, trainer.parameters, summary, task.pipeline)
         run.write_summary(summary)  # the last: with it the training has ended
         run.finish()
         words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in summary["scores"].items())
@@ -207,7 +209,7 @@ def _accelerator(device: str) -> Any:
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
-        raise UserError("training.device: cuda: PyTorch finds no graphics card here; use cpu, or auto")
+        raise UserError("training.device: cuda cannot be had: PyTorch finds no GPU here; use cpu, or auto (--device)")
     handlers = [
         # the first process may read a large file, or score one, while the others wait
         InitProcessGroupKwargs(timeout=timedelta(days=7)),

@@ -34,6 +34,7 @@ class Plan:
 
     @property
     def total(self) -> int:
+        """Steps of the whole training, as it is planned now."""
         return self.segments[-1][1]
 
     def progress(self, step: int) -> float:
@@ -127,6 +128,7 @@ class Plan:
         return True
 
     def as_json(self) -> dict[str, Any]:
+        """All of it but the settings, which the run has."""
         return {
             "segments": self.segments,
             "evaluations": self.evaluations,
@@ -137,6 +139,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], training: Training) -> Plan:
+        """What `as_json` gave."""
         segments = [(int(a), int(b)) for a, b in values["segments"]]
         cooling = None
         if values.get("cooling") is not None:

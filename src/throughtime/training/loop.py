@@ -66,7 +66,7 @@ class Trainer:
         batch = config.training.batch_size
         assert batch is not None
         share = batch // self.world
-        self.stream = task.stream(config, run, slice(self.rank * share, (self.rank + 1) * share))
+        self.loader = task.loader(config, run, slice(self.rank * share, (self.rank + 1) * share))
         torch.manual_seed(config.seed)
         self.origin = run.origin(config)
         self.held, self.criterion = task.examples(config, run, "valid"), task.criterion(config)
@@ -116,16 +116,16 @@ class Trainer:
         if recorded is not None:
             return recorded
         if self.config.minutes is None:
-            steps = self.config.steps or max(round((self.config.epochs or 0) * self.stream.per_epoch), 1)
+            steps = self.config.steps or max(round((self.config.epochs or 0) * self.loader.per_epoch), 1)
             scored = self.task.steps(self.held)
-            plan = plan_steps(steps, self.stream.batch_tokens, scored, training)
+            plan = plan_steps(steps, self.loader.batch_tokens, scored, training)
             if not self.threads.fixed and steps >= LEAST_STEPS:
                 self._rehearse(copy.deepcopy(network), score=False)
         else:
             if self.rank == 0:
                 self._rehearse(copy.deepcopy(network).to(self.accelerator.device))
             seconds = self.config.minutes * 60
-            most = None if training.passes is None else math.ceil(training.passes * self.stream.per_epoch)
+            most = None if training.passes is None else math.ceil(training.passes * self.loader.per_epoch)
             spent = time.monotonic() - self.began
             plan = plan_seconds(seconds, spent, max(self.step_s, 1e-6), self.evaluation_s, training, most)
             if plan.total == most:
@@ -149,14 +149,14 @@ class Trainer:
     def _rehearse(self, network: nn.Module, score: bool = True) -> None:
         """Time a step, with each number of threads that comes into question, and an evaluation, on a copy; leaves the place in
         the data and the random state as they were."""
-        place, rng = self.stream.state(), self._rng()
+        place, rng = self.loader.state(), self._rng()
         optimizer, carry = self._optimizer(network), None
         most = self.threads.most
         counts = [most] if self.threads.fixed else [1, most]
         times: dict[int, list[float]] = {count: [] for count in counts}
         rates: dict[int, list[float]] = {count: [] for count in counts}
         for step in range(REHEARSED):
-            batch, _ = self.stream.next(self.accelerator.device)
+            batch, _ = self.loader.next(self.accelerator.device)
             for threads in counts:
                 torch.set_num_threads(threads)
                 start = time.monotonic()
@@ -179,7 +179,7 @@ class Trainer:
             start = time.monotonic()
             self.task.score(self.task.trained(self.run, self.config, network), self.held, quick=True)
             self.evaluation_s = time.monotonic() - start
-        self.stream.restore(place)
+        self.loader.restore(place)
         self._set_rng(rng)
 
     def _recorded_plan(self) -> Plan | None:
@@ -258,7 +258,7 @@ class Trainer:
 
     def _one_step(self, stop: threading.Event) -> dict[str, Any]:
         start = time.monotonic()
-        batch, fresh = self.stream.next(self.accelerator.device)
+        batch, fresh = self.loader.next(self.accelerator.device)
         rate = self.plan.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -376,7 +376,7 @@ class Trainer:
         patience = self.config.training.patience
         if patience is None or self.best is None or self.stale < patience:
             return False
-        return bool(self.step - self.best["step"] >= max(self.stream.per_epoch, self.plan.rise))
+        return bool(self.step - self.best["step"] >= max(self.loader.per_epoch, self.plan.rise))
 
     def _cool_down(self) -> bool:
         """Once in a training, where the held-out score has stopped getting better: go back to the best weights, from where the
@@ -429,7 +429,7 @@ class Trainer:
         return {
             "minutes": self._elapsed() / 60,
             "steps": self.step,
-            "epochs": self.step / self.stream.per_epoch,
+            "epochs": self.step / self.loader.per_epoch,
             "tokens_seen": self.tokens,
             "best_step": self.best["step"],
             "ended_by": self.ended_by(),
@@ -454,7 +454,7 @@ class Trainer:
             about = {
                 "step": self.step,
                 "tokens": self.tokens,
-                "place": self.stream.state(),
+                "place": self.loader.state(),
                 "best": self.best,
                 "stale": self.stale,
                 "norms": list(self.norms),
@@ -480,7 +480,7 @@ class Trainer:
         self.norms.extend(about["norms"])
         self.began -= about["elapsed"]
         self.step_s, self.evaluation_s = about["timing"]
-        self.stream.restore(about["place"])
+        self.loader.restore(about["place"])
         self.carry = _mapped(carry, self._share)
         plan = self._recorded_plan()
         if plan is None:

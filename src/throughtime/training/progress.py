@@ -49,6 +49,7 @@ class Pace:
         self._rates: deque[float] = deque(maxlen=RECENT)
 
     def add(self, seconds: float, tokens: float) -> None:
+        """A step took so many seconds and learned from so many tokens."""
         self._seconds.append(seconds)
         self._rates.append(tokens / max(seconds, 1e-9))
 
@@ -117,6 +118,7 @@ class Bar:
         self.share, self._left_s, self.words, self._at = min(share, 1.0), left_s, words, time.monotonic()
 
     def elapsed(self) -> float:
+        """Seconds since it was made."""
         return time.monotonic() - self._began
 
     def _time(self) -> str:
@@ -156,7 +158,7 @@ class Reporter:
         """A line of words."""
         if self.show:
             try:
-                self.console.print(text, markup=False)
+                self.console.print(text, markup=False, soft_wrap=not self.live)
             except OSError:  # a full disk, a reader that has gone: nothing is to be lost by that
                 self.show = False
 

@@ -13,16 +13,15 @@ from throughtime.training.progress import in_words
 TRAINING, LOSS, SCORE = "#8fa8c8", "#c0392b", "#2e7d32"  # colours
 
 
-def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any]) -> None:
-    """The model card: what it is, what it learned from, how well it does, how to use it."""
+def write_card(run: Run, config: RunConfig, parameters: int, summary: dict[str, Any], kind: str | None = None) -> None:
+    """The model card: what it is, what it learned from, how well it does, how to use it. kind: `Task.pipeline`."""
     scores = "\n".join(f"| {in_words(name)} | {_shown(value)} |" for name, value in summary["scores"].items())
     notes = "".join(f"\n- {note}" for note in summary["notes"])
     notes = f"\n## What was cut or left out\n{notes}\n" if notes else ""
     name = run.folder.resolve().name
     picture = f"\n![learning curve]({run.curve.name})\n" if run.curve.exists() else ""
     text = f"""---
-library_name: throughtime
-tags: [{config.task}, recurrent-neural-network]
+{_front_matter(name, config, summary["scores"], kind)}
 ---
 # {name}
 
@@ -45,6 +44,9 @@ When, and for how long, `throughtime info` says.
     import throughtime as tt
     model = tt.load("{name}")
 
+## Licence
+Not stated here: that is for whoever publishes it, in the first lines of this file (`license: apache-2.0`).
+
 ## Settings
 
 ```yaml
@@ -52,6 +54,32 @@ When, and for how long, `throughtime info` says.
 ```
 """
     write_text(run.card, text)
+
+
+def _front_matter(name: str, config: RunConfig, scores: dict[str, Any], kind: str | None) -> str:
+    """What the Hugging Face hub reads of a card. Of the scores those that are measured, and not counts."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    part = "valid" if config.valid else "held out"
+    files = [config.valid] if isinstance(config.valid, str) else config.valid or config.files
+    results = [
+        EvalResult(
+            task_type=kind or config.task,
+            dataset_type="files",
+            dataset_name=", ".join(files),
+            dataset_split=part,
+            metric_type=score,
+            metric_name=in_words(score),
+            metric_value=value,
+        )
+        for score, value in scores.items()
+        if isinstance(value, float)
+    ]
+    tags = [config.task, "recurrent-neural-network"]
+    known = ModelCardData(
+        library_name="throughtime", pipeline_tag=kind, tags=tags, model_name=name, eval_results=results
+    )
+    return known.to_yaml()
 
 
 def _shown(value: float | None) -> str:

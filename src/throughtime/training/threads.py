@@ -32,10 +32,12 @@ class Wait:
         self._until, self._pause = 0.0, AGAIN_S
 
     def begin(self, now: float) -> None:
+        """Wait from now on, seconds of a clock."""
         self._until = now + self._pause
         self._pause = min(2 * self._pause, LATEST_S)
 
     def over(self, now: float) -> bool:
+        """Whether the same may be tried again."""
         return now >= self._until
 
 

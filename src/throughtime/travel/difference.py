@@ -36,6 +36,7 @@ class Difference:
     likeliest: list[bool] | None
 
     def as_json(self) -> dict[str, Any]:
+        """Its values by name."""
         return asdict(self)
 
     def __repr__(self) -> str:

@@ -33,6 +33,7 @@ class History:
         return self.first + len(self.tape)
 
     def copy(self) -> History:
+        """Another with the same past, which may be changed without this one."""
         other = History.__new__(History)
         other.__dict__.update(self.__dict__)
         # no moment is ever written to, so that two may hold the same

@@ -22,6 +22,7 @@ class Tape:
         return self._block[self._low + low : self._low + high]
 
     def append(self, rows: Tensor) -> None:
+        """Put rows [n, ...] at its end."""
         need = len(self) + len(rows)
         if self._high + len(rows) > len(self._block):
             block = self._block.new_empty(max(2 * need, 16), *self._block.shape[1:])
@@ -46,6 +47,7 @@ class Tape:
         self.append(rest)
 
     def copy(self) -> Tape:
+        """Another of the same rows, in memory of its own."""
         other = Tape(self._block[:0])
         other.append(self.rows(0, len(self)))
         return other

@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 class CPUEngine:
-    """A program on the CPU, for one type of number: see `Engine`."""
+    """A program on the CPU, for one type of number: see `LoopEngine`."""
 
     def __init__(self, program: Program, dtype: torch.dtype) -> None:
         self.program, self.dtype = program, dtype

@@ -20,6 +20,7 @@ def _view(low: Lowering, a: Symbol, shape: Sequence[int], *strides: Any) -> Symb
 
 @rule("t", "numpy_T")
 def transposed(low: Lowering, a: Symbol) -> Symbol:
+    """`t` and `.T`: the axes in the opposite order."""
     return symbols.permuted(a, list(range(len(a.shape)))[::-1])
 
 
@@ -42,6 +43,7 @@ def _unsqueeze(low: Lowering, a: Symbol, axis: int) -> Symbol:
 
 @rule("squeeze.dim", "squeeze.dims", "squeeze")
 def squeeze(low: Lowering, a: Symbol, axes: Any = None) -> Symbol:
+    """Without the axes that are named, or all, where they have one entry."""
     axes = range(len(a.shape)) if axes is None else [axes] if isinstance(axes, int) else axes
     for axis in sorted((d % len(a.shape) for d in axes), reverse=True):
         a = symbols.removed(low.graph, a, axis)

@@ -16,7 +16,7 @@ from throughtime.models.stacks import SequenceDropout, embedded, stack_of
 UNKNOWN = 0
 
 
-class Read(NamedTuple):
+class TokenBatch(NamedTuple):
     """A batch of sequences, as it is read.
 
     tokens [T, B], lengths [B]. spelt, where words are spelt: index [T, B] into the batch's different words, the pieces of all
@@ -29,7 +29,7 @@ class Read(NamedTuple):
     language: Tensor | None = None
 
 
-class Reader(nn.Module):
+class Encoder(nn.Module):
     """Embedding and a stack of recurrent cells.
 
     Args:
@@ -73,7 +73,7 @@ class Reader(nn.Module):
         self.output_size = self.stack.output_size
         self.directions = getattr(self.stack, "directions", 1)
 
-    def forward(self, read: Read) -> Tensor:
+    def forward(self, read: TokenBatch) -> Tensor:
         """Returns: [T, B, output_size]; past a sequence's length anything."""
         tokens = read.tokens
         if self.training and self.word_dropout:
