@@ -74,7 +74,7 @@ def measure(model: Any, inputs: list[list[str]]) -> dict[str, dict[str, float]]:
     task, changes = model.config.task, {way: ([], []) for way in WAYS}  # type: ignore[var-annotated]
     for pieces in inputs:
         output = {"classify": 0, "tag": len(pieces) // 2, "text": len(pieces)}[task]
-        found = influence(model, model.look(model.task.item(joined(model, pieces))), output)
+        (found,) = influence(model, model.look(model.task.item(joined(model, pieces))), [output])
         first = task == "text"
         others = [i for i in range(len(pieces)) if task != "tag" or i != output]
         for way in WAYS:

@@ -92,6 +92,8 @@ class NextModel(Trained):
     def look(self, item):
         (values, lengths), names = batch([item]), [str(value) for value in item]
         inputs = Steps(["begin", *names], torch.tensor([0.0, *item]).unsqueeze(1))
-        stacks = {"stack": Stack(name="", steps=inputs)}
-        score = lambda given: self.network.log_p(given, lengths)[:, 0]  # noqa: E731
-        return Look(inputs=inputs, outputs=Steps(names), batch=values, score=score, stacks=stacks)
+        return Look(
+            inputs=inputs, outputs=Steps(names), batch=values, verb="expect", stacks={"stack": Stack(name="", steps=inputs)},
+            score=lambda given: Normal(self.network.means(given, lengths)[:-1], 1.0).log_prob(values)[:, 0],
+            without=lambda i: values.index_copy(0, torch.tensor([i - 1]), values[max(i - 2, 0)][None]) if i else None,
+        )  # fmt: skip

@@ -72,3 +72,28 @@ def test_what_it_cannot_do_is_said(throughtime):
     assert 'Did you mean "next"' in throughtime("train", "nxt", "data.txt", "--out", "r", code=2).stderr
     broken = throughtime("train", "broken", "data.txt", "--out", "r", code=2).stderr
     assert "the task 'broken' cannot be loaded from nextvalue:Nothing" in broken
+
+
+def test_a_curve_is_looked_into(throughtime, chromium):
+    """Values are drawn with time across, coloured by what mattered and by what a unit holds."""
+    throughtime("inspect", "run", "data.txt", "--out", "page.html")
+    values = json.loads(throughtime("inspect", "run", "data.txt", "--json").stdout)
+    assert values["input_values"] == [[0.0], [0.0], [1.0], [2.0], [3.0]]
+    (removal,) = (one["removal"] for one in values["influence"] if one["output"] == values["shown"])
+    assert values["shown"] == 3 and removal[0] is None and max(abs(r) for r in removal[1:]) > 0.01
+    assert "without it the answer would be" in values["finding"]
+    with chromium.new_context(viewport={"width": 390, "height": 800}, offline=True) as context:
+        tab, wrong = context.new_page(), []
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto((throughtime.folder / "page.html").as_uri())
+        curves = tab.locator(".course")
+        assert curves.count() == 4, "the input, by removal, by gradient, a unit"
+        told = curves.nth(1).locator("rect").evaluate_all("all => all.map(r => r.dataset.tip.split(': ')[1])")
+        assert told[0] == "cannot be taken away"
+        assert [float(t) for t in told[1:]] == pytest.approx(removal[1:], rel=5.1e-3)
+        unit = [row[0] for row in next(iter(values["layers"][0]["states"].values()))]
+        told = curves.nth(3).locator("rect").evaluate_all("all => all.map(r => r.dataset.tip.split(': ')[1])")
+        assert [float(t) for t in told] == pytest.approx(unit, rel=5.1e-3)
+        assert tab.locator(".gates polyline").count() == 1, "the curve stands over the gates"
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not wrong

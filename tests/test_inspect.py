@@ -1,6 +1,7 @@
 """Looking inside trained networks: numbers against independent computations, the page and the pictures against the numbers."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -10,6 +11,7 @@ import math
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,14 +20,15 @@ import torch
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
-from throughtime.inspect.gradients import Curve, _back_from, gradients_of, summarise
+from throughtime.inspect.finding import content_output, held_for, used_for
+from throughtime.inspect.gradients import Curve, _back_from, gradients_of, gradients_of_each, summarise
 from throughtime.inspect.influence import influence
 from throughtime.inspect.jacobian import stretching
 from throughtime.inspect.page import page
 from throughtime.inspect.report import look_into
 from throughtime.inspect.units import features_of, followers, gates_of, openness, order_of, time_constants
 from throughtime.scanning.observe import observing
-from throughtime.tasks.look import Steps
+from throughtime.tasks.look import Look, Stack, Steps, visible
 from throughtime.tasks.source import Source
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -92,6 +95,33 @@ def test_a_curve_of_known_rate(rate):
     assert found.verdict == {0.5: "vanishing", 0.8: "healthy", 0.99: "healthy", 1.3: "exploding"}[rate]
 
 
+KNOWN = {
+    "falls to 0.3 in a step and stays": (0.3 * np.r_[1 / 0.3, np.ones(40)], "mostly the newest step"),
+    "1/e after 0.87 steps and a tail": (np.r_[1.0, 0.2736, 0.2 * 0.98 ** np.arange(40)], "mostly the newest step"),
+    "0.3 a step": (0.3 ** np.arange(30), "vanishing"),
+    "1/e after 1.9 steps and a tail": (np.r_[1.0, 0.7, 0.34, 0.3 * np.ones(30)], "mostly the newest step"),
+    "1/e after 2.1 steps and a tail": (np.r_[1.0, 0.7, 0.38, 0.3 * np.ones(30)], "healthy"),
+    "a plateau": (np.ones(30), "healthy"),
+    "0.9 a step": (0.9 ** np.arange(60), "healthy"),
+    "short, and gone": (0.1 ** np.arange(4), "vanishing"),
+    "short, and fallen": (np.array([1.0, 0.3, 0.25, 0.2]), "mostly the newest step"),
+    "short, and still there": (np.array([1.0, 0.8, 0.7, 0.6]), "too short to tell"),
+    "short, and slowly fading": (0.7 ** np.arange(6), "too short to tell"),
+    "short, and grown": (3.0 ** np.arange(4), "exploding"),
+    "one step": (np.ones(1), "too short to tell"),
+    "not a number": (np.array([1.0, np.nan, 0.5]), "broken"),
+}
+
+
+@pytest.mark.parametrize("shape", KNOWN)
+def test_a_verdict_is_of_what_is_seen(shape):
+    curve, verdict = KNOWN[shape]
+    found = summarise([Curve(7 * curve, True)])
+    assert found.verdict == verdict
+    longer = "inputs of more than 8 steps would tell" in found.advice
+    assert longer == (verdict == "too short to tell" or shape == "short, and fallen")
+
+
 def test_what_explodes_on_the_way_explodes():
     """A verdict is of the whole curve, not of its last step, nor of its first."""
 
@@ -115,6 +145,7 @@ def test_curves_that_say_little():
     assert of([1.0, np.nan] * 10).verdict == "broken"
     assert "certain" in of([0.0] * 20).advice
     assert of([1.0, 0.001, 0.5, 0.4, *[0.3] * 20]).horizon_1 is None  # it comes back
+    assert of([1.0]).rate is None and of([1.0]).norms == [1.0]
     fades = 0.5 ** np.arange(30)
     assert "--model.cell" in of(fades).advice and "gates" in of(fades, gated=True).advice
 
@@ -245,7 +276,7 @@ def test_influence_against_doing_it(runs, task):
     model = runs[task]
     look = model.look(model.task.item(FIRST[task]))
     output = len(look.outputs) - 1
-    found = influence(model, look, output)
+    found = influence(model, look, range(len(look.outputs)))[output]
     with torch.no_grad():
         p = look.distribution(look.batch)[output].exp()
     assert float(p.sum()) == pytest.approx(1, abs=1e-4)
@@ -253,6 +284,12 @@ def test_influence_against_doing_it(runs, task):
     assert found.probability == pytest.approx(float(p[chosen[0]]), abs=1e-6) and len(chosen) == 1
     assert found.chosen == look.outputs.labels[output]
     assert len(found.removal) == len(found.gradient) == len(look.inputs)
+    with observing(gradients=True) as scans:
+        score = look.score(look.batch)
+    given = next(scan.inputs for scan in scans if len(scan.inputs) == len(look.inputs))
+    for one in influence(model, look, range(len(look.outputs))):
+        (slope,) = torch.autograd.grad(score[one.output], given, retain_graph=True)
+        assert one.gradient == pytest.approx((slope * given).sum(-1)[:, 0].tolist(), rel=1e-3, abs=1e-6)
     moved = [r for r in found.removal if r is not None]
     assert max(map(abs, moved)) > 1e-4 and max(map(abs, found.gradient)) > 1e-6
     if task == "text":  # removal: by hand, from the network
@@ -411,9 +448,13 @@ def test_a_unit_that_follows_something_is_found():
 
 
 def test_what_is_too_long_is_cut_and_said(runs):
-    with pytest.warns(UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"):
+    with (
+        pytest.warns(UserWarning, match=r"a sentence of 1,667 words is too long to be shown: its first 300 are read"),
+        pytest.warns(UserWarning, match=r"told of 133 of 300 outputs, 167 to 299 \(--output takes others\)"),
+    ):
         values = look_into(runs["tag"], [" ".join(["a dog"] * 833) + " a"])
-    assert len(values["inputs"]) == 300
+    assert len(values["inputs"]) == 300 and values["shown"] == 299
+    assert [one["output"] for one in values["influence"]] == list(range(167, 300))
     with pytest.warns(UserWarning, match=r"its first 3,000 are read"):
         look_into(runs["classify"], ["a" * 5000])
 
@@ -448,6 +489,16 @@ def test_the_report_of_every_task(runs, task):
     found = {s: sum(layer["stack"] == s for layer in values["layers"]) for s in stacks[task]}
     assert found == stacks[task] and len(values["layers"]) == sum(found.values())
     assert values["averaged_over"] == (1 if task == "text" else 2)
+    assert [one["output"] for one in values["influence"]] == list(range(len(values["outputs"])))
+    look = runs[task].look(runs[task].task.item(FIRST[task]))
+    outputs = range(len(look.outputs))
+    if task != "text":  # whose lines are one text
+        for one, curves in zip(values["influence"], gradients_of_each(runs[task], look, outputs), strict=True):
+            for name, left in one["through_time"].items():
+                norms = curves[name].norms[: len(left)]
+                assert left == pytest.approx(norms / norms[0], rel=5.1e-3) and left[0] == 1
+    one = values["influence"][values["shown"]]
+    assert values["finding"] == f"{one['finding']} {values['memory']}" and one["finding"].startswith("To ")
     for layer in values["layers"]:
         assert layer["reverse"] == (layer["name"].endswith("cells.1") and task != "text")
         assert layer["depth"] == (1 if task == "text" and layer["name"].endswith("1") else 0)
@@ -510,6 +561,35 @@ def opened(runs, tmp_path_factory):
     return write
 
 
+CUT = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
+  const f = svg.getBoundingClientRect(), box = text => text.getBoundingClientRect();
+  const outside = b => b.left < f.left - 1 || b.right > f.right + 1 || b.top < f.top - 1 || b.bottom > f.bottom + 1;
+  const texts = [...svg.querySelectorAll("text")].filter(t => box(t).width);
+  const along = (a, b, low, high) => Math.min(a[high], b[high]) - Math.max(a[low], b[low]);
+  const meet = (a, b) => along(a, b, "left", "right") > 1 && along(a, b, "top", "bottom") > 2;
+  const boxes = [...svg.querySelectorAll("rect[rx]")];
+  const over = texts.filter((t, i) => [...boxes, ...texts.slice(i + 1)].some(o => meet(box(t), box(o))));
+  return [...texts.filter(t => outside(box(t))), ...over].map(t => t.textContent);
+})"""
+
+
+def cut_texts(tab):
+    """Texts of the page's pictures that are not wholly within them, or stand over each other or a box."""
+    return tab.evaluate(CUT)
+
+
+@contextlib.contextmanager
+def page_of(chromium, file, width=1280):
+    """A page in the browser, of which no error may be said."""
+    with chromium.new_context(viewport={"width": width, "height": 800}, offline=True) as context:
+        tab, wrong = context.new_page(), []
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("console", lambda message: wrong.append(message.text))
+        tab.goto(file.as_uri())
+        yield tab
+        assert not wrong
+
+
 def same_figure(words, value):
     """Whether the page's three digits are those of `value`."""
     return float(words) == pytest.approx(value, rel=5.1e-3, abs=1e-12)
@@ -526,6 +606,9 @@ def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.on("console", lambda message: wrong.append(message.text))
         tab.goto(file.as_uri())
+        assert not cut_texts(tab), "texts that end outside of their picture"
+        tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        assert not cut_texts(tab)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the screen"
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
         assert dark == (scheme == "dark")
@@ -543,11 +626,15 @@ def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
         mean = re.search(r"mean size (\S+)", tip(box)).group(1)
         assert same_figure(mean, np.abs(states[0]).mean())
 
-        dots = tab.locator('circle[data-tip*="gradient left"]')
+        dots = tab.locator('circle[data-tip*="gradient left"]')  # what is too faint to be drawn is left out
         told = [dots.nth(i).get_attribute("data-tip").splitlines() for i in range(dots.count())]
         norms = [
-            n for layer in values["layers"] for n in values["gradients"].get(layer["name"], {"norms": []})["norms"]
+            n
+            for layer in values["layers"]
+            for n in values["gradients"].get(layer["name"], {"norms": []})["norms"]
+            if n > 1e-5
         ]
+        assert min(norms) > 1e-5
         assert len(told) == len(norms)
         assert all(same_figure(t[2].split(": ")[1], n) for t, n in zip(told, norms, strict=True))
         assert tip(dots.last).splitlines() == told[-1]
@@ -565,10 +652,249 @@ def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
                 assert same_figure(words.split(": ")[-1], rows[t][order[place]])
 
         removed = tab.locator(".tokens").first.locator("span[data-tip]").first
-        words, value = tip(removed).split(": ")[-1], values["influence"]["removal"][0]
+        words, value = tip(removed).split(": ")[-1], values["influence"][values["shown"]]["removal"][0]
         assert words == "cannot be taken away" if value is None else same_figure(words, value)
     assert not wrong
     assert asked == [file.as_uri()]
+
+
+@pytest.mark.parametrize("task", ["text", "tag", "translate"])
+def test_an_answer_is_chosen_by_clicking_and_by_keys(chromium, opened, task):
+    file, values = opened(task)
+    with page_of(chromium, file) as tab:
+
+        def told(number):
+            one = values["influence"][number]
+            assert tab.locator(".finding").inner_text() == f"{one['finding']} {values['memory']}"
+            pressed = tab.locator('.answers button[aria-pressed="true"]')
+            assert pressed.count() == 1 and pressed.get_attribute("data-output") == str(number)
+            spans = tab.locator(".tokens").first.locator("span[data-tip]")
+            assert spans.count() == len(values["inputs"])
+            for i, removal in enumerate(one["removal"]):
+                words = spans.nth(i).get_attribute("data-tip").rpartition(": ")[2]
+                assert words == "cannot be taken away" if removal is None else same_figure(words, removal)
+            dashed = tab.locator("polyline[stroke-dasharray]").first
+            assert dashed.count() == (max(map(len, one["through_time"].values())) > 1)
+            return dashed.get_attribute("points") if dashed.count() else None
+
+        first = told(values["shown"])
+        assert values["shown"] != 1
+        tab.locator('.answers button[data-output="1"]').click()
+        assert told(1) != first
+        tab.keyboard.press("ArrowRight")
+        told(2)
+        assert tab.evaluate("document.activeElement.dataset.output") == "2"
+
+
+def test_the_table_of_what_mattered_is_sorted(chromium, opened):
+    file, values = opened("tag")
+    removal = values["influence"][values["shown"]]["removal"]
+    with page_of(chromium, file) as tab:
+        column = lambda k: tab.locator(f".tall table >> nth=0 >> tbody td:nth-child({k})").all_inner_texts()  # noqa: E731
+        sizes = [abs(float(text)) for text in column(3)]
+        assert sizes == sorted(sizes, reverse=True) and sizes[0] == pytest.approx(max(map(abs, removal)), rel=5.1e-3)
+        assert len({len(text.partition(".")[2]) for text in column(3)}) == 1, "one notation"
+        tab.locator(".tall th button", has_text="input").first.click()
+        assert column(2) == sorted(values["inputs"])
+
+
+def test_the_map_of_the_attention(chromium, opened):
+    file, values = opened("translate")
+    with page_of(chromium, file) as tab:
+        cells = tab.locator(".alignment rect[data-tip]")
+        told = [float(cells.nth(i).get_attribute("data-tip").rpartition(": ")[2]) for i in range(cells.count())]
+        found = [weight for one in values["influence"] for weight in one["attention"]]
+        assert told == pytest.approx(found, rel=5.1e-3) and len(found) == len(values["outputs"]) * len(values["inputs"])
+        assert sum(found) == pytest.approx(len(values["outputs"]), abs=0.01)
+        tab.locator('.alignment g[data-row="0"]').press("Enter")
+        assert tab.locator(".finding").inner_text().startswith(values["influence"][0]["finding"])
+
+
+@pytest.mark.parametrize("task", ["text", "tag"])
+def test_gates_and_a_unit_over_the_input(chromium, opened, task):
+    file, values = opened(task)
+    with page_of(chromium, file) as tab:
+        layers, units = (tab.get_by_role("combobox", name=name) for name in ("layer", "unit"))
+        for number, layer in enumerate(values["layers"]):
+            layers.nth(0).select_option(str(number))
+            bars = tab.locator(".gates rect[data-tip]")
+            told = [float(bars.nth(i).get_attribute("data-tip").rpartition(": ")[2]) for i in range(bars.count())]
+            assert told == pytest.approx([v for gate in layer["gate_means"].values() for v in gate], rel=5.1e-3)
+            layers.nth(1).select_option(str(number))
+            if layer["follows"]:
+                assert units.input_value() == str(layer["follows"][0]["unit"]), (
+                    "what follows something is offered first"
+                )
+            units.select_option(value="7")
+            spans = tab.locator(".tokens").last.locator("span")
+            told = [float(spans.nth(i).get_attribute("data-tip").rpartition(": ")[2]) for i in range(spans.count())]
+            states = next(iter(layer["states"].values()))
+            assert told == pytest.approx([row[7] for row in states], rel=5.1e-3)
+    assert task == "tag" or any(layer["follows"] for layer in values["layers"]), "or nothing is tested"
+
+
+ODD = ["\t", "\x07a", "\u200bb", "\ue000", "c d", "\u2028", " e "]
+
+
+def test_no_sign_without_a_picture_is_drawn(chromium, runs, tmp_path):
+    assert [visible(label) for label in ODD] == ["⇥", "U+0007a", "U+200Bb", "U+E000", "c d", "U+2028", "·e·"]
+    values = look_into(runs["tag"], ["the dog saw a cat can see"])
+    assert len(values["inputs"]) == len(ODD)
+    written = json.dumps(values)
+    for word, odd in zip(values["inputs"], ODD, strict=True):
+        written = written.replace(json.dumps(word), json.dumps(odd))
+    (tmp_path / "page.html").write_text(page(json.loads(written)))
+    with page_of(chromium, tmp_path / "page.html", 390) as tab:
+        shown = tab.locator("main").inner_html()
+        for label in ODD:
+            assert visible(label) in shown
+        assert not set("\x07\u200b\ue000\u2028") & set(shown)
+        tab.locator('.answers button[data-output="0"]').click()
+        assert "⇥" in tab.locator("h2", has_text="What mattered").inner_text() and not cut_texts(tab)
+
+
+def test_one_step_says_so(chromium, runs, tmp_path):
+    values = look_into(runs["tag"], "dog")
+    assert "With one step there is nothing to remember: give a longer input." in values["finding"]
+    (tmp_path / "page.html").write_text(page(values))
+    with page_of(chromium, tmp_path / "page.html") as tab:
+        assert "one step: there is nothing behind it" in tab.locator("main").inner_text()
+        assert tab.locator("svg[role=img][aria-label^='gradient left']").count() == 0
+        assert not cut_texts(tab)
+
+
+def test_a_short_input_says_what_was_found_all_the_same(runs):
+    values = look_into(runs["tag"], "a dog saw")
+    assert "inputs of more than 8 steps would tell how far it reaches" in values["memory"]
+    assert re.search(r"fades to 1/e|hardly fades", values["memory"])
+
+
+# What is said
+
+
+def test_the_answer_that_is_looked_at_first_has_content():
+    def first(labels, about=None, texts=None, log_p=None):
+        outputs = Steps(labels, texts=texts)
+        look = Look(
+            inputs=Steps(["a"]), outputs=outputs, batch=None, score=lambda _: None, stacks={}, about=about
+        )  # fmt: skip
+        return content_output(look, log_p or [-1.0] * len(labels))
+
+    assert first(["NOUN", "VERB", "PUNCT"], about=["dogs", "bark", "."]) == 1
+    assert first(["der", "Hund", "</s>"], texts=["der", "Hund", ""]) == 1
+    assert first(["t", "h", "e", ".", " ", "\n"]) == 2
+    assert first(["7", "!"]) == 0 and first(["犬", "。"]) == 0
+    assert first([".", "!", "?"], log_p=[-0.1, -3.0, -0.2]) == 1, "the least certain"
+    assert first(["good"]) == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_finding_says_what_the_numbers_say(opened, task):
+    """Of every answer: the input that is named is the one whose removal moves it most, and by so much."""
+    _, values = opened(task)
+    checked = 0
+    for one in values["influence"]:
+        words, sizes = one["finding"], [0.0 if r is None else abs(r) for r in one["removal"]]
+        place = sizes.index(max(sizes))
+        name = visible(values["inputs"][place].strip(" ") or values["inputs"][place])
+        if max(sizes) < 0.01:
+            assert "no single input" in words
+            continue
+        used, against = re.search(r"the network (?:used|had) (.*?) most( against it)?", words).groups()
+        assert f"“{name}”" in used and bool(against) == (one["removal"][place] < 0)
+        alike = [
+            i for i, label in enumerate(values["inputs"]) if label.strip(" ") == values["inputs"][place].strip(" ")
+        ]
+        if len(alike) > 1 and "itself" not in used:
+            assert re.match(rf"the {alike.index(place) + 1}(st|nd|rd|th) “", used)
+        after = float(re.search(r" p would be ([\d.e-]+?)\.?(?: |$)", words).group(1))
+        assert after == pytest.approx(min(one["probability"] * math.exp(-one["removal"][place]), 1), rel=0.07)
+        if one["attention"] is not None and not against:
+            most = int(np.argmax(one["attention"]))
+            assert f"({100 * one['attention'][most]:.0f} %)" in words
+        checked += 1
+    assert checked
+    assert (
+        ("the encoder holds" in values["memory"]) == ("the decoder holds" in values["memory"]) == (task == "translate")
+    )
+    assert ("answers are made of all its steps" in values["memory"]) == (task in ("classify", "translate"))
+    both = {layer["reverse"] for layer in values["layers"]} == {False, True}
+    assert ("backwards" in values["memory"]) == both == (task != "text")
+
+
+def test_where_nothing_can_be_taken_away_the_gradient_is_told_of(runs):
+    model = runs["tag"]
+    look = dataclasses.replace(model.look(model.task.item(FIRST["tag"])), without=lambda _: None)
+    one = influence(model, look, [1])[0]
+    assert one.removal == [None] * 5 and one.agreement is None and not one.disagree
+    place = max(range(5), key=lambda i: abs(one.gradient[i]))
+    named = "“dog” itself" if place == 1 else f"“{look.inputs.labels[place]}”"
+    assert f"{named} most, by gradient × input" in used_for(look, one)
+
+
+def memory_of(*curves, whole=False, name=""):
+    """What is said of layers (reverse, curve)."""
+    stack = Stack(name=name, steps=Steps([]), whole=whole)
+    layers = [
+        SimpleNamespace(name=str(i), of=stack, scan=SimpleNamespace(reverse=r)) for i, (r, _) in enumerate(curves)
+    ]
+    return held_for(layers, {str(i): summarise([Curve(np.array(c), True)]) for i, (_, c) in enumerate(curves)})
+
+
+def test_how_long_it_remembers_in_words():
+    fades, lasts = 0.5 ** np.arange(30), np.linspace(1, 0.6, 30)
+    one = memory_of((False, fades))
+    assert one == (
+        "What it holds fades to 1/e, about a third, after 1.4 steps, so what is more than about 7 steps away hardly counts."
+    )
+    assert memory_of((False, lasts)) == (
+        "What it holds hardly fades: 60 % of its influence is left after 29 steps, the most seen here."
+    )
+    assert memory_of((False, fades), (False, 0.8 ** np.arange(30))).count("after 4.5 steps") == 1, (
+        "of two layers the longer"
+    )
+    both = memory_of((False, fades), (True, 0.2 ** np.arange(30)), whole=True, name="encoder")
+    assert "What the encoder holds" in both and "after 1.4 steps forwards and less than a step backwards" in both
+    assert both.endswith("; answers are made of all its steps at once, so far ones count all the same.")
+    mixed = memory_of((False, fades), (True, lasts))
+    assert "(reading forwards)" in mixed and "60 % of its influence is left after 29 steps" in mixed
+    assert "grows instead of fading, up to 191,751 times" in memory_of((False, 1.5 ** np.arange(31)))
+    assert "not a number" in memory_of((False, [1.0, math.nan]))
+    assert "inputs of more than 8 steps" in memory_of((False, [1.0, 0.9, 0.8]))
+    assert "inputs of more than" not in memory_of((False, 0.01 ** np.arange(4)))
+
+
+def test_curves_of_several_answers_are_those_of_each(runs):
+    model = runs["translate"]
+    look = model.look(model.task.item(FIRST["translate"]))
+    outputs = range(len(look.outputs))
+    for output, curves in zip(outputs, gradients_of_each(model, look, outputs), strict=True):
+        alone = gradients_of(model, look, output)
+        assert curves.keys() == alone.keys()
+        for name, curve in curves.items():
+            np.testing.assert_allclose(curve.norms, alone[name].norms, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*read as the names of the columns")
+def test_inspect_reads_files_as_predict_does(runs, tmp_path, capsys):
+    run, table = str(runs["classify"].run.folder), tmp_path / "t.csv"
+    table.write_bytes("number;words\n1;the caf\u00e9 cat; saw\n".replace("; saw", " saw").encode("cp1252"))
+    options = ["--encoding", "cp1252", "--delimiter", ";", "--text-column", "words"]
+    assert main(["inspect", run, str(table), "--json", *options]) == 0
+    assert len(json.loads(capsys.readouterr().out)["inputs"]) == 4
+    assert look_into(runs["classify"], table, encoding="cp1252", text_column="words")["inputs"][-1] == "saw"
+    for more, message in (
+        ([], "--encoding"),
+        (["--encoding", "cp1252", "--text-column", "wrds"], "--text-column"),
+        (["--encoding", "cp1253x"], "--encoding"),
+        (["--beam", "2"], "beam"),
+    ):
+        assert main(["inspect", run, str(table), *more]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["inspect", str(runs["tag"].run.folder), str(table), "--text-column", "words"]) == 2
+    assert "--text-column: a model of the task 'tag' has no such option" in capsys.readouterr().err
+    with pytest.raises(UserError, match="delimeter"):
+        look_into(runs["translate"], "the cat", delimeter=";")
 
 
 def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
@@ -580,7 +906,7 @@ def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
     out, pictures = tmp_path / "r.html", tmp_path / "pictures"
     assert main(["inspect", run, str(file), "--out", str(out), "--pictures", str(pictures), "--output", "2"]) == 0
     assert capsys.readouterr().out == ""
-    assert '"output": 2' in out.read_text()
+    assert '"shown":2' in out.read_text()
     (pictures / "states-of.another.png").touch()
     (pictures / "mine.png").touch()
     assert main(["inspect", run, str(file), "--pictures", str(pictures), "--overwrite"]) == 0
@@ -590,7 +916,10 @@ def test_inspect_command(runs, tmp_path, capsys, monkeypatch):
     assert names == {"gradients.png", "influence.png", "states-stack.cells.0.png", "states-stack.cells.1.png"}
     assert main(["inspect", run, str(file)]) == 0
     words = capsys.readouterr().out
-    assert "stack.cells.1, backwards" in words and "by taking it away" in words
+    assert words.split("\n\n")[0].replace("\n", " ") == values["finding"], (
+        "the words begin with what the page begins with"
+    )
+    assert "layer 1, backwards: LSTM 12" in words and "by taking it away" in words
     before = out.read_text()
     for more, message in (
         (["--out", str(out)], "is there already"),
@@ -636,8 +965,13 @@ def test_every_cell_can_be_looked_into(tmp_path, cell):
     )  # fmt: skip
     values = look_into(made, ["one two three"])
     assert values["layers"][0]["cell"] == tt.cells.NAMED[cell].__name__
-    assert values["gradients"]["stack.cells.0"]["verdict"] in ("vanishing", "healthy", "exploding")
-    assert len(values["influence"]["removal"]) == 14
+    assert values["gradients"]["stack.cells.0"]["verdict"] in (
+        "vanishing",
+        "healthy",
+        "mostly the newest step",
+        "exploding",
+    )
+    assert [len(one["removal"]) for one in values["influence"]] == [14] * 14
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/inspect.md"])

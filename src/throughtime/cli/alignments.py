@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.runs import replacing, write_text
+from throughtime.tasks.look import visible
 
 LONGEST = 100  # tokens of a line in a picture
 DRAWN = 6  # lines in a picture, at most
-SPACES = str.maketrans({" ": "·", "\t": "⇥", "\n": "⏎", "\r": "⏎", "\u3000": "·", "\xa0": "·"})
 
 
 def write_alignments(found: list[dict[str, Any]], path: Path) -> None:
@@ -52,6 +52,5 @@ def write_alignments(found: list[dict[str, Any]], path: Path) -> None:
 
 
 def _shown(token: str) -> str:
-    """A token with its white space made visible, no sign that no font has, and none that a picture would read as mathematics."""
-    seen = token.translate(SPACES)
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in seen).replace("$", r"\$")
+    """A token with nothing in it that a picture would read as mathematics."""
+    return visible(token).replace("$", r"\$")

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Download, Json, Run, opened, spooled, write_values
+from throughtime.cli.output import Download, Folder, Json, opened, spooled, write_values
 
 
 @taking("evaluate")
 def evaluate(
-    run: Run,
+    run: Folder,
     files: Annotated[list[Path], Parameter(help="What to score; - is standard input.")],
     /,
     *,

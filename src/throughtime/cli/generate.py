@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Download, Json, Run, opened, whole
+from throughtime.cli.output import Download, Folder, Json, opened, whole
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.files import standard_input
@@ -17,7 +17,7 @@ from throughtime.files import standard_input
 
 @taking("generate")
 def generate(
-    run: Run,
+    run: Folder,
     /,
     *,
     samples: Annotated[int, Parameter(help="How many to write.", converter=whole)] = 1,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from throughtime.cli.output import Download, Json, Run, opened, write_values
+from throughtime.cli.output import Download, Folder, Json, opened, write_values
 from throughtime.config import Training
 from throughtime.files import LOCK, read_json
-from throughtime.runs import Run as RunFolder
+from throughtime.runs import Run
 from throughtime.training.budget import Plan
 
 
-def info(run: Run, /, *, download: Download = False, json: Json = False) -> None:
+def info(run: Folder, /, *, download: Download = False, json: Json = False) -> None:
     """What a model is, trained on what, for how long, with what scores."""
     model = opened(run, download)
     values = model.info()
@@ -19,7 +19,7 @@ def info(run: Run, /, *, download: Download = False, json: Json = False) -> None
     write_values({"task": values["task"], "state": state, **values}, json, undefined="none")
 
 
-def _state(run: RunFolder, task: str) -> str:
+def _state(run: Run, task: str) -> str:
     """Whether its training has ended, and if not how far it has come."""
     if run.summary.exists():
         return "trained"

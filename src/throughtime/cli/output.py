@@ -53,7 +53,9 @@ def check_threads(threads: int) -> None:
         raise UserError(f"--threads: got {threads}; from 0 to {most}, as many as there are cores here")
 
 
-Run = Annotated[Path, Parameter(help="A run folder; with --download a repository of the Hugging Face hub, user/name.")]
+Folder = Annotated[
+    Path, Parameter(help="A run folder; with --download a repository of the Hugging Face hub, user/name.")
+]
 Download = Annotated[
     bool, Parameter(help="Get RUN from the Hugging Face hub, where there is no such folder.", negative="")
 ]
@@ -62,10 +64,10 @@ Download = Annotated[
 def opened(run: Path, download: bool = False) -> Any:
     """The trained model of a run folder, or of a repository of the hub."""
     from throughtime.hub import find_run
-    from throughtime.runs import Run as RunFolder
+    from throughtime.runs import Run
 
     folder = find_run(run, download=download)
-    RunFolder.open(folder)  # what is wrong with the folder is said before torch is imported
+    Run.open(folder)  # what is wrong with the folder is said before torch is imported
     from throughtime.tasks import load
 
     return load(folder)

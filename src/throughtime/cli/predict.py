@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Download, Json, Run, opened
+from throughtime.cli.output import Download, Folder, Json, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError
 from throughtime.files import typed
@@ -17,7 +17,7 @@ from throughtime.files import typed
 
 @taking("predict")
 def predict(
-    run: Run,
+    run: Folder,
     file: Annotated[
         Path,
         Parameter(help="Lines, or a file as it was trained on, whose answers are set aside; - is standard input."),

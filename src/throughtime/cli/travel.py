@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.output import Download, Json, Run, opened
+from throughtime.cli.output import Download, Folder, Json, opened
 from throughtime.config import STDIN
 from throughtime.errors import UserError, unknown
 from throughtime.files import typed
@@ -24,7 +24,7 @@ ENDS = ("quit", "exit", "q")
 
 
 def travel(
-    run: Run,
+    run: Folder,
     text: Annotated[str | None, Parameter(help="What is read first.")] = None,
     /,
     *,

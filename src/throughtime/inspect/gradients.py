@@ -6,14 +6,15 @@ Shapes: T time, B batch, N hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from throughtime.inspect.stacks import looked_into
+from throughtime.inspect.stacks import Layer, looked_into
 from throughtime.inspect.units import gates_of
 from throughtime.tasks.base import Trained
 from throughtime.tasks.look import Look
@@ -22,12 +23,15 @@ Array = np.ndarray[Any, Any]
 FORGETS = "its gates have learned to forget so soon; where more matters, more training or an attention may find it"
 SHORT = 8  # steps back below which nothing is said of a rate
 VANISHED, EXPLODED = 20, 10.0  # steps until 1 % is left; how many times the last step's gradient
+TOO_SHORT, NEWEST_STEP = "too short to tell", "mostly the newest step"
+NEWEST = 2  # steps until 1/e is left, under which the newest outweighs all others
 ADVICE = {
     "vanishing": "what is further back is hardly learned from; try a gated cell (--model.cell lstm or gru)",
+    NEWEST_STEP: "what came before it counts for little, step by step",
     "exploding": "steps far back drown the near ones; try a smaller --training.clip, or a lower --training.learning-rate",
-    "healthy": "it neither fades at once nor grows",
+    "healthy": "it neither fades at once nor grows: steps far back can be learned from",
     "broken": "a gradient is not a number; try a lower learning rate and --training.clip 1",
-    "too short to tell": f"give inputs of more than {SHORT} steps",
+    TOO_SHORT: f"inputs of more than {SHORT} steps would tell how far it reaches",
 }
 
 
@@ -38,7 +42,9 @@ class ThroughTime:
     scale: geometric mean of it at the output itself. norms: for each number of steps back, as a part of that, again a geometric
     mean over inputs. spread: standard deviation of their natural logarithm. inputs: how many reach so far back.
     rate: what a step back multiplies it with, fitted. horizon_e, horizon_1: steps until 1/e and 1 % of it is left; None where
-    more is left at the end. verdict, advice: in words.
+    more is left at the end. verdict: vanishing where 1 % is left within VANISHED steps, or would be at that rate; mostly the newest
+    step where 1/e is left within NEWEST but a tail reaches further; exploding where it grows more than EXPLODED times; healthy;
+    broken; too short to tell. advice: what to make of it.
     """
 
     scale: float | None
@@ -79,10 +85,19 @@ def gradients_of(model: Trained[Any], look: Look, output: int | None = None) -> 
     them, a translator attends to all) only what comes through its last step is counted, from there: the rest goes past time.
     Args: output: its number; None: for each direction the one at the end that it reads last.
     """
-    count = len(look.outputs)
+    return gradients_of_each(model, look, [output])[0]
+
+
+def gradients_of_each(model: Trained[Any], look: Look, outputs: Sequence[int | None]) -> list[dict[str, Curve]]:
+    """The same of several outputs, with one run of the network."""
     with looked_into(model, look, gradients=True) as looked:
         score = look.score(look.batch)
-    layers, found = looked(), {}
+    layers = looked()
+    return [_curves(layers, look, score, output) for output in outputs]
+
+
+def _curves(layers: list[Layer], look: Look, score: Tensor, output: int | None) -> dict[str, Curve]:
+    count, found = len(look.outputs), {}
     for stack, reverse in dict.fromkeys((layer.stack, layer.scan.reverse) for layer in layers):
         some = [layer for layer in layers if (layer.stack, layer.scan.reverse) == (stack, reverse)]
         number = (0 if reverse else count - 1) if output is None else output
@@ -119,9 +134,7 @@ def summarise(curves: Iterable[Curve]) -> ThroughTime:
         return ThroughTime(None, [], [], [], None, None, None, "broken", ADVICE["broken"])
     many = [c for c in many if c[0] > 0]  # of an output that nothing can make likelier there is no gradient
     if not many:
-        return ThroughTime(
-            None, [], [], [], None, None, None, "too short to tell", "the outputs are certain: give other inputs"
-        )
+        return ThroughTime(None, [], [], [], None, None, None, TOO_SHORT, "the outputs are certain: give other inputs")
     with np.errstate(divide="ignore"):
         logs = [np.log([c[i] / c[0] for c in many if len(c) > i]) for i in range(longest)]
     logs = [row[np.isfinite(row)] for row in logs]  # where nothing arrives it is said by how many do
@@ -132,18 +145,28 @@ def summarise(curves: Iterable[Curve]) -> ThroughTime:
     if reach > 2:
         rate = float(math.exp(np.polyfit(np.arange(1, reach), mean[1:], 1)[0]))
     e, one = _until(mean, 1.0), _until(mean, math.log(100))
-    if longest <= SHORT:
-        verdict = "too short to tell"
-    elif mean.max(initial=-np.inf) - mean[0] > math.log(EXPLODED):
-        verdict = "exploding"
-    elif (one if one is not None else _steps_at(rate)) < VANISHED:
-        verdict = "vanishing"
-    else:
-        verdict = "healthy"
+    verdict = _verdict(mean, e, one, math.inf if longest <= SHORT else _steps_at(rate), longest <= SHORT)
     scale = float(np.exp(np.mean([math.log(c[0]) for c in many])))
     reached = [len(row) for row in logs[:reach]]
     advice = FORGETS if verdict == "vanishing" and gated else ADVICE[verdict]
+    if verdict == NEWEST_STEP:
+        advice += f"; {ADVICE[TOO_SHORT] if longest <= SHORT else 'a little of it reaches far'}"
     return ThroughTime(scale, np.exp(mean).tolist(), spread, reached, rate, e, one, verdict, advice)
+
+
+def _verdict(mean: Array, e: float | None, one: float | None, extrapolated: float, short: bool) -> str:
+    """Of the logarithms of a curve. e, one: its horizons; extrapolated: where 1 % would be left at its rate.
+
+    What is seen counts however short the inputs: what has faded or grown within four steps has. Only of what has not can a
+    short input not tell.
+    """
+    if mean.max() - mean[0] > math.log(EXPLODED):
+        return "exploding"
+    if (one if one is not None else extrapolated) < VANISHED:
+        return "vanishing"
+    if e is not None and e < NEWEST:
+        return NEWEST_STEP
+    return TOO_SHORT if short else "healthy"
 
 
 def _steps_at(rate: float | None) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from throughtime.inspect.stacks import looked_into
 from throughtime.tasks.base import Trained
@@ -39,42 +41,56 @@ class Influence:
         return asdict(self)
 
 
-def influence(model: Trained[Any], look: Look, output: int) -> Influence:
-    """Of all inputs of an item on one output.
+def influence(model: Trained[Any], look: Look, outputs: Sequence[int]) -> list[Influence]:
+    """Of all inputs of an item on some outputs: a backward pass an output, and a forward pass for each input that is taken away.
 
     Source: gradient × input after Denil, Demiraj, de Freitas (2014); removal after Li, Monroe, Jurafsky (2016).
     """
     with looked_into(model, look, gradients=True) as layers:
-        log_p = look.score(look.batch)[output]
+        score = look.score(look.batch)
     # what the lowest layer that reads the inputs was given; both directions are given the same
     given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.of.steps is look.inputs)
-    (slope,) = torch.autograd.grad(log_p, given)
-    gradient = (slope * given).sum(-1)[:, 0].detach().cpu().tolist()
-    removal: list[float | None] = []
+    gradients = [_gradient(score[output], given) for output in outputs]
+    score, attention = score.detach(), None
     with torch.no_grad():
-        for i in range(len(look.inputs)):
-            other = look.without(i)
-            removal.append(None if other is None else float(log_p.detach() - look.score(other)[output]))
-    attention = None
-    if look.attention is not None:
-        with torch.no_grad():
-            attention = look.attention(look.batch)[output].cpu().tolist()
-    both = [(abs(g), abs(r)) for g, r in zip(gradient, removal, strict=True) if r is not None]
-    agreement = _rank_correlation(both) if len(both) > 2 else None
-    largest = [max(range(len(both)), key=lambda i: both[i][side]) for side in (0, 1)] if both else [0, 0]
-    return Influence(
-        output,
-        look.outputs.labels[output],
-        float(log_p.detach().exp()),
-        gradient,
-        removal,
-        agreement,
-        largest[0] != largest[1] or (agreement is not None and agreement < AGREE),
-        attention,
-    )
+        others = (look.without(i) for i in range(len(look.inputs)))
+        removals = [None if other is None else (score - look.score(other)).tolist() for other in others]
+        if look.attention is not None:
+            attention = look.attention(look.batch).cpu().tolist()
+    found = []
+    for output, gradient in zip(outputs, gradients, strict=True):
+        removal = [None if row is None else row[output] for row in removals]
+        agreement, disagree = _compared(
+            [(abs(g), abs(r)) for g, r in zip(gradient, removal, strict=True) if r is not None]
+        )
+        found.append(
+            Influence(
+                output,
+                look.outputs.labels[output],
+                float(score[output].exp()),
+                gradient,
+                removal,
+                agreement,
+                disagree,
+                None if attention is None else attention[output],
+            )
+        )
+    return found
 
 
-def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    """Spearman's."""
-    a, b = (np.argsort(np.argsort([p[i] for p in pairs], kind="stable")) for i in (0, 1))
-    return float(np.corrcoef(a, b)[0, 1])
+def _gradient(log_p: Tensor, given: Tensor) -> list[float]:
+    """Gradient × input by step."""
+    (slope,) = torch.autograd.grad(log_p, given, retain_graph=True, materialize_grads=True)
+    return (slope * given).sum(-1)[:, 0].detach().cpu().tolist()  # type: ignore[no-any-return]
+
+
+def _compared(both: list[tuple[float, float]]) -> tuple[float | None, bool]:
+    """Spearman's rank correlation of two sizes of the same inputs, where there are enough, and whether they disagree."""
+    if not both:
+        return None, False
+    largest = [max(range(len(both)), key=lambda i: both[i][side]) for side in (0, 1)]
+    agreement = None
+    if len(both) > 2:
+        a, b = (np.argsort(np.argsort([p[i] for p in both], kind="stable")) for i in (0, 1))
+        agreement = float(np.corrcoef(a, b)[0, 1])
+    return agreement, largest[0] != largest[1] or (agreement is not None and agreement < AGREE)

@@ -19,14 +19,16 @@ HEIGHT = 720  # pixels of a notebook that the page is scrolled in
 class Inspection:
     """What a network remembers of inputs. A notebook shows it as the page of `throughtime inspect`, a terminal as a few words."""
 
-    def __init__(self, model: Trained[Any], given: Any, *, output: int | None = None, most: int = MOST) -> None:
-        """Look into a trained model.
+    def __init__(
+        self, model: Trained[Any], given: Any, *, output: int | None = None, most: int = MOST, **options: Any
+    ) -> None:
+        """Look into a trained model. The same arguments as of `look_into`: `options` are the task's, for reading a file.
 
-        Args: given: a text or many, or a `Path`, whose first input is shown whole. output: the answer that is looked at, by its
+        Args: given: a text or many, or a `Path`, whose first input is shown whole. output: the answer that is shown first, by its
             number. most: inputs that gradients and units are averaged over.
-        Raises: UserError where there is nothing to look into, or no such output.
+        Raises: UserError where there is nothing to look into, or no such output or option.
         """
-        self.data = look_into(model, [given] if isinstance(given, str) else given, output=output, most=most)
+        self.data = look_into(model, given, output=output, most=most, **options)
         """The numbers, as JSON can hold them; docs/inspect.md lists them."""
 
     def __repr__(self) -> str:

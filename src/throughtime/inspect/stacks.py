@@ -19,10 +19,12 @@ from throughtime.tasks.look import Look, Stack
 class Layer:
     """One layer of a stack in one direction.
 
-    name: of the module of its cell, from the network. of: what its stack steps through. depth: 0 for the lowest.
+    name: of the module of its cell, from the network. title: what a user may call it: encoder, layer 1, backwards. of: what its
+    stack steps through. depth: 0 for the lowest.
     """
 
     name: str
+    title: str
     stack: str
     depth: int
     scan: Observed
@@ -32,12 +34,6 @@ class Layer:
     def steps(self) -> list[str]:
         """What its steps are called."""
         return self.of.steps.labels[:: self.of.stride]
-
-    @property
-    def title(self) -> str:
-        """What a user may call it: encoder, layer 1, backwards."""
-        words = [self.of.name] if self.of.name else []
-        return ", ".join([*words, f"layer {self.depth + 1}", *(["backwards"] if self.scan.reverse else [])])
 
 
 def has_states(config: Any) -> bool:
@@ -65,6 +61,12 @@ def _layers(scans: list[Observed], network: nn.Module, look: Look) -> list[Layer
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
         if stack in look.stacks:
-            directions: Any = network.get_submodule(stack).directions
-            found.append(Layer(name, stack, int(number) // directions, scan, look.stacks[stack]))
+            of, module = look.stacks[stack], network.get_submodule(stack)
+            cells: Any = module.cells
+            directions: Any = module.directions
+            depth, several = int(number) // directions, len(cells) > directions
+            words = [of.name] if of.name else []
+            words += [f"layer {depth + 1}"] if several or not words else []
+            words += ["backwards" if scan.reverse else "forwards"] if directions == 2 else []
+            found.append(Layer(name, ", ".join(words), stack, depth, scan, of))
     return found

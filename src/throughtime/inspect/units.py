@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.scanning.observe import STATE, Observed
-from throughtime.tasks.look import Steps
+from throughtime.tasks.look import Steps, visible
 
 Array = np.ndarray[Any, Any]
 CLOSED, OPEN = 0.1, 0.9  # under the one a gate is left-saturated, over the other right-saturated
@@ -94,7 +94,7 @@ def features_of(read: Steps, outputs: list[str]) -> dict[str, Array]:
     if len(outputs) == len(steps):
         for name in sorted(set(outputs)):
             if 2 <= outputs.count(name) <= len(outputs) - 2:
-                found[f"answer {name.strip() or repr(name)}"] = np.array([o == name for o in outputs], dtype=float)
+                found[f"answer {visible(name)}"] = np.array([o == name for o in outputs], dtype=float)
     if found["length"].max(initial=0) <= 1:  # characters: it is white space the other way round
         del found["length"]
     return {name: value for name, value in found.items() if value.std() > 0}

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from throughtime.inspect.jacobian import LONGEST
+from throughtime.tasks.look import visible
 
 SHOWN = 8  # inputs
+WIDTH = 80  # columns
 
 
 def in_words(values: dict[str, Any]) -> str:
-    """What `look_into` gives, as text: a line a layer, then the inputs that mattered most."""
-    lines = []
+    """What `look_into` gives, as text: what was found, a line a layer, then the inputs that mattered most."""
+    lines = [textwrap.fill(values["finding"], WIDTH), ""]
     for layer in values["layers"]:
         found = values["gradients"].get(layer["name"])
         if found is None:
             continue
-        way = ", backwards" if layer["reverse"] else ""
-        words = f"{layer['name']}{way}: {layer['cell']} {layer['hidden_size']}: {found['verdict']}"
+        words = f"{layer['title']}: {layer['cell']} {layer['hidden_size']}: {found['verdict']}"
         if found["rate"] is not None:
             words += f"; a step back leaves {found['rate']:.1%} of the gradient"
         for share, steps in (("1/e", found["horizon_e"]), ("1 %", found["horizon_1"])):
@@ -28,19 +30,27 @@ def in_words(values: dict[str, Any]) -> str:
             words += f"; largest Lyapunov exponent {layer['stretching']['exponents'][0]:.3g}"
             words += f" (over its first {LONGEST} steps)" if len(layer["steps"]) > LONGEST else ""
         lines.append(words)
-    influence = values["influence"]
-    lines.append(
-        f"what mattered for {influence['chosen'].strip(' ') or ' '!r} (p = {influence['probability']:.3g}), by taking it away:"
-    )
+    return "\n".join([*lines, "", *_mattered(values)])
+
+
+def _mattered(values: dict[str, Any]) -> list[str]:
+    """The inputs that mattered most for the output that is shown: by removal, or by the gradient where nothing can be removed."""
+    (one,) = (one for one in values["influence"] if one["output"] == values["shown"])
     known = [
-        (r, g, s)
-        for r, g, s in zip(influence["removal"], influence["gradient"], values["inputs"], strict=True)
-        if r is not None
+        (r, g, s) for r, g, s in zip(one["removal"], one["gradient"], values["inputs"], strict=True) if r is not None
     ]
-    for removal, gradient, name in sorted(known, key=lambda row: -abs(row[0]))[:SHOWN]:
-        lines.append(f"{removal:+9.3f}  (gradient × input {gradient:+.3f})  {name.strip() or repr(name)}")
-    if len(known) > SHOWN:
-        lines.append(f"           and {len(known) - SHOWN} that mattered less (--json)")
-    if influence["disagree"]:
+    way = ", by taking it away:" if known else "; no input can be taken away:"
+    rows = known or [(None, g, s) for g, s in zip(one["gradient"], values["inputs"], strict=True)]
+    size = (
+        f"p = {one['probability']:.3g}" if values["likeliest"][one["output"]] else f"density {one['probability']:.3g}"
+    )
+    lines = [f"what mattered for {visible(one['chosen'])} ({size}){way}"]
+    for removal, gradient, name in sorted(rows, key=lambda row: -abs(row[1] if row[0] is None else row[0]))[:SHOWN]:
+        lines.append(
+            ("" if removal is None else f"{removal:+9.3f}  ") + f"(gradient × input {gradient:+.3f})  {visible(name)}"
+        )
+    if len(rows) > SHOWN:
+        lines.append(f"           and {len(rows) - SHOWN} that mattered less (--json)")
+    if one["disagree"]:
         lines.append("gradient and removal disagree; believe removal")
-    return "\n".join(lines)
+    return lines

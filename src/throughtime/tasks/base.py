@@ -100,6 +100,7 @@ class Task(ABC, Generic[Config, Item]):
     config_type: type[Config]
     predict_options: ClassVar[type[Strict]] = ReadOptions
     evaluate_options: ClassVar[type[Strict]] = ReadOptions
+    inspect_options: ClassVar[type[Strict]] = ReadOptions
     generate_options: ClassVar[type[Strict] | None] = None  # None: its models do not write on their own
     unit: ClassVar[str] = "tokens"  # what the network counts
     measure: ClassVar[str] = "nats"  # what its loss is in, a unit
@@ -321,9 +322,9 @@ class Trained(ABC, Generic[Item]):
     def look(self, item: Item) -> Look:
         """An item for looking inside. Raises: UserError where there is nothing in it."""
 
-    def pieces(self, source: Source, steps: int) -> Iterator[Item]:
-        """What `look` takes, from a source. steps: about how many a piece may have, where one is cut."""
-        return self.items(source, self.task.predict_options())
+    def pieces(self, source: Source, steps: int, options: Any = None) -> Iterator[Item]:
+        """What `look` takes, from a source. steps: about how many a piece may have, where one is cut. options: of `inspect`."""
+        return self.items(source, self.task.inspect_options() if options is None else options)
 
     def empty(self, item: Item) -> bool:
         """Whether there is nothing in an item to look into."""

@@ -97,7 +97,7 @@ class ClassifyConfig(RunConfig):
 
 
 class PredictOptions(ReadOptions):
-    """Of `predict`."""
+    """Of `predict` and `inspect`."""
 
     delimiter: str | None = None
     """What stands between the fields of a table: a sign, or tab, comma, semicolon, pipe. [default: found]"""
@@ -137,6 +137,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
     config_type = ClassifyConfig
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
+    inspect_options: ClassVar[type[Strict]] = PredictOptions
     unit: ClassVar[str] = "texts"
 
     def check(self, config: ClassifyConfig, files: Sequence[Path] = ()) -> None:

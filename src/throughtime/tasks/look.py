@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ class Look:
     distribution: log p of all classes, [O, C], where there are classes; names: of class k.
     without: the batch with an input replaced by what is not known; None where that input cannot be.
     attention: the weights of the inputs, [O, T]; None where the network has none.
+    verb: what the network does with an answer, after "to": expect a token, write a word.
+    about: the text that each answer is about, where it is about a part of the input: of a tag its word.
     """
 
     inputs: Steps
@@ -68,6 +70,8 @@ class Look:
     names: Callable[[int], str] = str
     without: Callable[[int], Any | None] = lambda _: None
     attention: Callable[[Any], Tensor] | None = None
+    verb: str = "answer"
+    about: Sequence[str] | None = None
 
 
 def of_classes(answers: Callable[[Any], Tensor], classes: list[int]) -> Callable[[Any], Tensor]:
@@ -78,6 +82,15 @@ def of_classes(answers: Callable[[Any], Tensor], classes: list[int]) -> Callable
         return log_p[range(len(classes)), classes]
 
     return score
+
+
+SIGNS = str.maketrans({"\t": "⇥", "\n": "⏎", "\r": "␍", "\u3000": "·", "\xa0": "·"})
+
+
+def visible(label: str) -> str:
+    """A label as it can be drawn: white space at its ends, tabs and line ends are seen, other signs without a picture by number."""
+    text = re.sub("^ +| +$", lambda found: "·" * len(found.group()), label).translate(SIGNS)
+    return "".join(s if s.isprintable() else f"U+{ord(s):04X}" for s in text) or "·"
 
 
 def beginning(text: str) -> str:

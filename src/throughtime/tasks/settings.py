@@ -40,7 +40,7 @@ class DataSettings(Strict):
 
 
 class ReadOptions(Strict):
-    """Of `predict` and `evaluate`."""
+    """Of `predict`, `evaluate` and `inspect`."""
 
     encoding: str | None = None
     """How a file is written that is not UTF-8 and has no mark: latin-1, cp1252, utf-16-le. [default: utf-8]"""

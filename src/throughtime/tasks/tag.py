@@ -332,6 +332,7 @@ class TagModel(Trained[Sentence]):
             distribution=answers,
             names=self.lexicon.tags.__getitem__,
             without=without,
+            about=item.words,
         )
 
 

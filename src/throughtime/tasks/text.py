@@ -349,7 +349,7 @@ class TextModel(Trained[Any]):
             "perplexity_per_character": math.exp(per_character),
         }
 
-    def pieces(self, source: Source, steps: int) -> Iterator[str]:
+    def pieces(self, source: Source, steps: int, options: Any = None) -> Iterator[str]:
         """The text in pieces of about so many tokens: set end to end, the text again, but for white space that is no token."""
         waiting = ""
         for line in source:
@@ -406,13 +406,14 @@ class TextModel(Trained[Any]):
         inputs = Steps([entries[int(i)] for i in batch], texts=["" if i == START else text_of(int(i)) for i in batch])
         return Look(
             inputs=inputs,
-            outputs=Steps([entries[i] for i in classes]),
+            outputs=Steps([entries[i] for i in classes], texts=[text_of(i) for i in classes]),
             batch=batch,
             score=of_classes(answers, classes),
             stacks={"stack": Stack(name="", steps=inputs)},
             distribution=answers,
             names=entries.__getitem__,
             without=without,
+            verb="expect",
         )
 
     def engine(self, backend: str = "auto") -> TextEngine:

@@ -75,11 +75,16 @@ class TranslateConfig(RunConfig):
     data: TranslateData = TranslateData()
 
 
-class EvaluateOptions(ReadOptions):
-    """Of `evaluate`."""
+class PairOptions(ReadOptions):
+    """Of `inspect`."""
 
     delimiter: str | None = None
     """What stands between a source and its target: a sign, or tab, comma, semicolon. [default: found]"""
+
+
+class EvaluateOptions(PairOptions):
+    """Of `evaluate`."""
+
     beam: Positive = 5
     """Hypotheses kept in the search; 1 is greedy."""
 
@@ -144,6 +149,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
     aligned: ClassVar[bool] = True
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
+    inspect_options: ClassVar[type[Strict]] = PairOptions
 
     def check(self, config: TranslateConfig, files: Sequence[Path] = ()) -> None:
         super().check(config, files)
@@ -407,7 +413,8 @@ class TranslateModel(Trained[Pair]):
 
         batch = source.unsqueeze(1).to(device)
         inputs = Steps(self.source.named(item.source.strip(), found.source))
-        outputs = Steps([*(self.target.entries[t] for t in found.target), "</s>"])
+        names = [self.target.entries[t] for t in found.target]
+        outputs = Steps([*names, "</s>"], texts=[*names, ""])
         written = Steps(["<s>", *outputs.labels[:-1]])
         return Look(
             inputs=inputs,
@@ -423,6 +430,7 @@ class TranslateModel(Trained[Pair]):
             names=lambda k: "</s>" if k == END else self.target.entries[k],
             without=without,
             attention=lambda tokens: network.attended(tokens, lengths, read)[:, 0],
+            verb="write",
         )
 
     def written(self, values: dict[str, Any]) -> str:

@@ -1,0 +1,10 @@
+// What stands where.
+drawFinding();
+drawAnswers();
+drawMattered();
+drawAlignment();
+drawGradients();
+drawNetwork();
+drawGatesOverWords();
+drawUnitOverText();
+drawStates();
