@@ -102,12 +102,12 @@ def _curves(layers: list[Layer], look: Look, score: Tensor, output: int | None) 
         some = [layer for layer in layers if (layer.stack, layer.scan.reverse) == (stack, reverse)]
         number = (0 if reverse else count - 1) if output is None else output
         wanted, step = -score[number], number // look.stacks[stack].stride
-        if look.stacks[stack].whole:
+        if look.stacks[stack].whole or look.stacks[stack].last:
             step = 0 if reverse else len(some[0].scan.inputs) - 1
+        if look.stacks[stack].whole:
             last = max(some, key=lambda layer: layer.depth).scan.outputs
-            (slope,) = torch.autograd.grad(wanted, last, retain_graph=True, allow_unused=True)
-            if slope is not None:  # else all goes through the last state as it is
-                wanted = (slope[step] * last[step]).sum()
+            (slope,) = torch.autograd.grad(wanted, last, retain_graph=True)
+            wanted = (slope[step] * last[step]).sum()
         nudges = [nudge for layer in some for nudge in layer.scan.nudges]
         slopes = iter(torch.autograd.grad(wanted, nudges, retain_graph=True, materialize_grads=True))
         for layer in some:

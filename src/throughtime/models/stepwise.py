@@ -73,6 +73,8 @@ class Seasonal(nn.Module):
         return tuple(p.to(device=device or like.device, dtype=dtype or like.dtype) for p in parts)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step: x [B, 2 + C]: a value, whether it is known, covariates. Returns: the output [B, N + M], and the state after
+        it."""
         *inner, ring = state
         before = ring[:, :1]
         value = torch.where(x[:, 1:2] > 0.5, x[:, :1], before)

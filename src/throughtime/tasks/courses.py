@@ -74,6 +74,7 @@ class Courses:
         return one
 
     def item(self, number: int) -> Sample:
+        """One of the cutoffs, to be looked into."""
         return Sample(self, number)
 
     def at(self, cutoffs: Array, start: int = 0) -> Course:

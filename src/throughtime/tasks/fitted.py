@@ -95,6 +95,7 @@ class Fitted:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Fitted:
+        """What `values` gave, as JSON held it."""
         series = {name: Trained(*one) for name, one in values["series"].items()}
         return cls(**{**values, "seasons": tuple(values["seasons"]), "series": series})
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -137,13 +137,18 @@ class ColumnOptions(ReadOptions):
     """What stands where a row is missing between two times. [default: as in training]"""
     delimiter: str | None = None
     """What stands between the fields of a table: a sign, or tab, comma, semicolon, pipe. [default: found]"""
+
+
+class ForecastOptions(ColumnOptions):
+    """Of what is forecast."""
+
     horizon: Positive | None = None
     """Steps that are forecast. [default: as many as in training]"""
     level: Annotated[str | None, Field(pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?)*$")] = None
     """Intervals that hold so many percent: 80,95. [default: 80]"""
 
 
-class PredictOptions(ColumnOptions):
+class PredictOptions(ForecastOptions):
     """Of `predict`."""
 
     future: str | None = None
@@ -158,7 +163,7 @@ class PredictOptions(ColumnOptions):
     """How unusual each value of the file was, by the forecast of one step before, in place of what comes next."""
 
 
-class EvaluateOptions(ColumnOptions):
+class EvaluateOptions(ForecastOptions):
     """Of `evaluate`."""
 
     windows: Positive | None = None
@@ -176,6 +181,7 @@ class ForecastTask(Task[ForecastConfig, Series]):
     config_type = ForecastConfig
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
+    inspect_options: ClassVar[type[Strict]] = ColumnOptions
     unit: ClassVar[str] = "values"
     measure: ClassVar[str] = "pinball"
 
@@ -589,6 +595,8 @@ class ForecastModel(Trained[Series]):
     def look(self, item: Series | Sample) -> Look:
         """A series up to a horizon before its end, or where it is too short for that up to its end; of what is not known, the
         forecast is looked at."""
+        import torch
+
         if isinstance(item, Series):
             steps, least = len(item.values), min(self.config.model.look_back, self.fitted.horizon)
             cut = steps - self.fitted.horizon
@@ -599,55 +607,76 @@ class ForecastModel(Trained[Series]):
         windows, number, _ = item
         look_back = self.config.model.look_back
         window = windows.batch([number])
+        numbers = window.values[0].requires_grad_()
+        repeated = torch.from_numpy(windows.repeated(np.isfinite(window.values.detach().numpy())))
+        naive = torch.where(repeated < 0, 0.0, numbers[repeated])
+        window = window._replace(values=numbers.unsqueeze(0), naive=naive)
         which, cut = windows.cutoffs[number]
-
-        def without(i: int) -> Any:
-            values = window.values.clone()
-            values[0, i] = nan
-            return window._replace(values=values)
-
         values = windows.series[which].values
         read = np.full(look_back, nan)
         there = values[max(cut - look_back, 0) : cut]
         read[look_back - len(there) :] = there
         inputs = Steps(item.labels(cut - look_back, cut), _column(read))
-        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, whole=True)
-        return self._look(item, window, inputs, {"members.0.network.stack": stack}, without)
+        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, last=True)
+
+        def without(i: int) -> Any:
+            return windows.without(number, i) if isfinite(read[i]) else None
+
+        return self._look(item, window, inputs, {"members.0.network.stack": stack}, without, numbers)
 
     def _look_at_steps(self, item: Sample) -> Look:
         """The last steps before a cutoff, as a network that reads value by value takes them."""
         which, cut = item.windows.cutoffs[item.number]
         start = max(cut - LOOKED_AT, 0)
         course = item.windows.at(np.array([[which, cut]]), start)
+        numbers = course.steps[:, 0].requires_grad_()
+        course = course._replace(steps=numbers.unsqueeze(1))
 
         def without(i: int) -> Any:
-            steps = course.steps.clone()
+            steps = course.steps.detach().clone()
             steps[i, 0, :2] = 0.0
             return course._replace(steps=steps)
 
         inputs = Steps(item.labels(start, cut), _column(item.windows.series[which].values[start:cut]))
-        return self._look(item, course, inputs, {"stack": Stack(name="", steps=inputs, whole=True)}, without)
+        stacks = {"stack": Stack(name="", steps=inputs, last=True)}
+        return self._look(item, course, inputs, stacks, without, numbers)
 
     def _look(
-        self, item: Sample, batch: Any, inputs: Steps, stacks: dict[str, Stack], without: Callable[[int], Any]
+        self,
+        item: Sample,
+        batch: Any,
+        inputs: Steps,
+        stacks: dict[str, Stack],
+        without: Callable[[int], Any],
+        numbers: torch.Tensor,
     ) -> Look:
         import torch
 
-        from throughtime.models.forecaster import log_density
+        from throughtime.models.forecaster import Window, log_density
 
-        cut = item.windows.cutoffs[item.number][1]
+        which, cut = item.windows.cutoffs[item.number]
+        first = getattr(item.windows, "firsts", {which: 0.0})[which]
         forecast = next(self.forecasts(item.windows.only(item.number), []))
         came = np.where(np.isfinite(forecast.truth), forecast.truth, forecast.median)
-        median = torch.from_numpy(self._forecast(batch)[0][:, :, quantiles.MEDIAN]).float() / batch.scale.unsqueeze(1)
-        given = batch.target if self.config.model.kind == "steps" else batch.target / batch.scale.unsqueeze(1)
-        target = torch.where(given.isfinite(), given, median)
+        read = torch.from_numpy(item.windows.series[which].scale.read(came))
         deviates = torch.tensor(quantiles.DEVIATES, dtype=torch.float32)
 
         def score(given: Any) -> torch.Tensor:
+            level = given.level if isinstance(given, Window) else first
+            target = ((read - level) / given.scale).float().unsqueeze(0)
             return log_density(self.network.normalised(given), target, deviates)[0]
 
         outputs = Steps(item.labels(cut, cut + len(came)), _column(came))
-        return Look(inputs=inputs, outputs=outputs, batch=batch, score=score, stacks=stacks, without=without)
+        return Look(
+            inputs=inputs,
+            outputs=outputs,
+            batch=batch,
+            score=score,
+            stacks=stacks,
+            without=without,
+            numbers=numbers,
+            verb="forecast",
+        )
 
 
 def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:

@@ -38,12 +38,13 @@ class Steps:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stack:
     """What a stack of cells steps through. name: of it, to a user. steps: of which a step of the stack is `stride`. whole: its
-    steps are no outputs; each of these is made of all of them."""
+    steps are no outputs; each of these is made of all of them. last: each is made of the state after the last."""
 
     name: str
     steps: Steps
     stride: int = 1
     whole: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +71,7 @@ class Look:
     names: Callable[[int], str] = str
     without: Callable[[int], Any | None] = lambda _: None
     attention: Callable[[Any], Tensor] | None = None
+    numbers: Tensor | None = None
     verb: str = "answer"
     about: Sequence[str] | None = None
 
@@ -88,7 +90,8 @@ SIGNS = str.maketrans({"\t": "⇥", "\n": "⏎", "\r": "␍", "\u3000": "·", "\
 
 
 def visible(label: str) -> str:
-    """A label as it can be drawn: white space at its ends, tabs and line ends are seen, other signs without a picture by number."""
+    """A label as it can be drawn: white space at its ends, tabs and line ends are seen, other signs without a picture by
+    number."""
     text = re.sub("^ +| +$", lambda found: "·" * len(found.group()), label).translate(SIGNS)
     return "".join(s if s.isprintable() else f"U+{ord(s):04X}" for s in text) or "·"
 

@@ -43,6 +43,7 @@ class Scale(NamedTuple):
         return cls(log, deviation if deviation > 0 else 1.0)
 
     def read(self, values: Array) -> Array:
+        """Values of the series as the network reads them, before they are scaled."""
         return logarithm(values) if self.log else values
 
     def write(self, values: Array) -> Array:
@@ -148,8 +149,9 @@ class Windows:
         whole = at + np.arange(-self.look_back, self.horizon)
         values = self.values[past]
         level = _last(values)
-        naive = np.stack([self._naive(values, season) for season in self.seasons], -1)
-        naive = np.nan_to_num(naive - level[:, None, None])
+        repeated = self.repeated(np.isfinite(values))
+        naive = values[np.arange(len(values))[:, None, None], repeated] - level[:, None, None]
+        naive = np.where(repeated < 0, 0.0, naive)
         with np.errstate(invalid="ignore"):
             within = np.sqrt(np.nan_to_num(np.nanmean((values - level[:, None]) ** 2, 1)))
         scale = np.maximum(self.sizes[which], WITHIN * within)
@@ -182,17 +184,29 @@ class Windows:
         return one
 
     def item(self, number: int) -> Sample:
+        """One of the windows, to be looked into."""
         return Sample(self, number)
 
-    def _naive(self, values: Array, season: int) -> Array:
-        """The last season of windows [B, L] again, [B, H]: of each place in it the last value that is known, NaN where none is."""
-        season = min(season, self.look_back)
-        n = self.look_back // season
-        seasons = values[:, self.look_back - n * season :].reshape(len(values), n, season)
-        latest = seasons[:, -1]
-        for i in range(n - 2, -1, -1):
-            latest = np.where(np.isfinite(latest), latest, seasons[:, i])
-        return latest[:, np.arange(self.horizon) % season]
+    def without(self, number: int, step: int) -> Window:
+        """One of the windows, with a step of its look-back not known."""
+        which, cut = self.cutoffs[number]
+        at = self.starts[which] + cut - self.look_back + step
+        value, self.values[at] = self.values[at], np.nan
+        try:
+            return self.batch([number])
+        finally:
+            self.values[at] = value
+
+    def repeated(self, known: Array) -> Array:
+        """Which step of its look-back a seasonal naive forecast repeats at each step of the horizon, [B, H, R], for each season:
+        of each place in it the last that is known, [B, L]; -1 where none is."""
+        steps = np.where(known, np.arange(self.look_back), -1)
+        found = []
+        for season in (min(s, self.look_back) for s in self.seasons):
+            n = self.look_back // season
+            last = steps[:, self.look_back - n * season :].reshape(len(steps), n, season).max(1)
+            found.append(last[:, np.arange(self.horizon) % season])
+        return np.stack(found, -1)
 
 
 def _last(values: Array) -> Array:
