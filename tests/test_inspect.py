@@ -27,6 +27,7 @@ from throughtime.inspect.jacobian import stretching
 from throughtime.inspect.page import page
 from throughtime.inspect.report import look_into
 from throughtime.inspect.units import features_of, followers, gates_of, openness, order_of, time_constants
+from throughtime.inspect.words import in_words
 from throughtime.scanning.observe import observing
 from throughtime.tasks.look import Look, Stack, Steps, visible
 from throughtime.tasks.source import Source
@@ -756,6 +757,7 @@ def test_no_sign_without_a_picture_is_drawn(chromium, runs, tmp_path):
 def test_one_step_says_so(chromium, runs, tmp_path):
     values = look_into(runs["tag"], "dog")
     assert "With one step there is nothing to remember: give a longer input." in values["finding"]
+    assert in_words(values).count("LSTM 12: too short to tell: no step lies behind the answer") == 2
     (tmp_path / "page.html").write_text(page(values))
     with page_of(chromium, tmp_path / "page.html") as tab:
         assert "one step: there is nothing behind it" in tab.locator("main").inner_text()

@@ -59,11 +59,13 @@ def test_it_shows_what_it_says(executed):
 def test_its_outputs_are_of_the_cells_that_stand_in_it(executed):
     """Line by line, without the figures, which are another machine's, and without what a site would not show."""
 
+    def count(text):
+        """Lines; of a paragraph at the beginning, which is wrapped by its figures, one."""
+        first, blank, rest = text.partition("\n\n")
+        return 1 + len(rest.splitlines()) if blank else len(first.splitlines())
+
     def lines(notebook):
-        return [
-            {kind: len(r[kind].splitlines()) for kind in ("stdout", "text/plain") if kind in r}
-            for r in results(notebook)
-        ]
+        return [{kind: count(r[kind]) for kind in ("stdout", "text/plain") if kind in r} for r in results(notebook)]
 
     kept = nbformat.read(NOTEBOOK, as_version=4)
     assert lines(kept) == lines(executed)

@@ -20,6 +20,9 @@ def in_words(values: dict[str, Any]) -> str:
         if found is None:
             continue
         words = f"{layer['title']}: {layer['cell']} {layer['hidden_size']}: {found['verdict']}"
+        if len(found["norms"]) == 1:
+            lines.append(f"{words}: no step lies behind the answer")
+            continue
         if found["rate"] is not None:
             words += f"; a step back leaves {found['rate']:.1%} of the gradient"
         for share, steps in (("1/e", found["horizon_e"]), ("1 %", found["horizon_1"])):

@@ -1,7 +1,7 @@
 // Gradients through time, and how a step stretches the state.
 const LAYERS = D.layers.filter(l => D.gradients[l.name]);
 const TONE = {healthy: "good", vanishing: "bad", exploding: "bad", broken: "bad", "mostly the newest step": "bad"};
-const reach = (v, g) => v === null ? (g.norms.length ? `over ${g.norms.length - 1}` : "–") : v.toFixed(2);
+const reach = (v, g) => v === null ? (g.norms.length > 1 ? `over ${g.norms.length - 1}` : "–") : v.toFixed(2);
 
 function drawGradients() {
   add(`<h2>Gradients through time</h2><p class="soft">How much an answer would still change by a nudge to the state some steps before it: the norm of ∂(−log p)/∂h, as a part of what it is at the answer. Where it is 0.01, training hardly learns from what stood so far back. Lines: the mean of the logarithm over ${D.averaged_over} input${D.averaged_over > 1 ? "s, with its standard deviation" : ""}${D.outputs.length > 1 ? "; dashed: of the answer chosen above" : ""}. Where an answer is made of all steps (a label, an attention), what comes through the last step alone.</p>`);
