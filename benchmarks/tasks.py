@@ -1,20 +1,25 @@
-"""The table of classify, tag and translate: trains each by its command, with default settings, and scores it.
+"""The table of classify, tag, translate and forecast: trains each by its command, with default settings, and scores it.
 
-    python benchmarks/tasks.py DATA OUT [--only classify init-from tag de-en en-fr] [--minutes 10 20 15 30 30]
+    python benchmarks/tasks.py DATA OUT [--only classify tag …] [--minutes 10 15 …]
 
-DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt and
-translate/multi30k; OUT is a new folder for the runs and `tasks.md`. The minutes of init-from are those of the language model.
+DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt,
+translate/multi30k, forecast/ett, forecast/m4, forecast/m3 and forecast/small; OUT is a new folder for the runs and `tasks.md`.
+The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those of all four frequencies
+together.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
 import itertools
 import json
 import math
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from throughtime.tasks.tables import read_labelled
+
+# in minutes
+MINUTES = {
+    **{"classify": 10.0, "init-from": 20.0, "tag": 15.0, "de-en": 30.0, "en-fr": 30.0},
+    **{"etth1": 10.0, "m4-hourly": 10.0, "m3": 15.0, "airline": 2.0},
+}
+FORECASTS = ("etth1", "m4-hourly", "m3", "airline")
 
 
 def throughtime(*arguments: object) -> str:
@@ -89,17 +101,100 @@ def tf_idf_and_logistic_regression(train: Path, dev: Path) -> float:
     return right(fit(order, best), x_dev, torch.tensor([labels.index(r.label) for r in held]))
 
 
+def forecasts(data: Path, out: Path, names: list[str], minutes: dict[str, float]) -> Iterator[tuple[str, str, str]]:
+    """Which of `FORECASTS`, what was held out, and the scores beside those of the seasonal naive forecast."""
+    if "etth1" in names:
+        etth1 = data / "ett" / "ETTh1.csv"
+        split = ("--data.split", "8640,2880,2880", "--data.horizon", 720)
+        for look_back in (("--model.look-back", 96), ()):
+            folder = out / ("etth1-96" if look_back else "etth1")
+            throughtime("train", "forecast", etth1, *split, *look_back, "--minutes", minutes["etth1"], "--out", folder)
+            found = [scored(folder, etth1, "--horizon", horizon) for horizon in (96, 192, 336, 720)]
+            words = " ".join(f"{f['mse_scaled']:.3f}" for f in found)
+            naive = " ".join(f"{f['naive']['mse_scaled']:.3f}" for f in found)
+            free = "look-back 96" if look_back else "look-back free"
+            yield (
+                "etth1",
+                f"ETTh1 test, {free}",
+                f"mse_scaled {words} (naive {naive}); {coverage(found[-1])}",
+            )
+    if "m4-hourly" in names:
+        train, test = (data / "m4" / f"hourly-{part}.csv" for part in ("train", "test"))
+        folder = out / "m4-hourly"
+        given = ("--data.horizon", 48, "--minutes", minutes["m4-hourly"])
+        throughtime("train", "forecast", train, *given, "--out", folder)
+        yield "m4-hourly", "M4 Hourly, the competition's test", percentage(scored(folder, train, test))
+    if "m3" in names:
+        found = []
+        for period, season, horizon in (("YEARLY", 1, 6), ("QUARTERLY", 4, 8), ("MONTHLY", 12, 18), ("OTHER", 1, 8)):
+            train, test = m3_of(period, data / "m3" / "m3.csv.gz", out)
+            folder = out / f"m3-{period.lower()}"
+            given = ("--data.season", season, "--data.horizon", horizon, "--minutes", minutes["m3"] / 4)
+            throughtime("train", "forecast", train, *given, "--out", folder)
+            found.append(scored(folder, train, test))
+        weights = [f["series"] * f["horizon"] for f in found]
+        ours, naive = (
+            sum(w * f["smape"] for w, f in zip(weights, some, strict=True)) / sum(weights)
+            for some in (found, [f["naive"] for f in found])
+        )
+        apart = " ".join(f"{f['smape']:.2f}" for f in found)
+        yield "m3", "M3, all series", f"sMAPE {ours:.2f} (naive {naive:.2f}); yearly, quarterly, monthly, other {apart}"
+    if "airline" in names:
+        rows = (data / "small" / "airline-passengers.csv").read_text().splitlines(keepends=True)
+        parts = [out / "airline-history.csv", out / "airline-truth.csv"]
+        parts[0].write_text("".join(rows[:-24]))
+        parts[1].write_text("".join([rows[0], *rows[-24:]]))
+        folder = out / "airline"
+        given = ("--data.horizon", 24, "--minutes", minutes["airline"])
+        throughtime("train", "forecast", parts[0], *given, "--out", folder)
+        yield "airline", "airline passengers, the last 24 months", percentage(scored(folder, *parts))
+
+
+def scored(folder: Path, *arguments: object) -> dict[str, Any]:
+    """What `evaluate` gives."""
+    found: dict[str, Any] = json.loads(throughtime("evaluate", folder, *arguments, "--json"))
+    return found
+
+
+def coverage(found: dict[str, Any]) -> str:
+    """How much of what came the interval of 80 % held."""
+    return f"80 % interval {found['coverage']['80']:.0f} %"
+
+
+def percentage(found: dict[str, Any]) -> str:
+    """sMAPE, MASE and CRPS, and those of the seasonal naive forecast."""
+    ours, naive = (
+        f"sMAPE {f['smape']:.2f}, MASE {f['mase']:.3f}, CRPS {f['crps']:.3f}" for f in (found, found["naive"])
+    )
+    return f"{ours} (naive {naive}); {coverage(found)}"
+
+
+def m3_of(period: str, path: Path, out: Path) -> list[Path]:
+    """The series of one frequency, to train on and to test."""
+    with gzip.open(path, "rt") as file:
+        rows = list(csv.DictReader(file))
+    parts = []
+    for split in ("train", "test"):
+        parts.append(out / f"m3-{period.lower()}-{split}.csv")
+        with parts[-1].open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["unique_id", "ds", "y"])
+            writer.writerows(
+                [r["unique_id"], r["t"], r["y"]] for r in rows if (r["period"], r["split"]) == (period, split)
+            )
+    return parts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    names = ["classify", "init-from", "tag", "de-en", "en-fr"]
-    parser.add_argument("--only", nargs="*", choices=names, default=names)
-    parser.add_argument("--minutes", nargs=len(names), type=float, default=[10, 20, 15, 30, 30])
+    parser.add_argument("--only", nargs="*", choices=list(MINUTES), default=list(MINUTES))
+    parser.add_argument("--minutes", nargs="*", type=float)
     given = parser.parse_args()
     data, out = given.data, given.out
     out.mkdir(parents=True)
-    minutes = dict(zip(names, given.minutes, strict=True))
+    minutes = MINUTES | dict(zip(given.only, given.minutes or [MINUTES[name] for name in given.only], strict=True))
     lines = ["| task | data | minutes | measured |", "|---|---|---|---|"]
 
     def done(task: str, name: str, held: str, measured: str) -> None:
@@ -135,6 +230,8 @@ def main() -> None:
             for name, scores in found.items():
                 words = f"BLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} (beam 5; {scores['bleu_signature']})"
                 done(f"translate {pair}", pair, f"Multi30k {name}", words)
+    for name, held, measured in forecasts(data / "forecast", out, [n for n in given.only if n in FORECASTS], minutes):
+        done("forecast", name, held, measured)
     text = "\n".join(lines) + "\n"
     (out / "tasks.md").write_text(text, encoding="utf-8")
     print(text)

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from throughtime.errors import UserError
+from throughtime.runs import Run
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.series import Series
 from throughtime.tasks.windows import Prepared, Scale, Windows
 
 Array = np.ndarray[Any, Any]
+SERIES = "series.json"
 NEAR_ZERO = 0.01  # of the median: a series that comes nearer to zero is not read by its logarithm
 KINDS = 50  # of a static column, at most
 FEW = 50  # series, up to which each has an embedding; of more it would be learned by heart
@@ -89,13 +91,14 @@ class Fitted:
         few."""
         return max((one.number for one in self.series.values()), default=0) + 1
 
-    def values(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {**asdict(self), "series": {name: list(one) for name, one in self.series.items()}}
+    def save(self, run: Run) -> None:
+        """Write it into a run."""
+        run.write_json(SERIES, {**asdict(self), "series": {name: list(one) for name, one in self.series.items()}})
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Fitted:
-        """What `values` gave, as JSON held it."""
+    def open(cls, run: Run) -> Fitted:
+        """That of a run."""
+        values = run.read_json(SERIES)
         series = {name: Trained(*one) for name, one in values["series"].items()}
         return cls(**{**values, "seasons": tuple(values["seasons"]), "series": series})
 

@@ -1,0 +1,405 @@
+"""A trained forecaster: its scores, what it answers, and a look inside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from math import isfinite, nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime.config import build_options
+from throughtime.errors import UserError
+from throughtime.tasks import quantiles
+from throughtime.tasks.accuracy import Forecast, accuracy
+from throughtime.tasks.base import Advance, Task, Trained, ignore
+from throughtime.tasks.courses import Courses
+from throughtime.tasks.curves import Album
+from throughtime.tasks.fitted import Fitted
+from throughtime.tasks.forecast_settings import EvaluateOptions, ForecastConfig, PredictOptions, columns_of
+from throughtime.tasks.look import Look, Stack, Steps
+from throughtime.tasks.series import Series, continued, read_series
+from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
+from throughtime.weights import read_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from throughtime.models.forecaster import Forecaster
+    from throughtime.runs import Run
+
+HELD = "held.safetensors"
+LOOKED_AT = 100  # steps before a cutoff that are looked into, where all are read
+
+Array = np.ndarray[Any, Any]
+
+
+class ForecastModel(Trained[Series]):
+    """A trained forecaster."""
+
+    network: Forecaster
+
+    def __init__(self, task: Task[Any, Series], run: Run, config: ForecastConfig, network: nn.Module) -> None:
+        super().__init__(task, run, config, network)
+        self.fitted = Fitted.open(run)
+        self._calibration: quantiles.Calibration | None = None
+
+    @property
+    def calibration(self) -> quantiles.Calibration:
+        """Where what came stood in what was forecast, in windows that were held out."""
+        if self._calibration is None:
+            from throughtime.models.forecaster import Window
+            from throughtime.models.stepwise import Course
+
+            tensors = read_tensors(self.run.folder / HELD)[0]
+            target = tensors["target"].double().numpy()
+            if self.config.model.kind == "steps":
+                batch: Any = Course(**tensors)
+                target *= tensors["scale"].double().numpy()[:, None]
+            else:
+                batch = Window(**tensors)
+            self._calibration = quantiles.Calibration(quantiles.deviate(self._forecast(batch)[0], target))
+        return self._calibration
+
+    def _forecast(self, batch: Any) -> tuple[Array, Array]:
+        """Quantiles [n, H, Q] and the seasonal naive forecast [n, H] of a batch, as `passes` gives them."""
+        from throughtime.tasks.batches import moved, scoring
+
+        with scoring(self.network) as device:
+            found, naive = self.network.forecast(moved(batch, device))
+        return found.double().cpu().numpy(), naive.double().cpu().numpy()
+
+    def forecasts(
+        self, windows: Windows | Courses, levels: Sequence[float], advance: Advance = ignore, horizon: int | None = None
+    ) -> Iterator[Forecast]:
+        """Forecasts of windows, in order, in units of their series. horizon: fewer steps than the network gives."""
+        made: dict[int, Forecast] = {}
+        following = 0
+        for numbers, batch, level in windows.passes():
+            found, naive = self._forecast(batch)
+            found, naive = found[:, :horizon] + level[:, None, None], naive[:, :horizon] + level[:, None]
+            for j, number in enumerate(numbers.tolist()):
+                made[number] = self._in_units(windows, number, found[j], naive[j], levels)
+            while following in made:
+                yield made.pop(following)
+                following += 1
+            advance(len(numbers) / len(windows.cutoffs))
+
+    def _in_units(
+        self, windows: Windows | Courses, number: int, found: Array, naive: Array, levels: Sequence[float]
+    ) -> Forecast:
+        which, cut = windows.cutoffs[number]
+        series = windows.series[which]
+        values, write = series.values, series.scale.write
+        history, season = values[:cut], self.fitted.seasons[0]
+        truth = np.full(len(found), np.nan)
+        there = values[cut : cut + len(found)]
+        truth[: len(there)] = there
+        apart = np.abs(history[season:] - history[:-season])
+        intervals = {level: self.calibration.interval(found, level) for level in levels}
+        own = write(found)
+        return Forecast(
+            truth=truth,
+            median=own[:, quantiles.MEDIAN],
+            mean=quantiles.mean(own),
+            quantiles=own,
+            naive=write(naive),
+            intervals={level: (write(a), write(b)) for level, (a, b) in intervals.items()},
+            deviation=series.deviation or float(np.nanstd(history)) or 1.0,
+            seasonal=float(np.nanmean(apart)) if np.isfinite(apart).any() else 0.0,
+        )
+
+    def scores(self, items: list[Series], options: Any, advance: Advance = ignore) -> dict[str, Any]:
+        """Scores of forecasts from several cutoffs.
+
+        Returns: series, windows, horizon; then as `accuracy` gives them.
+        """
+        horizon = self._horizon(options)
+        rows = self.config.data.split
+        if rows is not None and len(rows) == 3 and all(s.begin is None for s in items):
+            items = [replace(s.upto(sum(rows)), begin=rows[0] + rows[1]) for s in items if len(s.values) >= sum(rows)]
+            count, stride = options.windows, options.stride or 1
+        else:
+            given = all(s.begin is not None for s in items)
+            stride = options.stride or horizon
+            count = options.windows or (None if given else 1)
+        lengths = [len(s.values) for s in items]
+        begins = [s.begin if s.begin is not None else 1 for s in items]
+        cutoffs = scored_cutoffs(lengths, begins, horizon, stride, count)
+        if not len(cutoffs):
+            raise UserError(
+                f"{items[0].place}: no series has more than the {horizon} values that are forecast; use a smaller --horizon"
+            )
+        windows, levels = self._windows(items, cutoffs), quantiles.levels_of(options.level or "80")
+        album = None if options.pictures is None else Album(Path(options.pictures))
+        made = list(self.forecasts(windows, levels, advance, horizon))
+        if album is not None:
+            last = {which: number for number, (which, _) in enumerate(cutoffs.tolist())}
+            for which, number in last.items():
+                album.draw(items[which], int(cutoffs[number][1]), made[number])
+        found = accuracy(made)
+        return {"series": len(set(cutoffs[:, 0])), "windows": len(cutoffs), "horizon": horizon, **found}
+
+    def _windows(self, items: Sequence[Series], cutoffs: Array) -> Windows | Courses:
+        """Windows at cutoffs [n, 2] of series."""
+        return self.fitted.windows(self.config.model, [self.fitted.prepared(s) for s in items], cutoffs)
+
+    def _horizon(self, options: Any) -> int:
+        most = self.fitted.horizon
+        if options.horizon is not None and options.horizon > most:
+            raise UserError(
+                f"--horizon: {options.horizon}; this model forecasts up to {most} steps: train one for more"
+            )
+        return options.horizon or most
+
+    def predict(self, items: Any, batch: int = 64, **options: Any) -> Any:
+        """What comes next in each series.
+
+        Args: items: a path or an open file; or a frame of pandas, polars or pyarrow, long or wide. batch: as of
+            `Trained.predict`.
+        Yields: a row a step, as `answers` gives it; of a frame returns a frame of the same kind.
+        Raises: UserError for an option out of range, and series that cannot be read or forecast.
+        """
+        if not is_frame(items):
+            return super().predict(items, batch, **options)
+        from throughtime.tasks.frames import like_frame, of_frame
+
+        chosen = build_options(PredictOptions, options)
+        return like_frame(_by_column(self.answers(of_frame(items, columns_of(self.config, chosen)), chosen)), items)
+
+    def cross_validation(self, given: Any, windows: int = 1, stride: int | None = None, **options: Any) -> Any:
+        """Forecasts from several cutoffs of each series, beside what came.
+
+        Args: given: as `predict` takes it. windows: cutoffs in each series, the last a horizon before its end. stride: steps
+            between two; None: the horizon. options: horizon, level and how columns are called, as of `evaluate`.
+        Returns: rows with unique_id, ds, cutoff (the last time that is known), y, forecast and the ends of intervals: a list of
+            dicts, or of a frame a frame of the same kind.
+        """
+        from throughtime.tasks.frames import like_frame, of_frame
+
+        chosen = build_options(EvaluateOptions, {"windows": windows, "stride": stride, **options})
+        framed = is_frame(given)
+        columns = columns_of(self.config, chosen)
+        items = of_frame(given, columns) if framed else self.task.read(self.config, [Path(given)], chosen)
+        rows = self._validated(items, chosen)
+        return like_frame(_by_column(rows), given) if framed else list(rows)
+
+    def _validated(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
+        levels, horizon = quantiles.levels_of(options.level or "80"), self._horizon(options)
+        lengths = [len(s.values) for s in items]
+        cutoffs = scored_cutoffs(lengths, [1] * len(items), horizon, options.stride or horizon, options.windows)
+        windows = self._windows(items, cutoffs)
+        for (which, cut), found in zip(cutoffs.tolist(), self.forecasts(windows, levels, horizon=horizon), strict=True):
+            clock = items[which].clock
+            for h in range(min(horizon, len(items[which].values) - cut)):
+                when = {"ds": clock.date(cut + h), "cutoff": clock.date(cut - 1), "y": float(found.truth[h])}
+                yield {"unique_id": items[which].id, **when} | {
+                    name: float(values[h]) for name, values in found.columns().items()
+                }
+
+    def answers(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
+        """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
+        anomalies, a row for each value that is there."""
+        if options.anomalies:
+            for series in items:
+                yield from self.anomalies(series)
+            return
+        horizon, levels = self._horizon(options), quantiles.levels_of(options.level or "80")
+        items = self._with_future(items, options, horizon)
+        ends = np.array([[i, len(s.values)] for i, s in enumerate(items)])
+        windows = self._windows(items, ends)
+        album = None if options.pictures is None else Album(Path(options.pictures))
+        generator = np.random.default_rng(self.config.seed)
+        for series, prepared, found in zip(
+            items, windows.series, self.forecasts(windows, levels, horizon=horizon), strict=True
+        ):
+            if album is not None:
+                album.draw(series, len(series.values), found)
+            columns = found.columns()
+            if options.samples:
+                read = prepared.scale.read(found.quantiles)
+                paths = prepared.scale.write(self.calibration.paths(read, options.samples, generator))
+                columns |= {f"sample-{i}": path for i, path in enumerate(paths, 1)}
+            floor = -np.inf if options.floor is None else options.floor
+            for h in range(horizon):
+                when = series.clock.date(len(series.values) + h)
+                yield {
+                    "unique_id": series.id,
+                    "ds": when,
+                    **{name: max(float(values[h]), floor) for name, values in columns.items()},
+                }
+
+    def anomalies(self, series: Series) -> Iterator[dict[str, Any]]:
+        """How unusual each value of a series was: unique_id, ds, y, the forecast of one step before, and the probability of a
+        value that lies at least as far out. From the second season on."""
+        cuts = np.arange(self.fitted.seasons[0] + 1, len(series.values))
+        windows = self._windows([series], np.stack([np.zeros_like(cuts), cuts], 1))
+        read = windows.series[0].scale.read
+        for cut, found in zip(cuts, self.forecasts(windows, [], horizon=1), strict=True):
+            y = series.values[cut]
+            out = quantiles.deviate(read(found.quantiles[:1]), read(np.array([y])))
+            yield {
+                "unique_id": series.id,
+                "ds": series.clock.date(int(cut)),
+                "y": float(y),
+                "forecast": float(found.median[0]),
+                "probability": float(self.calibration.outside(out)[0]),
+            }
+
+    def _with_future(self, items: list[Series], options: Any, horizon: int) -> list[Series]:
+        """The series, with what is known ahead of each. Raises: UserError where that is missing."""
+        names = tuple(self.fitted.future)
+        if not names:
+            if options.future:
+                raise UserError("--future: this model was trained without anything that is known ahead; leave it out")
+            return items
+        ahead: dict[str, Series] = {}
+        if options.future:
+            source = self.task.source(self.config, options.future, options)
+            columns = replace(columns_of(self.config, options), target=(), past=(), static=())
+            found = read_series(source, columns, known=True)
+            ahead = {s.id: s for s in found}
+            if len(found) == 1 and not found[0].id:  # of all series
+                ahead = {s.id: found[0] for s in items}
+        made = []
+        for series in items:
+            if series.id in ahead:
+                series = continued(series, ahead[series.id])
+            for name in names:
+                there = len(series.future[name]) - len(series.values)
+                if there < horizon:
+                    raise UserError(
+                        f"--future: {name} of {series.id} is known for {max(there, 0)} of {horizon} steps, up to "
+                        f"{series.clock.date(len(series.values) + horizon - 1)}; give a file of it"
+                    )
+            made.append(series)
+        return made
+
+    def heading(self, values: dict[str, Any]) -> str:
+        return _row(values)
+
+    def written(self, values: dict[str, Any]) -> str:
+        return _row(value if isinstance(value, str) else f"{value:.6g}" for value in values.values())
+
+    # -- looking inside
+
+    def empty(self, item: Series) -> bool:
+        return len(item.values) < 2
+
+    def look(self, item: Series | Sample) -> Look:
+        """A series up to a horizon before its end, or where it is too short for that up to its end; of what is not known, the
+        forecast is looked at."""
+        import torch
+
+        if isinstance(item, Series):
+            steps, least = len(item.values), min(self.config.model.look_back, self.fitted.horizon)
+            cut = steps - self.fitted.horizon
+            cut = cut if cut >= least else steps
+            item = Sample(self._windows([item], np.array([[0, cut]])), 0, item.clock)
+        if self.config.model.kind == "steps":
+            return self._look_at_steps(item)
+        windows, number, _ = item
+        look_back = self.config.model.look_back
+        window = windows.batch([number])
+        numbers = window.values[0].requires_grad_()
+        repeated = torch.from_numpy(windows.repeated(np.isfinite(window.values.detach().numpy())))
+        naive = torch.where(repeated < 0, 0.0, numbers[repeated])
+        window = window._replace(values=numbers.unsqueeze(0), naive=naive)
+        which, cut = windows.cutoffs[number]
+        values = windows.series[which].values
+        read = np.full(look_back, nan)
+        there = values[max(cut - look_back, 0) : cut]
+        read[look_back - len(there) :] = there
+        inputs = Steps(item.labels(cut - look_back, cut), _column(read))
+        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, last=True)
+
+        def without(i: int) -> Any:
+            return windows.without(number, i) if isfinite(read[i]) else None
+
+        return self._look(item, window, inputs, {"members.0.network.stack": stack}, without, numbers)
+
+    def _look_at_steps(self, item: Sample) -> Look:
+        """The last steps before a cutoff, as a network that reads value by value takes them."""
+        which, cut = item.windows.cutoffs[item.number]
+        start = max(cut - LOOKED_AT, 0)
+        course = item.windows.at(np.array([[which, cut]]), start)
+        numbers = course.steps[:, 0].requires_grad_()
+        course = course._replace(steps=numbers.unsqueeze(1))
+
+        def without(i: int) -> Any:
+            steps = course.steps.detach().clone()
+            steps[i, 0, :2] = 0.0
+            return course._replace(steps=steps)
+
+        inputs = Steps(item.labels(start, cut), _column(item.windows.series[which].values[start:cut]))
+        stacks = {"stack": Stack(name="", steps=inputs, last=True)}
+        return self._look(item, course, inputs, stacks, without, numbers)
+
+    def _look(
+        self,
+        item: Sample,
+        batch: Any,
+        inputs: Steps,
+        stacks: dict[str, Stack],
+        without: Callable[[int], Any],
+        numbers: torch.Tensor,
+    ) -> Look:
+        import torch
+
+        from throughtime.models.forecaster import Window, log_density
+
+        which, cut = item.windows.cutoffs[item.number]
+        first = getattr(item.windows, "firsts", {which: 0.0})[which]
+        forecast = next(self.forecasts(item.windows.only(item.number), []))
+        came = np.where(np.isfinite(forecast.truth), forecast.truth, forecast.median)
+        read = torch.from_numpy(item.windows.series[which].scale.read(came))
+        deviates = torch.tensor(quantiles.DEVIATES, dtype=torch.float32)
+
+        def score(given: Any) -> torch.Tensor:
+            level = given.level if isinstance(given, Window) else first
+            target = ((read - level) / given.scale).float().unsqueeze(0)
+            return log_density(self.network.normalised(given), target, deviates)[0]
+
+        outputs = Steps(item.labels(cut, cut + len(came)), _column(came))
+        return Look(
+            inputs=inputs,
+            outputs=outputs,
+            batch=batch,
+            score=score,
+            stacks=stacks,
+            without=without,
+            numbers=numbers,
+            verb="forecast",
+        )
+
+
+def _column(values: Array) -> torch.Tensor:
+    """Values [T] as `Steps` hold them, [T, 1]."""
+    import torch
+
+    return torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
+
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
+    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
+
+
+def _by_column(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns
+
+
+def _row(cells: Iterable[str]) -> str:
+    """A line of CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(cells)
+    return out.getvalue()
