@@ -1,5 +1,7 @@
 """A task of another package, over numbers: what comes next in a series, a line of a file with spaces between its values."""
 
+import re
+
 import torch
 from torch import nn
 from torch.distributions import Normal
@@ -49,10 +51,9 @@ class NextTask(Task):
     name, unit, config_type, generate_options = "next", "values", Config, Writing
 
     def item(self, given):
-        try:
-            return [float(value) for value in given.split()]
-        except ValueError as error:
-            raise UserError(f"a series is numbers with spaces between them: {error}") from error
+        if not re.fullmatch(r"\s*(-?\d{1,9}(\.\d+)?\s+)*", f"{given}\n"):
+            raise UserError(f"a series is numbers under a billion with spaces between them, got {given[:40].strip()!r}")
+        return [float(value) for value in given.split()]
 
     def items(self, config, source, options):
         return map(self.item, source)
