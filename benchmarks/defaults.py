@@ -102,13 +102,18 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, A
     "half the size": lambda m: (sized(m, 0.5), {}),
     "twice the size": lambda m: (sized(m, 2), {}),
     "no dropout": lambda m: ({name: 0.0 for name in m if name.endswith("dropout")}, {}),
-    "more dropout": lambda m: ({"dropout": min(m["dropout"] + 0.2, 0.8)}, {}),
+    "more dropout": lambda m: (noisier(m), {}),
+    "half the size, more dropout": lambda m: (sized(m, 0.5) | noisier(m), {}),
     "weight decay 0.5": lambda m: ({}, {"weight_decay": 0.5}),
 }
 
 
 def sized(model: dict[str, Any], times: float) -> dict[str, Any]:
     return {name: max(int(model[name] * times), 1) for name in ("hidden_size", "embedding_size")}
+
+
+def noisier(model: dict[str, Any]) -> dict[str, Any]:
+    return {"dropout": min(model["dropout"] + 0.2, 0.8)}
 
 
 def trained(data: Path, task: str, size: int, setting: str, seed: int, default: dict[str, Any]) -> dict[str, Any]:

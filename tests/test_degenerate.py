@@ -304,7 +304,7 @@ def test_what_is_refused_late_leaves_what_is_not_its_own(call, tmp_path):
     (tmp_path / "data.txt").write_text(GOOD["text"])
     (tmp_path / "run").mkdir()
     diverging = ("--training.learning-rate", 1e38, "--training.warmup", 0)
-    train = ("train", "next", "data.txt", "--out", "run", "--steps", 50, *SMALL["text"])
+    train = ("train", "text", "data.txt", "--out", "run", "--steps", 50, *SMALL["text"])
     call(*train, *diverging, code=2)
     assert not any((tmp_path / "run").iterdir()), "a folder that was there stays, empty"
     call(*train, "--quiet")
@@ -313,3 +313,30 @@ def test_what_is_refused_late_leaves_what_is_not_its_own(call, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     call("train", "text", "empty.txt", "--out", "run", "--overwrite", code=2)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before, "an old run stays whole"
+
+
+def test_a_task_of_another_package_that_lets_pass_what_cannot_be_trained_on(call, monkeypatch, tmp_path):
+    """It is refused before anything is replaced, whatever the task."""
+    (tmp_path / "data.txt").write_text(GOOD["next"])
+    train = ("train", "next", "data.txt", "--out", "run", "--steps", 3, *SMALL["next"], "--quiet")
+    call(*train)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    task = type(registry.find_task("next"))
+    prepare = task.prepare
+
+    def out_of_range(self, config, *given):
+        config = prepare(self, config, *given)
+        return config.model_copy(update={"model": config.model.model_copy(update={"hidden_size": 0})})
+
+    for name, fault, words in (
+        ("read", lambda *_: [], "data.txt: too little is in it: nothing to train on"),
+        ("read", lambda *_: [[], []], "data.txt: all that is there to learn from is empty: 0 values"),
+        ("prepare", out_of_range, "model.hidden_size: got 0"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(task, name, fault)
+            _, _, err = call(*train, "--valid", "data.txt", "--overwrite", code=2)
+        assert words in err
+        assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before, "the old run stays"
+    (tmp_path / "empty.txt").write_text("\n\n")
+    assert "empty.txt: there is nothing to score in it" in call("evaluate", "run", "empty.txt", code=2)[2]
