@@ -37,9 +37,8 @@ class Network(nn.Module):
         return Normal(self.means(values, lengths)[:-1], 1.0).log_prob(values)
 
     def forward(self, batch, state):
-        values, lengths = batch
-        real = torch.arange(len(values)).unsqueeze(1) < lengths
-        return -self.log_p(values, lengths)[real].sum(), lengths.sum(), None
+        real = torch.arange(len(batch[0])).unsqueeze(1) < batch[1]
+        return -self.log_p(*batch)[real].sum(), batch[1].sum(), None
 
 
 def batch(items):

@@ -208,11 +208,11 @@ class TextTask(Task[TextConfig, Any]):
         hidden = model.hidden_size or defaults.at(
             passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024
         )
-        if model.hidden_size is None and n < 50_000:
-            hidden = min(hidden, 256)
+        if model.hidden_size is None:  # what is little is soon known by heart
+            hidden = min(hidden, defaults.at(n, [(30_000, 128), (50_000, 256)], hidden))
         dropout = model.dropout
         if dropout is None:
-            dropout = defaults.at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.4)
+            dropout = defaults.at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.6 if n < 5_000 else 0.4)
         chosen = model.model_copy(
             update={
                 "tokens": kind,
