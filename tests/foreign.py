@@ -1,5 +1,7 @@
 """A task of another package, over numbers: what comes next in a series, a line of a file with spaces between its values."""
 
+import re
+
 import torch
 from torch import nn
 from torch.distributions import Normal
@@ -35,9 +37,8 @@ class Network(nn.Module):
         return Normal(self.means(values, lengths)[:-1], 1.0).log_prob(values)
 
     def forward(self, batch, state):
-        values, lengths = batch
-        real = torch.arange(len(values)).unsqueeze(1) < lengths
-        return -self.log_p(values, lengths)[real].sum(), lengths.sum(), None
+        real = torch.arange(len(batch[0])).unsqueeze(1) < batch[1]
+        return -self.log_p(*batch)[real].sum(), batch[1].sum(), None
 
 
 def batch(items):
@@ -49,10 +50,9 @@ class NextTask(Task):
     name, unit, config_type, generate_options = "next", "values", Config, Writing
 
     def item(self, given):
-        try:
-            return [float(value) for value in given.split()]
-        except ValueError as error:
-            raise UserError(f"a series is numbers with spaces between them: {error}") from error
+        if not re.fullmatch(r"\s*(-?\d{1,9}(\.\d+)?\s+)*", f"{given}\n"):
+            raise UserError(f"a series is numbers under a billion with spaces between them, got {given[:40].strip()!r}")
+        return [float(value) for value in given.split()]
 
     def items(self, config, source, options):
         return map(self.item, source)

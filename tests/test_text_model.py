@@ -742,3 +742,15 @@ def test_a_line_that_is_written_begins_without_memory_of_the_one_before(tmp_path
     lines = model.generate("", 80, temperature=0).split("\n")[:-1]
     assert len(lines) >= 4
     assert set(lines) == {lines[0]}
+
+
+def test_the_less_text_the_smaller_and_noisier_the_network(tmp_path):
+    found = []
+    for characters in (2_000, 20_000, 48_000):
+        spans = open_files([written(tmp_path, TEXT[:characters], f"{characters}.txt")])
+        folder = tmp_path / str(characters)
+        (folder / "data").mkdir(parents=True)
+        parts, run = hold_out(spans, 0.1), Run(folder, folder / "data")
+        model = TextTask().prepare(TextConfig(minutes=5), *parts, run, ignore).model
+        found.append((model.hidden_size, model.dropout))
+    assert found == [(128, 0.6), (128, 0.4), (256, 0.4)]

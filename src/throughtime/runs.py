@@ -114,6 +114,11 @@ class Run:
         for name in own:
             (self.folder / Path(name).name).unlink(missing_ok=True)
 
+    def drop_unlearned(self) -> None:
+        """Remove a run whose training was refused before anything of it was saved, so that its folder is free for the next."""
+        if not self.checkpoint.exists() and not self.weights.exists():
+            self._clear()
+
     @property
     def sums(self) -> Path:
         """What was made ready, by its sums."""

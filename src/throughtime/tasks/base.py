@@ -6,8 +6,9 @@ A task is one file: its settings, a `Task` and a `Trained`; beside it a network 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -124,11 +125,16 @@ class Task(ABC, Generic[Config, Item]):
     # -- what is read
 
     def read(self, config: Config, files: Sequence[Path], options: Any = None) -> list[Item]:
-        """All items of some files, with what they are to be answered by. options: of `evaluate`; None while training.
+        """All items of some files, with what they are to be answered by; those of no length are left out, counted and said.
+        options: of `evaluate`; None while training.
 
         Raises: UserError with file and line.
         """
-        return [item for file in files for item in self.items(config, self.source(config, file, options), options)]
+        found = [item for file in files for item in self.items(config, self.source(config, file, options), options)]
+        kept = [item for item in found if not isinstance(item, Sized) or len(item)]
+        if len(kept) < len(found):
+            warnings.warn(f"{files[0]}: {len(found) - len(kept):,} empty examples are left out", stacklevel=2)
+        return kept
 
     def source(self, config: Config, given: Any, options: Any = None) -> Source:
         """A file, or an open one, as it is to be read. options: of `predict` or `evaluate`; None while training."""
@@ -268,7 +274,10 @@ class Trained(ABC, Generic[Item]):
         """
         paths = [Path(f) for f in ([files] if isinstance(files, str | Path) else files)]
         chosen = build_options(self.task.evaluate_options, options)
-        return {"task": self.task.name, **self.scores(self.task.read(self.config, paths, chosen), chosen, advance)}
+        items = self.task.read(self.config, paths, chosen)
+        if not items:
+            raise UserError(f"{paths[0]}: there is nothing to score in it; name a file that has examples")
+        return {"task": self.task.name, **self.scores(items, chosen, advance)}
 
     @abstractmethod
     def scores(self, items: list[Item], options: Any, advance: Advance = ignore) -> dict[str, Any]:

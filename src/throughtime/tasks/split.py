@@ -24,7 +24,8 @@ def hold_out(
 
     if len(items) < 2:
         raise UserError(
-            f"{name_of(file)}: {len(items)} example is too few: at least 2 are needed, one of them held out"
+            f"{name_of(file)}: {len(items)} example{'s are' if not items else ' is'} too few: at least 2 are needed, one of them "
+            f"held out; add some, or give --valid"
         )
     order = np.random.default_rng((seed, 1)).permutation(len(items))
     count = min(max(1, round(share * len(items))), len(items) - 1)

@@ -137,13 +137,16 @@ class TextTask(Task[TextConfig, Any]):
         from throughtime.tasks.spans import read_blocks
 
         size = sum(span.size for span in train)
-        name = train[0].name if train else held[0].name
-        if size < TOO_SHORT or not held:
-            raise UserError(
-                f"{name}: too short: {size} bytes of text to train on, {sum(s.size for s in held)} held out; "
-                f"at least {TOO_SHORT} and 1 are needed"
-            )
+        if size < TOO_SHORT:
+            name = train[0].name if train else held[0].name
+            raise UserError(f"{name}: too short: {size} bytes of text to train on; at least {TOO_SHORT} are needed")
         kind = config.model.tokens
+        for spans, what in ((train, "to train on"), (held, "held out")):
+            if not any(text.strip() for span in spans for text in read_blocks(span, raw=kind == "bytes")):
+                raise UserError(
+                    f"{spans[0].name}: there is nothing but white space {what}; name another file, or hold out blocks from all "
+                    f"over it (data.all_over)"
+                )
         if kind == "auto":
             kind = "characters" if size < 50_000 else "bpe"
 
@@ -153,17 +156,22 @@ class TextTask(Task[TextConfig, Any]):
 
         vocabulary = config.model.vocabulary or _vocabulary(kind, size, blocks)
         tokens = learn(kind, blocks, vocabulary, asked=config.model.vocabulary is not None)
-        if len(tokens) < 3:
-            raise UserError(f"model.vocabulary: {vocabulary} leaves no entry for this text; raise it")
+        if len(tokens) < 4 or len(set("".join(tokens.entries[2:]))) < 2:
+            only, unit = tokens.entries[2 if len(tokens) > 2 else UNKNOWN], "words" if kind == "words" else "characters"
+            raise UserError(
+                f"{train[0].name}: the text to train on is nothing but {only[:20]!r} again and again; there must be two {unit} "
+                f"or more"
+            )
         tokens.save(run.folder)
         unit = config.data.documents
         corpus = write_corpus(run.corpus / "train.bin", train, tokens, unit, advance)
         held_corpus = write_corpus(run.corpus / "valid.bin", held, tokens, unit, advance)
-        if corpus.real < 100 or held_corpus.real < 2:
-            raise UserError(
-                f"{name}: too short: {corpus.real} tokens to train on and {held_corpus.real} held out; at least 100 and 2 "
-                f"are needed"
-            )
+        for spans, made, least, what in ((train, corpus, 100, "to train on"), (held, held_corpus, 2, "held out")):
+            if made.real < least:
+                raise UserError(
+                    f"{spans[0].name}: too short: {made.real} tokens {what}; at least {least} are needed: a longer text"
+                    + (", or smaller tokens (model.tokens)" if kind in ("bpe", "words") else "")
+                )
         if kind != "bytes" and (why := unlike(train, held)) is not None:
             warnings.warn(f"{why}; data.all_over holds out blocks from all over each file", stacklevel=2)
         if held_corpus.real > QUICK:
@@ -200,11 +208,11 @@ class TextTask(Task[TextConfig, Any]):
         hidden = model.hidden_size or defaults.at(
             passes * n / 1e6, [(0.3, 256), (2.5, 384), (12, 512), (40, 768)], 1024
         )
-        if model.hidden_size is None and n < 50_000:
-            hidden = min(hidden, 256)
+        if model.hidden_size is None:  # what is little is soon known by heart
+            hidden = min(hidden, defaults.at(n, [(30_000, 128), (50_000, 256)], hidden))
         dropout = model.dropout
         if dropout is None:
-            dropout = defaults.at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.4)
+            dropout = defaults.at(passes, [(2, 0.0), (3.5, 0.1), (15, 0.25)], 0.6 if n < 5_000 else 0.4)
         chosen = model.model_copy(
             update={
                 "tokens": kind,

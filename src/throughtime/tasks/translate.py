@@ -41,7 +41,7 @@ class TranslateNetwork(StackSettings):
 
     tokens: Literal["auto", "bpe", "words", "characters"] = "auto"
     """What both sides are cut into. auto: pieces for running text, characters for single words, words for a few kinds of signs."""
-    vocabulary: Annotated[int, Field(ge=4)] | None = None
+    vocabulary: Annotated[int, Field(ge=3)] | None = None
     """Entries at most. [default: pieces to fit the text, 8,000 at most; all characters; 30,000 words]"""
     joint: bool | None = None
     """One vocabulary for both sides. [default: where both are cut into pieces]"""

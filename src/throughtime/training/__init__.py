@@ -12,6 +12,7 @@ from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
 from throughtime.tasks import Task, Trained, find_task, load
+from throughtime.tasks.source import name_of
 from throughtime.training.notes import noting
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
@@ -114,12 +115,15 @@ def _start(
                 task.check(config, [*real, *valid])
                 items = task.read(config, real)
                 parts = (items, task.read(config, valid)) if valid else task.split(config, items, real)
+                _check_there(parts, real, valid)
                 full = task.prepare(config, *parts, made, advance)
+                _check_steps(task, full, made, real, valid)
             held = [str(v) for v in valid]
             named = full.model_copy(
                 update={"files": [str(f) for f in files], "valid": held if len(held) > 1 else held[0] if held else None}
             )
             named = _shareable(named, config, accelerator.num_processes)
+            build_config(task.config_type, named.model_dump())  # what was chosen can be read again
             (made.corpus / STDIN).unlink(missing_ok=True)
             run.begin(made, to_yaml(named))
 
@@ -129,7 +133,29 @@ def _start(
             _on_first(accelerator, prepare)
         except OSError as error:
             raise UserError(f"{error.filename or folder}: cannot write the run: {reason(error)}") from error
-        return _train(task, Run.open(folder), accelerator, report)
+        try:
+            return _train(task, Run.open(folder), accelerator, report)
+        except Exception:
+            if accelerator.process_index == 0:
+                run.drop_unlearned()
+            raise
+
+
+def _check_there(parts: Sequence[Sequence[Any]], files: list[Path], valid: list[Path]) -> None:
+    """Raises: UserError where no item is there to train on, or none is held out."""
+    for items, where, what in zip(parts, (files, valid or files), ("to train on", "held out"), strict=True):
+        if not items:
+            raise UserError(f"{name_of(where[0])}: too little is in it: nothing {what}; name a file with more")
+
+
+def _check_steps(task: Task[Any, Any], config: Any, made: Run, files: list[Path], valid: list[Path]) -> None:
+    """Raises: UserError where items are there, and all are without a step to learn from or to score."""
+    for part, where, what in (("train", files, "to learn from"), ("valid", valid or files, "held out to score")):
+        if not task.steps(task.examples(config, made, part)):
+            raise UserError(
+                f"{name_of(where[0])}: all that is there {what} is empty: 0 {task.unit}; give longer examples"
+                + ("" if valid or part == "train" else ", or --valid")
+            )
 
 
 def _resume(
