@@ -259,7 +259,7 @@ def workbook(name):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (gzip.compress(b"text"), "is gzip, not plain text; unpack it"),
+        (gzip.compress(b"text", mtime=0), "is gzip, not plain text; unpack it"),
         (workbook("data.csv"), "is a zip archive, not plain text; unpack it"),
         (workbook("xl/workbook.xml"), "is an Excel workbook, not plain text; save it as CSV"),
         (workbook("word/document.xml"), "is a Word document, not plain text; save it as CSV, or as plain text"),
