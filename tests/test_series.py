@@ -224,7 +224,7 @@ LONG = [("a", [1, 2], "2020-01-01", "2020-01-03"), ("b", [3, 4], "2020-01-01", "
     [
         ("unique_id,ds,y\na,2020-01-01,1\nb,2020-01-01,3\na,2020-01-02,2\nb,2020-01-02,4\n", "f.csv", LONG, []),
         (b"\xef\xbb\xbf" + b"unique_id\tds\ty\r\na\t2020-01-01\t1\r\na\t2020-01-02\t2\r\n", "f.tsv", LONG[:1], []),
-        (gzip.compress(b"unique_id,ds,y\na,2020-01-01,1\na,2020-01-02,2\n"), "f.csv.gz", LONG[:1], []),
+        (gzip.compress(b"unique_id,ds,y\na,2020-01-01,1\na,2020-01-02,2\n", mtime=0), "f.csv.gz", LONG[:1], []),
         ('"unique_id";"ds";"y"\n"a";"2020-01-01";"1,0"\n"a";"2020-01-02";"2"\n', "f.csv", LONG[:1], []),
         ("sep=;\nunique_id;ds;y\na;2020-01-01;1\na;2020-01-02;2,0\n", "f.csv", LONG[:1], []),
         (",unique_id,ds,y\n0,a,2020-01-01,1\n1,a,2020-01-02,2\n", "f.csv", LONG[:1], []),
