@@ -94,3 +94,51 @@ def test_what_is_learned_from_comes_after_the_cutoff():
         expected = last + 0.5 * torch.arange(1, 4)  # in units of the scale, 2
         known = target.isfinite()
         assert torch.allclose(target[known], expected[known]) and known.any()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, _one_thread):
+    folder = tmp_path_factory.mktemp("stream")
+    rows = ["ds,y"] + [f"{2000 + i // 12}-{i % 12 + 1:02},{100 + 20 * np.sin(i / 2):.3f}" for i in range(120)]
+    (folder / "history.csv").write_text("\n".join(rows) + "\n")
+    return tt.train(
+        "forecast",
+        [folder / "history.csv"],
+        out=folder / "run",
+        steps=20,
+        data={"horizon": 6},
+        model={"kind": "steps", "hidden_size": 8},
+        progress=False,
+    )
+
+
+def test_a_session_says_what_predict_says_and_goes_on(trained, tmp_path):
+    path = trained.run.folder.parent / "history.csv"
+    session = trained.session(path)
+    said = list(trained.predict(path))
+    now = session.forecast()
+    assert now["forecast"] == pytest.approx([row["forecast"] for row in said], rel=1e-5)
+    assert now["forecast-hi-80"] == pytest.approx([row["forecast-hi-80"] for row in said], rel=1e-5)
+    assert session.time == 120 and session.dates(120, 122) == ["2010-01", "2010-02"]
+    after = session.feed(95.0)
+    longer = tmp_path / "longer.csv"
+    longer.write_text(path.read_text() + "2010-01,95.0\n")
+    assert after["forecast"] == pytest.approx([row["forecast"] for row in trained.predict(longer)], rel=1e-5)
+
+
+def test_a_value_of_the_past_can_be_another(trained):
+    path = trained.run.folder.parent / "history.csv"
+    session = trained.session(path)
+    before, other = session.forecast(), session.branch()
+    other.edit(115, input=200.0)
+    assert np.abs(other.forecast()["forecast"] - before["forecast"]).max() > 1
+    assert session.diff(other).parts == 116
+    other.edit(115, input=float(path.read_text().split("\n")[116].split(",")[1]))
+    assert other.forecast()["forecast"] == pytest.approx(before["forecast"], rel=1e-6)
+
+
+def test_a_network_over_segments_says_that_it_has_no_stream(trained, tmp_path):
+    path = trained.run.folder.parent / "history.csv"
+    made = tt.train("forecast", [path], out=tmp_path / "run", steps=2, data={"horizon": 6}, progress=False)
+    with pytest.raises(tt.UserError, match=r"--model\.kind steps"):
+        made.session(path)

@@ -55,9 +55,9 @@ class StreamFutures(Futures):
     def commands(self) -> dict[str, Command]:
         return {
             "read": Command("TEXT", "Read on; what lay ahead is dropped.", self.read),
-            "back": Command("[N]", "Go N words back; 1.", lambda rest: self._by(-_number("back", rest, 1))),
-            "forward": Command("[N]", "Go N words forward; 1.", lambda rest: self._by(_number("forward", rest, 1))),
-            "go": Command("T", "Go to where T words have been read.", lambda rest: self._go(_number("go", rest, None))),
+            "back": Command("[N]", "Go N words back; 1.", lambda rest: self._by(-number("back", rest, 1))),
+            "forward": Command("[N]", "Go N words forward; 1.", lambda rest: self._by(number("forward", rest, 1))),
+            "go": Command("T", "Go to where T words have been read.", lambda rest: self._go(number("go", rest, None))),
             "set": Command("T WORD", "Make word T another; the first change keeps the original beside it.", self._set),
             "branch": Command("", "Keep this as the original, to compare with from now on.", lambda _: self._branch()),
             "swap": Command("", "Change places with the original.", lambda _: self._swap()),
@@ -112,7 +112,7 @@ class StreamFutures(Futures):
         return self.other
 
     def _futures(self, rest: str) -> dict[str, Any]:
-        length = _number("futures", rest, LENGTH)
+        length = number("futures", rest, LENGTH)
         lines = [self.here] if self.other is None else [self.other, self.here]
         found = [
             {
@@ -154,7 +154,7 @@ class StreamFutures(Futures):
         return {"state": values}
 
     def _save(self, rest: str) -> dict[str, Any]:
-        path = Path(_given("save", "FILE", rest))
+        path = Path(given("save", "FILE", rest))
         if path.exists() and (self.file is None or not path.samefile(self.file)):
             raise UserError(f"{path}: is there already; name another file (that of --session is written over)")
         self.here.session.save(path, overwrite=True)
@@ -192,7 +192,7 @@ class WholeFutures(Futures):
         }
 
     def read(self, text: str) -> dict[str, Any]:
-        self.text, self.changes = _given("read", "TEXT", text), {}
+        self.text, self.changes = given("read", "TEXT", text), {}
         return self.shown()
 
     def shown(self) -> dict[str, Any]:
@@ -229,13 +229,15 @@ def _text(units: list[str]) -> str:
     return "".join(units)
 
 
-def _given(name: str, what: str, rest: str) -> str:
+def given(name: str, what: str, rest: str) -> str:
+    """What stands after the command called `name`. Raises: UserError where `what` it takes is missing."""
     if not rest.strip():
         raise UserError(f"{name}: {what} is missing")
     return rest.strip()
 
 
-def _number(name: str, rest: str, default: int | None) -> int:
+def number(name: str, rest: str, default: int | None) -> int:
+    """The whole number that a command was given, or its default. Raises: UserError where it is none."""
     rest = rest.strip()
     if not rest and default is not None:
         return default
@@ -256,4 +258,4 @@ def _change(rest: str) -> tuple[int, str]:
             word = json.loads(word)
         except ValueError as error:
             raise UserError(f"set: {word} is not a word in quotes: {error}") from error
-    return _number("set", position, None), word
+    return number("set", position, None), word

@@ -25,7 +25,7 @@ ENDS = ("quit", "exit", "q")
 
 def travel(
     run: Folder,
-    text: Annotated[str | None, Parameter(help="What is read first.")] = None,
+    text: Annotated[str | None, Parameter(help="What is read first; forecast: a file.")] = None,
     /,
     *,
     session: Annotated[Path | None, Parameter(help="text: go on with a session that was saved.")] = None,
@@ -64,6 +64,10 @@ def _futures(model: Any, session: Path | None, tokens: bool) -> Futures:
     """Where commands act: a stream that is read word by word, or an input that is read whole."""
     from throughtime.cli.futures import StreamFutures, WholeFutures
 
+    if model.travels == "series":
+        from throughtime.cli.series import SeriesFutures
+
+        return SeriesFutures(model)
     if model.config.task != "text":
         return WholeFutures(model)
     from throughtime.tasks.timeline import Timeline

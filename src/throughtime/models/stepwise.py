@@ -118,7 +118,7 @@ class Stepwise(nn.Module):
         levels: Sequence[float],
     ) -> None:
         super().__init__()
-        self.size, self.season, self.horizon = size, season, horizon
+        self.size, self.season, self.horizon, self.known = size, season, horizon, ahead
         self.stack = Recurrent(Seasonal(cell, covariates, size, layers, season), SEEN + covariates, size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(size, horizon * len(levels))

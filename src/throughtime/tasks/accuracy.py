@@ -5,7 +5,7 @@ Shapes: H horizon, Q quantiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,10 +31,16 @@ class Forecast(NamedTuple):
 
     def columns(self) -> dict[str, Array]:
         """The forecast and its intervals, [H], as columns of a table are called."""
-        found = {"forecast": self.median}
-        for level, ends in self.intervals.items():
-            found |= {f"forecast-{side}-{shown(level)}": end for side, end in zip(("lo", "hi"), ends, strict=True)}
-        return found
+        return {"forecast": self.median, **interval_columns(self.intervals)}
+
+
+def interval_columns(intervals: Mapping[float, tuple[Array, Array]]) -> dict[str, Array]:
+    """Lower and upper ends by level, as columns of a table are called."""
+    return {
+        f"forecast-{side}-{shown(level)}": end
+        for level, ends in intervals.items()
+        for side, end in zip(("lo", "hi"), ends, strict=True)
+    }
 
 
 class _Sums:

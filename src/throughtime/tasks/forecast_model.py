@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,13 @@ from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.curves import Album
 from throughtime.tasks.fitted import Fitted
-from throughtime.tasks.forecast_settings import EvaluateOptions, ForecastConfig, PredictOptions, columns_of
+from throughtime.tasks.forecast_settings import (
+    ColumnOptions,
+    EvaluateOptions,
+    ForecastConfig,
+    PredictOptions,
+    columns_of,
+)
 from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.series import Series, continued, read_series
 from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
@@ -30,8 +36,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from throughtime.models.forecaster import Forecaster
     from throughtime.runs import Run
+    from throughtime.tasks.series_session import SeriesSession
 
 HELD = "held.safetensors"
 LOOKED_AT = 100  # steps before a cutoff that are looked into, where all are read
@@ -42,7 +48,8 @@ Array = np.ndarray[Any, Any]
 class ForecastModel(Trained[Series]):
     """A trained forecaster."""
 
-    network: Forecaster
+    travels: ClassVar[str] = "series"
+    network: Any  # a Forecaster, or a Stepwise
 
     def __init__(self, task: Task[Any, Series], run: Run, config: ForecastConfig, network: nn.Module) -> None:
         super().__init__(task, run, config, network)
@@ -285,6 +292,37 @@ class ForecastModel(Trained[Series]):
 
     def written(self, values: dict[str, Any]) -> str:
         return _row(value if isinstance(value, str) else f"{value:.6g}" for value in values.values())
+
+    def session(  # type: ignore[override]
+        self, given: Any, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto"
+    ) -> SeriesSession:
+        """A stream along one series, that is read value by value and can be gone back in: its history is read.
+
+        Args: given: a path, a frame, or a `Series` with one series. The others: as of `Session`.
+        Raises: UserError where the network reads windows (train with `--model.kind steps`), or there are several series.
+        """
+        from throughtime.tasks.series_session import SeriesSession, of_series
+
+        if self.config.model.kind != "steps":
+            raise UserError(
+                "a network over segments reads windows, and has no stream; train one with --model.kind steps"
+            )
+        if isinstance(given, Series):
+            found = [given]
+        elif is_frame(given):
+            from throughtime.tasks.frames import of_frame
+
+            found = of_frame(given, columns_of(self.config, ColumnOptions()))
+        else:
+            found = self.task.read(self.config, [Path(given)], ColumnOptions())
+        if len(found) != 1:
+            raise UserError(f"a session is along one series, and there are {len(found):,}; give one of them")
+        prepared = self.fitted.prepared(found[0])
+        engine, rows = of_series(self.network, found[0], prepared, backend)
+        dated = bool(self.fitted.calendar)
+        session = SeriesSession(engine, found[0], self.calibration, dated=dated, snapshots=snapshots, keep=keep)
+        session.feed(rows)
+        return session
 
     # -- looking inside
 
