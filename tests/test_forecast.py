@@ -283,3 +283,18 @@ def test_other_networks_learn_the_same(model_settings, files, tmp_path):
     )
     scores = found.evaluate([files["history"], files["truth"]])
     assert scores["mase"] < scores["naive"]["mase"]
+
+
+def test_travel_goes_back_changes_a_value_and_shows_both_futures(model, files, tmp_path, capsys, monkeypatch):
+    rows = [[r["ds"], r["y"], r["price"]] for r in table(files["whole"].read_text()) if r["unique_id"] == "a"]
+    path = write(tmp_path / "a.csv", [["ds", "y", "price"], *rows])
+    commands = b"back 12\nset 2008-12 10\nset 3 5\nreset\nfutures\nset 2030-01 1\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(commands)))
+    code, out, err = run("travel", model.run.folder, path, "--json", capsys=capsys)
+    first, back, other, both, reset, futures = map(json.loads, out.splitlines())
+    assert first["present"] == 120 and (back["present"], back["time"]) == (108, "2008-12")
+    assert set(other["futures"]) == {"as it was", "changed"} and other["dates"] == months(120)[108:]
+    assert np.abs(np.subtract(*other["futures"].values())).max() > 5
+    assert both["futures"]["as it was"] == other["futures"]["as it was"]
+    assert reset["changed"] == {} and set(futures["futures"]) == {"as it was"}
+    assert code == 2 and "there is no step '2030-01'; they go from 0 to 119, 2000-01 to 2009-12" in err

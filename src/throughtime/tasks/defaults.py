@@ -7,6 +7,8 @@ from typing import Any
 
 from throughtime.config import RunConfig
 
+LONG = 256  # steps of a series that are learned from at once, where it is read step by step
+
 
 def expected_passes(config: RunConfig, examples: float, examples_a_minute: float, examples_a_step: float) -> float:
     """About how many passes through the data a budget is; minutes are those of a laptop.
@@ -75,7 +77,9 @@ def forecast(
     windows = sum(max(1, n - horizon) for n in lengths)
     size = at(windows, [(1_000, 32), (20_000, 64)], 128)
     network = {"hidden_size": size, "dropout": 0.2, "look_back": look_back, "segment": segment, "members": 1}
-    return left_open(m, network), batch_and_rate(config, windows, 128, 2e-3)
+    # a series that is read step by step is many windows at once
+    examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
+    return left_open(m, network), batch_and_rate(config, examples, batch, 2e-3)
 
 
 def _segment(season: int, horizon: int, look_back: int | None) -> int:

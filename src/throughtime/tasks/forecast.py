@@ -51,6 +51,7 @@ class ForecastTask(Task[ForecastConfig, Series]):
     predict_options: ClassVar[type[Strict]] = PredictOptions
     evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
     inspect_options: ClassVar[type[Strict]] = ColumnOptions
+    pipeline: ClassVar[str | None] = "time-series-forecasting"
     unit: ClassVar[str] = "values"
     measure: ClassVar[str] = "pinball"
 
