@@ -12,6 +12,7 @@ import termios
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+AGAIN_S = 3  # a key may come when nobody reads it
 PATIENCE_S = 120
 SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n\b\t])|([^\x00-\x1f\x7f])")
 
@@ -75,9 +76,12 @@ class Terminal:
         )  # fmt: skip
         os.close(there)
 
-    def until(self, sign):
-        """Read until the screen shows `sign`."""
+    def until(self, sign, again=None):
+        """Read until the screen shows `sign`; where nothing comes for some seconds, type these keys once more."""
         while sign not in "\n".join(self.screen.rows):
+            if again is not None and not select.select([self._here], [], [], AGAIN_S)[0]:
+                self.type(again)
+                continue
             assert self._read(), f"ended without {sign!r}:\n{self.screen.text()}"
         return self
 

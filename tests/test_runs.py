@@ -37,13 +37,15 @@ WORDS = "".join(f"I\tPRON\nsaw\tVERB\na\tDET\nsaw{i}\tNOUN\n\n" for i in range(2
 PAIRS = "".join(
     f"{a * n}\t{b * n}\n" for n in range(1, 9) for a, b in (("ab", "xy"), ("ba", "yx"), ("aa", "xx"), ("bb", "yy"))
 )
-STEPS = {"text": 3, "classify": 1, "tag": 1, "translate": 1}
+SERIES = "ds,y\n" + "".join(f"{2000 + i // 12}-{i % 12 + 1:02},{100 + i + 9 * (i % 12)}\n" for i in range(72))
+STEPS = {"text": 3, "classify": 1, "tag": 1, "translate": 1, "forecast": 2}
 SMALL = {"hidden_size": 8, "embedding_size": 8}
 TASKS = {
     "text": ("book.txt", TEXT, {**SMALL, "tokens": "bpe"}, {"batch_size": 4, "chunk": 16}),
     "classify": ("films.csv", FILMS, SMALL, {"batch_size": 4}),
     "tag": ("words.tsv", WORDS, {**SMALL, "character_size": 8}, {"batch_size": 4}),
     "translate": ("pairs.tsv", PAIRS, SMALL, {"batch_size": 4}),
+    "forecast": ("series.csv", SERIES, {"hidden_size": 8}, {"batch_size": 4}),
 }
 
 

@@ -77,11 +77,11 @@ def test_travel_is_typed(run, tmp_path):
         return terminal.type("\x03")
 
     terminal.type("set 3 dog").until("> set 3 dog")
-    interrupt().until("> set 3 dog\n> ")
+    interrupt().until("> set 3 dog\n> ", again="\x03")
     terminal.type("sho\t\n").until("> show \n0 The  1 quick  2 brown  3 fox  ▸\nnext").until("\n> ")
     terminal.type("se\t1 dog\n").until("0 The  1 dog  2 brown").until("\n> ")
     terminal.type("futures 9999999\n").until("> futures 9999999\n")
-    interrupt().until("futures: interrupted")
+    interrupt().until("futures: interrupted", again="\x03")
     terminal.type("diff\n").until("here against the original: The quick brown fox").until("\n> ")
     (tmp_path / "kept").mkdir()
     terminal.type("save ke\t").until("save kept/").type("it\n").until("saved: kept/it")

@@ -290,9 +290,7 @@ def test_a_gradient_that_explodes_is_said_with_where_and_what_to_try(text, tmp_p
     assert caught.value.parameter in message
     assert "gradient norms before" in message
     assert "--training.learning-rate" in message and "--training.clip" in message
-    assert (
-        max(losses(tmp_path / "run"), default=0) == caught.value.step - 1
-    )  # the bad step was not written as a good one
+    assert not losses(tmp_path / "run")  # nothing was saved yet: the folder is free for the next try
 
 
 def test_the_first_parameter_that_is_not_finite_is_named():

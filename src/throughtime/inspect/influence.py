@@ -50,7 +50,7 @@ def influence(model: Trained[Any], look: Look, outputs: Sequence[int]) -> list[I
         score = look.score(look.batch)
     given = look.numbers
     if given is None:  # what the lowest layer that reads the inputs was given; both directions are given the same
-        given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.of.steps is look.inputs)[:, 0]
+        given = next(a.scan.inputs for a in layers() if a.depth == 0 and a.of.steps is look.inputs)
     gradients = [_gradient(score[output], given) for output in outputs]
     score, attention = score.detach(), None
     with torch.no_grad():
@@ -82,8 +82,8 @@ def influence(model: Trained[Any], look: Look, outputs: Sequence[int]) -> list[I
 def _gradient(log_p: Tensor, given: Tensor) -> list[float]:
     """Gradient × input by step."""
     (slope,) = torch.autograd.grad(log_p, given, retain_graph=True, materialize_grads=True)
-    by_step = (slope * given).detach().nan_to_num(0.0)
-    return by_step.reshape(len(given), -1).sum(-1).cpu().tolist()  # type: ignore[no-any-return]
+    by_step = (slope * given).detach().nan_to_num(0.0).reshape(len(given), -1)
+    return by_step.sum(-1).cpu().tolist()  # type: ignore[no-any-return]
 
 
 def _compared(both: list[tuple[float, float]]) -> tuple[float | None, bool]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from throughtime.config import Positive, Rate, RunConfig, Strict
-from throughtime.tasks.series import SeriesColumns
 from throughtime.tasks.settings import DataSettings, ReadOptions
 
 if TYPE_CHECKING:
-    pass
+    from throughtime.tasks.roles import SeriesColumns
 
 
 def _parts(given: Any) -> Any:
@@ -144,6 +143,8 @@ class EvaluateOptions(ForecastOptions):
 
 def columns_of(config: ForecastConfig, options: Any) -> SeriesColumns:
     """How the columns are called: as an option says, or as in training."""
+    from throughtime.tasks.roles import SeriesColumns
+
     data = config.data
     if options is None:
         return SeriesColumns(

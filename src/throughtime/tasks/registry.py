@@ -20,6 +20,7 @@ from throughtime.runs import Run
 if TYPE_CHECKING:
     from throughtime.tasks.base import Task, Trained
     from throughtime.tasks.classify import ClassifyModel
+    from throughtime.tasks.forecast_model import ForecastModel
     from throughtime.tasks.tag import TagModel
     from throughtime.tasks.text import TextModel
     from throughtime.tasks.translate import TranslateModel
@@ -84,6 +85,8 @@ def load(folder: str | Path, task: Literal["classify"], *, download: bool = ...)
 def load(folder: str | Path, task: Literal["tag"], *, download: bool = ...) -> TagModel: ...
 @overload
 def load(folder: str | Path, task: Literal["translate"], *, download: bool = ...) -> TranslateModel: ...
+@overload
+def load(folder: str | Path, task: Literal["forecast"], *, download: bool = ...) -> ForecastModel: ...
 @overload
 def load(folder: str | Path, task: str | None = ..., *, download: bool = ...) -> Trained[Any]: ...
 def load(folder: str | Path, task: str | None = None, *, download: bool = False) -> Trained[Any]:

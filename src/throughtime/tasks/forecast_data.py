@@ -1,0 +1,184 @@
+"""What a forecaster is trained on: where series are cut, what is fitted on them, and the windows in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from throughtime.errors import UserError
+from throughtime.tasks import defaults, quantiles
+from throughtime.tasks.courses import Courses
+from throughtime.tasks.fitted import Fitted
+from throughtime.tasks.forecast_model import HELD
+from throughtime.tasks.series import Series, continued, season_of
+from throughtime.tasks.settings import chosen, settled
+from throughtime.tasks.windows import Windows, cutoffs_before, open_saved, save, scored_cutoffs
+from throughtime.weights import write_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from throughtime.runs import Run
+    from throughtime.tasks.forecast_settings import ForecastConfig
+
+HELD_WINDOWS = 500  # that intervals are calibrated on
+SCORED_WINDOWS = 2_000  # that are scored in training
+TRAINED_WINDOWS = 2_000_000
+SHORT = 12  # steps of a horizon that is left open, where nothing says a season
+
+
+def split(config: ForecastConfig, items: list[Series]) -> tuple[list[Series], list[Series]]:
+    """What is trained on, and what is held out: what comes last in each series, at least a horizon of it, where enough is left to
+    learn from. Raises: UserError where in none there is."""
+    season, horizon = shape_of(config, items)
+    rows, share = config.data.split, config.data.held_out
+    train, held = [], []
+    for series in items:
+        steps = len(series.values)
+        if rows is not None and sum(rows) > steps:
+            raise UserError(
+                f"{series.place}: {series.id} has {steps:,} rows, fewer than the {sum(rows):,} of data.split"
+            )
+        end = steps if rows is None else rows[0] + rows[1]
+        begin = end - max(horizon, round(share * steps)) if rows is None else rows[0]
+        if rows is None and begin < 2 * season + 1:
+            begin = end - horizon
+        if begin < 2:
+            train.append(series)  # too short to be held out from
+        else:
+            train.append(series.upto(begin))
+            held.append(replace(series.upto(end), begin=begin))
+    if not held:
+        longest = max(items, key=lambda s: len(s.values))
+        raise UserError(
+            f"{longest.place}: the longest series, {longest.id}, has {len(longest.values):,} values: too few to forecast "
+            f"{horizon} from those before; use a smaller --data.horizon"
+        )
+    return train, held
+
+
+def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run: Run) -> ForecastConfig:
+    """Fit what is fitted on the training series, and choose every setting left open."""
+    known = {s.id: s for s in train}
+    held = [s if s.begin is not None else _begun(s, known.get(s.id)) for s in held]
+    season, horizon = shape_of(config, list({**known, **{s.id: s for s in held}}.values()))
+    lengths = [len(s.values) for s in train]
+    seasons = (season, *_longer_seasons(train, season, config.model.look_back))
+    about = Fitted.of(train, seasons, horizon, config.model.logarithm)
+    about.save(run)
+    for name, some in (("train", train), ("valid", held)):
+        begins = [len(s.values) if s.begin is None else s.begin for s in some]
+        save(run.corpus / f"{name}.safetensors", [about.prepared(s) for s in some], begins)
+    sizes, trained = defaults.forecast(config, lengths, seasons, horizon)
+    settings: ForecastConfig = settled(
+        config, model=sizes, data={"horizon": horizon, "season": season}, training=trained
+    )
+    windows = examples(settings, run, "valid")
+    spread = np.unique(np.linspace(0, len(windows.lengths) - 1, HELD_WINDOWS).astype(int))
+    write_tensors(run.folder / HELD, windows.batch(spread)._asdict(), {})
+    return settings
+
+
+def examples(config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
+    """The windows that are learned from, or held out."""
+    series, begins = open_saved(run.corpus / f"{part}.safetensors")
+    lengths = [len(s.values) for s in series]
+    about, look_back = Fitted.open(run), config.model.look_back
+    assert look_back is not None
+    horizon = about.horizon
+    if part == "train" and config.model.kind == "steps":
+        return Courses.to_train(series, horizon, about.seasons[0])
+    if part == "train":
+        cutoffs = cutoffs_before(lengths, look_back, horizon, about.seasons[0])
+        stride = -(-len(cutoffs) // TRAINED_WINDOWS)
+    else:
+        cutoffs = scored_cutoffs(lengths, begins, horizon, 1, None)
+        stride = max(1, len(cutoffs) // SCORED_WINDOWS)
+    return about.windows(config.model, series, cutoffs[::stride])
+
+
+def network(config: ForecastConfig, run: Run) -> nn.Module:
+    """A fresh network of the settings and of what was fitted."""
+    from throughtime.models.forecaster import Attending, Forecaster, Segments, Sizes, Unrolled
+    from throughtime.models.stepwise import Stepwise
+
+    m, about = config.model, Fitted.open(run)
+    got = chosen(m, ("hidden_size", "dropout", "look_back", "segment", "members"), run)
+    ahead = len(about.calendar) + len(about.future)
+    if m.kind == "steps":
+        return Stepwise(
+            m.cell,
+            got["hidden_size"],
+            m.layers,
+            got["dropout"],
+            season=about.seasons[-1],
+            horizon=about.horizon,
+            covariates=ahead + len(about.past) + sum(map(len, about.static.values())),
+            ahead=ahead,
+            levels=quantiles.LEVELS,
+        )
+    sizes = Sizes(
+        look_back=got["look_back"],
+        horizon=about.horizon,
+        segment=got["segment"],
+        known=ahead,
+        past=len(about.past),
+        static=sum(map(len, about.static.values())),
+        series=about.numbers,
+        quantiles=len(quantiles.LEVELS),
+        seasons=len(about.seasons),
+    )
+
+    def make() -> nn.Module:
+        kind = Attending if m.kind == "transformer" else Unrolled
+        network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
+        return Segments(network, got["hidden_size"], got["dropout"], sizes)
+
+    return Forecaster(make, got["members"], quantiles.LEVELS)
+
+
+def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:
+    """(season, horizon) in steps: what is set, or what fits the series."""
+    data = config.data
+    season = data.season or series[0].clock.frequency.season or _found_season(series)
+    if data.horizon is not None:
+        return season, data.horizon
+    typical = int(np.median([len(s.values) for s in series]))
+    return season, max(1, min(2 * season if season > 1 else SHORT, typical // 4))
+
+
+def _found_season(series: Sequence[Series]) -> int:
+    """The season that most of the longest series have."""
+    longest = sorted(series, key=lambda s: -len(s.values))[:20]
+    found = [season_of(s.values) for s in longest]
+    return max(set(found), key=lambda season: (found.count(season), -season))
+
+
+def _longer_seasons(series: Sequence[Series], season: int, look_back: int | None) -> tuple[int, ...]:
+    """A week beside a day, where it can be read and the series are long enough to show it."""
+    frequency, week = series[0].clock.frequency, 7 * season
+    of_a_day = frequency.season in (None, season) and season in (24, 48, 96, 144, 288)
+    enough = np.median([len(s.values) for s in series]) >= 3 * week
+    return (week,) if of_a_day and enough and (look_back is None or look_back >= week) else ()
+
+
+def followed(histories: Sequence[Series], truths: Sequence[Series]) -> list[Series]:
+    """Histories with the truth that follows each, which is to be forecast. Raises: UserError for a truth without a history."""
+    by_id = {s.id: s for s in histories}
+    found = []
+    for truth in truths:
+        if truth.id not in by_id:
+            raise UserError(f"{truth.place}: there is no history of {truth.id}; the first file is to hold it")
+        history = by_id[truth.id]
+        found.append(replace(continued(history, truth), begin=len(history.values)))
+    return found
+
+
+def _begun(series: Series, trained: Series | None) -> Series:
+    """A held-out series, and from where it is to be forecast: after what was trained on, or its last part."""
+    if trained is not None:
+        return followed([trained], [series])[0]
+    return replace(series, begin=max(1, len(series.values) * 4 // 5))
