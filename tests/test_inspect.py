@@ -633,9 +633,9 @@ def test_the_page_in_a_browser(chromium, opened, task, width, scheme):
             n
             for layer in values["layers"]
             for n in values["gradients"].get(layer["name"], {"norms": []})["norms"]
-            if n > 1e-5
+            if n > 1e-6
         ]
-        assert min(norms) > 1e-5
+        assert min(norms) > 1e-6
         assert len(told) == len(norms)
         assert all(same_figure(t[2].split(": ")[1], n) for t, n in zip(told, norms, strict=True))
         assert tip(dots.last).splitlines() == told[-1]

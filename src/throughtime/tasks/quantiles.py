@@ -65,6 +65,7 @@ class Calibration:
 
     def __init__(self, deviates: Array) -> None:
         self.deviates = deviates
+        self._known: dict[float, tuple[Array, Array]] = {}
         self._doubt = np.array([NORMAL.inv_cdf((i + 0.5) / DOUBT) for i in range(DOUBT)])
 
     def deviate(self, level: float, step: int) -> float:
@@ -93,10 +94,18 @@ class Calibration:
 
     def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
         """Lower and upper ends [H] that hold so many percent of what comes, of quantiles [H, Q]."""
-        sides = (0.5 - percent / 200, 0.5 + percent / 200)
-        ends = [np.array([self.deviate(side, h) for h in range(len(quantiles))]) for side in sides]
-        low, high = (at(quantiles, end) for end in ends)
+        low, high = (at(quantiles, ends[: len(quantiles)]) for ends in self._ends(percent))
         return np.minimum(low, high), np.maximum(low, high)
+
+    def _ends(self, percent: float) -> tuple[Array, Array]:
+        """The deviates between which so many percent of what comes lies, for each step of the horizon, [H] each."""
+        if percent not in self._known:
+            low, high = (
+                np.array([self.deviate(side, h) for h in range(self.deviates.shape[1])])
+                for side in (0.5 - percent / 200, 0.5 + percent / 200)
+            )
+            self._known[percent] = low, high
+        return self._known[percent]
 
     def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
         """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go
