@@ -13,12 +13,15 @@ from throughtime.errors import UserError
 from throughtime.runs import Run
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.series import Series
+from throughtime.tasks.times import DAY
 from throughtime.tasks.windows import Prepared, Scale, Windows
 
 Array = np.ndarray[Any, Any]
 SERIES = "series.json"
 NEAR_ZERO = 0.01  # of the median: a series that comes nearer to zero is not read by its logarithm
 KINDS = 50  # of a static column, at most
+AGAIN = 3  # times that a cycle came round
+CYCLES = {"hour": 1, "weekday": 7, "weekend": 7, "day": 30, "month": 365}  # days
 FEW = 50  # series, up to which each has an embedding; of more it would be learned by heart
 
 
@@ -78,7 +81,7 @@ class Fitted:
             horizon,
             log,
             first.clock.frequency.name,
-            first.clock.names,
+            told_again(series),
             {name: spread(name, "past") for name in first.past},
             {name: spread(name, "future") for name in first.future},
             static,
@@ -113,12 +116,7 @@ class Fitted:
         ahead = min(
             [steps + self.horizon, *(len(series.future[name]) for name in self.future if name in series.future)]
         )
-        parts = [series.clock.features(np.arange(ahead))] if self.calendar else [np.zeros((ahead, 0), dtype=np.float32)]
-        if series.clock.names != self.calendar:
-            raise UserError(
-                f"{series.place}: {series.id}: its times go by {series.clock.frequency.name}, those of training by "
-                f"{self.frequency}"
-            )
+        parts = [self.told(series, np.arange(ahead))]
         columns = [self._column(series, "future", name)[:ahead, None] for name in self.future]
         past = [self._column(series, "past", name)[:steps, None] for name in self.past]
         return Prepared(
@@ -130,6 +128,17 @@ class Fitted:
             trained.number if trained else 0,
             trained.deviation if trained else 0.0,
         )
+
+    def told(self, series: Series, steps: Array) -> Array:
+        """What the times of steps of a series tell, [T, K]. Raises: UserError where they tell less than in training."""
+        names = series.clock.names
+        if not set(self.calendar) <= set(names):
+            raise UserError(
+                f"{series.place}: {series.id}: its times go by {series.clock.frequency.name}, those of training by "
+                f"{self.frequency}"
+            )
+        found: Array = series.clock.features(steps)[:, [names.index(name) for name in self.calendar]]
+        return found
 
     def windows(self, model: Any, series: Sequence[Prepared], cutoffs: Array) -> Windows | Courses:
         """Windows as a network of these settings reads them."""
@@ -154,6 +163,15 @@ class Fitted:
                 warnings.warn(f"{series.place}: {name} {value!r} was not in training", stacklevel=2)
             found += [float(value == v) for v in values]
         return np.array(found, dtype=np.float32)
+
+
+def told_again(series: Sequence[Series]) -> list[str]:
+    """Which of what times tell came round often enough to be learned: of a year that was seen once, its months would only tell
+    of the one time they were there."""
+    clock = series[0].clock
+    ends = (s.clock.ticks(np.array([0, len(s.values) - 1])) for s in series)
+    longest = max(int(last - first) for first, last in ends)
+    return [name for name in clock.names if longest >= AGAIN * CYCLES[name.partition("_")[0]] * DAY]
 
 
 def scale_of(series: Series, season: int, log: bool | None) -> Scale:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -319,8 +320,14 @@ class ForecastModel(Trained[Series]):
             raise UserError(f"a session is along one series, and there are {len(found):,}; give one of them")
         prepared = self.fitted.prepared(found[0])
         engine, rows = of_series(self.network, found[0], prepared, backend)
-        dated = bool(self.fitted.calendar)
-        session = SeriesSession(engine, found[0], self.calibration, dated=dated, snapshots=snapshots, keep=keep)
+        session = SeriesSession(
+            engine,
+            found[0],
+            self.calibration,
+            calendar=partial(self.fitted.told, found[0]),
+            snapshots=snapshots,
+            keep=keep,
+        )
         session.feed(rows)
         return session
 

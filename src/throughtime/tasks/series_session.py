@@ -5,6 +5,7 @@ Shapes: T time, C covariates of a step, H horizon.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,11 +70,11 @@ class SeriesSession(Session):
         series: Series,
         calibration: quantiles.Calibration,
         *,
-        dated: bool,
+        calendar: Callable[[Array], Array],
         snapshots: int = SNAPSHOTS,
         keep: int = KEEP,
     ) -> None:
-        self.series, self._calibration, self._dated = series, calibration, dated
+        self.series, self._calibration, self._told = series, calibration, calendar
         self._begin(engine, None, snapshots, keep)
 
     def feed(self, x: Any) -> dict[str, Array]:
@@ -118,9 +119,7 @@ class SeriesSession(Session):
 
     def _calendar(self, start: int, stop: int) -> Array:
         """What the times of steps tell, [T, K]."""
-        if not self._dated:
-            return np.zeros((stop - start, 0), dtype=np.float32)
-        return self.series.clock.features(np.arange(start, stop))
+        return self._told(np.arange(start, stop))
 
     def _rows(self, given: Any, at: int) -> Tensor:
         """Inputs from a time on as steps of the network: with what their times tell."""
