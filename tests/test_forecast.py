@@ -298,3 +298,25 @@ def test_travel_goes_back_changes_a_value_and_shows_both_futures(model, files, t
     assert both["futures"]["as it was"] == other["futures"]["as it was"]
     assert reset["changed"] == {} and set(futures["futures"]) == {"as it was"}
     assert code == 2 and "there is no step '2030-01'; they go from 0 to 119, 2000-01 to 2009-12" in err
+
+
+def test_the_linear_forecast_is_found_where_there_is_one(tmp_path):
+    """x_{t+1} = 1.6 x_t - x_{t-1}, a wave of no whole period: from two values all that comes is known."""
+    wave = [0.0, 1.0]
+    for _ in range(300):
+        wave.append(1.6 * wave[-1] - wave[-2])
+    path = write(tmp_path / "wave.csv", [["unique_id", "ds", "y"], *(["w", i, v] for i, v in enumerate(wave))])
+    found = tt.train("forecast", [path], out=tmp_path / "run", steps=1, data={"horizon": 8}, progress=False)
+    made = [row["forecast"] for row in found.predict(path)]
+    for _ in range(8):
+        wave.append(1.6 * wave[-1] - wave[-2])
+    assert np.abs(np.subtract(made, wave[-8:])).max() < 0.05
+
+
+def test_with_few_windows_it_is_the_seasonal_naive_forecast(tmp_path):
+    noise = np.random.default_rng(3).normal(size=26)
+    values = np.tile(np.arange(12.0), 3)[:26] * 10 + noise
+    path = write(tmp_path / "few.csv", [["ds", "y"], *zip(months(26), values.tolist(), strict=True)])
+    found = tt.train("forecast", [path], out=tmp_path / "run", steps=1, data={"horizon": 6}, progress=False)
+    made = [row["forecast"] for row in found.predict(path)]
+    assert np.abs(np.array(made) - values[14:20]).max() < 15

@@ -56,7 +56,6 @@ class Sizes(NamedTuple):
     static: int
     series: int
     quantiles: int
-    seasons: int
 
 
 class Unrolled(nn.Module):
@@ -102,17 +101,17 @@ class Attending(nn.Module):
 class Segments(nn.Module):
     """Segments in, a network over them, all segments of the horizon out at once.
 
-        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  y_j = W_o o_j + b_o + v_j naive_j
+        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  y_j = W_o o_j + b_o + v_j A_j x
 
     x_i is a normalised segment, m_i where it is known, c_i the covariates in it; o_j is what the network makes of all e and of
-    the question q_j: which segment of the horizon, of which series, under which covariates. The seasonal naive forecast is a
-    skip: what is learned is the difference.
+    the question q_j: which segment of the horizon, of which series, under which covariates. A is a linear forecast
+    from the look-back, which is not learned here but put in by what knows the windows: what is learned is the difference.
 
-    Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output.
+    Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output. season: in steps.
     Source: Lin et al. (2023), SegRNN, with its parallel decoding.
     """
 
-    def __init__(self, network: nn.Module, size: int, dropout: float, sizes: Sizes) -> None:
+    def __init__(self, network: nn.Module, size: int, dropout: float, sizes: Sizes, season: int) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.segment
         self.behind, self.ahead = -(-sizes.look_back // width), -(-sizes.horizon // width)
@@ -127,15 +126,17 @@ class Segments(nn.Module):
         self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        # of the naive forecasts
-        self.voice = nn.Parameter(torch.full((sizes.horizon, sizes.seasons), 0.5 / sizes.seasons))
+        self.season = season
+        self.voice = nn.Parameter(torch.ones(sizes.horizon))  # of the linear forecast
+        self.linear: Tensor
+        self.register_buffer("linear", torch.zeros(sizes.horizon, sizes.look_back))
 
     def forward(self, window: Window) -> Tensor:
         """Normalised quantiles, [B, H, Q]."""
         hidden = self.network(self.read(window), self.questions(window))
         out = self.output(self.dropout(hidden)).view(len(hidden), self.ahead * self.sizes.segment, -1)
-        naive = normalised(window, window.naive) * self.voice
-        return out[:, : self.sizes.horizon] + naive.sum(-1, keepdim=True)  # type: ignore[no-any-return]
+        plain = F.linear(filled(window, self.season), self.linear) * self.voice
+        return out[:, : self.sizes.horizon] + plain.unsqueeze(-1)  # type: ignore[no-any-return]
 
     def read(self, window: Window) -> Tensor:
         """The segments of the look-back as the network reads them, [S, B, N]."""
@@ -166,6 +167,15 @@ class Segments(nn.Module):
 def normalised(window: Window, values: Tensor) -> Tensor:
     """Values [B, T, ...] less their window's level in its scale; 0 where missing."""
     return (values / window.scale.view(-1, *[1] * (values.dim() - 1))).nan_to_num(0.0).clamp(-LARGEST, LARGEST)
+
+
+def filled(window: Window, season: int) -> Tensor:
+    """Normalised values [B, L]; in place of those that are missing what stood a season before, or 0."""
+    x = window.values / window.scale.unsqueeze(1)
+    if season < x.shape[1]:
+        before = F.pad(x[:, :-season], (season, 0))
+        x = torch.where(x.isfinite(), x, before)
+    return x.nan_to_num(0.0).clamp(-LARGEST, LARGEST)
 
 
 def pinball(found: Tensor, target: Tensor, levels: Tensor) -> Tensor:

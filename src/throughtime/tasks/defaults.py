@@ -72,7 +72,7 @@ def forecast(
     m: Any = config.model  # type: ignore[attr-defined]
     segment = m.segment or _segment(seasons[0], horizon, m.look_back)
     longest = max(lengths)
-    wanted = max(2 * seasons[0], seasons[-1], 2 * segment)
+    wanted = max(2 * seasons[0], 2 * segment, *(2 * s for s in seasons[1:]))
     look_back = m.look_back or max(1, -(-min(wanted, max(longest - horizon, 1)) // segment)) * segment
     windows = sum(max(1, n - horizon) for n in lengths)
     size = at(windows, [(1_000, 32), (20_000, 64)], 128)

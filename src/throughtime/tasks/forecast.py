@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from throughtime.config import Strict
 from throughtime.errors import UserError
-from throughtime.tasks.base import Advance, Criterion, Task
+from throughtime.tasks.base import Advance, Task
 from throughtime.tasks.forecast_settings import (
     ColumnOptions,
     EvaluateOptions,
@@ -82,9 +82,6 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
 
     # -- what is trained
 
-    def criterion(self, config: ForecastConfig) -> Criterion:
-        return Criterion("mase")
-
     def prepare(
         self, config: ForecastConfig, train: list[Series], held: list[Series], run: Run, advance: Advance
     ) -> ForecastConfig:
@@ -104,6 +101,12 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         from throughtime.tasks import forecast_data
 
         return forecast_data.network(config, run)
+
+    def fill(self, network: Any, config: ForecastConfig, run: Run) -> None:
+        if config.model.kind != "steps":
+            from throughtime.tasks import forecast_data
+
+            forecast_data.fit_linear(network, config, run)
 
     def examples(self, config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
         from throughtime.tasks import forecast_data

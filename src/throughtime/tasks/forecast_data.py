@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from throughtime.runs import Run
     from throughtime.tasks.forecast_settings import ForecastConfig
 
+LINEAR_WINDOWS = 50_000  # that a linear forecast is fitted on
+STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of its ridge, by the mean square of what is read
+LEAST = 0.1  # what a window's deviation is taken to be at least, by its scale
 HELD_WINDOWS = 500  # that intervals are calibrated on
 SCORED_WINDOWS = 2_000  # that are scored in training
 TRAINED_WINDOWS = 2_000_000
@@ -129,15 +132,76 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
         static=sum(map(len, about.static.values())),
         series=about.numbers,
         quantiles=len(quantiles.LEVELS),
-        seasons=len(about.seasons),
     )
 
     def make() -> nn.Module:
         kind = Attending if m.kind == "transformer" else Unrolled
         network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
-        return Segments(network, got["hidden_size"], got["dropout"], sizes)
+        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0])
 
     return Forecaster(make, got["members"], quantiles.LEVELS)
+
+
+def fit_linear(network: Any, config: ForecastConfig, run: Run) -> None:
+    """Put into a fresh network the linear forecast of its windows: ridge regression that shrinks towards the seasonal naive
+    forecast, by as much as is best on what is held out; and how far it is off, for the quantiles to begin with.
+
+    Source: Hoerl, Kennard (1970); that a linear map is hard to beat, Zeng et al. (2023).
+    """
+    import torch
+
+    train, held = (examples(config, run, part) for part in ("train", "valid"))
+    assert isinstance(train, Windows) and isinstance(held, Windows)
+    season = train.seasons[0]
+    naive = _naive_map(train)
+    inputs, targets, sizes = _equations(train, LINEAR_WINDOWS, season)
+    off = np.where(np.isfinite(targets), targets - inputs @ naive, 0.0)
+    gram, moment = inputs.T @ inputs, inputs.T @ off
+    seen, came, _ = _equations(held, SCORED_WINDOWS, season)
+    size = float(np.trace(gram)) / len(gram) or 1.0
+
+    def fitted(strength: float) -> Any:
+        return naive + np.linalg.solve(gram + strength * size * np.eye(len(gram)), moment)
+
+    def error(found: Any) -> float:
+        return float(np.nanmean(np.abs(seen @ found - came)))
+
+    best = min([naive, *map(fitted, STRENGTHS)], key=error)
+    wrong = (targets - inputs @ best) * sizes
+    spread = torch.from_numpy(np.nanquantile(wrong - np.nanmedian(wrong), quantiles.LEVELS)).float()
+    with torch.no_grad():
+        for member in network.members:
+            member.linear.copy_(torch.from_numpy(best.T).float())
+            member.output.bias.copy_(spread.repeat(len(member.output.bias) // len(spread)))
+
+
+def _equations(windows: Windows, most: int, season: int) -> tuple[Any, Any, Any]:
+    """What is known [n, L], what came [n, H], and the size [n, 1] of either, in windows spread over all, each in units of its
+    own deviation: a linear forecast is the same whatever the units."""
+    from throughtime.models.forecaster import filled
+
+    some = np.unique(np.linspace(0, len(windows.lengths) - 1, most).astype(int))
+    inputs, targets, sizes = [], [], []
+    for low in range(0, len(some), 1024):
+        batch = windows.batch(some[low : low + 1024])
+        x = filled(batch, season).double().numpy()
+        y = (batch.target / batch.scale.unsqueeze(1)).double().numpy()
+        size = x.std(1, keepdims=True) + LEAST
+        inputs.append(x / size)
+        targets.append(y / size)
+        sizes.append(size)
+    return np.concatenate(inputs), np.concatenate(targets), np.concatenate(sizes)
+
+
+def _naive_map(windows: Windows) -> Any:
+    """The mean of the seasonal naive forecasts as a linear map, [L, H]; of what is not in the look-back the last value."""
+    look_back, horizon = windows.look_back, windows.horizon
+    found = np.zeros((look_back, horizon))
+    for season in windows.seasons:
+        if 1 < season <= look_back:
+            at = look_back - season + np.arange(horizon) % season
+            found[at, np.arange(horizon)] += 1 / len(windows.seasons)
+    return found
 
 
 def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:

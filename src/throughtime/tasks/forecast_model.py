@@ -339,7 +339,6 @@ class ForecastModel(Trained[Series]):
     def look(self, item: Series | Sample) -> Look:
         """A series up to a horizon before its end, or where it is too short for that up to its end; of what is not known, the
         forecast is looked at."""
-        import torch
 
         if isinstance(item, Series):
             steps, least = len(item.values), min(self.config.model.look_back, self.fitted.horizon)
@@ -352,9 +351,7 @@ class ForecastModel(Trained[Series]):
         look_back = self.config.model.look_back
         window = windows.batch([number])
         numbers = window.values[0].requires_grad_()
-        repeated = torch.from_numpy(windows.repeated(np.isfinite(window.values.detach().numpy())))
-        naive = torch.where(repeated < 0, 0.0, numbers[repeated])
-        window = window._replace(values=numbers.unsqueeze(0), naive=naive)
+        window = window._replace(values=numbers.unsqueeze(0))
         which, cut = windows.cutoffs[number]
         values = windows.series[which].values
         read = np.full(look_back, nan)
