@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -58,6 +59,13 @@ class Screen:
         return "\n".join(row.rstrip() for row in self.rows).rstrip()
 
 
+def _as_from_a_shell():
+    """The terminal is the command's, and Ctrl-C reaches it, also where the tests run in the background of a shell, which ignores
+    it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command in a terminal. program: how Python is to run it."""
 
@@ -72,15 +80,18 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
             env=environment, cwd=cwd, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_as_from_a_shell,
         )  # fmt: skip
         os.close(there)
 
     def until(self, sign, again=None):
-        """Read until the screen shows `sign`; where nothing comes for some seconds, type these keys once more."""
+        """Read until the screen shows `sign`; where nothing comes for some seconds, type these keys once more, ten times at
+        most."""
+        left = 10
         while sign not in "\n".join(self.screen.rows):
-            if again is not None and not select.select([self._here], [], [], AGAIN_S)[0]:
+            if again is not None and left and not select.select([self._here], [], [], AGAIN_S)[0]:
                 self.type(again)
+                left -= 1
                 continue
             assert self._read(), f"ended without {sign!r}:\n{self.screen.text()}"
         return self
