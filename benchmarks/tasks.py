@@ -26,7 +26,8 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from throughtime.tasks.tables import read_labelled
+from throughtime.tasks.source import Source
+from throughtime.tasks.tables import rows as labelled_rows
 
 # in minutes
 MINUTES = {
@@ -52,7 +53,7 @@ def run(task: str, train: list[Path], valid: list[Path], minutes: float, out: Pa
 def tf_idf_and_logistic_regression(train: Path, dev: Path) -> float:
     """Accuracy of what comes without a network: words and pairs weighted by TF-IDF, ridge-penalised logistic regression, the
     penalty chosen on a tenth of the training data."""
-    rows, held = read_labelled([train]), read_labelled([dev])
+    rows, held = (list(labelled_rows(Source.of(path), labelled=True)) for path in (train, dev))
 
     def terms(text: str) -> set[str]:
         words = text.lower().split()
