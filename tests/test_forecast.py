@@ -320,3 +320,15 @@ def test_with_few_windows_it_is_the_seasonal_naive_forecast(tmp_path):
     found = tt.train("forecast", [path], out=tmp_path / "run", steps=1, data={"horizon": 6}, progress=False)
     made = [row["forecast"] for row in found.predict(path)]
     assert np.abs(np.array(made) - values[14:20]).max() < 15
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--level", "120"], "--level: got '120'; a level is a share in percent"),
+        (["--anomalies", "--samples", "3"], "--samples: --anomalies tells of what was"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(model, files, options, said, capsys):
+    code, out, err = run("predict", model.run.folder, files["history"], *options, capsys=capsys)
+    assert (code, out) == (2, "") and said in err

@@ -214,6 +214,9 @@ class ForecastModel(Trained[Series]):
         """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
         anomalies, a row for each value that is there."""
         if options.anomalies:
+            for name in ("future", "floor", "samples", "pictures", "level", "horizon"):
+                if getattr(options, name) is not None:
+                    raise UserError(f"--{name}: --anomalies tells of what was, not of what comes; leave it out")
             for series in items:
                 yield from self.anomalies(series)
             return

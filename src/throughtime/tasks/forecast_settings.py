@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from throughtime.config import Positive, Rate, RunConfig, Strict
 from throughtime.tasks.settings import DataSettings, ReadOptions
@@ -24,6 +24,13 @@ def _parts(given: Any) -> Any:
 
 def _split(given: Any) -> list[Any]:
     return given.split(",") if isinstance(given, str) else [given]
+
+
+def _level(given: str) -> str:
+    from throughtime.tasks.quantiles import levels_of
+
+    levels_of(given)
+    return given
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
@@ -49,7 +56,7 @@ class ForecastNetwork(Strict):
     segment: Positive | None = None
     """Steps that are read together. [default: the season, or a part of it]"""
     members: Positive | None = None
-    """Networks that are trained beside each other, whose median is the forecast. [default: to fit the data]"""
+    """Networks that are trained beside each other, whose median is the forecast. [default: 1]"""
     logarithm: bool | None = None
     """Read the logarithm of the values. [default: of a series that is never zero or below]"""
 
@@ -111,7 +118,7 @@ class ForecastOptions(ColumnOptions):
 
     horizon: Positive | None = None
     """Steps that are forecast. [default: as many as in training]"""
-    level: Annotated[str | None, Field(pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?)*$")] = None
+    level: Annotated[str, Field(pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?)*$"), AfterValidator(_level)] | None = None
     """Intervals that hold so many percent: 80,95. [default: 80]"""
 
 

@@ -6,7 +6,6 @@ Shapes: Q quantiles, H horizon, n windows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -134,8 +133,3 @@ def levels_of(text: str) -> list[float]:
 def shown(level: float) -> str:
     """A level as it stands in the name of a column."""
     return f"{level:g}"
-
-
-def calibration(found: Sequence[tuple[Array, Array]]) -> Calibration:
-    """Of held-out windows: quantiles [H, Q] and what came [H]."""
-    return Calibration(np.array([deviate(q, y) for q, y in found]))

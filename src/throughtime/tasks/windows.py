@@ -57,22 +57,6 @@ def logarithm(values: Array) -> Array:
         return np.where(values > 0, np.log(np.where(values > 0, values, 1.0)), np.nan)
 
 
-def grows_with_level(values: Array, season: int) -> bool:
-    """Whether a series differs from a season before the more, the higher it stands: then its logarithm is what moves evenly."""
-    known = values[np.isfinite(values)]
-    if len(known) < 2 * season + 8 or known.min() <= 0:
-        return False
-    level = np.convolve(known, np.ones(season) / season, "valid")[:-season] if season > 1 else known[:-1]
-    apart = np.abs(known[season:] - known[:-season])
-    apart = np.convolve(apart, np.ones(season) / season, "valid")[: len(level)] if season > 1 else apart[: len(level)]
-    level = level[: len(apart)]
-    good = apart > 0
-    x, y = np.log(level[good]), np.log(apart[good])
-    if len(x) < 8 or x.std() < 0.05:
-        return False
-    return bool(np.polyfit(x, y, 1)[0] > 0.5)
-
-
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A series as windows are cut from it: values [T] and how they are read, covariates known [T', K] and past [T, P], where T'
