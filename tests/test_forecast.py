@@ -247,6 +247,19 @@ def test_what_cannot_work_is_said_before_work_begins(change, said, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
+@pytest.mark.parametrize("name", ["look_back", "segment", "members"])
+def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, tmp_path):
+    with pytest.raises(UserError, match=f"model.{name}: a network that reads step by step has none"):
+        tt.train(
+            "forecast",
+            [files["history"]],
+            out=tmp_path / "run",
+            steps=1,
+            model={"kind": "steps", name: 2},
+            progress=False,
+        )
+
+
 def test_an_unknown_series_in_a_truth_file_is_refused(model, files, tmp_path, capsys):
     rows = [["z", *list(r.values())[1:]] for r in table(files["truth"].read_text()) if r["unique_id"] == "a"]
     other = write(tmp_path / "other.csv", [["unique_id", "ds", "y", "price"], *rows])

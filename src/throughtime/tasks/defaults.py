@@ -76,7 +76,9 @@ def forecast(
     look_back = m.look_back or max(1, -(-min(wanted, max(longest - horizon, 1)) // segment)) * segment
     windows = sum(max(1, n - horizon) for n in lengths)
     size = at(windows, [(1_000, 32), (20_000, 64)], 128)
-    network = {"hidden_size": size, "dropout": 0.2, "look_back": look_back, "segment": segment, "members": 1}
+    network = {"hidden_size": size, "dropout": 0.2}
+    if m.kind != "steps":
+        network |= {"look_back": look_back, "segment": segment, "members": 1}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
     return left_open(m, network), batch_and_rate(config, examples, batch, 2e-3)

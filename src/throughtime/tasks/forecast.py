@@ -45,6 +45,9 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         check_cell(config.model.cell)
         check_no_chunk(config)
         model, data = config.model, config.data
+        for name in ("look_back", "segment", "members") if model.kind == "steps" else ():
+            if getattr(model, name) is not None:
+                raise UserError(f"model.{name}: a network that reads step by step has none; leave it out")
         if model.look_back is not None and model.segment is not None and model.look_back % model.segment:
             raise UserError(
                 f"model.look_back: {model.look_back} is no multiple of model.segment, {model.segment}; use one"
@@ -92,7 +95,7 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
     def describe(self, config: ForecastConfig) -> str:
         m, d = config.model, config.data
         kind = "a Transformer of the size of " if m.kind == "transformer" else ""
-        times = f"{m.members} × " if m.members != 1 else ""
+        times = f"{m.members} × " if m.members not in (None, 1) else ""
         over = "step by step" if m.kind == "steps" else f"over {m.look_back} steps in segments of {m.segment}"
         ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}"
         return f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} {over}; {ahead}"

@@ -90,11 +90,11 @@ def examples(config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
     series, begins = open_saved(run.corpus / f"{part}.safetensors")
     lengths = [len(s.values) for s in series]
     about, look_back = Fitted.open(run), config.model.look_back
-    assert look_back is not None
     horizon = about.horizon
     if part == "train" and config.model.kind == "steps":
         return Courses.to_train(series, horizon, about.seasons[0])
     if part == "train":
+        assert look_back is not None
         cutoffs = cutoffs_before(lengths, look_back, horizon, about.seasons[0])
         stride = -(-len(cutoffs) // TRAINED_WINDOWS)
     else:
@@ -109,7 +109,8 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
     from throughtime.models.stepwise import Stepwise
 
     m, about = config.model, Fitted.open(run)
-    got = chosen(m, ("hidden_size", "dropout", "look_back", "segment", "members"), run)
+    windows = () if m.kind == "steps" else ("look_back", "segment", "members")
+    got = chosen(m, ("hidden_size", "dropout", *windows), run)
     ahead = len(about.calendar) + len(about.future)
     if m.kind == "steps":
         return Stepwise(

@@ -344,7 +344,7 @@ class ForecastModel(Trained[Series]):
         forecast is looked at."""
 
         if isinstance(item, Series):
-            steps, least = len(item.values), min(self.config.model.look_back, self.fitted.horizon)
+            steps, least = len(item.values), min(self.config.model.look_back or LOOKED_AT, self.fitted.horizon)
             cut = steps - self.fitted.horizon
             cut = cut if cut >= least else steps
             item = Sample(self._windows([item], np.array([[0, cut]])), 0, item.clock)
