@@ -190,7 +190,7 @@ def test_pictures(model, files, tmp_path, capsys):
 def test_inspect_shows_which_values_mattered(model, files, capsys):
     code, out, _ = run("inspect", model.run.folder, files["whole"], "--json", capsys=capsys)
     found = json.loads(out)
-    assert code == 0 and len(found["inputs"]) == model.config.model.look_back
+    assert code == 0 and len(found["inputs"]) == model.config.model.history
     assert found["outputs"] == months(120)[108:]
 
 
@@ -247,7 +247,7 @@ def test_what_cannot_work_is_said_before_work_begins(change, said, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize("name", ["look_back", "segment", "members"])
+@pytest.mark.parametrize("name", ["history", "look_back", "segment", "members", "symmetric"])
 def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, tmp_path):
     with pytest.raises(UserError, match=f"model.{name}: a network that reads step by step has none"):
         tt.train(
@@ -255,7 +255,7 @@ def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, 
             [files["history"]],
             out=tmp_path / "run",
             steps=1,
-            model={"kind": "steps", name: 2},
+            model={"kind": "steps", name: True if name == "symmetric" else 2},
             progress=False,
         )
 
@@ -324,6 +324,33 @@ def test_the_linear_forecast_is_found_where_there_is_one(tmp_path):
     for _ in range(8):
         wave.append(1.6 * wave[-1] - wave[-2])
     assert np.abs(np.subtract(made, wave[-8:])).max() < 0.05
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_mirror_image_of_a_series_has_the_mirror_image_of_its_forecast(symmetric, files, tmp_path):
+    path = write(tmp_path / "one.csv", [["ds", "y"], *zip(months(96), (seasonal(96) - 120).tolist(), strict=True)])
+    settings = {"symmetric": symmetric, "look_back": 24, "history": 36, "hidden_size": 8}
+    found = tt.train(
+        "forecast", [path], out=tmp_path / "run", steps=60, data={"horizon": 12}, model=settings, progress=False
+    )
+    mirrored = write(
+        tmp_path / "mirrored.csv", [["ds", "y"], *zip(months(96), (120 - seasonal(96)).tolist(), strict=True)]
+    )
+    one, other = (list(found.predict(file, level="80")) for file in (path, mirrored))
+    apart = max(abs(a["forecast"] + b["forecast"]) for a, b in zip(one, other, strict=True))
+    assert (apart < 1e-3) == symmetric
+
+
+def test_a_history_shorter_than_the_look_back_is_refused(files, tmp_path):
+    with pytest.raises(UserError, match=r"model.history: 12 is less than model.look_back"):
+        tt.train(
+            "forecast",
+            [files["history"]],
+            out=tmp_path / "run",
+            steps=1,
+            model={"history": 12, "look_back": 24},
+            progress=False,
+        )
 
 
 def test_with_few_windows_it_is_the_seasonal_naive_forecast(tmp_path):

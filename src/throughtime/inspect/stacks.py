@@ -56,11 +56,14 @@ def looked_into(model: Trained[Any], look: Look, *, gradients: bool = False) -> 
 
 
 def _layers(scans: list[Observed], network: nn.Module, look: Look) -> list[Layer]:
-    names, found = {id(module): name for name, module in network.named_modules()}, []
+    names = {id(module): name for name, module in network.named_modules()}
+    found: list[Layer] = []
     for scan in scans:
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
-        if stack in look.stacks:
+        if stack in look.stacks and name not in {
+            layer.name for layer in found
+        }:  # of a network that reads twice, the first
             of, module = look.stacks[stack], network.get_submodule(stack)
             cells: Any = module.cells
             directions: Any = module.directions

@@ -1,7 +1,7 @@
 """What comes next in a series of numbers, with how sure that is.
 
-Shapes: B windows, L look-back, H horizon, R seasons, S segments of the look-back, M of the horizon, W steps of a segment, K
-covariates known ahead, P known only in the past, Q quantiles, N hidden.
+Shapes: B windows, L steps that are known, H horizon, R seasons, S segments of the look-back, which is the last of these, M of
+the horizon, W steps of a segment, K covariates known ahead, P known only in the past, Q quantiles, N hidden.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Window(NamedTuple):
 class Sizes(NamedTuple):
     """Of windows and what is made of them; see `Segments`."""
 
+    history: int
     look_back: int
     horizon: int
     segment: int
@@ -101,17 +102,24 @@ class Attending(nn.Module):
 class Segments(nn.Module):
     """Segments in, a network over them, all segments of the horizon out at once.
 
-        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  y_j = W_o o_j + b_o + v_j A_j x
+        e_i = relu(W_e [x_i; m_i; c_i] + b_e);  y_j = W_o o_j + b_o + s_j + v_j A_j x
 
     x_i is a normalised segment, m_i where it is known, c_i the covariates in it; o_j is what the network makes of all e and of
     the question q_j: which segment of the horizon, of which series, under which covariates. A is a linear forecast
-    from the look-back, which is not learned here but put in by what knows the windows: what is learned is the difference.
+    from the look-back, which is not learned here but put in by what knows the windows, and s how its quantiles lie about it to
+    begin with: what is learned is the difference.
+
+    symmetric: a network f is made f'(x) = (f(x) - f(-x)) / 2, of quantiles those of the other side of f(-x): it then forecasts
+    the mirror image of a series as the mirror image of its forecast. One whose data show few horizons would else learn as a rule
+    that they went up, or down.
 
     Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output. season: in steps.
     Source: Lin et al. (2023), SegRNN, with its parallel decoding.
     """
 
-    def __init__(self, network: nn.Module, size: int, dropout: float, sizes: Sizes, season: int) -> None:
+    def __init__(
+        self, network: nn.Module, size: int, dropout: float, sizes: Sizes, season: int, symmetric: bool = False
+    ) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.segment
         self.behind, self.ahead = -(-sizes.look_back // width), -(-sizes.horizon // width)
@@ -126,24 +134,34 @@ class Segments(nn.Module):
         self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.season = season
+        self.season, self.symmetric = season, symmetric
+        self.spread = nn.Parameter(torch.zeros(sizes.horizon, sizes.quantiles))
         self.voice = nn.Parameter(torch.ones(sizes.horizon))  # of the linear forecast
         self.linear: Tensor
-        self.register_buffer("linear", torch.zeros(sizes.horizon, sizes.look_back))
+        self.register_buffer("linear", torch.zeros(sizes.horizon, sizes.history))
 
     def forward(self, window: Window) -> Tensor:
         """Normalised quantiles, [B, H, Q]."""
+        found = self.added(window) + self.spread
+        if self.symmetric:
+            mirrored = self.added(window._replace(values=-window.values)) + self.spread
+            found = (found - mirrored.flip(-1)) / 2
+        plain: Tensor = F.linear(filled(window, self.season), self.linear) * self.voice
+        return found + plain.unsqueeze(-1)
+
+    def added(self, window: Window) -> Tensor:
+        """What the network adds to the linear forecast, [B, H, Q]."""
         hidden = self.network(self.read(window), self.questions(window))
-        out = self.output(self.dropout(hidden)).view(len(hidden), self.ahead * self.sizes.segment, -1)
-        plain = F.linear(filled(window, self.season), self.linear) * self.voice
-        return out[:, : self.sizes.horizon] + plain.unsqueeze(-1)  # type: ignore[no-any-return]
+        out: Tensor = self.output(self.dropout(hidden)).view(len(hidden), self.ahead * self.sizes.segment, -1)
+        return out[:, : self.sizes.horizon]
 
     def read(self, window: Window) -> Tensor:
         """The segments of the look-back as the network reads them, [S, B, N]."""
-        here = window.values.isfinite().to(window.values.dtype)
-        x = normalised(window, window.values)
-        known = window.known[:, : self.sizes.look_back]
-        every = torch.cat([x.unsqueeze(-1), here.unsqueeze(-1), known, window.past], -1)
+        low, high = self.sizes.history - self.sizes.look_back, self.sizes.history
+        values = window.values[:, low:]
+        here, x = values.isfinite().to(values.dtype), normalised(window, values)
+        known, past = window.known[:, low:high], window.past[:, low:]
+        every = torch.cat([x.unsqueeze(-1), here.unsqueeze(-1), known, past], -1)
         return torch.relu(self.inner(self._cut(every, self.behind))).transpose(0, 1)
 
     def questions(self, window: Window) -> Tensor:
@@ -153,7 +171,7 @@ class Segments(nn.Module):
             series = series.masked_fill(torch.rand(series.shape, device=series.device) < HIDDEN, UNKNOWN)
         asked: Tensor = self.place + self.which(series).unsqueeze(1)
         if self.asked is not None:
-            known = window.known[:, self.sizes.look_back :]
+            known = window.known[:, self.sizes.history :]
             known = F.pad(known, (0, 0, 0, self.ahead * self.sizes.segment - known.shape[1]))
             static = window.static.unsqueeze(1).expand(-1, self.ahead, -1)
             asked = asked + self.asked(torch.cat([self._cut(known, self.ahead), static], -1))

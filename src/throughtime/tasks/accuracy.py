@@ -16,13 +16,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Forecast(NamedTuple):
-    """One window, forecast. truth: what came, [H], NaN where missing. median, mean: [H]. quantiles: [H, Q] at `LEVELS`.
+    """One window, forecast. truth: what came, [H], NaN where missing. median: [H]. quantiles: [H, Q] at `LEVELS`.
     naive: the last season again, [H]. intervals: percent -> lower and upper ends, [H] each. deviation: of the series where it was
     trained on; seasonal: its mean absolute difference from a season before, up to the cutoff."""
 
     truth: Array
     median: Array
-    mean: Array
     quantiles: Array
     naive: Array
     intervals: dict[float, tuple[Array, Array]]
@@ -64,21 +63,21 @@ def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
     """Scores of forecasts, and of the seasonal naive forecast of the same windows.
 
     Returns:
-        mse: of the mean. mae: of the median. mse_scaled, mae_scaled: the same of values divided by their series' deviation in
-        training. smape: percent, 0 to 200, of the median (Makridakis 1993). mase: mean absolute error by that of the seasonal
+        mse, mae: of the median. mse_scaled, mae_scaled: the same of values divided by their series' deviation in
+        training. smape: percent, 0 to 200 (Makridakis 1993). mase: mean absolute error by that of the seasonal
         naive forecast up to the cutoff, a mean over windows (Hyndman, Koehler 2006). crps: twice the mean pinball loss at .1 to
         .9, summed over all windows, by the sum of what came (as GluonTS gives it). coverage: percent of what came that lay
         inside, by level. naive: mse to crps of the seasonal naive forecast.
     """
     ours, naive = _Sums(), _Sums()
     for f in forecasts:
-        for sums, median, mean in ((ours, f.median, f.mean), (naive, f.naive, f.naive)):
-            off, squared = np.abs(f.truth - median), (f.truth - mean) ** 2
-            sums.add("mse", squared)
+        for sums, found in ((ours, f.median), (naive, f.naive)):
+            off = np.abs(f.truth - found)
+            sums.add("mse", off**2)
             sums.add("mae", off)
-            sums.add("mse_scaled", squared / f.deviation**2)
+            sums.add("mse_scaled", (off / f.deviation) ** 2)
             sums.add("mae_scaled", off / f.deviation)
-            size = np.abs(f.truth) + np.abs(median)
+            size = np.abs(f.truth) + np.abs(found)
             sums.add("smape", np.divide(200 * off, size, out=np.where(np.isnan(off), np.nan, 0.0), where=size > 0))
             if np.isfinite(off).any() and f.seasonal > 0:
                 sums.add("mase", float(np.nanmean(off)) / f.seasonal)

@@ -7,6 +7,8 @@ from typing import Any
 
 from throughtime.config import RunConfig
 
+FEW_WINDOWS = 1_000  # with none of what they forecast in common
+LEAST_READ = 8  # steps of a series without a season
 LONG = 256  # steps of a series that are learned from at once, where it is read step by step
 
 
@@ -65,20 +67,35 @@ def translate(config: RunConfig, pairs: int, characters: int) -> tuple[dict[str,
     return left_open(config.model, network), batch_and_rate(config, pairs, batch, rate)  # type: ignore[attr-defined]
 
 
+def histories(model: Any, lengths: Sequence[int], seasons: Sequence[int], horizon: int) -> list[int]:
+    """How far back a linear forecast of series of so many steps may read, ascending: what is set, or else some seasons, as long
+    as half of the series have as much before a horizon."""
+    if model.history or model.look_back:
+        return [model.history or model.look_back]
+    season, segment = seasons[-1], model.segment or _segment(seasons[0], horizon, None)
+    wanted = [2, 3, 4] if len(seasons) > 1 else [2, 3, 4, 6] if season > 1 else [4, 8, 12, 24]
+    most = max(sorted(lengths)[len(lengths) // 2] - horizon, 2 * segment)
+    found = {-(-times * season // segment) * segment for times in wanted}
+    return sorted(n for n in found if n <= most) or [max(most // segment, 1) * segment]
+
+
 def forecast(
-    config: RunConfig, lengths: Sequence[int], seasons: Sequence[int], horizon: int
+    config: RunConfig, lengths: Sequence[int], seasons: Sequence[int], horizon: int, history: int | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """For a forecaster of series of so many steps: what is left open of the network's settings, and the training's."""
+    """For a forecaster of series of so many steps: what is left open of the network's settings, and the training's. history: how
+    far back is read, where windows are."""
     m: Any = config.model  # type: ignore[attr-defined]
-    segment = m.segment or _segment(seasons[0], horizon, m.look_back)
-    longest = max(lengths)
-    wanted = max(2 * seasons[0], 2 * segment, *(2 * s for s in seasons[1:]))
-    look_back = m.look_back or max(1, -(-min(wanted, max(longest - horizon, 1)) // segment)) * segment
     windows = sum(max(1, n - horizon) for n in lengths)
+    apart = sum(max(1, n // horizon) for n in lengths)  # windows that share no value to forecast
     size = at(windows, [(1_000, 32), (20_000, 64)], 128)
-    network = {"hidden_size": size, "dropout": 0.2}
-    if m.kind != "steps":
-        network |= {"look_back": look_back, "segment": segment, "members": 1}
+    few = apart < FEW_WINDOWS
+    network = {"hidden_size": size, "dropout": 0.5 if few and history else 0.2}
+    if history is not None:
+        wanted = max(2 * seasons[-1], LEAST_READ)
+        given = m.look_back or (history if history < wanted else None)
+        segment = m.segment or _segment(seasons[0], horizon, given)
+        look_back = given or wanted // segment * segment or segment
+        network |= {"history": history, "look_back": look_back, "segment": segment, "members": 1, "symmetric": few}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
     return left_open(m, network), batch_and_rate(config, examples, batch, 2e-3)

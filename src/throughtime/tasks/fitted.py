@@ -144,7 +144,7 @@ class Fitted:
         """Windows as a network of these settings reads them."""
         if model.kind == "steps":
             return Courses(series, cutoffs, self.horizon, self.seasons[-1])
-        return Windows(series, cutoffs, model.look_back, self.horizon, self.seasons, model.segment)
+        return Windows(series, cutoffs, model.history, self.horizon, self.seasons, model.segment)
 
     def _column(self, series: Series, kind: str, name: str) -> Array:
         columns: Mapping[str, Array] = getattr(series, kind)

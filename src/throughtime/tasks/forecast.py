@@ -45,13 +45,16 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         check_cell(config.model.cell)
         check_no_chunk(config)
         model, data = config.model, config.data
-        for name in ("look_back", "segment", "members") if model.kind == "steps" else ():
+        for name in ("history", "look_back", "segment", "members", "symmetric") if model.kind == "steps" else ():
             if getattr(model, name) is not None:
                 raise UserError(f"model.{name}: a network that reads step by step has none; leave it out")
         if model.look_back is not None and model.segment is not None and model.look_back % model.segment:
             raise UserError(
                 f"model.look_back: {model.look_back} is no multiple of model.segment, {model.segment}; use one"
             )
+        if model.history is not None and model.history < (model.look_back or model.segment or 1):
+            read = "model.look_back" if model.look_back else "model.segment"
+            raise UserError(f"model.history: {model.history} is less than {read}; leave it out, or name a longer one")
         if data.split is not None and len(data.split) not in (2, 3):
             raise UserError("data.split: takes two or three numbers of rows: to train on, to hold out, to score")
 
@@ -90,14 +93,15 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
     ) -> ForecastConfig:
         from throughtime.tasks import forecast_data
 
-        return forecast_data.prepare(config, train, held, run)
+        return forecast_data.prepare(config, train, held, run, advance)
 
     def describe(self, config: ForecastConfig) -> str:
         m, d = config.model, config.data
         kind = "a Transformer of the size of " if m.kind == "transformer" else ""
         times = f"{m.members} × " if m.members not in (None, 1) else ""
         over = "step by step" if m.kind == "steps" else f"over {m.look_back} steps in segments of {m.segment}"
-        ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}"
+        mirrored = ", symmetric" if m.symmetric else ""
+        ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}{mirrored}"
         return f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} {over}; {ahead}"
 
     def network(self, config: ForecastConfig, run: Run) -> nn.Module:
@@ -109,7 +113,7 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         if config.model.kind != "steps":
             from throughtime.tasks import forecast_data
 
-            forecast_data.fit_linear(network, config, run)
+            forecast_data.put_linear(network, run)
 
     def examples(self, config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
         from throughtime.tasks import forecast_data

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.tasks import defaults, quantiles
+from throughtime.tasks import defaults, linear, quantiles
+from throughtime.tasks.base import Advance
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.fitted import Fitted
-from throughtime.tasks.forecast_model import HELD
+from throughtime.tasks.forecast_model import APART, HELD
+from throughtime.tasks.linear import Linear
 from throughtime.tasks.series import Series, continued, season_of
 from throughtime.tasks.settings import chosen, settled
 from throughtime.tasks.windows import Windows, cutoffs_before, open_saved, save, scored_cutoffs
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
     from throughtime.runs import Run
     from throughtime.tasks.forecast_settings import ForecastConfig
 
-LINEAR_WINDOWS = 50_000  # that a linear forecast is fitted on
-STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of its ridge, by the mean square of what is read
-LEAST = 0.1  # what a window's deviation is taken to be at least, by its scale
+LINEAR = "linear.safetensors"
 HELD_WINDOWS = 500  # that intervals are calibrated on
 SCORED_WINDOWS = 2_000  # that are scored in training
 TRAINED_WINDOWS = 2_000_000
@@ -63,39 +63,62 @@ def split(config: ForecastConfig, items: list[Series]) -> tuple[list[Series], li
     return train, held
 
 
-def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run: Run) -> ForecastConfig:
+def prepare(
+    config: ForecastConfig, train: list[Series], held: list[Series], run: Run, advance: Advance
+) -> ForecastConfig:
     """Fit what is fitted on the training series, and choose every setting left open."""
     known = {s.id: s for s in train}
     held = [s if s.begin is not None else _begun(s, known.get(s.id)) for s in held]
     season, horizon = shape_of(config, list({**known, **{s.id: s for s in held}}.values()))
     lengths = [len(s.values) for s in train]
-    seasons = (season, *_longer_seasons(train, season, config.model.look_back))
+    seasons = (season, *_longer_seasons(train, season, config.model.history or config.model.look_back))
     about = Fitted.of(train, seasons, horizon, config.model.logarithm)
     about.save(run)
     for name, some in (("train", train), ("valid", held)):
         begins = [len(s.values) if s.begin is None else s.begin for s in some]
         save(run.corpus / f"{name}.safetensors", [about.prepared(s) for s in some], begins)
-    sizes, trained = defaults.forecast(config, lengths, seasons, horizon)
+    history = _linear(config, run, advance) if config.model.kind != "steps" else None
+    sizes, trained = defaults.forecast(config, lengths, seasons, horizon, history)
     settings: ForecastConfig = settled(
         config, model=sizes, data={"horizon": horizon, "season": season}, training=trained
     )
     windows = examples(settings, run, "valid")
     spread = np.unique(np.linspace(0, len(windows.lengths) - 1, HELD_WINDOWS).astype(int))
-    write_tensors(run.folder / HELD, windows.batch(spread)._asdict(), {})
+    apart = sum(max(1, (len(s.values) - (s.begin or 0)) // horizon) for s in held)
+    write_tensors(run.folder / HELD, windows.batch(spread)._asdict(), {APART: apart})
     return settings
+
+
+def _linear(config: ForecastConfig, run: Run, advance: Advance) -> int:
+    """Fit the linear forecast that the network adds to. Returns: how far back it
+    reads."""
+    about = Fitted.open(run)
+    parts, horizon, season = {}, about.horizon, about.seasons[0]
+    for name in ("train", "valid"):
+        series, begins = open_saved(run.corpus / f"{name}.safetensors")
+        lengths = [len(s.values) for s in series]
+        if name == "train":
+            histories = defaults.histories(config.model, lengths, about.seasons, horizon)
+            cutoffs = cutoffs_before(lengths, histories[-1], horizon, season)
+        else:
+            cutoffs = scored_cutoffs(lengths, begins, horizon, 1, None)
+        parts[name] = Windows(series, cutoffs, histories[-1], horizon, about.seasons, 1)
+    found = linear.fitted(parts["train"], parts["valid"], histories, advance)
+    found.save(run.corpus / LINEAR)
+    return len(found.weights)
 
 
 def examples(config: ForecastConfig, run: Run, part: str) -> Windows | Courses:
     """The windows that are learned from, or held out."""
     series, begins = open_saved(run.corpus / f"{part}.safetensors")
     lengths = [len(s.values) for s in series]
-    about, look_back = Fitted.open(run), config.model.look_back
+    about, history = Fitted.open(run), config.model.history
     horizon = about.horizon
     if part == "train" and config.model.kind == "steps":
         return Courses.to_train(series, horizon, about.seasons[0])
     if part == "train":
-        assert look_back is not None
-        cutoffs = cutoffs_before(lengths, look_back, horizon, about.seasons[0])
+        assert history is not None
+        cutoffs = cutoffs_before(lengths, history, horizon, about.seasons[0])
         stride = -(-len(cutoffs) // TRAINED_WINDOWS)
     else:
         cutoffs = scored_cutoffs(lengths, begins, horizon, 1, None)
@@ -109,7 +132,7 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
     from throughtime.models.stepwise import Stepwise
 
     m, about = config.model, Fitted.open(run)
-    windows = () if m.kind == "steps" else ("look_back", "segment", "members")
+    windows = () if m.kind == "steps" else ("history", "look_back", "segment", "members", "symmetric")
     got = chosen(m, ("hidden_size", "dropout", *windows), run)
     ahead = len(about.calendar) + len(about.future)
     if m.kind == "steps":
@@ -125,6 +148,7 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
             levels=quantiles.LEVELS,
         )
     sizes = Sizes(
+        history=got["history"],
         look_back=got["look_back"],
         horizon=about.horizon,
         segment=got["segment"],
@@ -138,71 +162,20 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
     def make() -> nn.Module:
         kind = Attending if m.kind == "transformer" else Unrolled
         network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
-        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0])
+        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0], got["symmetric"])
 
     return Forecaster(make, got["members"], quantiles.LEVELS)
 
 
-def fit_linear(network: Any, config: ForecastConfig, run: Run) -> None:
-    """Put into a fresh network the linear forecast of its windows: ridge regression that shrinks towards the seasonal naive
-    forecast, by as much as is best on what is held out; and how far it is off, for the quantiles to begin with.
-
-    Source: Hoerl, Kennard (1970); that a linear map is hard to beat, Zeng et al. (2023).
-    """
+def put_linear(network: Any, run: Run) -> None:
+    """Put into a fresh network the linear forecast that was fitted, and how far it is off, for its quantiles to begin with."""
     import torch
 
-    train, held = (examples(config, run, part) for part in ("train", "valid"))
-    assert isinstance(train, Windows) and isinstance(held, Windows)
-    season = train.seasons[0]
-    naive = _naive_map(train)
-    inputs, targets, sizes = _equations(train, LINEAR_WINDOWS, season)
-    off = np.where(np.isfinite(targets), targets - inputs @ naive, 0.0)
-    gram, moment = inputs.T @ inputs, inputs.T @ off
-    seen, came, _ = _equations(held, SCORED_WINDOWS, season)
-    size = float(np.trace(gram)) / len(gram) or 1.0
-
-    def fitted(strength: float) -> Any:
-        return naive + np.linalg.solve(gram + strength * size * np.eye(len(gram)), moment)
-
-    def error(found: Any) -> float:
-        return float(np.nanmean(np.abs(seen @ found - came)))
-
-    best = min([naive, *map(fitted, STRENGTHS)], key=error)
-    wrong = (targets - inputs @ best) * sizes
-    spread = torch.from_numpy(np.nanquantile(wrong - np.nanmedian(wrong), quantiles.LEVELS)).float()
+    found = Linear.open(run.corpus / LINEAR)
     with torch.no_grad():
         for member in network.members:
-            member.linear.copy_(torch.from_numpy(best.T).float())
-            member.output.bias.copy_(spread.repeat(len(member.output.bias) // len(spread)))
-
-
-def _equations(windows: Windows, most: int, season: int) -> tuple[Any, Any, Any]:
-    """What is known [n, L], what came [n, H], and the size [n, 1] of either, in windows spread over all, each in units of its
-    own deviation: a linear forecast is the same whatever the units."""
-    from throughtime.models.forecaster import filled
-
-    some = np.unique(np.linspace(0, len(windows.lengths) - 1, most).astype(int))
-    inputs, targets, sizes = [], [], []
-    for low in range(0, len(some), 1024):
-        batch = windows.batch(some[low : low + 1024])
-        x = filled(batch, season).double().numpy()
-        y = (batch.target / batch.scale.unsqueeze(1)).double().numpy()
-        size = x.std(1, keepdims=True) + LEAST
-        inputs.append(x / size)
-        targets.append(y / size)
-        sizes.append(size)
-    return np.concatenate(inputs), np.concatenate(targets), np.concatenate(sizes)
-
-
-def _naive_map(windows: Windows) -> Any:
-    """The mean of the seasonal naive forecasts as a linear map, [L, H]; of what is not in the look-back the last value."""
-    look_back, horizon = windows.look_back, windows.horizon
-    found = np.zeros((look_back, horizon))
-    for season in windows.seasons:
-        if 1 < season <= look_back:
-            at = look_back - season + np.arange(horizon) % season
-            found[at, np.arange(horizon)] += 1 / len(windows.seasons)
-    return found
+            member.linear.copy_(found["weights"].t())
+            member.spread.copy_(found["spread"])
 
 
 def shape_of(config: ForecastConfig, series: Sequence[Series]) -> tuple[int, int]:
@@ -222,12 +195,12 @@ def _found_season(series: Sequence[Series]) -> int:
     return max(set(found), key=lambda season: (found.count(season), -season))
 
 
-def _longer_seasons(series: Sequence[Series], season: int, look_back: int | None) -> tuple[int, ...]:
+def _longer_seasons(series: Sequence[Series], season: int, read: int | None) -> tuple[int, ...]:
     """A week beside a day, where it can be read and the series are long enough to show it."""
     frequency, week = series[0].clock.frequency, 7 * season
     of_a_day = frequency.season in (None, season) and season in (24, 48, 96, 144, 288)
     enough = np.median([len(s.values) for s in series]) >= 3 * week
-    return (week,) if of_a_day and enough and (look_back is None or look_back >= week) else ()
+    return (week,) if of_a_day and enough and (read is None or read >= week) else ()
 
 
 def followed(histories: Sequence[Series], truths: Sequence[Series]) -> list[Series]:

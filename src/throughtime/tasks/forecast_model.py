@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.series_session import SeriesSession
 
 HELD = "held.safetensors"
+APART = "apart"  # in it: how many windows share no value
 LOOKED_AT = 100  # steps before a cutoff that are looked into, where all are read
 
 Array = np.ndarray[Any, Any]
@@ -64,14 +65,15 @@ class ForecastModel(Trained[Series]):
             from throughtime.models.forecaster import Window
             from throughtime.models.stepwise import Course
 
-            tensors = read_tensors(self.run.folder / HELD)[0]
+            tensors, about = read_tensors(self.run.folder / HELD)
             target = tensors["target"].double().numpy()
             if self.config.model.kind == "steps":
                 batch: Any = Course(**tensors)
                 target *= tensors["scale"].double().numpy()[:, None]
             else:
                 batch = Window(**tensors)
-            self._calibration = quantiles.Calibration(quantiles.deviate(self._forecast(batch)[0], target))
+            deviates = quantiles.deviate(self._forecast(batch)[0], target)
+            self._calibration = quantiles.Calibration(deviates, (about or {}).get(APART))
         return self._calibration
 
     def _forecast(self, batch: Any) -> tuple[Array, Array]:
@@ -114,7 +116,6 @@ class ForecastModel(Trained[Series]):
         return Forecast(
             truth=truth,
             median=own[:, quantiles.MEDIAN],
-            mean=quantiles.mean(own),
             quantiles=own,
             naive=write(naive),
             intervals={level: (write(a), write(b)) for level, (a, b) in intervals.items()},
@@ -344,24 +345,25 @@ class ForecastModel(Trained[Series]):
         forecast is looked at."""
 
         if isinstance(item, Series):
-            steps, least = len(item.values), min(self.config.model.look_back or LOOKED_AT, self.fitted.horizon)
+            steps, least = len(item.values), min(self.config.model.history or LOOKED_AT, self.fitted.horizon)
             cut = steps - self.fitted.horizon
             cut = cut if cut >= least else steps
             item = Sample(self._windows([item], np.array([[0, cut]])), 0, item.clock)
         if self.config.model.kind == "steps":
             return self._look_at_steps(item)
         windows, number, _ = item
-        look_back = self.config.model.look_back
+        history, look_back = self.config.model.history, self.config.model.look_back
         window = windows.batch([number])
         numbers = window.values[0].requires_grad_()
         window = window._replace(values=numbers.unsqueeze(0))
         which, cut = windows.cutoffs[number]
         values = windows.series[which].values
-        read = np.full(look_back, nan)
-        there = values[max(cut - look_back, 0) : cut]
-        read[look_back - len(there) :] = there
-        inputs = Steps(item.labels(cut - look_back, cut), _column(read))
-        stack = Stack(name="", steps=inputs, stride=self.config.model.segment, last=True)
+        read = np.full(history, nan)
+        there = values[max(cut - history, 0) : cut]
+        read[history - len(there) :] = there
+        inputs = Steps(item.labels(cut - history, cut), _column(read))
+        seen = Steps(inputs.labels[-look_back:], _column(read[-look_back:]))
+        stack = Stack(name="", steps=seen, stride=self.config.model.segment, last=True)
 
         def without(i: int) -> Any:
             return windows.without(number, i) if isfinite(read[i]) else None

@@ -52,11 +52,17 @@ class ForecastNetwork(Strict):
     dropout: Rate | None = None
     """Dropout before the output and between layers. [default: to fit the data]"""
     look_back: Positive | None = None
-    """Steps before a cutoff that are read. [default: to fit the season and the horizon]"""
+    """Steps before a cutoff that the network reads. [default: two of the longest seasons]"""
+    history: Positive | None = None
+    """Steps before a cutoff that the linear forecast reads, which the network adds to. [default: the look-back, where that is set,
+    else as many as do best]"""
     segment: Positive | None = None
     """Steps that are read together. [default: the season, or a part of it]"""
     members: Positive | None = None
     """Networks that are trained beside each other, whose median is the forecast. [default: 1]"""
+    symmetric: bool | None = None
+    """Forecast the mirror image of what was read as the mirror image of its forecast, so that no drift up or down is learned that
+    does not show in it. [default: where little data tells drift from chance]"""
     logarithm: bool | None = None
     """Read the logarithm of the values. [default: of a series that is never zero or below]"""
 

@@ -5,7 +5,6 @@ Shapes: Q quantiles, H horizon, n windows.
 
 from __future__ import annotations
 
-import itertools
 from statistics import NormalDist
 from typing import Any
 
@@ -20,12 +19,6 @@ LINGERS = 0.9  # the correlation of errors from step to step, where nothing show
 FARTHEST = 20.0  # standard deviations
 NORMAL = NormalDist()
 DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal deviates of the levels
-
-
-def mean(quantiles: Array) -> Array:
-    """The mean of a distribution, [...], of its quantiles at `LEVELS`, [..., Q]: each stands for what lies nearest to it."""
-    borders = np.array([0.0, *((a + b) / 2 for a, b in itertools.pairwise(LEVELS)), 1.0])
-    return quantiles @ np.diff(borders)  # type: ignore[no-any-return]
 
 
 def at(quantiles: Array, deviates: Array | float) -> Array:
@@ -57,39 +50,49 @@ class Calibration:
     A network that is too sure of itself has values outside of its intervals more often than it says; its intervals are widened to
     those that would have held the share that is asked for. For any level, whenever it is asked for.
 
-    Args: deviates: [n, H], of what came in held-out windows, NaN where nothing is known.
+    Args: deviates: [n, H], of what came in held-out windows, NaN where nothing is known. apart: how many of these windows share
+        no value, n where None: windows that overlap are one experience, however many they are.
     Source: conformal prediction (Vovk et al. 2005) of whole distributions (Chernozhukov et al. 2021), with as many values as
         `DOUBT` that say what the network says.
     """
 
-    def __init__(self, deviates: Array) -> None:
+    def __init__(self, deviates: Array, apart: int | None = None) -> None:
         self.deviates = deviates
+        self.apart = len(deviates) if apart is None else min(apart, len(deviates))
         self._known: dict[float, tuple[Array, Array]] = {}
-        self._doubt = np.array([NORMAL.inv_cdf((i + 0.5) / DOUBT) for i in range(DOUBT)])
+        horizon = deviates.shape[1]
+        # steps that are judged together: the fewer the windows, the more
+        self._together = -(-horizon // max(2 * self.apart // 20, 1))
+        self._parts = [
+            self._sorted(deviates[:, low : low + self._together]) for low in range(0, horizon, self._together)
+        ]
+
+    def _sorted(self, deviates: Array) -> tuple[Array, Array]:
+        """Deviates in ascending order, with those of the network's own word, and the share of all that lies under each."""
+        known = deviates[np.isfinite(deviates)]
+        values = np.concatenate([known, [NORMAL.inv_cdf((i + 0.5) / DOUBT) for i in range(DOUBT)]])
+        weights = np.concatenate([np.full(len(known), self.apart / max(len(known), 1)), np.ones(DOUBT)])
+        order = np.argsort(values, kind="stable")
+        under = np.cumsum(weights[order]) - weights[order] / 2
+        return values[order], under / weights.sum()
 
     def deviate(self, level: float, step: int) -> float:
         """Where values stand under which a share `level` of all is, at a step of the horizon."""
-        near = self.deviates[:, max(0, step - self._reach) : step + self._reach + 1]
-        known = np.concatenate([near[np.isfinite(near)], self._doubt])
+        values, under = self._parts[step // self._together]
         # as if one more value had come, on the side that is asked for
-        share = level * (1 + 1 / len(known)) if level > 0.5 else level - (1 - level) / len(known)
-        return float(np.quantile(known, min(max(share, 0.0), 1.0)))
+        count = self.apart + DOUBT
+        share = level * (1 + 1 / count) if level > 0.5 else level - (1 - level) / count
+        return float(np.interp(share, under, values))
 
     def outside(self, deviates: Array) -> Array:
         """The probability of what lies at least as far out as normal deviates [...] do, one step ahead; beyond all that was held
         out it falls as that of a normal distribution does."""
-        near = self.deviates[:, : self._reach + 1]
-        known = np.sort(np.concatenate([near[np.isfinite(near)], self._doubt]))
-        under = (np.searchsorted(known, deviates) + 0.5) / (len(known) + 1)
+        known, share = self._parts[0]
+        under = np.interp(deviates, known, share)
         both = 2 * np.minimum(under, 1 - under)
         beyond = np.where(deviates > known[-1], known[-1], np.where(deviates < known[0], known[0], deviates))
         tail = [NORMAL.cdf(-abs(float(z))) / NORMAL.cdf(-abs(float(b))) for z, b in zip(deviates, beyond, strict=True)]
         return np.where(np.isfinite(deviates), both * np.minimum(tail, 1.0), np.nan)
-
-    @property
-    def _reach(self) -> int:
-        """Steps on either side that a step is judged with: the fewer the windows, the more."""
-        return -(-self.deviates.shape[1] // max(2 * len(self.deviates) // 20, 1)) if len(self.deviates) else 0
 
     def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
         """Lower and upper ends [H] that hold so many percent of what comes, of quantiles [H, Q]."""

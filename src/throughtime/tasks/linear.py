@@ -1,0 +1,221 @@
+"""Linear forecasts: fitted in closed form, and chosen by what they say of later parts of the series that they were fitted on.
+
+Shapes: n windows, L look-back, H horizon, Q quantiles. All values are in the scale of their window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from throughtime.tasks import quantiles
+from throughtime.tasks.base import Advance, ignore
+from throughtime.tasks.windows import Windows
+from throughtime.weights import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, Any]
+FITTED_ON = 20_000  # windows, at most
+JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
+ENDS = (0.5, 0.65, 0.8)  # of each series: what was learned up to there is judged by what came from there to the next
+STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # of a ridge, by the mean square of what is read
+GROWTHS = (0.0, 0.5, 1.0)  # how much of what a series grew by goes on
+VARIES = 0.5  # how much the error of a window varies, by its mean
+ALIKE = 0.02  # errors that differ by less than this, by the least, tell nothing, however many windows there are
+LEAST = 0.1  # what a window's deviation is taken to be at least
+
+
+class Linear(NamedTuple):
+    """y = x weights, weights [L, H] and x the look-back less its last value; and how far that is off, [H, Q], quantiles of what
+    came less what was said, in parts of series that were not fitted on."""
+
+    weights: Array
+    spread: Array
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        import torch
+
+        write_tensors(path, {name: torch.from_numpy(part).float() for name, part in self._asdict().items()}, {})
+
+    @staticmethod
+    def open(path: Path) -> dict[str, Tensor]:
+        """What `save` wrote: weights and spread."""
+        return read_tensors(path)[0]
+
+
+class _Choice(NamedTuple):
+    """Of what is chosen between: strength None is the naive forecast alone."""
+
+    look_back: int
+    growth: float
+    strength: float | None
+
+
+class _Sums(NamedTuple):
+    """Of the windows up to somewhere: xᵀx [L, L] and xᵀy [L, H]."""
+
+    inner: Array
+    cross: Array
+
+
+def fitted(train: Windows, held: Windows, look_backs: Sequence[int], advance: Advance = ignore) -> Linear:
+    """The mean of linear forecasts, of some of the look-backs that `train` and `held` have in them.
+
+    Each is ridge regression that shrinks towards the seasonal naive forecasts, which go on growing by a share of what the series
+    grew by. What counts is the mean absolute error in what was not fitted on: what comes after `ENDS` of each series, for what
+    is fitted before them, and the held-out windows. The better a look-back, a share and a strength do there, the more weight
+    they have in the mean, which is itself linear.
+
+    Args: look_backs: ascending; the last is that of the windows.
+    Returns: that of the longest look-back that has a say.
+    Source: Hoerl, Kennard (1970); that a linear map is hard to beat, Zeng et al. (2023), Toner, Darlow (2024); growth by half as
+        in the theta method, Assimakopoulos, Nikolopoulos (2000).
+    """
+    parts = list(_parts(train, held))
+    errors: dict[_Choice, list[float]] = {}
+    for number, (sums, test) in enumerate(parts):
+        for look_back in look_backs:
+            for choice, weights in _candidates(train, sums, look_back):
+                errors.setdefault(choice, []).append(_error(test, weights))
+        advance((number + 1) / len(parts))
+    apart = sum(max(1, len(s.values) // train.horizon) for s in train.series)
+    say = _say({choice: float(np.mean(found)) for choice, found in errors.items()}, apart)
+    off = []
+    for sums, test in parts:
+        weights = _mean(train, sums, say)
+        off.append(test.targets - test.inputs[:, -len(weights) :] @ weights)
+    return Linear(weights, _spread(np.concatenate(off), train.seasons[0]))
+
+
+def _say(errors: Mapping[_Choice, float], apart: int) -> dict[_Choice, float]:
+    """How much each has to say, by errors in so many windows apart: it falls off by a factor of e for each standard error that it
+    is worse than the best, to none where that is less than one part in a hundred."""
+    least, doubt = min(errors.values()), max(VARIES / apart**0.5, ALIKE)
+    found = {choice: float(np.exp((1 - error / least) / doubt)) if least else 1.0 for choice, error in errors.items()}
+    found = {choice: share for choice, share in found.items() if share >= 0.01}
+    total = sum(found.values())
+    return {choice: share / total for choice, share in found.items()}
+
+
+def _mean(windows: Windows, sums: _Sums, say: Mapping[_Choice, float]) -> Array:
+    look_backs = sorted({choice.look_back for choice in say})
+    found = np.zeros((look_backs[-1], windows.horizon))
+    for look_back in look_backs:
+        for choice, weights in _candidates(windows, sums, look_back):
+            found[-look_back:] += say.get(choice, 0.0) * weights
+    return found
+
+
+class _Equations(NamedTuple):
+    """inputs [n, L] and targets [n, H] of windows, and the deviation within each look-back, [n, 1]."""
+
+    inputs: Array
+    targets: Array
+    sizes: Array
+
+
+def _parts(train: Windows, held: Windows) -> Iterator[tuple[_Sums, _Equations]]:
+    """Sums of all windows that end before some time, and windows that come after it; last of all that are learned from, and
+    those held out."""
+    which, cut = train.cutoffs.T
+    lengths = np.array([len(s.values) for s in train.series])[which]
+    ends = [0.0, *ENDS, np.inf]
+    total = _Sums(np.zeros((train.look_back, train.look_back)), np.zeros((train.look_back, train.horizon)))
+    kept = max(1, len(cut) // FITTED_ON)
+    for low, high, beyond in zip(ends, ends[1:], [*ends[2:], None], strict=False):
+        after = cut + train.horizon
+        here = np.flatnonzero((after > low * lengths) & (after <= high * lengths))[::kept]
+        total = _added(total, train, here)
+        if beyond is None:
+            yield total, _equations(held, _some(np.arange(len(held.cutoffs))))
+            return
+        later = _some(np.flatnonzero((cut >= high * lengths) & (cut < beyond * lengths)))
+        if len(later):
+            yield total, _equations(train, later)
+
+
+def _added(total: _Sums, windows: Windows, numbers: Array) -> _Sums:
+    """Sums with some windows more, each in units of its own deviation, so that those of large ones do not decide alone; what is
+    missing of their targets is taken to be as the seasonal naive forecast says."""
+    inner, cross = total
+    naive = _naive(windows, windows.look_back, 0.0)
+    for low in range(0, len(numbers), 1024):
+        found = _equations(windows, numbers[low : low + 1024])
+        x = found.inputs / found.sizes
+        y = np.where(np.isfinite(found.targets), found.targets, found.inputs @ naive) / found.sizes
+        inner, cross = inner + x.T @ x, cross + x.T @ y
+    return _Sums(inner, cross)
+
+
+def _candidates(windows: Windows, sums: _Sums, look_back: int) -> Iterator[tuple[_Choice, Array]]:
+    """All linear forecasts [L, H] of a look-back."""
+    inner, cross = sums.inner[-look_back:, -look_back:], sums.cross[-look_back:]
+    size = float(np.trace(inner)) / look_back or 1.0
+    values, vectors = np.linalg.eigh(inner)
+    for growth in GROWTHS if _grows(windows, look_back) else GROWTHS[:1]:
+        naive = _naive(windows, look_back, growth)
+        along = vectors.T @ (cross - inner @ naive)
+        for strength in (None, *STRENGTHS):
+            more = 0.0 if strength is None else vectors @ (along / (values[:, None] + strength * size))
+            yield _Choice(look_back, growth, strength), naive + more
+
+
+def _naive(windows: Windows, look_back: int, growth: float) -> Array:
+    """The mean of the seasonal naive forecasts as a linear map, [L, H], of what is not in the look-back the last value; and a
+    share of what a season grew by, from the first to the last in the look-back."""
+    ahead = np.arange(windows.horizon)
+    found = np.zeros((look_back, windows.horizon))
+    for season in windows.seasons:
+        if 1 < season <= look_back:
+            found[look_back - season + ahead % season, ahead] += 1 / len(windows.seasons)
+    if growth:
+        season, by = _grows(windows, look_back), np.zeros(look_back)
+        by[-season:] += 1 / season
+        by[:season] -= 1 / season
+        found += growth * np.outer(by, season / (look_back - season) * (1 + ahead // season))
+    return found
+
+
+def _grows(windows: Windows, look_back: int) -> int:
+    """The longest season that is twice in a look-back, 0 where none is."""
+    return max((season for season in windows.seasons if 2 * season <= look_back), default=0)
+
+
+def _equations(windows: Windows, numbers: Array) -> _Equations:
+    from throughtime.models.forecaster import filled
+
+    batch = windows.batch(numbers)
+    inputs = filled(batch, windows.seasons[0]).double().numpy()
+    targets = (batch.target / batch.scale.unsqueeze(1)).double().numpy()
+    return _Equations(inputs, targets, inputs.std(1, keepdims=True) + LEAST)
+
+
+def _some(numbers: Array) -> Array:
+    return numbers[np.unique(np.linspace(0, len(numbers) - 1, JUDGED_BY).astype(int))] if len(numbers) else numbers
+
+
+def _error(test: _Equations, weights: Array) -> float:
+    off = np.abs(test.targets - test.inputs[:, -len(weights) :] @ weights)
+    return float(np.nanmean(off)) if np.isfinite(off).any() else 0.0
+
+
+def _spread(off: Array, season: int) -> Array:
+    """Quantiles [H, Q] of what forecasts were off by, [n, H], about their median: of one shape at all steps, and as wide as they
+    were at each and at those within half a season of it."""
+    horizon = off.shape[1]
+    known = np.isfinite(off)
+    if not known.any():
+        return np.zeros((horizon, len(quantiles.LEVELS)))
+    wide, count = np.nansum(np.abs(off), 0), known.sum(0)
+    reach = max(1, min(season, horizon) // 2)
+    near = np.abs(np.subtract.outer(np.arange(horizon), np.arange(horizon))) <= reach
+    size = (near @ wide) / np.maximum(near @ count, 1)
+    size = np.where(size > 0, size, 1e-6)
+    shape = np.quantile((off / size)[known], quantiles.LEVELS)
+    return np.outer(size, shape - shape[quantiles.MEDIAN])
