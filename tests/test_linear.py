@@ -73,7 +73,7 @@ def test_what_does_worse_in_more_windows_has_less_to_say() -> None:
     errors = dict(zip(choices, (1.0, 1.05, 3.0), strict=True))
     few, many = linear._say(errors, 4), linear._say(errors, 10_000)
     assert set(few) == set(choices[:2]) and sum(few.values()) == pytest.approx(1)
-    assert 0.75 < few[choices[1]] / few[choices[0]] < 0.9 and many[choices[1]] / many[choices[0]] < 0.1
+    assert 0.5 < few[choices[1]] / few[choices[0]] < 0.7 and many[choices[1]] / many[choices[0]] < 0.1
 
 
 def test_how_far_off_it_is_grows_with_the_horizon_as_a_random_walk_does() -> None:

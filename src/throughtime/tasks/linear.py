@@ -25,7 +25,7 @@ JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
 ENDS = (0.5, 0.65, 0.8)  # of each series: what was learned up to there is judged by what came from there to the next
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # of a ridge, by the mean square of what is read
 GROWTHS = (0.0, 0.5, 1.0)  # how much of what a series grew by goes on
-VARIES = 0.5  # how much the error of a window varies, by its mean
+VARIES = 0.2  # how much the difference of two forecasts' errors in a window varies, by the error
 ALIKE = 0.02  # errors that differ by less than this, by the least, tell nothing, however many windows there are
 LEAST = 0.1  # what a window's deviation is taken to be at least
 
