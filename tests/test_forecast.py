@@ -235,6 +235,7 @@ def test_odd_series_train_and_are_forecast(kind, tmp_path):
     [
         ({"horizon": 500}, r"series.csv:2: the longest series, y, has 40 values: too few to forecast 500"),
         ({"horizon": 4, "split": "30,20,5"}, r"y has 40 rows, fewer than the 55 of data.split"),
+        ({"horizon": 4, "split": "30,10", "held_out": 0.2}, r"data.held_out: data.split says which rows are held out"),
         ({"horizon": 4, "split": "30"}, r"data.split: takes two or three numbers of rows"),
         ({"horizon": 4, "target": "z"}, r"column 'z'"),
         ({"horizon": 4, "freq": "fortnight"}, r"data.freq: unknown frequency 'fortnight'"),

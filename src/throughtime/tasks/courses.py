@@ -5,13 +5,12 @@ Shapes: T steps, B series, H horizon, K covariates known ahead, n cutoffs.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.tasks.windows import Prepared, Sample
+from throughtime.tasks.windows import AtCutoffs, Prepared
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ SHARE = 8  # one of so many of them is a cutoff to learn from
 TOGETHER = 50_000  # steps of series that are read side by side, where nothing is learned
 
 
-class Courses:
+class Courses(AtCutoffs):
     """Series to be read from some step on, as `Examples`, and cutoffs in them.
 
     Args: cutoffs: [n, 2], the number of a series and how many of its steps are known: where forecasts are asked for. parts: [m,
@@ -36,10 +35,9 @@ class Courses:
     ) -> None:
         self.series, self.cutoffs, self.horizon, self.season, self.parts = series, cutoffs, horizon, season, parts
         self.lengths = cutoffs[:, 1] if parts is None else parts[:, 2] - parts[:, 1]
-        read = [s.scale.read(s.values) for s in series]
-        self.firsts = np.array([next((v for v in r if np.isfinite(v)), 0.0) for r in read])
+        self.firsts = np.array([first_of(s) for s in series])
         self.sizes = np.array([s.scale.size for s in series])
-        self.values = [(r - f) / z for r, f, z in zip(read, self.firsts, self.sizes, strict=True)]
+        self.values = [(s.scale.read(s.values) - f) / s.scale.size for s, f in zip(series, self.firsts, strict=True)]
 
     @classmethod
     def to_train(cls, series: Sequence[Prepared], horizon: int, season: int) -> Courses:
@@ -67,16 +65,6 @@ class Courses:
             cutoffs.append(np.stack([np.full(count, column), drawn + 1], 1))
         return self._course(parts, np.concatenate(cutoffs))
 
-    def only(self, number: int) -> Courses:
-        """One of the cutoffs."""
-        one = copy.copy(self)
-        one.cutoffs, one.lengths = self.cutoffs[[number]], self.lengths[[number]]
-        return one
-
-    def item(self, number: int) -> Sample:
-        """One of the cutoffs, to be looked into."""
-        return Sample(self, number)
-
     def at(self, cutoffs: Array, start: int = 0) -> Course:
         """The same of cutoffs [n, 2]; start: the step from which on series are read."""
         which, columns = np.unique(cutoffs[:, 0], return_inverse=True)
@@ -87,26 +75,21 @@ class Courses:
     def passes(self) -> Iterator[tuple[Array, Course, Array]]:
         """All cutoffs, those of a series together, in batches: their numbers, the batch, and what its forecasts are relative
         to."""
-        order = np.lexsort((self.cutoffs[:, 0], -self.cutoffs[:, 1]))
-        order = order[np.argsort(self._longest()[self.cutoffs[order, 0]], kind="stable")]
+        ends = np.zeros(len(self.series), dtype=np.int64)  # of each series the last cutoff
+        np.maximum.at(ends, self.cutoffs[:, 0], self.cutoffs[:, 1])
+        order = np.lexsort((self.cutoffs[:, 0], ends[self.cutoffs[:, 0]]))
         low = 0
         while low < len(order):
             high, seen = low, set[int]()
             while high < len(order):
                 seen.add(int(self.cutoffs[order[high], 0]))
-                longest = self._longest()[self.cutoffs[order[high], 0]]
+                longest = int(ends[self.cutoffs[order[high], 0]])
                 if high > low and (len(seen) * longest > TOGETHER or (high - low) * self.horizon > TOGETHER * 4):
                     break
                 high += 1
             numbers = order[low:high]
             yield numbers, self.at(self.cutoffs[numbers]), self.firsts[self.cutoffs[numbers, 0]]
             low = high
-
-    def _longest(self) -> Array:
-        """Of each series the last cutoff."""
-        found = np.zeros(len(self.series), dtype=np.int64)
-        np.maximum.at(found, self.cutoffs[:, 0], self.cutoffs[:, 1])
-        return found
 
     def _course(self, parts: Array, cutoffs: Array) -> Course:
         """parts [B, 3]: what is read; cutoffs [n, 2]: a column of it, and how many steps of its series are known."""
@@ -136,10 +119,23 @@ class Courses:
 
     def _steps(self, number: int, start: int, end: int) -> torch.Tensor:
         """Steps of a series as the network reads them, [T, 2 + C]."""
-        import torch
+        s = self.series[number]
+        covariates = np.concatenate([s.known[start:end], s.past[start:end]], 1)
+        return as_steps(self.values[number][start:end], covariates, s.static)
 
-        values, s = self.values[number][start:end], self.series[number]
-        here = np.isfinite(values)
-        static = np.broadcast_to(s.static, (len(values), len(s.static)))
-        parts = [np.where(here, values, 0.0)[:, None], here[:, None], s.known[start:end], s.past[start:end], static]
-        return torch.from_numpy(np.nan_to_num(np.concatenate(parts, 1)).astype(np.float32))
+
+def first_of(series: Prepared) -> float:
+    """The first value that is known of a series, as it is read, which all others are relative to; 0 where none is."""
+    read = series.scale.read(series.values)
+    return float(next((value for value in read if np.isfinite(value)), 0.0))
+
+
+def as_steps(values: Array, covariates: Array, static: Array) -> torch.Tensor:
+    """Normalised values [T], NaN where missing, covariates [T, C'] and what is the same at all steps [D], as a network reads
+    them."""
+    import torch
+
+    here = np.isfinite(values)
+    same = np.broadcast_to(static, (len(values), len(static)))
+    parts = [np.where(here, values, 0.0)[:, None], here[:, None], covariates, same]
+    return torch.from_numpy(np.nan_to_num(np.concatenate(parts, 1)).astype(np.float32))

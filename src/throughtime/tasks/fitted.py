@@ -26,12 +26,11 @@ FEW = 50  # series, up to which each has an embedding; of more it would be learn
 
 
 class Trained(NamedTuple):
-    """A series in training: the number of its embedding, how it is read, and the mean and deviation of its values."""
+    """A series in training: the number of its embedding, how it is read, and the deviation of its values."""
 
     number: int
     log: bool
     size: float
-    mean: float
     deviation: float
 
 
@@ -63,7 +62,7 @@ class Fitted:
             known = s.values[np.isfinite(s.values)]
             deviation = float(known.std())
             number = len(found) + 1 if len(series) <= FEW else 0
-            found[s.id] = Trained(number, scale.log, scale.size, float(known.mean()), deviation or 1.0)
+            found[s.id] = Trained(number, scale.log, scale.size, deviation or 1.0)
 
         def spread(name: str, kind: str) -> list[float]:
             every = np.concatenate([getattr(s, kind)[name] for s in series])

@@ -55,6 +55,8 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         if model.history is not None and model.history < (model.look_back or model.segment or 1):
             read = "model.look_back" if model.look_back else "model.segment"
             raise UserError(f"model.history: {model.history} is less than {read}; leave it out, or name a longer one")
+        if data.split is not None and data.held_out != type(data).model_fields["held_out"].default:
+            raise UserError("data.held_out: data.split says which rows are held out; leave one of them out")
         if data.split is not None and len(data.split) not in (2, 3):
             raise UserError("data.split: takes two or three numbers of rows: to train on, to hold out, to score")
 

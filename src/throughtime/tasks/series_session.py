@@ -15,7 +15,7 @@ from torch import Tensor
 from throughtime.errors import UserError
 from throughtime.tasks import quantiles
 from throughtime.tasks.accuracy import interval_columns
-from throughtime.tasks.courses import Courses
+from throughtime.tasks.courses import as_steps, first_of
 from throughtime.tasks.windows import Prepared
 from throughtime.travel import Engine, Session
 from throughtime.travel.session import KEEP, SNAPSHOTS
@@ -36,16 +36,12 @@ class SeriesEngine(Engine):
     def __init__(self, network: Stepwise, prepared: Prepared, backend: str = "auto") -> None:
         super().__init__(network.stack, backend, network)
         self.forecaster, self.scale, self.static = network, prepared.scale, prepared.static
-        self.offset = float(Courses([prepared], np.zeros((0, 2), dtype=np.int64), 1, 1).firsts[0])
+        self.offset = first_of(prepared)
         self.covariates = self.width - 2 - len(prepared.static)
 
     def rows(self, values: Array, covariates: Array) -> Tensor:
         """Values [T] of the series and covariates [T, K + P], as steps of the network."""
-        read = (self.scale.read(values) - self.offset) / self.scale.size
-        here = np.isfinite(read)
-        static = np.broadcast_to(self.static, (len(read), len(self.static)))
-        parts = [np.where(here, read, 0.0)[:, None], here[:, None], covariates, static]
-        return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
+        return as_steps((self.scale.read(values) - self.offset) / self.scale.size, covariates, self.static)
 
     @torch.no_grad()
     def quantiles(self, output: Tensor, known: Array) -> Array:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -87,7 +87,26 @@ class Sample(NamedTuple):
         ]
 
 
-class Windows:
+class AtCutoffs:
+    """Series, and cutoffs in them, [n, 2]: the number of a series and how many of its steps are known. lengths: of each, in steps
+    of a network, [n]."""
+
+    series: Sequence[Prepared]
+    cutoffs: Array
+    lengths: Array
+
+    def only(self, number: int) -> Self:
+        """One of the cutoffs."""
+        one = copy.copy(self)
+        one.cutoffs, one.lengths = self.cutoffs[[number]], self.lengths[[number]]
+        return one
+
+    def item(self, number: int) -> Sample:
+        """One of the cutoffs, to be looked into."""
+        return Sample(self, number)
+
+
+class Windows(AtCutoffs):
     """Windows at cutoffs of prepared series, as `Examples`.
 
     Args: cutoffs: [n, 2], the number of a series and how many of its steps are known. segment: W, steps of the network.
@@ -160,16 +179,6 @@ class Windows:
             numbers = np.arange(low, min(low + SIDE_BY_SIDE, len(self.cutoffs)))
             batch = self.batch(numbers)
             yield numbers, batch, batch.level.numpy()
-
-    def only(self, number: int) -> Windows:
-        """One of the windows."""
-        one = copy.copy(self)
-        one.cutoffs, one.lengths = self.cutoffs[[number]], self.lengths[[number]]
-        return one
-
-    def item(self, number: int) -> Sample:
-        """One of the windows, to be looked into."""
-        return Sample(self, number)
 
     def without(self, number: int, step: int) -> Window:
         """One of the windows, with a step of its look-back not known."""
