@@ -5,7 +5,7 @@ Shapes: H horizon, Q quantiles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +59,7 @@ class _Sums:
         return self.totals[name] / self.counts[name] if self.counts.get(name) else None
 
 
-def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
+def accuracy(forecasts: Iterable[Forecast]) -> dict[str, Any]:
     """Scores of forecasts, and of the seasonal naive forecast of the same windows.
 
     Returns:
@@ -69,8 +69,9 @@ def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
         .9, summed over all windows, by the sum of what came (as GluonTS gives it). coverage: percent of what came that lay
         inside, by level. naive: mse to crps of the seasonal naive forecast.
     """
-    ours, naive = _Sums(), _Sums()
+    ours, naive, asked = _Sums(), _Sums(), dict[float, None]()
     for f in forecasts:
+        asked.update(dict.fromkeys(f.intervals))
         for sums, found in ((ours, f.median), (naive, f.naive)):
             off = np.abs(f.truth - found)
             sums.add("mse", off**2)
@@ -95,6 +96,5 @@ def accuracy(forecasts: Sequence[Forecast]) -> dict[str, Any]:
         size = sums.totals.get("size", 0.0)
         return {**found, "crps": sums.totals["loss"] / size if size else None}
 
-    levels_ = forecasts[0].intervals if forecasts else {}
-    covered = {shown(level): ours.mean(shown(level)) for level in levels_}
+    covered = {shown(level): ours.mean(shown(level)) for level in asked}
     return {**values(ours), "coverage": covered, "naive": values(naive)}

@@ -125,7 +125,7 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
     def score(self, model: ForecastModel, examples: Windows | Courses, *, quick: bool) -> dict[str, Any]:
         from throughtime.tasks.accuracy import accuracy
 
-        found = accuracy(list(model.forecasts(examples, [80.0] if not quick else [])))
+        found = accuracy(model.forecasts(examples, [80.0] if not quick else []))
         naive = found.pop("naive")
         covered = {} if quick else {"coverage_80": found["coverage"]["80"]}
         found.pop("coverage")

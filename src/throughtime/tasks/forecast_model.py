@@ -93,35 +93,42 @@ class ForecastModel(Trained[Series]):
         for numbers, batch, level in windows.passes():
             found, naive = self._forecast(batch)
             found, naive = found[:, :horizon] + level[:, None, None], naive[:, :horizon] + level[:, None]
-            for j, number in enumerate(numbers.tolist()):
-                made[number] = self._in_units(windows, number, found[j], naive[j], levels)
+            made.update(zip(numbers.tolist(), self._in_units(windows, numbers, found, naive, levels), strict=True))
             while following in made:
                 yield made.pop(following)
                 following += 1
             advance(len(numbers) / len(windows.cutoffs))
 
     def _in_units(
-        self, windows: Windows | Courses, number: int, found: Array, naive: Array, levels: Sequence[float]
-    ) -> Forecast:
-        which, cut = windows.cutoffs[number]
-        series = windows.series[which]
-        values, write = series.values, series.scale.write
-        history, season = values[:cut], self.fitted.seasons[0]
-        truth = np.full(len(found), np.nan)
-        there = values[cut : cut + len(found)]
-        truth[: len(there)] = there
-        apart = np.abs(history[season:] - history[:-season])
-        intervals = {level: self.calibration.interval(found, level) for level in levels}
-        own = write(found)
-        return Forecast(
-            truth=truth,
-            median=own[:, quantiles.MEDIAN],
-            quantiles=own,
-            naive=write(naive),
-            intervals={level: (write(a), write(b)) for level, (a, b) in intervals.items()},
-            deviation=series.deviation or float(np.nanstd(history)) or 1.0,
-            seasonal=float(np.nanmean(apart)) if np.isfinite(apart).any() else 0.0,
-        )
+        self, windows: Windows | Courses, numbers: Array, found: Array, naive: Array, levels: Sequence[float]
+    ) -> Iterator[Forecast]:
+        """Forecasts of quantiles [n, H, Q] and naive ones [n, H], in units of their series."""
+        season, (count, horizon) = self.fitted.seasons[0], naive.shape
+        which, cuts = windows.cutoffs[numbers].T
+        several = [windows.series[i] for i in which]
+        logs = np.array([s.scale.log for s in several])
+
+        def write(values: Array) -> Array:
+            own = values.copy()
+            own[logs] = np.exp(values[logs])
+            return own
+
+        own, naive = write(found), write(naive)
+        intervals = {level: tuple(write(ends) for ends in self.calibration.interval(found, level)) for level in levels}
+        apart = {i: _mean_so_far(np.abs(_apart(windows.series[i].values, season))) for i in set(which.tolist())}
+        truth = np.full((count, horizon), np.nan)
+        for row, (series, cut) in enumerate(zip(several, cuts, strict=True)):
+            there = series.values[cut : cut + horizon]
+            truth[row, : len(there)] = there
+            yield Forecast(
+                truth=truth[row],
+                median=own[row, :, quantiles.MEDIAN],
+                quantiles=own[row],
+                naive=naive[row],
+                intervals={level: (low[row], high[row]) for level, (low, high) in intervals.items()},
+                deviation=series.deviation or float(np.nanstd(series.values[:cut])) or 1.0,
+                seasonal=float(apart[which[row]][cut - 1]),
+            )
 
     def scores(self, items: list[Series], options: Any, advance: Advance = ignore) -> dict[str, Any]:
         """Scores of forecasts from several cutoffs.
@@ -146,12 +153,15 @@ class ForecastModel(Trained[Series]):
             )
         windows, levels = self._windows(items, cutoffs), quantiles.levels_of(options.level or "80")
         album = None if options.pictures is None else Album(Path(options.pictures))
-        made = list(self.forecasts(windows, levels, advance, horizon))
-        if album is not None:
-            last = {which: number for number, (which, _) in enumerate(cutoffs.tolist())}
-            for which, number in last.items():
-                album.draw(items[which], int(cutoffs[number][1]), made[number])
-        found = accuracy(made)
+        last = {number: which for which, number in {w: n for n, (w, _) in enumerate(cutoffs.tolist())}.items()}
+
+        def drawn() -> Iterator[Forecast]:
+            for number, one in enumerate(self.forecasts(windows, levels, advance, horizon)):
+                if album is not None and number in last:
+                    album.draw(items[last[number]], int(cutoffs[number][1]), one)
+                yield one
+
+        found = accuracy(drawn())
         return {"series": len(set(cutoffs[:, 0])), "windows": len(cutoffs), "horizon": horizon, **found}
 
     def _windows(self, items: Sequence[Series], cutoffs: Array) -> Windows | Courses:
@@ -423,6 +433,18 @@ class ForecastModel(Trained[Series]):
             numbers=numbers,
             verb="forecast",
         )
+
+
+def _apart(values: Array, season: int) -> Array:
+    """How far each value is from that of a season before, NaN where one of them is not known."""
+    return np.concatenate([np.full(min(season, len(values)), np.nan), values[season:] - values[:-season]])
+
+
+def _mean_so_far(values: Array) -> Array:
+    """At each step the mean of all that are known up to it, 0 where none is."""
+    known = np.isfinite(values)
+    found: Array = np.where(known, values, 0.0).cumsum() / np.maximum(known.cumsum(), 1)
+    return found
 
 
 def _column(values: Array) -> torch.Tensor:

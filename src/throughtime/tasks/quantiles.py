@@ -95,8 +95,8 @@ class Calibration:
         return np.where(np.isfinite(deviates), both * np.minimum(tail, 1.0), np.nan)
 
     def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
-        """Lower and upper ends [H] that hold so many percent of what comes, of quantiles [H, Q]."""
-        low, high = (at(quantiles, ends[: len(quantiles)]) for ends in self._ends(percent))
+        """Lower and upper ends [..., H] that hold so many percent of what comes, of quantiles [..., H, Q]."""
+        low, high = (at(quantiles, ends[: quantiles.shape[-2]]) for ends in self._ends(percent))
         return np.minimum(low, high), np.maximum(low, high)
 
     def _ends(self, percent: float) -> tuple[Array, Array]:
