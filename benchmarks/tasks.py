@@ -16,25 +16,29 @@ import gzip
 import itertools
 import json
 import math
+import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+import throughtime as tt
 from throughtime.tasks.source import Source
 from throughtime.tasks.tables import rows as labelled_rows
 
 # in minutes
 MINUTES = {
     **{"classify": 10.0, "init-from": 20.0, "tag": 15.0, "de-en": 30.0, "en-fr": 30.0},
-    **{"etth1": 10.0, "m4-hourly": 10.0, "m3": 15.0, "airline": 2.0},
+    **{"etth1": 10.0, "m4-hourly": 10.0, "m4-steps": 10.0, "m3": 15.0, "airline": 2.0},
 }
-FORECASTS = ("etth1", "m4-hourly", "m3", "airline")
+FORECASTS = ("etth1", "m4-hourly", "m4-steps", "m3", "airline")
 
 
 def throughtime(*arguments: object) -> str:
@@ -119,12 +123,16 @@ def forecasts(data: Path, out: Path, names: list[str], minutes: dict[str, float]
                 f"ETTh1 test, {free}",
                 f"mse_scaled {words} (naive {naive}); {coverage(found[-1])}",
             )
-    if "m4-hourly" in names:
-        train, test = (data / "m4" / f"hourly-{part}.csv" for part in ("train", "test"))
-        folder = out / "m4-hourly"
-        given = ("--data.horizon", 48, "--minutes", minutes["m4-hourly"])
-        throughtime("train", "forecast", train, *given, "--out", folder)
-        yield "m4-hourly", "M4 Hourly, the competition's test", percentage(scored(folder, train, test))
+    train, test = (data / "m4" / f"hourly-{part}.csv" for part in ("train", "test"))
+    for name, kind in (("m4-hourly", "segments"), ("m4-steps", "steps")):
+        if name in names:
+            folder = out / name
+            given = ("--data.horizon", 48, "--model.kind", kind, "--minutes", minutes[name])
+            throughtime("train", "forecast", train, *given, "--out", folder)
+            words = percentage(scored(folder, train, test))
+            if kind == "steps":
+                words += f"; {many_cutoffs(folder, train)}"
+            yield name, f"M4 Hourly, the competition's test, {kind}", words
     if "m3" in names:
         found = []
         for period, season, horizon in (("YEARLY", 1, 6), ("QUARTERLY", 4, 8), ("MONTHLY", 12, 18), ("OTHER", 1, 8)):
@@ -149,6 +157,28 @@ def forecasts(data: Path, out: Path, names: list[str], minutes: dict[str, float]
         given = ("--data.horizon", 24, "--minutes", minutes["airline"])
         throughtime("train", "forecast", parts[0], *given, "--out", folder)
         yield "airline", "airline passengers, the last 24 months", percentage(scored(folder, *parts))
+
+
+def many_cutoffs(folder: Path, path: Path) -> str:
+    """How long forecasts at 500 cutoffs of the first series take, beside five single ones: the middle of nine tries."""
+    torch.set_num_threads(1)
+    model = tt.load(folder, task="forecast")
+    series = model.task.read(model.config, [path])[:1]
+    last = len(series[0].values)
+
+    def seconds(parts: list[range]) -> float:
+        start = time.perf_counter()
+        for cutoffs in parts:
+            windows = model._windows(series, np.array([[0, cut] for cut in cutoffs]))
+            count = sum(1 for _ in model.forecasts(windows, [80.0]))
+            assert count == len(cutoffs)
+        return time.perf_counter() - start
+
+    many, few = [range(last - 500, last)], [range(last - i - 1, last - i) for i in range(5)]
+    seconds(many), seconds(few)
+    tries = [(seconds(many), seconds(few)) for _ in range(9)]
+    one, other = (1e3 * statistics.median(times) for times in zip(*tries, strict=True))
+    return f"500 cutoffs of a series {one:.0f} ms, five single ones {other:.0f} ms"
 
 
 def scored(folder: Path, *arguments: object) -> dict[str, Any]:

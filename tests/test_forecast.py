@@ -273,11 +273,16 @@ def test_a_longer_horizon_than_was_trained_is_refused(model, files, capsys):
     assert code == 2 and "--horizon: 99; this model forecasts up to 12 steps" in err
 
 
-def test_frames_come_back_as_frames(model, files):
+def test_frames_come_back_as_frames(model, files, tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.read_csv(files["history"], parse_dates=["ds"])
     found = model.predict(frame, future=str(files["known"]))
     assert type(found) is pandas.DataFrame and found["ds"].dtype == frame["ds"].dtype
+    again = tt.train(
+        "forecast", frame, out=tmp_path / "run", steps=2, data={"horizon": 12, "future": "price"}, progress=False
+    )
+    assert again.config.files == ["<frame>"] and "<frame>" in (tmp_path / "run" / "config.yaml").read_text()
+    assert list(again.predict(frame, future=str(files["known"]))["ds"]) == list(found["ds"])
     validated = model.cross_validation(frame, windows=2)
     assert list(validated.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from throughtime.errors import UserError, nearest, reason, unknown
 
 STDIN = "<stdin>"  # how standard input is named where a file would be
+FRAME = "<frame>"  # and how a data frame is
 FORMAT = 1  # of a run folder; a folder with a higher one is from a newer version
 DEFAULT_MINUTES = 5.0
 BUDGETS = ("minutes", "epochs", "steps")

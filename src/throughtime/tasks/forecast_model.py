@@ -28,6 +28,7 @@ from throughtime.tasks.forecast_settings import (
     PredictOptions,
     columns_of,
 )
+from throughtime.tasks.frames import is_frame
 from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.series import Series, continued, read_series
 from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
@@ -452,11 +453,6 @@ def _column(values: Array) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(np.asarray(values, dtype=np.float64)).unsqueeze(1)
-
-
-def is_frame(given: Any) -> bool:
-    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
-    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
 
 
 def _by_column(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

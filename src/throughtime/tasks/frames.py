@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from throughtime.config import FRAME
 from throughtime.errors import UserError
 from throughtime.tasks.roles import SeriesColumns
 from throughtime.tasks.series import ALL, Series, series_of
@@ -16,7 +18,27 @@ from throughtime.tasks.sheet import Sheet
 
 Array = np.ndarray[Any, Any]
 
-FRAME = "<frame>"  # what a frame is called in errors; its rows are counted from 1
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
+    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A frame where a file is expected; named as in errors, where its rows are counted from 1."""
+
+    frame: Any
+
+    def __str__(self) -> str:
+        return FRAME
+
+    def write(self, folder: Path) -> Path:
+        """Write it into a folder, with commas between. Raises: UserError where narwhals is not installed."""
+        folder.mkdir(exist_ok=True)
+        path = folder / FRAME
+        _eager(self.frame).write_csv(str(path))
+        return path
 
 
 def of_frame(frame: Any, columns: SeriesColumns = ALL, *, known: bool = False) -> list[Series]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from throughtime.config import STDIN
+from throughtime.config import FRAME, STDIN
 from throughtime.errors import UserError, reason
 from throughtime.files import standard_input
 from throughtime.tasks.downloads import markup, not_plain
@@ -27,8 +27,8 @@ MEMORY = "<lines>"  # what texts in memory are called
 
 
 def name_of(path: Path) -> str:
-    """What the user calls a file: standard input may have been copied to one of that name."""
-    return STDIN if path.name == STDIN else str(path)
+    """What the user calls a file: standard input, or a data frame, may have been copied to one of that name."""
+    return path.name if path.name in (STDIN, FRAME) else str(path)
 
 
 class Source(ABC):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from throughtime.config import BUDGETS, STDIN, RunConfig, build_config, flat, merge, place_in, read_config, to_yaml
+from throughtime.config import (
+    BUDGETS,
+    FRAME,
+    STDIN,
+    RunConfig,
+    build_config,
+    flat,
+    merge,
+    place_in,
+    read_config,
+    to_yaml,
+)
 from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
 from throughtime.tasks import Task, Trained, find_task, load
+from throughtime.tasks.frames import FrameFile, is_frame
 from throughtime.tasks.source import name_of
 from throughtime.training.notes import noting
 from throughtime.training.progress import Reporter
@@ -19,13 +31,15 @@ from throughtime.training.threads import check_threads, threads_restored
 
 __all__ = ["Reporter", "prepare_config", "train"]
 
+HELD = "held"  # where a held-out frame is written
+
 
 def train(  # noqa: PLR0913
     task: str,
-    files: Iterable[str | Path] = (),
+    files: Any = (),
     *,
     out: str | Path,
-    valid: str | Path | Sequence[str | Path] | None = None,
+    valid: Any = None,
     config: str | Path | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
@@ -41,9 +55,11 @@ def train(  # noqa: PLR0913
     """Train a network on files and leave it in a run folder.
 
     Args:
-        task: "text", "classify", "tag", "translate", or one of another package. files: what to train on; "-" is standard input.
+        task: "text", "classify", "tag", "translate", "forecast", or one of another package.
+        files: what to train on: paths, "-" is standard input; or a frame of pandas, polars or pyarrow with the columns of a table
+            that the task reads (needs narwhals).
         out: the run folder to make.
-        valid: a held-out file, or two that belong together; None holds out a part of the files.
+        valid: a held-out file, or two that belong together, or a frame; None holds out a part of the files.
         config: a YAML file of settings; the arguments below go before it.
         minutes, epochs, steps: the budget, one of them; none: 5 minutes. seed: of everything that is drawn.
         model, data, training: settings by name, as under `--model.…`, `--data.…`, `--training.…` on the command line.
@@ -56,17 +72,23 @@ def train(  # noqa: PLR0913
     chosen = find_task(task)
     over = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed, "model": model, "data": data}
     over = {name: value for name, value in {**over, "training": training}.items() if value is not None}
-    paths, folder = [Path(f) for f in files], Path(out)
+    paths, folder = _named(files), Path(out)
     report = Reporter(progress)
-    if resume and (config or valid):
+    held = _named(() if valid is None else valid)
+    if resume and (config or held):
         raise UserError("--resume keeps a run's settings: leave out --config and --valid")
     if resume and overwrite:
         raise UserError("--resume goes on with a run and --overwrite replaces it: give one")
     if resume:
         return _resume(chosen, paths, folder, over, report)
     settings = prepare_config(chosen, over, Path(config) if config else None)
-    held = [] if not valid else [valid] if isinstance(valid, str | Path) else list(valid)
-    return _start(chosen, settings, paths, [Path(v) for v in held], folder, overwrite, report)
+    return _start(chosen, settings, paths, held, folder, overwrite, report)
+
+
+def _named(files: Any) -> list[Path | FrameFile]:
+    """Files, one or several, or a frame in place of one."""
+    several = [files] if isinstance(files, str | Path) or is_frame(files) else list(files)
+    return [FrameFile(f) if is_frame(f) else Path(f) for f in several]
 
 
 def prepare_config(task: Task[Any, Any], over: Mapping[str, Any], config: Path | None) -> RunConfig:
@@ -92,8 +114,8 @@ def prepare_config(task: Task[Any, Any], over: Mapping[str, Any], config: Path |
 def _start(
     task: Task[Any, Any],
     config: RunConfig,
-    files: list[Path],
-    valid: list[Path],
+    files: list[Path | FrameFile],
+    valid: list[Path | FrameFile],
     folder: Path,
     overwrite: bool,
     report: Reporter,
@@ -109,22 +131,29 @@ def _start(
         Run.check_free(folder, overwrite=overwrite)  # again, now that nobody else can make one
         run.tidy()
         with run.preparing() as made:  # an old run stays whole until all is ready
-            real = [_from_stdin(made.corpus) if str(f) == "-" else f for f in files]
-            size = sum(f.stat().st_size for f in [*real, *valid] if f.is_file())
+            real = [_on_disk(f, made.corpus) for f in files]
+            held = [_on_disk(f, made.corpus / HELD) for f in valid]
+            size = sum(f.stat().st_size for f in [*real, *held] if f.is_file())
             with noting(made.corpus), report.counting("reading", size, "bytes") as advance:
-                task.check(config, [*real, *valid])
+                task.check(config, [*real, *held])
                 items = task.read(config, real)
-                parts = (items, task.read(config, valid)) if valid else task.split(config, items, real)
-                _check_there(parts, real, valid)
+                parts = (items, task.read(config, held)) if held else task.split(config, items, real)
+                _check_there(parts, real, held)
                 full = task.prepare(config, *parts, made, advance)
-                _check_steps(task, full, made, real, valid)
-            held = [str(v) for v in valid]
+                _check_steps(task, full, made, real, held)
+            names = [str(v) for v in valid]
             named = full.model_copy(
-                update={"files": [str(f) for f in files], "valid": held if len(held) > 1 else held[0] if held else None}
+                update={
+                    "files": [str(f) for f in files],
+                    "valid": names if len(names) > 1 else names[0] if names else None,
+                }
             )
             named = _shareable(named, config, accelerator.num_processes)
             build_config(task.config_type, named.model_dump())  # what was chosen can be read again
-            (made.corpus / STDIN).unlink(missing_ok=True)
+            for copied in (STDIN, FRAME, f"{HELD}/{FRAME}"):
+                (made.corpus / copied).unlink(missing_ok=True)
+            if (made.corpus / HELD).is_dir():
+                (made.corpus / HELD).rmdir()
             run.begin(made, to_yaml(named))
 
     Run.check_free(folder, overwrite=overwrite)
@@ -159,7 +188,7 @@ def _check_steps(task: Task[Any, Any], config: Any, made: Run, files: list[Path]
 
 
 def _resume(
-    task: Task[Any, Any], files: list[Path], folder: Path, over: Mapping[str, Any], report: Reporter
+    task: Task[Any, Any], files: list[Path | FrameFile], folder: Path, over: Mapping[str, Any], report: Reporter
 ) -> Trained[Any]:
     run = Run.open(folder)
     if run.task_name() != task.name:
@@ -284,7 +313,12 @@ def _alone(accelerator: Any, folder: Path) -> Iterator[None]:
         yield
 
 
-def _from_stdin(folder: Path) -> Path:
+def _on_disk(given: Path | FrameFile, folder: Path) -> Path:
+    """A file, or what else was given in its place, written into a folder."""
+    if isinstance(given, FrameFile):
+        return given.write(folder)
+    if str(given) != "-":
+        return given
     from throughtime.tasks.corpus import spool
 
     return spool(standard_input(), folder)
