@@ -18,7 +18,7 @@ LEVELS = (0.1, 0.5, 0.9)
 def network(cell: str = "gru", layers: int = 1, covariates: int = 0) -> Stepwise:
     torch.manual_seed(0)
     made = Stepwise(
-        cell, 6, layers, 0.0, season=4, horizon=3, covariates=covariates, ahead=covariates, levels=LEVELS
+        cell, 6, layers, 0.0, season=4, naive=2, horizon=3, covariates=covariates, ahead=covariates, levels=LEVELS
     ).eval()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -52,6 +52,11 @@ def test_the_last_season_is_carried_and_what_is_missing_is_that_of_a_season_befo
         given = torch.tensor([[value or 0.0, float(value is not None)]])
         output, state = one(given, state)
     assert output[0, 2:].tolist() == [4.0, 2.0, 6.0]
+
+
+def test_the_naive_forecast_is_of_the_first_season_though_a_longer_one_is_carried():
+    batch = Courses([series([0.0, 1.0, 5.0, 2.0, 6.0])], np.array([[0, 5]]), 3, 4).batch([0])
+    assert network().forecast(batch)[1].tolist() == [[2.0, 6.0, 2.0]]
 
 
 def test_one_pass_gives_the_forecasts_of_all_cutoffs():

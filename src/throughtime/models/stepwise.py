@@ -99,8 +99,8 @@ class Stepwise(nn.Module):
 
     So one pass over a series forecasts from every step of it, and a stream goes on by one step.
 
-    Args: cell, size, layers: as of `Seasonal`. dropout: before the output. season, horizon: M, H. covariates, ahead: C, K.
-        levels: of the quantiles, ascending, [Q].
+    Args: cell, size, layers: as of `Seasonal`. dropout: before the output. season, horizon: M, H. naive: steps that the
+        seasonal naive forecast says again, M at most. covariates, ahead: C, K. levels: of the quantiles, ascending, [Q].
     Source: Wen et al. (2017), forked sequences of a recurrent network with a quantile for each step of the horizon.
     """
 
@@ -112,13 +112,14 @@ class Stepwise(nn.Module):
         dropout: float,
         *,
         season: int,
+        naive: int,
         horizon: int,
         covariates: int,
         ahead: int,
         levels: Sequence[float],
     ) -> None:
         super().__init__()
-        self.size, self.season, self.horizon, self.known = size, season, horizon, ahead
+        self.size, self.season, self.naive, self.horizon, self.known = size, season, naive, horizon, ahead
         self.stack = Recurrent(Seasonal(cell, covariates, size, layers, season), SEEN + covariates, size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(size, horizon * len(levels))
@@ -138,8 +139,8 @@ class Stepwise(nn.Module):
         return (pinball(found, batch.target.nan_to_num(0.0), self.levels) * known).sum(), known.sum(), None
 
     def forecast(self, batch: Course) -> tuple[Tensor, Tensor]:
-        """Quantiles of what comes after each cutoff, [n, H, Q], and the last season again, [n, H], less the first value of each
-        series."""
+        """Quantiles of what comes after each cutoff, [n, H, Q], and the seasonal naive forecast, [n, H], less the first value of
+        each series."""
         found, naive = self.quantiles(batch)
         return found * batch.scale.view(-1, 1, 1), naive * batch.scale.unsqueeze(1)
 
@@ -156,11 +157,12 @@ class Stepwise(nn.Module):
         """The same of outputs of the stack, [n, N + M], and what is known ahead, [n, H, K]."""
         hidden, season = output[:, : self.size], output[:, self.size :]
         level = season.mean(-1, keepdim=True)
-        naive = season[:, torch.arange(self.horizon, device=season.device) % self.season]
+        steps = torch.arange(self.horizon, device=season.device)
+        again, naive = season[:, steps % self.season], season[:, self.season - self.naive + steps % self.naive]
         hidden = self.dropout(hidden)
         out: Tensor = self.output(hidden).view(len(hidden), self.horizon, -1)
         if self.ahead is not None and self.mixed is not None:
             both = torch.cat([known, hidden.unsqueeze(1).expand(-1, self.horizon, -1)], -1)
             out = out + self.mixed(torch.relu(self.ahead(both)))
-        out = out + (level + self.voice * (naive - level)).unsqueeze(-1)
+        out = out + (level + self.voice * (again - level)).unsqueeze(-1)
         return out if self.training else out.sort(-1).values, naive

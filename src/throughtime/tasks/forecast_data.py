@@ -142,6 +142,7 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
             m.layers,
             got["dropout"],
             season=about.seasons[-1],
+            naive=about.seasons[0],
             horizon=about.horizon,
             covariates=ahead + len(about.past) + sum(map(len, about.static.values())),
             ahead=ahead,
