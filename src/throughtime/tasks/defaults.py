@@ -8,6 +8,7 @@ from typing import Any
 from throughtime.config import RunConfig
 
 FEW_WINDOWS = 1_000  # with none of what they forecast in common
+MOST_READ = 768  # steps back: the work of a linear forecast grows with their cube
 LEAST_READ = 8  # steps of a series without a season
 LONG = 256  # steps of a series that are learned from at once, where it is read step by step
 
@@ -74,7 +75,7 @@ def histories(model: Any, lengths: Sequence[int], seasons: Sequence[int], horizo
         return [model.history or model.look_back]
     season, segment = seasons[-1], model.segment or _segment(seasons[0], horizon, None)
     wanted = [2, 3, 4] if len(seasons) > 1 else [2, 3, 4, 6] if season > 1 else [4, 8, 12, 24]
-    most = max(sorted(lengths)[len(lengths) // 2] - horizon, 2 * segment)
+    most = max(min(sorted(lengths)[len(lengths) // 2] - horizon, MOST_READ), 2 * segment)
     found = {-(-times * season // segment) * segment for times in wanted}
     return sorted(n for n in found if n <= most) or [max(most // segment, 1) * segment]
 
