@@ -14,14 +14,14 @@ from throughtime.tasks.windows import Prepared, Scale, Windows, cutoffs_before, 
 
 def windows(
     values: list[np.ndarray], held: int, look_back: int, horizon: int, seasons: tuple[int, ...]
-) -> tuple[Windows, Windows]:
-    """The windows of all but the last `held` steps of some series, and those of what comes then."""
+) -> tuple[Windows, Windows, list[int]]:
+    """The windows of all but the last `held` steps of some series, those from half of that on, and where they are held out."""
     series = [Prepared(v, Scale.of(v[:-held], seasons[0], False), *nothing(len(v)), 0) for v in values]
     short = [cut(s, held) for s in series]
     lengths = [len(s.values) for s in short]
     train = Windows(short, cutoffs_before(lengths, look_back, horizon, seasons[0]), look_back, horizon, seasons, 1)
-    at = scored_cutoffs([len(v) for v in values], lengths, horizon, 1, None)
-    return train, Windows(series, at, look_back, horizon, seasons, 1)
+    at = scored_cutoffs([len(v) for v in values], [n // 2 for n in lengths], horizon, 1, None)
+    return train, Windows(series, at, look_back, horizon, seasons, 1), lengths
 
 
 def nothing(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,9 +32,10 @@ def cut(series: Prepared, held: int) -> Prepared:
     return Prepared(series.values[:-held], series.scale, *nothing(len(series.values) - held), 0)
 
 
-def off(found: Linear, held: Windows) -> float:
+def off(found: Linear, judges: Windows, begins: list[int]) -> float:
     """Its mean absolute error in held-out windows."""
-    equations = linear._equations(held, np.arange(len(held.cutoffs)))
+    which, cut = judges.cutoffs.T
+    equations = linear._equations(judges, np.flatnonzero(cut >= np.array(begins)[which]))
     return float(np.abs(equations.targets - equations.inputs[:, -len(found.weights) :] @ found.weights).mean())
 
 
@@ -42,9 +43,9 @@ def test_a_linear_recurrence_is_found() -> None:
     wave = [0.0, 1.0]
     for _ in range(400):
         wave.append(1.6 * wave[-1] - wave[-2])
-    train, held = windows([np.array(wave)], 40, 8, 6, (1,))
-    found = linear.fitted(train, held, [4, 8])
-    assert off(found, held) < 0.01
+    train, *held = windows([np.array(wave)], 40, 8, 6, (1,))
+    found = linear.fitted(train, *held, [4, 8])
+    assert off(found, *held) < 0.01
 
 
 def test_noise_about_a_season_is_averaged_over_seasons() -> None:
@@ -52,20 +53,20 @@ def test_noise_about_a_season_is_averaged_over_seasons() -> None:
     generator = np.random.default_rng(0)
     season = generator.normal(0, 5, 6)
     values = [np.tile(season, 50) + generator.normal(0, 1, 300) for _ in range(4)]
-    train, held = windows(values, 60, 36, 6, (6,))
-    found = linear.fitted(train, held, [12, 36])
+    train, *held = windows(values, 60, 36, 6, (6,))
+    found = linear.fitted(train, *held, [12, 36])
     naive = Linear(linear._naive(train, 36, 0.0), found.spread)
-    assert off(found, held) < 0.85 * off(naive, held)
+    assert off(found, *held) < 0.85 * off(naive, *held)
 
 
 def test_growth_goes_on() -> None:
     steps = np.arange(60)
-    train, held = windows([3.0 * steps + np.tile([5.0, -5.0, 0.0], 20)], 12, 6, 12, (3,))
-    found = linear.fitted(train, held, [6])
+    train, *held = windows([3.0 * steps + np.tile([5.0, -5.0, 0.0], 20)], 12, 6, 12, (3,))
+    found = linear.fitted(train, *held, [6])
     naive = Linear(linear._naive(train, 6, 0.0), found.spread)
-    assert off(found, held) < 0.1 * off(naive, held)
+    assert off(found, *held) < 0.1 * off(naive, *held)
     whole = linear._naive(train, 6, 1.0)
-    assert off(Linear(whole, found.spread), held) < 1e-6
+    assert off(Linear(whole, found.spread), *held) < 1e-6
 
 
 def test_what_does_worse_in_more_windows_has_less_to_say() -> None:
@@ -78,8 +79,8 @@ def test_what_does_worse_in_more_windows_has_less_to_say() -> None:
 
 def test_how_far_off_it_is_grows_with_the_horizon_as_a_random_walk_does() -> None:
     walks = [np.random.default_rng(i).normal(size=300).cumsum() for i in range(20)]
-    train, held = windows(walks, 32, 8, 32, (1,))
-    spread = linear.fitted(train, held, [4, 8]).spread
+    train, *held = windows(walks, 32, 8, 32, (1,))
+    spread = linear.fitted(train, *held, [4, 8]).spread
     high, low = (quantiles.LEVELS.index(level) for level in (0.9, 0.1))
     wide = spread[:, high] - spread[:, low]
     assert np.all(np.diff(spread, axis=1) >= 0) and np.all(spread[:, quantiles.MEDIAN] == 0)
@@ -90,8 +91,8 @@ def test_what_was_not_fitted_on_decides() -> None:
     """The season of the first half is not that of the second: a look-back that only knows the first does not get the say."""
     generator = np.random.default_rng(1)
     values = np.concatenate([np.tile(generator.normal(0, 5, 4), 20), generator.normal(0, 5, 80).cumsum()])
-    train, held = windows([values], 16, 8, 4, (4,))
-    parts = list(linear._parts(train, held))
+    train, *held = windows([values], 16, 8, 4, (4,))
+    parts = list(linear._parts(train, *held))
     lengths = [len(test.inputs) for _, test in parts]
     assert len(parts) == 4 and min(lengths) > 0
     # no window that was added up ends after one of those that judge it begins
@@ -103,8 +104,8 @@ def test_what_was_not_fitted_on_decides() -> None:
 
 def test_nothing_known_and_what_is_constant() -> None:
     for values in (np.full(60, 7.0), np.where(np.arange(60) % 2, np.nan, 3.0)):
-        train, held = windows([values], 12, 6, 4, (3,))
-        found = linear.fitted(train, held, [6])
+        train, *held = windows([values], 12, 6, 4, (3,))
+        found = linear.fitted(train, *held, [6])
         assert np.isfinite(found.weights).all() and np.isfinite(found.spread).all()
 
 

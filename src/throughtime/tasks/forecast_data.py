@@ -93,17 +93,18 @@ def _linear(config: ForecastConfig, run: Run, advance: Advance) -> int:
     """Fit the linear forecast that the network adds to. Returns: how far back it
     reads."""
     about = Fitted.open(run)
-    parts, horizon, season = {}, about.horizon, about.seasons[0]
-    for name in ("train", "valid"):
-        series, begins = open_saved(run.corpus / f"{name}.safetensors")
-        lengths = [len(s.values) for s in series]
-        if name == "train":
-            histories = defaults.histories(config.model, lengths, about.seasons, horizon)
-            cutoffs = cutoffs_before(lengths, histories[-1], horizon, season)
-        else:
-            cutoffs = scored_cutoffs(lengths, begins, horizon, 1, None)
-        parts[name] = Windows(series, cutoffs, histories[-1], horizon, about.seasons, 1)
-    found = linear.fitted(parts["train"], parts["valid"], histories, advance)
+    train, _ = open_saved(run.corpus / "train.safetensors")
+    whole, begins = open_saved(run.corpus / "valid.safetensors")
+    lengths, horizon = [len(s.values) for s in train], about.horizon
+    histories = defaults.histories(config.model, lengths, about.seasons, horizon)
+    learned = cutoffs_before(lengths, histories[-1], horizon, about.seasons[0])
+    first = [max(1, int(linear.ENDS[0] * begin)) for begin in begins]
+    judging = scored_cutoffs([len(s.values) for s in whole], first, horizon, 1, None)
+    learn, judge = (
+        Windows(series, cutoffs, histories[-1], horizon, about.seasons, 1)
+        for series, cutoffs in ((train, learned), (whole, judging))
+    )
+    found = linear.fitted(learn, judge, begins, histories, advance)
     found.save(run.corpus / LINEAR)
     return len(found.weights)
 

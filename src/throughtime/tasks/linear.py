@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 FITTED_ON = 20_000  # windows, at most
 JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
-ENDS = (0.5, 0.65, 0.8)  # of each series: what was learned up to there is judged by what came from there to the next
+ENDS = (
+    0.5,
+    0.65,
+    0.8,
+)  # of what of a series is trained on: what was fitted up to there is judged from there to the next
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # of a ridge, by the mean square of what is read
 GROWTHS = (0.0, 0.5, 1.0)  # how much of what a series grew by goes on
 VARIES = 0.2  # how much the difference of two forecasts' errors in a window varies, by the error
@@ -64,20 +68,23 @@ class _Sums(NamedTuple):
     cross: Array
 
 
-def fitted(train: Windows, held: Windows, look_backs: Sequence[int], advance: Advance = ignore) -> Linear:
-    """The mean of linear forecasts, of some of the look-backs that `train` and `held` have in them.
+def fitted(
+    train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int], advance: Advance = ignore
+) -> Linear:
+    """The mean of linear forecasts, of some of the look-backs that the windows have in them.
 
     Each is ridge regression that shrinks towards the seasonal naive forecasts, which go on growing by a share of what the series
-    grew by. What counts is the mean absolute error in what was not fitted on: what comes after `ENDS` of each series, for what
-    is fitted before them, and the held-out windows. The better a look-back, a share and a strength do there, the more weight
+    grew by. What counts is the mean absolute error in what was not fitted on: windows at cutoffs after each of `ENDS`, for what
+    is fitted before it, and those that are held out. The better a look-back, a share and a strength do there, the more weight
     they have in the mean, which is itself linear.
 
-    Args: look_backs: ascending; the last is that of the windows.
+    Args: judges: windows of whole series, what is held out with them. begins: of each of these series, from where on it is held
+        out. look_backs: ascending; the last is that of the windows.
     Returns: that of the longest look-back that has a say.
     Source: Hoerl, Kennard (1970); that a linear map is hard to beat, Zeng et al. (2023), Toner, Darlow (2024); growth by half as
         in the theta method, Assimakopoulos, Nikolopoulos (2000).
     """
-    parts = list(_parts(train, held))
+    parts = list(_parts(train, judges, begins))
     errors: dict[_Choice, list[float]] = {}
     for number, (sums, test) in enumerate(parts):
         for look_back in look_backs:
@@ -120,24 +127,21 @@ class _Equations(NamedTuple):
     sizes: Array
 
 
-def _parts(train: Windows, held: Windows) -> Iterator[tuple[_Sums, _Equations]]:
+def _parts(train: Windows, judges: Windows, begins: Sequence[int]) -> Iterator[tuple[_Sums, _Equations]]:
     """Sums of all windows that end before some time, and windows that come after it; last of all that are learned from, and
     those held out."""
     which, cut = train.cutoffs.T
-    lengths = np.array([len(s.values) for s in train.series])[which]
-    ends = [0.0, *ENDS, np.inf]
+    after = (cut + train.horizon) / np.array([len(s.values) for s in train.series])[which]
+    later = judges.cutoffs[:, 1] / np.array(begins)[judges.cutoffs[:, 0]]
     total = _Sums(np.zeros((train.look_back, train.look_back)), np.zeros((train.look_back, train.horizon)))
     kept = max(1, len(cut) // FITTED_ON)
-    for low, high, beyond in zip(ends, ends[1:], [*ends[2:], None], strict=False):
-        after = cut + train.horizon
-        here = np.flatnonzero((after > low * lengths) & (after <= high * lengths))[::kept]
-        total = _added(total, train, here)
-        if beyond is None:
-            yield total, _equations(held, _some(np.arange(len(held.cutoffs))))
-            return
-        later = _some(np.flatnonzero((cut >= high * lengths) & (cut < beyond * lengths)))
-        if len(later):
-            yield total, _equations(train, later)
+    ends = [0.0, *ENDS, 1.0, np.inf]
+    for before, end, beyond in zip(ends, ends[1:], ends[2:], strict=False):
+        up_to = np.inf if end == 1 else end
+        total = _added(total, train, np.flatnonzero((after > before) & (after <= up_to))[::kept])
+        numbers = _some(np.flatnonzero((later >= end) & (later < beyond)))
+        if len(numbers):
+            yield total, _equations(judges, numbers)
 
 
 def _added(total: _Sums, windows: Windows, numbers: Array) -> _Sums:
