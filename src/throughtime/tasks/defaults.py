@@ -59,7 +59,7 @@ def tag(config: RunConfig, sentences: int) -> dict[str, Any]:
 def translate(config: RunConfig, pairs: int, characters: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """For a translator of so many pairs, so many characters on both sides: what is left open of the network's settings, and
     the training's."""
-    few = characters < 1_000_000
+    few = characters < 50_000  # single words, or some hundred sentences
     passes = expected_passes(config, pairs, 2e6 * pairs / characters, config.training.batch_size or 32)
     # what is seen a few times is not learned by heart: many hot steps, and little noise, which would only slow them
     dropout, batch, rate = at(passes, [(7, (0.1, 32, 3e-3)), (12, (0.2, 32, 3e-3))], (0.3, 64, 2e-3))
