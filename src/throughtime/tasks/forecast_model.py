@@ -28,9 +28,9 @@ from throughtime.tasks.forecast_settings import (
     PredictOptions,
     columns_of,
 )
-from throughtime.tasks.frames import is_frame
 from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.series import Series, continued, read_series
+from throughtime.tasks.source import is_frame
 from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
 from throughtime.weights import read_tensors
 

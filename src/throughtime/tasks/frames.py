@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,9 @@ from throughtime.tasks.sheet import Sheet
 Array = np.ndarray[Any, Any]
 
 
-def is_frame(given: Any) -> bool:
-    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
-    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
-
-
-@dataclass(frozen=True)
-class FrameFile:
-    """A frame where a file is expected; named as in errors, where its rows are counted from 1."""
-
-    frame: Any
-
-    def __str__(self) -> str:
-        return FRAME
-
-    def write(self, folder: Path) -> Path:
-        """Write it into a folder, with commas between. Raises: UserError where narwhals is not installed."""
-        folder.mkdir(exist_ok=True)
-        path = folder / FRAME
-        _eager(self.frame).write_csv(str(path))
-        return path
+def write_frame(frame: Any, path: Path) -> None:
+    """Write a frame with commas between. Raises: UserError where narwhals is not installed."""
+    _eager(frame).write_csv(str(path))
 
 
 def of_frame(frame: Any, columns: SeriesColumns = ALL, *, known: bool = False) -> list[Series]:

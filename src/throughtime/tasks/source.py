@@ -13,6 +13,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,29 @@ MEMORY = "<lines>"  # what texts in memory are called
 def name_of(path: Path) -> str:
     """What the user calls a file: standard input, or a data frame, may have been copied to one of that name."""
     return path.name if path.name in (STDIN, FRAME) else str(path)
+
+
+def is_frame(given: Any) -> bool:
+    """Whether something is a table of pandas, polars or pyarrow, or a column of one."""
+    return type(given).__module__.split(".")[0] in ("pandas", "polars", "pyarrow")
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A frame where a file is expected; named as in errors, where its rows are counted from 1."""
+
+    frame: Any
+
+    def __str__(self) -> str:
+        return FRAME
+
+    def write(self, folder: Path) -> Path:
+        """Write it into a folder, with commas between. Raises: UserError where narwhals is not installed."""
+        from throughtime.tasks.frames import write_frame
+
+        folder.mkdir(exist_ok=True)
+        write_frame(self.frame, folder / FRAME)
+        return folder / FRAME
 
 
 class Source(ABC):

@@ -23,8 +23,7 @@ from throughtime.errors import UserError, reason
 from throughtime.files import alone_in, standard_input
 from throughtime.runs import Run
 from throughtime.tasks import Task, Trained, find_task, load
-from throughtime.tasks.frames import FrameFile, is_frame
-from throughtime.tasks.source import name_of
+from throughtime.tasks.source import FrameFile, is_frame, name_of
 from throughtime.training.notes import noting
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
