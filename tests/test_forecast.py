@@ -187,6 +187,17 @@ def test_pictures(model, files, tmp_path, capsys):
     assert code == 2 and "is there already" in err
 
 
+def test_of_several_windows_the_last_is_drawn(model, files, tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "throughtime.tasks.curves.Album.draw", lambda self, series, cut, found: drawn.append((series.id, cut))
+    )
+    options = ["--windows", 3, "--stride", 4, "--pictures", tmp_path / "pictures"]
+    code, _, err = run("evaluate", model.run.folder, files["whole"], *options, capsys=capsys)
+    assert code == 0, err
+    assert drawn == [("a", 108), ("b", 108)]
+
+
 def test_inspect_shows_which_values_mattered(model, files, capsys):
     code, out, _ = run("inspect", model.run.folder, files["whole"], "--json", capsys=capsys)
     found = json.loads(out)

@@ -61,9 +61,8 @@ def _layers(scans: list[Observed], network: nn.Module, look: Look) -> list[Layer
     for scan in scans:
         name = names.get(id(scan.cell), "")
         stack, _, number = name.rpartition(".cells.")
-        if stack in look.stacks and name not in {
-            layer.name for layer in found
-        }:  # of a network that reads twice, the first
+        again = any(layer.name == name for layer in found)  # of a network that reads twice, the first is looked at
+        if stack in look.stacks and not again:
             of, module = look.stacks[stack], network.get_submodule(stack)
             cells: Any = module.cells
             directions: Any = module.directions

@@ -10,7 +10,6 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.tasks import defaults, linear, quantiles
-from throughtime.tasks.base import Advance
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.fitted import Fitted
 from throughtime.tasks.forecast_model import APART, HELD
@@ -63,9 +62,7 @@ def split(config: ForecastConfig, items: list[Series]) -> tuple[list[Series], li
     return train, held
 
 
-def prepare(
-    config: ForecastConfig, train: list[Series], held: list[Series], run: Run, advance: Advance
-) -> ForecastConfig:
+def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run: Run) -> ForecastConfig:
     """Fit what is fitted on the training series, and choose every setting left open."""
     known = {s.id: s for s in train}
     held = [s if s.begin is not None else _begun(s, known.get(s.id)) for s in held]
@@ -77,7 +74,7 @@ def prepare(
     for name, some in (("train", train), ("valid", held)):
         begins = [len(s.values) if s.begin is None else s.begin for s in some]
         save(run.corpus / f"{name}.safetensors", [about.prepared(s) for s in some], begins)
-    history = _linear(config, run, advance) if config.model.kind != "steps" else None
+    history = _linear(config, run) if config.model.kind != "steps" else None
     sizes, trained = defaults.forecast(config, lengths, seasons, horizon, history)
     settings: ForecastConfig = settled(
         config, model=sizes, data={"horizon": horizon, "season": season}, training=trained
@@ -89,7 +86,7 @@ def prepare(
     return settings
 
 
-def _linear(config: ForecastConfig, run: Run, advance: Advance) -> int:
+def _linear(config: ForecastConfig, run: Run) -> int:
     """Fit the linear forecast that the network adds to. Returns: how far back it
     reads."""
     about = Fitted.open(run)
@@ -104,7 +101,7 @@ def _linear(config: ForecastConfig, run: Run, advance: Advance) -> int:
         Windows(series, cutoffs, histories[-1], horizon, about.seasons, 1)
         for series, cutoffs in ((train, learned), (whole, judging))
     )
-    found = linear.fitted(learn, judge, begins, histories, advance)
+    found = linear.fitted(learn, judge, begins, histories)
     found.save(run.corpus / LINEAR)
     return len(found.weights)
 

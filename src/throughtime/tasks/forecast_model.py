@@ -154,12 +154,13 @@ class ForecastModel(Trained[Series]):
             )
         windows, levels = self._windows(items, cutoffs), quantiles.levels_of(options.level or "80")
         album = None if options.pictures is None else Album(Path(options.pictures))
-        last = {number: which for which, number in {w: n for n, (w, _) in enumerate(cutoffs.tolist())}.items()}
+        last = {which: number for number, (which, _) in enumerate(cutoffs.tolist())}
 
         def drawn() -> Iterator[Forecast]:
             for number, one in enumerate(self.forecasts(windows, levels, advance, horizon)):
-                if album is not None and number in last:
-                    album.draw(items[last[number]], int(cutoffs[number][1]), one)
+                which, cut = cutoffs[number].tolist()
+                if album is not None and last[which] == number:
+                    album.draw(items[which], cut, one)
                 yield one
 
         found = accuracy(drawn())

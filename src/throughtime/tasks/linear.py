@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from throughtime.tasks import quantiles
-from throughtime.tasks.base import Advance, ignore
 from throughtime.tasks.windows import Windows
 from throughtime.weights import read_tensors, write_tensors
 
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 FITTED_ON = 20_000  # windows, at most
 JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
-ENDS = (
-    0.5,
-    0.65,
-    0.8,
-)  # of what of a series is trained on: what was fitted up to there is judged from there to the next
+# of what of a series is trained on: what was fitted up to there is judged from there to the next
+ENDS = (0.5, 0.65, 0.8)
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # of a ridge, by the mean square of what is read
 GROWTHS = (0.0, 0.5, 1.0)  # how much of what a series grew by goes on
 VARIES = 0.2  # how much the difference of two forecasts' errors in a window varies, by the error
@@ -68,9 +64,7 @@ class _Sums(NamedTuple):
     cross: Array
 
 
-def fitted(
-    train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int], advance: Advance = ignore
-) -> Linear:
+def fitted(train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int]) -> Linear:
     """The mean of linear forecasts, of some of the look-backs that the windows have in them.
 
     Each is ridge regression that shrinks towards the seasonal naive forecasts, which go on growing by a share of what the series
@@ -86,11 +80,10 @@ def fitted(
     """
     parts = list(_parts(train, judges, begins))
     errors: dict[_Choice, list[float]] = {}
-    for number, (sums, test) in enumerate(parts):
+    for sums, test in parts:
         for look_back in look_backs:
             for choice, weights in _candidates(train, sums, look_back):
                 errors.setdefault(choice, []).append(_error(test, weights))
-        advance((number + 1) / len(parts))
     apart = sum(max(1, len(s.values) // train.horizon) for s in train.series)
     say = _say({choice: float(np.mean(found)) for choice, found in errors.items()}, apart)
     off = []
