@@ -1,4 +1,4 @@
-"""Transcripts as they are learned: their white space, case, signs and tags as asked; what was changed by it, so that it can be said."""
+"""Transcripts as they are learned: their white space, case, signs and tags as asked, and what was changed by it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ CASES = ("keep", "lower", "upper")
 KEPT_OR_DROPPED = ("keep", "drop")
 INNER = "'·׳״"  # signs that may stand between two letters of a word
 JOINERS = "\u200c\u200d"  # are spelling, in Persian and in the scripts of India
+SHOWN = 60  # characters of an example
 NAMED = 8  # signs and tags of each kind that are named
 # a word of its own, or some, in angle or square brackets: <s>, </s>, [noise], [door slams]
 _TAG = re.compile(r"(?<!\S)(?:<[^\s<>](?:[^<>]*[^\s<>])?>|\[[^\s\[\]](?:[^\[\]]*[^\s\[\]])?\])(?!\S)")
@@ -49,7 +50,7 @@ class Changes:
         ]
         said += [f"’ written as ' {self.apostrophes:,} times"] if self.apostrophes else []
         said += [f"nothing is left of {self.empty:,}"] if self.empty else []
-        before, after = self.example
+        before, after = (part if len(part) <= SHOWN else f"{part[:SHOWN]}…" for part in self.example)
         return "; ".join([*said, f"{before!r} is learned as {after!r}"])
 
 
