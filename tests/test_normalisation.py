@@ -23,6 +23,7 @@ quick = settings(max_examples=200, deadline=None)
         ("[noise] [noise]", ""),
         # what is no tag
         ("five < six and seven > six", "five < six and seven > six"),
+        ("five < six> seven [ six] [six ]", "five < six> seven [ six] [six ]"),
         ("he came (perhaps)", "he came (perhaps)"),
         ("(2nd) time", "(2nd) time"),
         ("a[1] <b>bold</b>", "a[1] <b>bold</b>"),
@@ -45,6 +46,7 @@ def test_by_default_white_space_and_tags_alone_change(text, learned):
         ("\ufeffyes\u200b 🎈", "yes"),
         ("... -- !", ""),
         ("' a'", "a"),
+        ("e\u0331't", "e\u0331't"),
     ],
 )
 def test_signs_are_dropped_but_within_words(text, learned):
@@ -64,16 +66,16 @@ def test_tags_can_be_kept():
 
 def test_what_was_changed_is_told():
     normal = Normal(case="lower", signs="drop")
-    texts = ["yes", "Hello, World!", "[noise] don’t, (a-1)", "?!", "", "a  b", "<s> Oh, </s>"]
+    texts = ["yes", "Hello, World!", "[noise] don’t, (a-1)", "?!", "", "a  b", "<s> Oh, </s>", " "]
     learned, changes = normal.all(texts)
-    assert learned == ["yes", "hello world", "don't", "", "", "a b", "oh"] == list(map(normal, texts))
-    assert (changes.transcripts, changes.changed, changes.cased, changes.empty) == (7, 5, 2, 1)
+    assert learned == ["yes", "hello world", "don't", "", "", "a b", "oh", ""] == list(map(normal, texts))
+    assert (changes.transcripts, changes.changed, changes.cased, changes.empty) == (8, 6, 2, 1)
     assert changes.signs == {",": 3, "!": 2, "?": 1}
     assert changes.tags == {"[noise]": 1, "(a-1)": 1, "<s>": 1, "</s>": 1}
     assert changes.apostrophes == 1
     assert changes.example == ("Hello, World!", "hello world")
     assert str(changes) == (
-        "5 of 7 transcripts are changed before they are learned; the case of 2; signs dropped: , (3), ! (2), ? (1); tags "
+        "6 of 8 transcripts are changed before they are learned; the case of 2; signs dropped: , (3), ! (2), ? (1); tags "
         "dropped: (a-1) (1), [noise] (1), <s> (1), </s> (1); ’ written as ' 1 times; nothing is left of 1; 'Hello, World!' is "
         "learned as 'hello world'"
     )
@@ -87,6 +89,7 @@ def test_the_report_is_one_short_line():
     assert "and 25 others" in report  # all of ASCII's 32 signs are here, and one that cannot be seen
     assert len(report) < 400
     assert "[a b] (1)" in report
+    assert r"signs dropped: \u200b (1)" in str(Normal(signs="drop").all(["a\u200b"])[1])
     _, same = Normal(signs="drop").all(["a b", ""])
     assert str(same) == "2 transcripts are learned as they are"
 

@@ -96,7 +96,12 @@ def recordings(draw):
             now += draw(st.sampled_from([0.0, 0.03, 0.59, 0.63, 2.0]))
             length = draw(st.sampled_from([0.0, 0.09, 0.4567]))
             words.append(
-                Word(draw(st.sampled_from(["a", "b&", "it's", "漢字" * 4, "x" * 41, "y" * 42])), now, now + length, 0.5)
+                Word(
+                    draw(st.sampled_from(["a", "b&", "it's", "twenty-one", "漢字" * 4, "x" * 41, "y" * 42])),
+                    now,
+                    now + length,
+                    0.5,
+                )
             )
             now += length
         now += 1

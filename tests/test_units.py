@@ -106,6 +106,13 @@ def test_words_are_found_in_whatever_a_network_writes(kind, ids, words):
     assert units.text(ids) == " ".join(word for word, _, _ in words)
 
 
+def test_a_letter_and_its_mark_are_written_as_one():
+    units = Units.of("characters", ["e x\u0301"])
+    letter, mark = units.names.index("e"), units.names.index("\u0301")
+    assert units.text([letter, mark]) == "é"
+    assert units.missing("é") == ["é"], "which no transcript had"
+
+
 def test_a_mark_without_a_letter_is_no_word():
     units = Units.of("bpe", ["ab cd"], size=7)
     mark, a = units.names.index("▁"), units.names.index("a")

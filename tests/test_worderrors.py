@@ -1,5 +1,6 @@
 """Errors of recognised texts: those of jiwer, whatever the texts are; what is empty is said; the worst and the confused."""
 
+import itertools
 import warnings
 
 import jiwer
@@ -40,6 +41,20 @@ def test_they_are_those_of_jiwer(pairs):
     if not wanted["words"]:
         wanted |= {"wer": None, "cer": None}
     assert found == wanted
+
+
+@quick
+@given(words, words)
+def test_words_stand_opposite_those_that_jiwer_has_there(reference, hypothesis):
+    chunks = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
+    wanted = []
+    for chunk in chunks:
+        i, j = (
+            range(chunk.ref_start_idx, chunk.ref_end_idx),
+            range(chunk.hyp_start_idx, chunk.hyp_end_idx),
+        )
+        wanted += itertools.zip_longest(i, j)
+    assert alignment(reference, hypothesis) == wanted
 
 
 @quick
@@ -108,6 +123,7 @@ def test_the_worst_come_first():
     [
         ("NINE GO B", "GO B STOP", "NINE  GO  B  ***", "***   GO  B  STOP"),
         ("漢字 B", "A B C", "漢字  B  ***", "A     B  C"),
+        ("EIGHT B", "漢字 B", "EIGHT  B", "漢字   B"),
         ("", "OH", "***", "OH"),
         ("OH", "", "OH", "***"),
         ("", "", "", ""),
@@ -118,10 +134,10 @@ def test_side_by_side(reference, hypothesis, above, below):
 
 
 def test_single_words_give_a_table():
-    pairs = [("two", "two"), ("two", " ten "), ("one", ""), ("two", "one two"), (" one", "one")]
+    pairs = [("two", "two"), ("two", " ten "), ("one", ""), ("two", "one two"), (" one", "one"), ("one", "two")]
     found = confusions(pairs)
     assert found == {
-        "one": {"one": 1, "two": 0, "***": 1, "one two": 0, "ten": 0},
+        "one": {"one": 1, "two": 1, "***": 1, "one two": 0, "ten": 0},
         "two": {"one": 0, "two": 1, "***": 0, "one two": 1, "ten": 1},
     }
     assert [list(row) for row in found.values()] == [["one", "two", "***", "one two", "ten"]] * 2

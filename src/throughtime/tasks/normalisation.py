@@ -92,7 +92,7 @@ class Normal:
 
     def _add(self, text: str, changes: Changes) -> str:
         """A transcript as it is learned; what was changed is counted."""
-        made = unicodedata.normalize("NFC", text)
+        made = text
         if self.tags == "drop":
             for pattern in (_NAME, _TAG):
                 changes.tags.update(" ".join(tag.split()) for tag in pattern.findall(made))
