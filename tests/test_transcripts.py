@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,14 @@ def test_json():
     assert (second["text"], second["words"]) == ("", [])
     assert third["words"][0]["start"] == 3725.0
     assert "é" in next(json_lines([Transcript("é.wav", [], 0, 1)]))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_numbers_of_numpy_are_written_as_others_are(name):
+    numbers = map(np.float32, (0.5, 0.75, 0.9, 0.25, 1.5))
+    start, end, confidence, begun, ended = numbers
+    same = Transcript("in/a b.wav", [Word("HELLO", start, end, confidence)], begun, ended)
+    assert list(WRITERS[name]([same])) == list(WRITERS[name]([GREETING._replace(words=GREETING.words[:1])]))
 
 
 def test_ctm():

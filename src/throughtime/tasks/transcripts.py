@@ -58,11 +58,15 @@ def json_lines(transcripts: Iterable[Transcript]) -> Iterator[str]:
     """
     for transcript in transcripts:
         words = [
-            {"word": w.word, "start": round(w.start, 3), "end": round(w.end, 3), "confidence": round(w.confidence, 3)}
-            for w in transcript.words
+            {"word": w.word, **_rounded(start=w.start, end=w.end, confidence=w.confidence)} for w in transcript.words
         ]
-        about = {"start": round(transcript.start, 3), "end": round(transcript.end, 3), "words": words}
+        about = {**_rounded(start=transcript.start, end=transcript.end), "words": words}
         yield json.dumps({"audio": transcript.audio, "text": transcript.text, **about}, ensure_ascii=False)
+
+
+def _rounded(**values: float) -> dict[str, float]:
+    """Numbers, perhaps NumPy's, as JSON takes them."""
+    return {name: round(float(value), 3) for name, value in values.items()}
 
 
 def ctm(transcripts: Iterable[Transcript]) -> Iterator[str]:
