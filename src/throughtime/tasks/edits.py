@@ -45,7 +45,7 @@ def _steps(a: Sequence[Hashable], b: Sequence[Hashable]) -> Iterator[tuple[int, 
     """Column after column of the table of distances D between the beginnings of `a` and of `b`, its differences as bits.
 
     Yields: for each j from 0 to len(b) the bits i at which D[i + 1, j] - D[i, j] is 1, and those at which it is -1. D[0, j] is j.
-    Source: Myers (1999), as Hyyrö (2003), figure 3, has it; an integer of any length stands for the words of a machine.
+    Source: Myers (1999) in the form of Hyyrö (2003); integers of any length stand for the words of a machine.
     """
     where: dict[Hashable, int] = {}
     for i, unit in enumerate(a):
