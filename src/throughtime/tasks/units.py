@@ -37,7 +37,7 @@ class Units:
     merges: of "bpe" the pairs of pieces that were merged, in order; else empty.
 
     Texts are read in Unicode's composed form (NFC) and cut into words at white space, and are written so. A character is a code
-    point. No unit says case or signs alike: a text is spelled as it is.
+    point. Case and signs are spelled as they stand.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Units:
         """The units of some transcripts: every one that stands in them, sorted by code points ("bpe": as they were merged).
 
         Args: kind: as above. size: of "bpe" how many units there are at most, the blank among them; the same transcripts always
-            give the same. Of the other kinds it says nothing.
+            give the same. It has no effect on other kinds.
         Raises: UserError where the kind is unknown, there is no word in the transcripts, one of them holds the character ▁ and
             the kind needs it as its mark, or `size` has no room for the single characters of the transcripts.
         """
