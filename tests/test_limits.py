@@ -14,7 +14,8 @@ import throughtime as tt
 from throughtime.cli import main
 from throughtime.inspect.report import look_into
 from throughtime.tasks import pairs
-from throughtime.tasks.metrics import bleu_and_chrf, edits, line_scores
+from throughtime.tasks.edits import edits
+from throughtime.tasks.metrics import bleu_and_chrf, line_scores
 from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, read_tokens
 from throughtime.tasks.tokens import learn
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from throughtime.tasks.edits import edits
 
 BINS = 10  # of confidence, for the calibration error
 ORDER = 4  # of the longest n-grams of BLEU
@@ -48,20 +47,6 @@ def bleu_and_chrf(found: list[str], truth: list[str]) -> dict[str, Any]:
     if all(len(words(line).split()) < ORDER for line in truth):
         values |= {"bleu": None, "bleu_signature": f"undefined: no line has {ORDER} words"}
     return values
-
-
-def edits(found: Sequence[str], truth: Sequence[str]) -> int:
-    """How many insertions, deletions and substitutions make one sequence of the other (Levenshtein 1966)."""
-    numbers: dict[str, int] = {}
-    a, b = (np.array([numbers.setdefault(u, len(numbers)) for u in s], dtype=np.int64) for s in (found, truth))
-    place = np.arange(len(b) + 1)
-    row = place
-    for i, unit in enumerate(a, 1):
-        best = np.empty_like(row)
-        best[0] = i
-        best[1:] = np.minimum(row[1:] + 1, row[:-1] + (b != unit))
-        row = np.minimum.accumulate(best - place) + place  # what is inserted, from left to right
-    return int(row[-1])
 
 
 def class_scores(log_p: Any, truth: list[int]) -> dict[str, float]:
