@@ -70,7 +70,8 @@ def samples(recording: Recording | Path | str, rate: int = RATE, mixed: dict[Pat
 def blocks(
     recording: Recording | Path | str, rate: int = RATE, seconds: float = BLOCK, mixed: dict[Path, int] | None = None
 ) -> Iterator[Samples]:
-    """The samples that `samples` gives, to the bit, block by block: in the memory of a block, however long the recording is.
+    """The samples that `samples` gives, block by block: in the memory of a block, however long the recording is. They are the
+    same to the bit, but for MP3, whose decoder rounds by pieces: there within 1e-6.
 
     Args: recording, rate, mixed: as in `samples`. seconds: that are decoded together.
     Yields: [n] float32, about `seconds` each, none empty.

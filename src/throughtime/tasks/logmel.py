@@ -65,6 +65,10 @@ class LogMel:
         """Samples from the beginning of a frame to that of the next."""
         return round(self.rate * self.hop_ms / 1000)
 
+    def time(self, frame: float) -> float:
+        """The second at which the middle of a frame lies."""
+        return (frame * self.hop + self.window / 2) / self.rate
+
     def filters(self) -> np.ndarray[Any, Any]:
         """The share of each line of the spectrum in each filter, [lines, bins]; mel(f) = 1127 ln(1 + f / 700)."""
         size = 1 << (self.window - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Which recordings there are, and what is said in them: a manifest, a folder of Kaldi, LibriSpeech, Common Voice, or a plain one."""
+"""Which recordings there are, and what is said in them: manifests, plain folders, and those of Kaldi, LibriSpeech, Common Voice."""
 
 from __future__ import annotations
 
