@@ -108,7 +108,7 @@ def at_speed(samples: Samples, factor: float) -> Samples:
     """
     if not 0.5 <= factor <= 2:
         raise UserError(f"speed: got {factor:g}; it takes 0.5 to 2")
-    resampled: Samples = _library("soxr").resample(samples, factor, 1.0)
+    resampled: Samples = _soxr().resample(samples, factor, 1.0)
     return resampled
 
 
@@ -147,19 +147,29 @@ def _recording(given: Recording | Path | str) -> Recording:
     return given if isinstance(given, Recording) else Recording(Path(given))
 
 
-def _library(name: str) -> Any:
-    import importlib
-
+def _soundfile() -> Any:
     try:
-        return importlib.import_module(name)
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: there is no libsndfile
+        raise _missing("soundfile") from error
+    return soundfile
+
+
+def _soxr() -> Any:
+    try:
+        import soxr
     except ImportError as error:
-        what = f"audio needs {name}, which is not installed (pip install 'throughtime[speech]')"
-        raise UserError(what) from error
+        raise _missing("soxr") from error
+    return soxr
+
+
+def _missing(library: str) -> UserError:
+    return UserError(f"audio needs {library}, which is not installed (pip install 'throughtime[speech]')")
 
 
 def _open(given: Recording) -> Any:
     """A file, ready to be decoded. Raises: UserError where its header shows that it cannot be used."""
-    soundfile = _library("soundfile")
+    soundfile = _soundfile()
     try:
         file = soundfile.SoundFile(given.audio)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: of raw samples, whose rate it cannot know
@@ -224,7 +234,7 @@ def _part(given: Recording, frames: int, rate: int) -> tuple[int, int]:
 
 def _decoded(given: Recording, file: Any, start: int, count: int, block: int) -> Iterator[Samples]:
     """The frames of a file from `start` on, mixed to one channel. Raises: UserError where they cannot be had."""
-    soundfile, rate, done = _library("soundfile"), file.samplerate, 0
+    soundfile, rate, done = _soundfile(), file.samplerate, 0
     while done < count:
         try:
             if not done:
@@ -255,7 +265,7 @@ def _resampled(pieces: Iterator[Samples], given: int, rate: int) -> Iterator[Sam
     if given == rate:
         yield from pieces
         return
-    stream = _library("soxr").ResampleStream(given, rate, 1)
+    stream = _soxr().ResampleStream(given, rate, 1)
     for piece in pieces:
         if len(some := stream.resample_chunk(np.ascontiguousarray(piece))):
             yield some
