@@ -276,7 +276,10 @@ def test_a_header_that_promises_more(tmp_path, spoken, how):
 
 @pytest.mark.parametrize(
     ("suffix", "said"),
-    [("flac", "is damaged or cut off after 0.0 s"), ("mp3", "is cut off: it says that it lasts 3.3 s")],
+    [
+        ("flac", "is damaged or cut off: flac decoder lost sync; copy it again"),
+        ("mp3", "is cut off: it says that it lasts 3.3 s"),
+    ],
 )
 def test_a_compressed_file_that_is_cut_off(tmp_path, spoken, suffix, said, capfd):
     path = written(tmp_path / f"x.{suffix}", spoken)
@@ -289,7 +292,7 @@ def test_what_stands_before_the_damage_is_given_first(tmp_path, spoken):
     path = written(tmp_path / "x.flac", np.tile(spoken, 3))
     path.write_bytes(path.read_bytes()[:-30000])
     found = []
-    with pytest.raises(UserError, match="is damaged or cut off after"):
+    with pytest.raises(UserError, match=r"is damaged or cut off after \d\.\d s: "):
         found.extend(blocks(path, seconds=0.5))
     assert len(np.concatenate(found)) > 16000
 

@@ -266,7 +266,7 @@ def test_a_command_is_never_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_librispeech(tmp_path):
+def test_a_folder_of_librispeech(tmp_path, monkeypatch):
     laid(
         tmp_path,
         {
@@ -289,6 +289,8 @@ def test_a_folder_of_librispeech(tmp_path):
     assert said == ["84/121/84-121-0002.flac: no transcript names this recording; it is left out"]
     assert layout_of(tmp_path).kind == "librispeech"
     assert [one[:3] for one in read(tmp_path / "9" / "7")[0]] == [("9-7-0000.flac", "YES", "9")]
+    monkeypatch.chdir(tmp_path / "9" / "7")
+    assert [one[1:3] for one in read_recordings(".")] == [("YES", "9")]
     laid(tmp_path, {"9/7/9-7.trans.txt": "9-7-0000 YES\n9-7-0001 NO\n"})
     assert refused(tmp_path) == "9/7/9-7.trans.txt:2: 9-7-0001: no audio of that name is beside it; take the line out"
 
@@ -370,6 +372,7 @@ def test_folders_and_files_that_hold_none(tmp_path):
             {},
             "m.jsonl:1: no column for the audio; there are sound, words: name one by --data.audio-column",
         ),
+        ("m.csv", "x,y\na.wav,a.wav\n", {}, "m.csv:2: no column for the audio; there are x, y: name one by"),
         ("m.jsonl", "[]", {}, "m.jsonl: names no recording"),
         ("m.jsonl", "\n", {}, "m.jsonl: is empty"),
         ("m.csv", "path,text\n", {}, "m.csv: names no recording"),
@@ -408,10 +411,11 @@ def test_an_encoding_that_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_a_frame_is_a_table(tmp_path, library):
+def test_a_frame_is_a_table(tmp_path, library, monkeypatch):
     frames = pytest.importorskip(library)
     path = str(sound(tmp_path / "a.wav"))
-    frame = frames.DataFrame({"path": [path, path], "text": ["yes, sir", "no"]})
+    monkeypatch.chdir(tmp_path)
+    frame = frames.DataFrame({"path": [path, "a.wav"], "text": ["yes, sir", "no"]})
     found = read_recordings(FrameFile(frame).write(tmp_path / "copy"))
     assert [(str(one.audio), one.text) for one in found] == [(path, "yes, sir"), (path, "no")]
 

@@ -92,8 +92,10 @@ def raw(stream: BinaryIO, given: int, rate: int = RATE, seconds: float = 0.1) ->
     """Samples from a pipe of signed 16-bit samples, little-endian, of one channel, as they come.
 
     Args: stream: is read until it ends. given: Hz, of its samples. rate: Hz, of what is given back. seconds: that are read
-        together at most; where the stream has `read1`, what there is of it is taken without waiting for more.
-    Yields: [n] float32, from -1 to 1, none empty: the same, to the bit and however the pipe cuts them, as `samples` of a file.
+        together at most; where the stream has `read1`, what there is of it is taken without waiting for more. What has to be
+        resampled comes later, by up to 0.12 s from 8,000 Hz and 0.04 s from 48,000 Hz.
+    Yields: [n] float32, from -1 to 1, none empty: the same, to the bit and however the pipe cuts them, as `samples` of a
+        file.
     Raises: UserError where the rate is below 8,000 Hz, soxr is not installed, or it begins as an audio file does.
     """
     _check_rate(STDIN, given)
@@ -173,7 +175,7 @@ def _open(given: Recording) -> Any:
     try:
         file = soundfile.SoundFile(given.audio)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: of raw samples, whose rate it cannot know
-        raise _unreadable(given, str(getattr(error, "error_string", error))) from error
+        raise _unreadable(given, _why(error)) from error
     try:
         _check_header(given, file)
     except UserError:
@@ -198,6 +200,11 @@ def _check_rate(where: str, rate: int) -> None:
         raise UserError(f"{where}: {rate:,} Hz; speech takes {LOWEST:,} Hz or more: record it again at {RATE:,} Hz")
 
 
+def _why(error: Exception) -> str:
+    """The reason that libsndfile gives."""
+    return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+
+
 def _unreadable(given: Recording, why: str) -> UserError:
     """What to raise for a file that libsndfile does not open."""
     try:
@@ -208,7 +215,7 @@ def _unreadable(given: Recording, why: str) -> UserError:
     if not head:
         return UserError(f"{given.where}: is empty; copy it again, or take it out")
     if begun := next((kind for start, kind in AUDIO.items() if head.startswith(start)), None):
-        return UserError(f"{given.where}: is {begun}, but damaged or cut off: {why.rstrip('.')}; copy it again")
+        return UserError(f"{given.where}: is {begun}, but damaged or cut off: {why}; copy it again")
     if told := not_plain(head):
         return UserError(f"{given.where}: is {told[0]}, not audio; name the recording itself")
     try:
@@ -241,10 +248,8 @@ def _decoded(given: Recording, file: Any, start: int, count: int, block: int) ->
                 file.seek(start)
             piece = file.read(min(block, count - done), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            what = str(getattr(error, "error_string", error)).rstrip(".")
-            raise UserError(
-                f"{given.where}: is damaged or cut off after {(start + done) / rate:.1f} s: {what}; copy it again"
-            ) from error
+            after = f" after {(start + done) / rate:.1f} s" if done else ""
+            raise UserError(f"{given.where}: is damaged or cut off{after}: {_why(error)}; copy it again") from error
         if not len(piece):
             break
         if not np.abs(piece).max() <= LOUDEST:
