@@ -355,6 +355,7 @@ def kaldi(values, kind):
         LogMel(),
         LogMel(bins=40),
         LogMel(8000, 40),
+        LogMel(11025, 40),
         LogMel(bins=23, window_ms=20),
         LogMel(window_ms=32, hop_ms=12.5),
         LogMel(48000),

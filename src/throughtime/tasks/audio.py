@@ -176,11 +176,7 @@ def _open(given: Recording) -> Any:
         file = soundfile.SoundFile(given.audio)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: of raw samples, whose rate it cannot know
         raise _unreadable(given, _why(error)) from error
-    try:
-        _check_header(given, file)
-    except UserError:
-        file.close()
-        raise
+    _check_header(given, file)
     return file
 
 

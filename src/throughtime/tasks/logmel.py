@@ -28,11 +28,10 @@ class LogMel:
     """Which features there are: `bins` filters, equally wide on the mel scale from 20 Hz to half of `rate`, in frames of
     `window_ms` that begin every `hop_ms`.
 
-    Of a frame the mean is taken away, then x_n − 0.97 x_{n−1} (of the first sample, x_0 − 0.97 x_0) is multiplied by Povey's
-    window, (½ − ½ cos)^0.85. The power of its spectrum, of the next power of two, goes through triangles that overlap by half; a
-    feature is the natural logarithm of that, of 1.19e-7 at least. A frame is there where all its samples are (Kaldi's
-    `snip_edges`): none is made up at an edge, so a frame depends on nothing after its window, and a stream has the same ones as
-    the recording in one go.
+    Of a frame the mean is taken away, then x_n − 0.97 x_{n−1} is multiplied by Povey's window, (½ − ½ cos)^0.85. The power of its
+    spectrum, of the next power of two, goes through triangles that overlap by half; a feature is the natural logarithm of that,
+    of 1.19e-7 at least. A frame is there where all its samples are (Kaldi's `snip_edges`): none is made up at an edge, so a frame
+    depends on nothing after its window, and a stream has the same ones as the recording in one go.
 
     Raises: UserError where a number is out of range, or there are so many filters that one holds no line of the spectrum.
     Source: Kaldi, `compute-fbank-feats`, with dither 0 and energies of samples from −1 to 1 rather than of 16-bit ones, so that
@@ -57,13 +56,13 @@ class LogMel:
 
     @property
     def window(self) -> int:
-        """Samples of a frame."""
-        return round(self.rate * self.window_ms / 1000)
+        """Samples of a frame, rounded down."""
+        return int(self.rate * self.window_ms / 1000)
 
     @property
     def hop(self) -> int:
-        """Samples from the beginning of a frame to that of the next."""
-        return round(self.rate * self.hop_ms / 1000)
+        """Samples from the beginning of a frame to that of the next, rounded down."""
+        return int(self.rate * self.hop_ms / 1000)
 
     def time(self, frame: float) -> float:
         """The second at which the middle of a frame lies."""
@@ -104,8 +103,7 @@ def features(samples: Samples, kind: LogMel = DEFAULT) -> Features:
     for start in range(0, count, BLOCK):
         block = frames[start : start + BLOCK]
         block = block - block.mean(dim=1, keepdim=True)
-        first, later = block[:, :1] * (1 - PREEMPHASIS), block[:, 1:] - PREEMPHASIS * block[:, :-1]
-        spectrum = torch.fft.rfft(torch.cat([first, later], dim=1) * window, size)
+        spectrum = torch.fft.rfft((block[:, 1:] - PREEMPHASIS * block[:, :-1]) * window, size)
         power = torch.zeros(-(-len(block) // ROWS) * ROWS, len(filters))
         torch.add(spectrum.real.square(), spectrum.imag.square(), out=power[: len(block)])
         found[start : start + BLOCK] = (power @ filters)[: len(block)].clamp_(min=FLOOR).log_().numpy()
@@ -134,10 +132,10 @@ class LogMelStream:
 
 @lru_cache(maxsize=16)
 def _tables(kind: LogMel) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The window [window], the filters [lines, bins], and of how many points the spectrum is."""
+    """The window without its first weight, which is 0, [window − 1]; the filters [lines, bins]; the points of the spectrum."""
     import torch
 
-    place = np.arange(kind.window) / (kind.window - 1)
+    place = np.arange(1, kind.window) / (kind.window - 1)
     window = (0.5 - 0.5 * np.cos(2 * np.pi * place)) ** 0.85
     filters = kind.filters().astype(np.float32)
     return torch.from_numpy(window.astype(np.float32)), torch.from_numpy(filters), 2 * (len(filters) - 1)
