@@ -66,7 +66,7 @@ class RecordingColumns:
         if "audio" not in found:
             self._guess(name, rows[0], found, others)
         elif others and "text" not in found and "label" not in found:
-            which = f"none of the columns {', '.join(others)} is read as the text"
+            which = f"none of the columns {', '.join(map(repr, others))} is read as the text"
             warnings.warn(f"{name}: {which} ({self.option}text-column names one)", stacklevel=2)
         return found
 
@@ -74,7 +74,7 @@ class RecordingColumns:
         """Take for the audio the one column that holds the name of such a file, and for the text the only one that is left."""
         likely = [column for column in others if str(first[1].get(column)).strip().lower().endswith(SUFFIXES)]
         if len(likely) != 1:
-            what = f"no column for the audio; there are {', '.join(others) or 'none'}"
+            what = f"no column for the audio; there are {', '.join(map(repr, others)) or 'none'}"
             raise UserError(f"{name}:{first[0]}: {what}: name one by {self.option}audio-column")
         found["audio"], left = likely[0], [column for column in others if column not in likely]
         also = ""
@@ -121,7 +121,7 @@ def located(place: str, name: str, folders: Sequence[Path]) -> Path:
         if os.path.isfile(path := os.path.join(folder, os.path.expanduser(name))):
             return Path(os.path.abspath(path))
     where = "" if os.path.isabs(name) else f" in {folders[0]}"
-    raise UserError(f"{place}: {name}: there is no such file{where}; mend the path, or take the line out")
+    raise UserError(f"{place}: {name!r}: there is no such file{where}; mend the path, or take the line out")
 
 
 def seconds(place: str, name: str, text: str) -> float:
