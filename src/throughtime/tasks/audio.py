@@ -139,10 +139,10 @@ def check_part(recording: Recording, total: float) -> None:
 
 def tell_mixed(mixed: Mapping[Path, int]) -> None:
     """Warn, once, that recordings had several channels: of the first, with its count, and how many more there are."""
-    for path, channels in mixed.items():
-        more = f"; so are those of {len(mixed) - 1:,} other files" if len(mixed) > 1 else ""
-        warnings.warn(f"{path}: {channels} channels are mixed to one{more}", stacklevel=2)
-        return
+    if mixed:
+        path, channels = next(iter(mixed.items()))
+        others = "" if len(mixed) == 1 else f", and so are those of {len(mixed) - 1:,} more"
+        warnings.warn(f"{path}: {channels} channels are mixed to one{others}", stacklevel=2)
 
 
 def _recording(given: Recording | Path | str) -> Recording:
