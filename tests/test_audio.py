@@ -111,9 +111,7 @@ def test_channels_are_mixed_and_said(tmp_path):
             samples(path, mixed=mixed)
         samples(written(tmp_path / "d.wav", tone(440, 16000)), mixed=mixed)
         tell_mixed({})
-    with pytest.warns(
-        UserWarning, match=r"a\.wav: 2 channels are mixed to one, and so are those of 2 more$"
-    ) as said:
+    with pytest.warns(UserWarning, match=r"a\.wav: 2 channels are mixed to one, and so are those of 2 more$") as said:
         tell_mixed(mixed)
     assert len(said) == 1 and list(mixed) == paths
 
