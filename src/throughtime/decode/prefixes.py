@@ -53,8 +53,9 @@ class _Prefix:
         self.places = {}
         prefix = self
         while not prefix.held and not prefix.children and prefix.parent is not None:
-            del prefix.parent.children[prefix.unit]
-            prefix = prefix.parent
+            parent, prefix.parent = prefix.parent, None
+            del parent.children[prefix.unit]
+            prefix = parent
 
 
 class PrefixBeam:
@@ -66,7 +67,7 @@ class PrefixBeam:
     margin and most as large as can be and a beam that holds every prefix, the best is exact.
 
     Frames may come in any pieces: the result is the same to the bit. An utterance ends with `finish`; in one that is long,
-    `stable` and `drop` keep memory and time bounded.
+    `drop` keeps memory and time bounded.
 
     Source: Graves, Jaitly (2014), algorithm 1; Hannun et al. (2014), algorithm 1, who add the words' part as we do. Ours adds
     what is expected of a begun word, and prunes by a margin.
@@ -121,20 +122,26 @@ class PrefixBeam:
         return self._units(self._beam[0]) if self._beam else []
 
     def stable(self) -> list[int]:
-        """The units in which all hypotheses begin, since what was dropped: these will not change."""
-        return [prefix.unit for prefix in self._stable()]
+        """The first units of `partial` in which all hypotheses begin: these will not change."""
+        prefix, stable = self._root, []
+        while not prefix.held and len(prefix.children) == 1:
+            (prefix,) = prefix.children.values()
+            stable.append(prefix.unit)
+        return stable
 
     def drop(self, count: int) -> None:
-        """Forget the first `count` of the stable units: nothing later is changed by it, but that they are not given again.
+        """Forget the first `count` units of `partial`: they are not given again, and memory and time are as if the utterance
+        had begun after them. Where they are stable nothing later is changed; else hypotheses that begin otherwise are given up.
 
-        Raises: ValueError where fewer are stable.
+        Raises: ValueError where `partial` has fewer.
         """
-        stable = self._stable()
-        if not 0 <= count <= len(stable):
-            raise ValueError(f"{len(stable)} units are stable; {count} cannot be dropped")
+        chain = self._chain(self._beam[0]) if self._beam else []
+        if not 0 <= count <= len(chain):
+            raise ValueError(f"there are {len(chain)} units; {count} cannot be dropped")
         if count:
-            self._root = stable[count - 1]
-            self._root.parent = None
+            root = chain[count - 1]
+            self._beam = [prefix for prefix in self._beam if prefix is root or root in self._chain(prefix)]
+            self._root, root.parent = root, None
 
     def best(self, count: int = 1) -> list[Decoded]:
         """The `count` best hypotheses, the best first, if the utterance ended here: those whose last word is whole.
@@ -222,13 +229,6 @@ class PrefixBeam:
     def _step(self, place: Place, unit: int) -> Place | None:
         return place if self.lexicon is None else self.lexicon.step(place, unit)
 
-    def _stable(self) -> list[_Prefix]:
-        prefix, stable = self._root, []
-        while not prefix.held and len(prefix.children) == 1:
-            (prefix,) = prefix.children.values()
-            stable.append(prefix)
-        return stable
-
     def _begun(self, prefix: _Prefix) -> _Prefix:
         """A hypothesis without its last word."""
         starts = frozenset() if self.lexicon is None else self.lexicon.trie.starts
@@ -239,12 +239,16 @@ class PrefixBeam:
                 break
         return prefix
 
-    def _units(self, prefix: _Prefix) -> list[int]:
-        units = []
+    def _chain(self, prefix: _Prefix) -> list[_Prefix]:
+        """A hypothesis and those it went on from, in order, without the root."""
+        chain = []
         while prefix is not self._root:
-            units.append(prefix.unit)
+            chain.append(prefix)
             prefix = prefix.parent or self._root
-        return units[::-1]
+        return chain[::-1]
+
+    def _units(self, prefix: _Prefix) -> list[int]:
+        return [one.unit for one in self._chain(prefix)]
 
 
 def _grown(prefix: _Prefix, unit: int, value: float) -> _Prefix:
