@@ -306,7 +306,7 @@ def test_what_is_refused():
     beam = PrefixBeam()
     with pytest.raises(ValueError, match="frame 1 of log_probs has NaN"):
         beam.advance(np.array([[-1.0, -1.0], [math.nan, -1.0]]))
-    with pytest.raises(ValueError, match="frame 0 of log_probs has 3 as its greatest value; .* take log_softmax"):
+    with pytest.raises(ValueError, match=r"frame 0 of log_probs has 3 as its greatest value; .* take log_softmax"):
         beam.advance(np.array([[3.0, -1.0]]))
     with pytest.raises(ValueError, match=r"floats \[T, U\], got \[3\]"):
         beam.advance(np.zeros(3))
