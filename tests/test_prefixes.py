@@ -12,7 +12,7 @@ from throughtime.decode.lexicon import Lexicon
 from throughtime.decode.prefixes import Decoded, PrefixBeam
 from throughtime.decode.trie import Trie
 
-WIDE = {"size": 10_000, "margin": math.inf, "most": 99}
+WIDE = {"size": 10_000, "margin": math.inf, "most": 99, "recombine": False}
 
 
 def log_probs_of(frames, units, seed, sharpness=1.5):
@@ -158,15 +158,16 @@ def test_bonus_and_weight_move_the_choice():
     assert best(weight=0.01, bonus=-1.0) == [1, 3]
 
 
+@pytest.mark.parametrize("recombine", [False, True])
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("pieces", [[1] * 60, [7, 0, 13, 40], [59, 1]])
-def test_a_stream_in_pieces_is_the_whole_to_the_bit(words, pieces):
+def test_a_stream_in_pieces_is_the_whole_to_the_bit(words, pieces, recombine):
     lexicon = Lexicon(Trie(MARKED, starts=STARTS), Pairs(MARKED), bonus=1.0) if words else None
     log_probs = log_probs_of(60, 4, 5, sharpness=9).astype(np.float32)
     log_probs[20:30] = np.log(np.array([1 - 3e-7, 1e-7, 1e-7, 1e-7]))  # a rest
-    whole = PrefixBeam(4, lexicon=lexicon)
+    whole = PrefixBeam(4, lexicon=lexicon, recombine=recombine)
     whole.advance(log_probs)
-    stream, at, said, before = PrefixBeam(4, lexicon=lexicon), 0, [], []
+    stream, at, said, before = PrefixBeam(4, lexicon=lexicon, recombine=recombine), 0, [], []
     for count in pieces:
         stream.advance(log_probs[at : at + count])
         at += count
@@ -231,18 +232,48 @@ def test_a_narrow_beam_is_near_a_wide_one():
 def test_what_is_dropped_is_decided():
     """A choice that nothing later can make: 1 or 2, then 3."""
     log_probs = np.log(np.array([[0.02, 0.5, 0.47, 0.01], [0.02, 0.01, 0.01, 0.96], [0.97, 0.01, 0.01, 0.01]]))
-    beam = PrefixBeam()
+    beam = PrefixBeam(recombine=False)
     beam.advance(log_probs)
     assert beam.stable() == [] and beam.partial() == [1, 3]
     before = [h for h in beam.best(99) if h.units[:1] == [1]]
     beam.drop(1)
     assert beam.partial() == [3]
     assert beam.best(99) == [h._replace(units=h.units[1:]) for h in before]
-    again = PrefixBeam()
+    again = PrefixBeam(recombine=False)
     again.advance(log_probs)
     again.drop(1)
     again.advance(log_probs)
     assert again.partial()[:2] == [3, 1]
+
+
+def test_of_hypotheses_that_go_on_alike_the_best_is_kept():
+    """A choice that nothing later can make is made at once where it is the same word after, and the beam has room for others."""
+    log_probs = np.log(np.array([[0.02, 0.5, 0.47, 0.01], [0.02, 0.01, 0.01, 0.96], [0.97, 0.01, 0.01, 0.01]]))
+    beam = PrefixBeam()
+    beam.advance(log_probs)
+    assert beam.stable() == [] and [1, 3] in [h.units for h in beam.best(99)]
+    assert [2, 3] not in [h.units for h in beam.best(99)]
+    beam.advance(np.log(np.array([[1 - 3e-9, 1e-9, 1e-9, 1e-9]] * 4)))
+    last = [h.units[-1:] for h in beam.best(99)]
+    assert len(last) == len({tuple(units) for units in last})
+
+    # with a model that heeds the word before, "a b" and "b b" are kept apart until the word after b
+    words = {"a": [1], "b": [2], "c": [3]}
+    lexicon = Lexicon(Trie(words, starts=np.arange(4) > 0), Pairs(words, 3))
+    said = PrefixBeam(50, margin=40.0, lexicon=lexicon)
+    said.advance(log_probs_of(8, 4, 2))
+    futures = {(prefix.unit, prefix.place.node, prefix.place.state) for prefix in said._beam}
+    assert len(futures) == len(said._beam) > 6
+
+
+def test_recombination_finds_better_hypotheses_with_as_large_a_beam():
+    found = {True: 0.0, False: 0.0}
+    for seed in range(6):
+        for recombine in found:
+            beam = PrefixBeam(6, recombine=recombine)
+            beam.advance(log_probs_of(60, 6, seed, sharpness=4))
+            found[recombine] += beam.finish().score
+    assert found[True] > found[False] + 1
 
 
 def test_most_leaves_the_likeliest_units():
@@ -252,7 +283,7 @@ def test_most_leaves_the_likeliest_units():
         row[1:][np.arange(4) != row[1:].argmax()] = -math.inf
     found = []
     for given, most in ((log_probs, 1), (only_one, 99)):
-        beam = PrefixBeam(size=10_000, margin=math.inf, most=most)
+        beam = PrefixBeam(size=10_000, margin=math.inf, most=most, recombine=False)
         beam.advance(given)
         found.append(beam.best(10_000))
     assert found[0] == found[1] and len(found[0]) > 10

@@ -64,7 +64,7 @@ class PrefixBeam:
         score(units) = log p(units | frames) + Σ over words (weight · log P(word | words before) + bonus)
 
     at the end of an utterance also weight · log P(end | words); before the end of a word, what the lexicon expects of it. With
-    margin and most as large as can be and a beam that holds every prefix, the best is exact.
+    margin and most as large as can be, a beam that holds every prefix and no recombination, the scores are exact.
 
     Frames may come in any pieces: the result is the same to the bit. An utterance ends with `finish`; in one that is long,
     `drop` keeps memory and time bounded.
@@ -73,18 +73,28 @@ class PrefixBeam:
     what is expected of a begun word, and prunes by a margin.
     """
 
-    def __init__(self, size: int = 16, *, margin: float = 12.0, most: int = 16, lexicon: Lexicon | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 16,
+        *,
+        margin: float = 12.0,
+        most: int = 16,
+        lexicon: Lexicon | None = None,
+        recombine: bool = True,
+    ) -> None:
         """Args:
             size: hypotheses kept, 1 or more.
             margin: nats. A unit this far below the likeliest of its frame is not followed in it, nor a hypothesis this far
                 below the best; a frame in which nothing but the blank is followed costs next to nothing.
             most: units followed in a frame beside the blank, the likeliest; those as likely as the last of them too.
             lexicon: words outside which nothing is written, and what they add; None: any units, and the score is log p.
+            recombine: of hypotheses with the same last unit and place among the words, whose futures are alike, keep the best
+                alone: a beam reaches farther, and units become stable sooner. False: all, so that `best` has alternatives.
         Raises: ValueError where a number is out of range.
         """
         if size < 1 or most < 1 or not margin > 0:
             raise ValueError(f"size and most are 1 or more, margin over 0; got {size}, {most}, {margin}")
-        self.size, self.margin, self.most, self.lexicon = size, margin, most, lexicon
+        self.size, self.margin, self.most, self.lexicon, self.recombine = size, margin, most, lexicon, recombine
         self.reset()
 
     def reset(self) -> None:
@@ -194,15 +204,29 @@ class PrefixBeam:
         ranked += grown
         ranked.sort(key=itemgetter(0), reverse=True)
         floor = max(floor, ranked[0][0] - self.margin) if ranked else NEVER
-        self._beam = [
-            _grown(*what) if len(what) > 1 else what[0] for score, *what in ranked[: self.size] if score > floor
-        ]
+        self._beam = self._kept(ranked, floor)
         for prefix in self._beam:
             prefix.held = True
         for prefix in beam:
             if not prefix.held:
                 prefix.leave()
         self._resting = False
+
+    def _kept(self, ranked: list[tuple[Any, ...]], floor: float) -> list[_Prefix]:
+        """The hypotheses that stay in the beam, of all in order, those that are to have one more unit given it."""
+        kept: list[_Prefix] = []
+        futures = set()
+        for score, prefix, *more in ranked:
+            if score <= floor or len(kept) == self.size:
+                break
+            if self.recombine:
+                unit, place = (more[0], prefix.places[more[0]]) if more else (prefix.unit, prefix.place)
+                future = unit, place.node, place.state
+                if future in futures:
+                    continue
+                futures.add(future)
+            kept.append(_grown(prefix, *more) if more else prefix)
+        return kept
 
     def _grow(self, pairs: list[tuple[int, float]], floor: float) -> list[tuple[float, _Prefix, int, float]]:
         """Every hypothesis with one more unit: added to the hypothesis that it is already, else given as its score, the
