@@ -28,7 +28,8 @@ def states_of(model, texts):
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("new", [1, 5])
 def test_probabilities_sum_to_1_in_every_state(order, new):
-    model = NGram(order, NGram.of(TEXTS, order).counts, new)
+    model = NGram.of(TEXTS, order).allowing(["A", "C", *(f"new{k}" for k in range(new))])
+    assert model.new == new
     assert model.words == ["A", "B", "C", "D", "E"]
     states = states_of(model, TEXTS)
     assert len(states) > 5 or order == 1
@@ -106,6 +107,7 @@ def test_what_is_refused():
         NGram.of([])
     with pytest.raises(ValueError, match="order and new are 1 or more, got 0 and 1"):
         NGram.of(["A"], order=0)
+    assert NGram.of(["A"]).allowing(["A"]).new == 1
     with pytest.raises(ValueError, match="got 2 and 0"):
         NGram(2, NGram.of(["A"], 2).counts, 0)
 

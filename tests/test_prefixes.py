@@ -127,6 +127,66 @@ def test_words_are_ranked_as_every_sequence_of_them(kind, prior, seed):
     assert beam.best(3) == beam.best(10_000)[:3]
 
 
+def plain_beam(log_probs, size, added):
+    """The search as the papers write it: hypotheses in a dict, all of their extensions, the best `size` kept."""
+    beam = {(): (0.0, -math.inf)}
+    for row in log_probs:
+        new = defaultdict(lambda: [-math.inf, -math.inf])
+        for units, (blank, label) in beam.items():
+            total = np.logaddexp(blank, label)
+            new[units][0] = np.logaddexp(new[units][0], total + row[0])
+            if units:
+                new[units][1] = np.logaddexp(new[units][1], label + row[units[-1]])
+            for u in range(1, len(row)):
+                if added((*units, u)) is not None:
+                    value = (blank if units[-1:] == (u,) else total) + row[u]
+                    new[*units, u][1] = np.logaddexp(new[*units, u][1], value)
+        ranked = sorted(new, key=lambda units: -np.logaddexp(*new[units]) - added(units))
+        beam = {units: tuple(new[units]) for units in ranked[:size]}
+    return {units: np.logaddexp(*both) for units, both in beam.items()}
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 9])
+@pytest.mark.parametrize("words", [False, True])
+def test_a_narrow_beam_is_the_plain_one(size, words):
+    """Hypotheses leave the beam and come back while others go on from them."""
+    model = Pairs(MARKED, 1)
+
+    def added(units):
+        """What words add before the end: the whole ones their score, the begun one the best prior that goes on so."""
+        if not words or not units:
+            return 0.0
+        first = [k for k, u in enumerate(units) if STARTS[u]]
+        if first[:1] != [0]:
+            return None
+        spelled = {tuple(parts): word for word, parts in MARKED.items()}
+        *whole, begun = [units[a:b] for a, b in itertools.pairwise([*first, len(units)])]
+        below = [model.prior(word) for word, parts in MARKED.items() if tuple(parts[: len(begun)]) == begun]
+        if not below or any(parts not in spelled for parts in whole):
+            return None
+        total, state = 0.7 * max(below) + 0.4, model.begin()
+        for parts in whole:
+            log_p, state = model.score(state, spelled[parts])
+            total += 0.7 * log_p + 0.4
+        return total
+
+    came_back = 0
+    lexicon = Lexicon(Trie(MARKED, starts=STARTS, prior=model.prior), model, weight=0.7, bonus=0.4) if words else None
+    for seed in range(8):
+        log_probs = log_probs_of(30, 4, seed, sharpness=2)
+        beam, left = PrefixBeam(size, margin=math.inf, recombine=False, lexicon=lexicon), set()
+        for t in range(len(log_probs)):
+            before = set(beam._beam)
+            beam.advance(log_probs[t : t + 1])
+            left |= before - set(beam._beam)
+            came_back += len(left & set(beam._beam))
+        expected = plain_beam(log_probs, size, added)
+        found = {tuple(beam._units(prefix)): prefix.total + beam._shift for prefix in beam._beam}
+        assert found.keys() == expected.keys()
+        assert found == pytest.approx(expected, abs=1e-9)
+    assert came_back > 0 or size == 2
+
+
 def test_a_model_is_asked_once_a_word_of_a_hypothesis():
     model = Pairs(MARKED)
     beam = PrefixBeam(**WIDE, lexicon=Lexicon(Trie(MARKED, starts=STARTS), model))
@@ -352,7 +412,7 @@ def test_what_is_refused():
 
 def test_a_trie_shares_beginnings_and_knows_the_best_below():
     priors = {"ac": -3.0, "a": -5.0, "b": -1.0}
-    trie = Trie({"ac": [1, 3], "a": [1], "b": [2]}, starts=STARTS, prior=priors.get)
+    trie = Trie({"a": [1], "ac": [1, 3], "b": [2]}, starts=STARTS, prior=priors.get)
     a = trie.follow(0, 1)
     assert len(trie) == 4 and trie.word[a] == "a" and trie.word[trie.follow(a, 3)] == "ac"
     assert trie.follow(a, 2) is None and trie.follow(0, 3) is None

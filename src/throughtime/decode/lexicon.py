@@ -40,7 +40,7 @@ class Lexicon:
 
         Σ over words (weight · log P(word | words before) + bonus), and at the end weight · log P(end | words)
 
-    Before the end of a word its part is expected to be weight · `trie.best` + bonus.
+    Before the end of a word its part is expected to be weight · `trie.best` + bonus: a model wants a trie made with its prior.
     """
 
     def __init__(self, trie: Trie, model: WordModel | None = None, *, weight: float = 1.0, bonus: float = 0.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from throughtime.errors import UserError
@@ -83,6 +83,10 @@ class NGram:
         """The words seen in the transcripts, in order of the alphabet."""
         return sorted({gram[-1] for gram in self.counts} - {END})
 
+    def allowing(self, words: Iterable[str]) -> NGram:
+        """The same model for a list of words: as many of them as it has never seen share the unknown word's probability."""
+        return replace(self, new=max(1, len(set(words).difference(self.words))))
+
     def begin(self) -> Gram:
         """The state at the beginning of a transcript."""
         return (BEGIN,) if self.order > 1 else ()
@@ -97,8 +101,8 @@ class NGram:
         while (*context, word) not in self._log_p:
             log_p += self._log_rest.get(context, 0.0)
             context = context[1:]
-        following = (*state, word)[max(0, len(state) + 2 - self.order) :]
-        while following and following not in self._log_rest:  # what no transcript goes on from need not be remembered
+        following = (*state, word)
+        while following not in self._log_rest:  # longer than any context, or nothing has gone on from it
             following = following[1:]
         return log_p + self._log_p[*context, word], following
 
@@ -151,6 +155,6 @@ def _counted(order: int, counts: dict[Gram, int]) -> list[dict[Gram, int]]:
             whole[length - 1][gram[-length:]] += count
     before = [Counter(gram[1:] for gram in longer) for longer in whole[1:]]
     return [
-        {gram: n if gram[0] == BEGIN else fewer[gram] for gram, n in seen.items()}
+        {gram: fewer.get(gram, n) for gram, n in seen.items()}  # before those from the beginning there is none
         for seen, fewer in zip(whole, before, strict=False)
     ] + [dict(whole[-1])]
