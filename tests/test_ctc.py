@@ -60,7 +60,7 @@ def test_log_probability_is_the_sum_of_all_paths(units):
     assert log_probability(log_probs, units) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("frames", "count", "seed"), [(50, 12, 0), (200, 60, 1), (31, 8, 2)])
+@pytest.mark.parametrize(("frames", "count", "seed"), [(50, 12, 0), (400, 150, 1), (31, 8, 2)])
 def test_log_probability_is_pytorchs_loss(frames, count, seed):
     log_probs = log_probs_of(frames, 30, seed)
     units = np.random.default_rng(seed).integers(1, 5, count).tolist()  # some follow themselves

@@ -68,7 +68,7 @@ def align(log_probs: Array, units: Sequence[int]) -> list[Span]:
     path = np.zeros(frames, dtype=np.int64)
     for t in range(frames - 1, -1, -1):
         path[t] = at
-        at -= came[t, at]
+        at -= int(came[t, at])
     spans = []
     for k, unit in enumerate(units):
         first, end = np.searchsorted(path, [2 * k + 1, 2 * k + 2])
