@@ -7,10 +7,13 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from throughtime.decode.alignment import align, words_of
 from throughtime.decode.ctc import best_path
 from throughtime.decode.lexicon import Lexicon
+from throughtime.decode.ngram import NGram
 from throughtime.decode.prefixes import Decoded, PrefixBeam
 from throughtime.decode.trie import Trie
+from throughtime.tasks.units import Units
 
 WIDE = {"size": 10_000, "margin": math.inf, "most": 99, "recombine": False}
 
@@ -198,6 +201,29 @@ def test_a_model_is_asked_once_a_word_of_a_hypothesis():
     again = len(model.asked)
     beam.best(5)
     assert len(model.asked) == again
+
+
+@pytest.mark.parametrize("kind", ["marked", "characters", "bpe", "words"])
+def test_units_of_every_kind_and_an_n_gram(kind):
+    """Frames that are all but certain of their units are heard as they were written, words where they stand."""
+    texts = ["ONE TWO TWO", "THREE O ONE", "ON TWO", "TOO ONE", "O O"]
+    units, model = Units.of(kind, texts, size=12), NGram.of(texts)
+    spelled = {word: units.spelled(word) for word in model.words}
+    trie = Trie(spelled, starts=units.starts, separator=units.separator, prior=model.prior)
+    beam = PrefixBeam(lexicon=Lexicon(trie, model, weight=0.2))
+    for text in texts:
+        ids = units.encode(text)
+        logits = np.random.default_rng(0).normal(size=(2 * len(ids), len(units))) - 6
+        logits[np.arange(len(logits)), [unit for one in ids for unit in (0, one)]] += 9
+        log_probs = logits - np.logaddexp.reduce(logits, 1, keepdims=True)
+        beam.advance(log_probs)
+        heard = beam.finish().units
+        assert units.text(heard) == text
+        spans = words_of(align(log_probs, heard), units.words(heard))
+        assert [span.word for span in spans] == text.split()
+        expected = [(2 * a + 1, 2 * b - 1) for _, a, b in units.words(ids)]
+        assert [(span.first, span.last) for span in spans] == expected
+        assert all(0.5 < span.confidence < 1 for span in spans)
 
 
 def test_bonus_and_weight_move_the_choice():

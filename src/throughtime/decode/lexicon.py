@@ -9,7 +9,8 @@ from throughtime.decode.trie import ROOT, Trie
 
 
 class WordModel(Protocol):
-    """How likely a word is after the words before it. A state stands for these; it is hashable and never changed."""
+    """How likely a word is after the words before it. A state stands for these: hashable, never changed, and equal to another
+    only where every word is as likely after both, for a search keeps the better of two hypotheses in one state."""
 
     def begin(self) -> Any:
         """The state at the beginning of an utterance."""
