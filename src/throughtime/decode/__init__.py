@@ -1,1 +1,1 @@
-"""Decoding: writing with a network, over any step function."""
+"""Decoding: writing with a network over any step function, and reading off what one trained with CTC has heard."""
