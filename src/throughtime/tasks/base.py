@@ -211,6 +211,10 @@ class Task(ABC, Generic[Config, Item]):
         nats, count = summed_nats(model.network, examples)
         return {self.loss: nats / max(count, 1)}
 
+    def settle(self, model: Any, examples: Any, run: Run) -> None:
+        """Once a network is trained: choose on the held-out examples what else the model is to have, and write it into the run. Here
+        nothing."""
+
     def samples(self, config: Config, run: Run) -> list[Item]:
         """A few held-out items, to look into while a network is trained."""
         examples = self.examples(config, run, "valid")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.forecast_model import ForecastModel
     from throughtime.tasks.tag import TagModel
     from throughtime.tasks.text import TextModel
+    from throughtime.tasks.transcribe_model import TranscribeModel
     from throughtime.tasks.translate import TranslateModel
 
 GROUP = "throughtime.tasks"
@@ -39,6 +40,10 @@ BUILT_IN = {
     "forecast": (
         "throughtime.tasks.forecast:ForecastTask",
         "What comes next in series of numbers, and how sure that is.",
+    ),
+    "transcribe": (
+        "throughtime.tasks.transcribe:TranscribeTask",
+        "What is said in recordings: a recogniser of your own words.",
     ),
 }
 
@@ -87,6 +92,8 @@ def load(folder: str | Path, task: Literal["tag"], *, download: bool = ...) -> T
 def load(folder: str | Path, task: Literal["translate"], *, download: bool = ...) -> TranslateModel: ...
 @overload
 def load(folder: str | Path, task: Literal["forecast"], *, download: bool = ...) -> ForecastModel: ...
+@overload
+def load(folder: str | Path, task: Literal["transcribe"], *, download: bool = ...) -> TranscribeModel: ...
 @overload
 def load(folder: str | Path, task: str | None = ..., *, download: bool = ...) -> Trained[Any]: ...
 def load(folder: str | Path, task: str | None = None, *, download: bool = False) -> Trained[Any]:

@@ -426,6 +426,8 @@ class Trainer:
         network = self.task.network(self.config, self.run).to(self.accelerator.device)
         self.run.load_weights(network)
         assert self.best is not None
+        model = self.task.trained(self.run, self.config, network.eval())
+        self.task.settle(model, self.held, self.run)
         return {
             "minutes": self._elapsed() / 60,
             "steps": self.step,
@@ -435,7 +437,7 @@ class Trainer:
             "ended_by": self.ended_by(),
             "threads": self.threads.count,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
-            "scores": self.task.score(self.task.trained(self.run, self.config, network.eval()), self.held, quick=False),
+            "scores": self.task.score(model, self.held, quick=False),
             "notes": notes_in(self.run.corpus),
         }
 

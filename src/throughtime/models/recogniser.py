@@ -1,0 +1,170 @@
+"""What is said in features of speech.
+
+Shapes: T frames, F features of a frame, K frames that a step sees, S steps of the network, L units, B batch, N hidden, U units
+in all, of which 0 is the blank.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.layers import Attention
+from throughtime.models.stacks import SequenceDropout, recurrent, stack_of
+
+SMOOTHING = 0.1  # of what the decoder is to write
+MASKS = 2  # of each kind, in an utterance
+WIDEST = 16  # bins of a mask, at most
+LONGEST = 25  # frames of a mask, at most, and no more than a fifth of the utterance
+
+
+class Speech(NamedTuple):
+    """Utterances side by side: normalised features [T, B, F], how many frames of each are real [B]; what is said, [L, B], and how
+    many units that is [B]."""
+
+    features: Tensor
+    lengths: Tensor
+    units: Tensor
+    unit_lengths: Tensor
+
+
+class Noise(NamedTuple):
+    """What is done to features in training. masks: how large those are that hide bins and frames, 1: as `WIDEST` and `LONGEST` say
+    (Park et al. 2019). deviation: of noise on normalised features, at most, another of each utterance."""
+
+    masks: float
+    deviation: float
+
+    def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """features [T, B, F], lengths [B]. Returns: others of this shape."""
+        frames, batch, bins = features.shape
+        if self.deviation:
+            wide = self.deviation * torch.rand(batch, 1, device=features.device)
+            features = features + wide * torch.randn_like(features)
+        for _ in range(MASKS if self.masks else 0):
+            widest = torch.full_like(lengths, WIDEST, dtype=torch.float32)
+            features = features * self._keep(bins, bins, widest).t().unsqueeze(0)
+            features = features * self._keep(frames, lengths, (lengths / 5).clamp(max=LONGEST)).unsqueeze(-1)
+        return features
+
+    def _keep(self, count: int, within: Any, widest: Tensor) -> Tensor:
+        """0 in a random stretch of each column, else 1, [count, B]."""
+        wide = torch.rand_like(widest) * widest * self.masks
+        start = torch.rand_like(widest) * (within - wide).clamp(min=0)
+        place = torch.arange(count, device=widest.device).unsqueeze(1)
+        return ((place < start) | (place >= start + wide)).to(torch.float32)
+
+
+class Sizes(NamedTuple):
+    """features: F. units: U. stride: frames from step to step. before, after: frames that a step sees beside that at its place."""
+
+    features: int
+    units: int
+    stride: int
+    before: int
+    after: int
+
+
+class Recogniser(nn.Module):
+    """Some frames make a step; a stack of cells over the steps; the probabilities of the units at each, for CTC.
+
+        e_s = relu(W_e [x_{rs - before}; …; x_{rs + after}] + b_e);  h = stack(e);  p_s = softmax(W_o h_s + b_o)
+
+    r is the stride. Beside it, in training, a decoder that attends to h and writes the units one after another, so that h says
+    more than where units are; its loss counts for `attention`, that of CTC for the rest.
+
+    Args: cell, hidden_size, layers, bidirectional, dropout, kind: of the stack, as in `stack_of`. attention: 0 to 1; 0: no decoder.
+    Source: Graves et al. (2006); the two losses together, Kim et al. (2017).
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        sizes: Sizes,
+        *,
+        cell: str,
+        hidden_size: int,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
+        kind: str = "recurrent",
+        attention: float = 0.0,
+        noise: Noise | None = None,
+    ) -> None:
+        super().__init__()
+        self.sizes, self.attention, self.noise = sizes, attention, noise or Noise(0.0, 0.0)
+        width = sizes.before + 1 + sizes.after
+        self.inner = nn.Linear(sizes.features * width, hidden_size)
+        self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.stack.output_size, sizes.units)
+        self.decoder = (
+            _Decoder("gru" if cell == "none" else cell, self.stack.output_size, hidden_size, sizes.units, dropout)
+            if attention
+            else None
+        )
+
+    def steps(self, frames: Any) -> Any:
+        """How many steps so many frames are."""
+        return (frames + self.sizes.stride - 1) // self.sizes.stride
+
+    def read(self, features: Tensor) -> Tensor:
+        """The frames [T, B, F] that each step sees, all there is to be seen, as the stack reads them, [S, B, N]."""
+        seen = features.unfold(0, self.sizes.before + 1 + self.sizes.after, self.sizes.stride)  # [S, B, F, K]
+        return torch.relu(self.inner(seen.flatten(2)))
+
+    def hidden(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """features [T, B, F], lengths [B]. Returns: h [S, B, N], and how many steps of each are real [B]."""
+        missing = self.steps(len(features)) * self.sizes.stride - len(features)
+        padded = F.pad(features, (0, 0, 0, 0, self.sizes.before, self.sizes.after + missing))
+        real = self.steps(lengths)
+        return self.dropout(self.stack(self.read(padded), lengths=real)[0]), real
+
+    def log_probabilities(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Log p of each unit at each step, [S, B, U], and how many steps of each are real [B]."""
+        hidden, real = self.hidden(features, lengths)
+        return self.output(hidden).log_softmax(-1), real
+
+    def stream(self, features: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Go on: the frames [T, 1, F] that some steps see, which overlap with those of the steps before, and the state after these,
+        None at the beginning. Returns: log p of each unit at each of the steps [S, U], and the state."""
+        hidden, state = self.stack(self.read(features), state)  # type: ignore[misc]
+        return self.output(hidden)[:, 0].log_softmax(-1), state
+
+    def forward(self, batch: Speech, state: None) -> tuple[Tensor, Tensor, None]:
+        """-log p of all units of what is said, in training with the decoder's, and how many units these are."""
+        features = self.noise(batch.features, batch.lengths) if self.training else batch.features
+        hidden, real = self.hidden(features, batch.lengths)
+        log_p = self.output(hidden).log_softmax(-1)
+        nats = F.ctc_loss(log_p, batch.units.t(), real, batch.unit_lengths, reduction="sum")
+        if self.training and self.decoder is not None:
+            written = self.decoder(hidden, real, batch.units, batch.unit_lengths)
+            nats = (1 - self.attention) * nats + self.attention * written
+        return nats, batch.unit_lengths.sum(), None
+
+
+class _Decoder(nn.Module):
+    """Writes units while it attends to what was heard. The blank, which is never written, begins and ends."""
+
+    def __init__(self, cell: str, heard: int, size: int, units: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(units, size // 2)
+        self.stack = recurrent(cell, size // 2, size)
+        self.attention = Attention(self.stack.output_size, heard, "additive")
+        self.dropout = SequenceDropout(dropout)
+        self.output = nn.Linear(self.stack.output_size + heard, units)
+
+    def forward(self, hidden: Tensor, real: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
+        """-log p of the units [L, B] and their ends, summed, after h [S, B, N]."""
+        nothing = torch.zeros_like(units[:1])
+        goals = torch.cat([units, nothing])
+        written, _ = self.stack(self.dropout(self.embedding(torch.cat([nothing, units]))))
+        context, _ = self.attention(written, self.attention.remember(hidden, real.clamp(min=1)))
+        logits = self.output(self.dropout(torch.cat([written, context], -1)))
+        past = torch.arange(len(goals), device=goals.device).unsqueeze(1) > lengths
+        goals = goals.masked_fill(past, -100)
+        return F.cross_entropy(
+            logits.flatten(0, 1), goals.flatten(), ignore_index=-100, reduction="sum", label_smoothing=SMOOTHING
+        )

@@ -1,0 +1,191 @@
+"""What a recogniser is trained on: recordings as features and units, what is held out, the settings that fit them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime.errors import UserError
+from throughtime.tasks import defaults
+from throughtime.tasks.audio import RATE, Recording, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.logmel import DEFAULT, features, frames_of
+from throughtime.tasks.normalisation import Normal
+from throughtime.tasks.settings import chosen, settled
+from throughtime.tasks.units import Units
+
+if TYPE_CHECKING:
+    from throughtime.models.recogniser import Recogniser
+    from throughtime.runs import Run
+    from throughtime.tasks.speech import Statistics, Utterances
+    from throughtime.tasks.transcribe_settings import TranscribeConfig
+
+TEXTS, PRIOR = "texts.json", "prior.json"
+WORDS = "words.json"  # of the transcripts, counted
+LONGEST = 60.0  # seconds of a recording that is learned from; beyond it alignments are hardly found
+LOOK_AHEAD = 200  # milliseconds
+BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
+SLOWEST = 0.5  # of the steps of an utterance that its units and the blanks between them may take
+FITS = 0.99  # of all utterances, of which that has to be so
+LARGEST = 1 / 3  # of the recordings that a speaker may have who is held out
+
+
+def split(items: list[Recording], share: float, seed: int) -> tuple[list[Recording], list[Recording]] | None:
+    """Some speakers of their own, drawn, with about so large a share of all recordings; None where speakers are not known, or too
+    few to be told apart."""
+    counts = Counter(item.speaker for item in items)
+    small = sorted(str(speaker) for speaker, n in counts.items() if n <= LARGEST * len(items))
+    if None in counts or len(counts) < 3 or not small:
+        if len(counts) > 1:
+            warnings.warn("too few speakers are known to hold some out: utterances of all are held out", stacklevel=2)
+        return None
+    held, count = set[str](), 0
+    for i in np.random.default_rng((seed, 1)).permutation(len(small)).tolist():
+        grown = count + counts[small[i]]
+        if held and abs(grown - share * len(items)) > abs(count - share * len(items)):
+            continue
+        held.add(small[i])
+        count = grown
+    return [x for x in items if x.speaker not in held], [x for x in items if x.speaker in held]
+
+
+def prepare(config: TranscribeConfig, train: list[Recording], held: list[Recording], run: Run) -> TranscribeConfig:
+    """Decode all recordings once, and choose what was left open. Raises: UserError for what cannot be trained on."""
+    from throughtime.decode.ngram import NGram
+
+    model, data = config.model, config.data
+    for recording in (*train, *held):
+        if (length := duration(recording)) > LONGEST:
+            raise UserError(
+                f"{recording.where}: lasts {length:,.0f} s; training takes {LONGEST:g} s at most: name its utterances, each with "
+                f"its offset and seconds"
+            )
+    texts, changes = Normal(data.case, data.signs, data.tags).all(str(r.text) for r in (*train, *held))
+    if changes.changed:
+        warnings.warn(str(changes), stacklevel=2)
+    learned = texts[: len(train)]
+    units = Units.of(model.units, learned, size=model.vocabulary or 100)
+    units.save(run)
+    speeds = (1.0,) if not data.speed else (1.0, 1 - data.speed, 1 + data.speed)
+    mixed: dict[Any, int] = {}
+    seconds = 0.0
+    strides = []
+    for part, some, said, at in (("train", train, learned, speeds), ("valid", held, texts[len(train) :], (1.0,))):
+        stride, length = _write(run, part, (some, said), units, at, model.subsampling, mixed)
+        strides.append(stride)
+        seconds = seconds or length
+    tell_mixed(mixed)
+    prior = _statistics(run)
+    run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
+    run.write_json(WORDS, NGram.of([text for text in learned if text] or learned).values())
+    fitted, trained = defaults.transcribe(config, len(train), seconds)
+    masks = fitted.pop("masks")
+    if model.streaming and model.look_ahead is None:
+        fitted["look_ahead"] = LOOK_AHEAD
+    return settled(
+        config,
+        model=fitted | {"subsampling": model.subsampling or strides[0]},
+        data={"masks": masks if data.masks is None else data.masks},
+        training=trained,
+    )
+
+
+def _write(
+    run: Run,
+    part: str,
+    spoken: tuple[Sequence[Recording], Sequence[str]],
+    units: Units,
+    speeds: Sequence[float],
+    stride: int | None,
+    mixed: dict[Any, int],
+) -> tuple[int, float]:
+    """Recordings with what is said in them, as a corpus. Returns: the frames to a step that fit them, and how many seconds they
+    last."""
+    from throughtime.decode.alignment import frames_needed
+    from throughtime.tasks.batches import Sequences
+    from throughtime.tasks.speech import Writer
+
+    heard = [(r, text, *_spelled(units, text)) for r, text in zip(*spoken, strict=True)]
+    unknown = sum(missing for *_, missing in heard)
+    if unknown:
+        warnings.warn(f"{unknown:,} words that are held out have signs that training never had", stacklevel=3)
+    lengths = [duration(recording) for recording in spoken[0]]
+    shortest = [frames_of(int(length * RATE / max(speeds))) for length in lengths]
+    needed = [frames_needed(ids) for _, _, ids, _ in heard]
+    slack = [n / max(t, 1) for n, t in zip(needed, shortest, strict=True) if n]
+    if stride is None:
+        stride = next((s for s in (4, 3, 2) if np.quantile(slack or [0.0], FITS) * s <= SLOWEST), 1)
+    writer, kept, short = Writer(run.corpus / f"{part}.f16"), [], []
+    for (recording, text, ids, _), n, t in zip(heard, needed, shortest, strict=True):
+        if n > t // stride or not t:
+            short.append(recording)
+            continue
+        x = samples(recording, RATE, mixed)
+        writer.add([features(x if speed == 1 else at_speed(x, speed)) for speed in speeds], recording.speaker)
+        kept.append((ids, text))
+    if short:
+        how = f"; {len(short):,} such are left out" if len(short) > 1 else "; it is left out"
+        warnings.warn(f"{short[0].where}: is too short for what is said in it{how}", stacklevel=3)
+    if not kept:
+        raise UserError(f"{spoken[0][0].where}: no recording is long enough for what is said in it; check the texts")
+    writer.close()
+    Sequences.of([ids for ids, _ in kept]).save(run.corpus / f"{part}-units.bin")
+    run.write_data(f"{part}-{TEXTS}", [text for _, text in kept])
+    return stride, sum(lengths)
+
+
+def _spelled(units: Units, text: str) -> tuple[list[int], int]:
+    """The units of a text, without the words that it lacks units for, and how many these are."""
+    words = text.split()
+    known = [word for word in words if units.spelled(word) is not None]
+    return units.encode(" ".join(known)) or [], len(words) - len(known)
+
+
+def _statistics(run: Run) -> Statistics:
+    from throughtime.tasks.speech import Corpus
+
+    return Corpus.open(run.corpus / "train.f16").statistics[-1]
+
+
+def prior_of(run: Run) -> Statistics:
+    """The statistics of all features of training."""
+    from throughtime.tasks.speech import Statistics
+
+    values = run.read_json(PRIOR)
+    return Statistics(*(np.array(part, dtype=np.float32) for part in values))
+
+
+def examples(config: TranscribeConfig, run: Run, part: str) -> Utterances:
+    """What `prepare` left of a part."""
+    from throughtime.tasks.batches import Sequences
+    from throughtime.tasks.speech import Corpus, Utterances
+
+    return Utterances(
+        Corpus.open(run.corpus / f"{part}.f16"),
+        Sequences.open(run.corpus / f"{part}-units.bin"),
+        run.read_data(f"{part}-{TEXTS}"),
+        part == "train",
+        prior_of(run) if config.model.streaming else None,
+    )
+
+
+def network(config: TranscribeConfig, run: Run) -> Recogniser:
+    """A fresh network."""
+    from throughtime.models.recogniser import Noise, Recogniser, Sizes
+
+    m = config.model
+    sizes = chosen(m, ("hidden_size", "dropout", "subsampling"), run)
+    after = BEFORE if m.look_ahead is None else round(m.look_ahead / DEFAULT.hop_ms)
+    return Recogniser(
+        Sizes(DEFAULT.bins, len(Units.open(run)), sizes.pop("subsampling"), BEFORE, after),
+        **sizes,
+        cell=m.cell,
+        layers=m.layers,
+        bidirectional=not m.streaming,
+        kind=m.kind,
+        attention=m.attention,
+        noise=Noise(config.data.masks or 0.0, config.data.noise),
+    )

@@ -1,0 +1,159 @@
+"""Transcribe: what is said in recordings, from recordings and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from throughtime.config import Strict
+from throughtime.errors import UserError
+from throughtime.tasks.base import Advance, Criterion, Task
+from throughtime.tasks.settings import check_cell, check_no_chunk
+from throughtime.tasks.source import Source
+from throughtime.tasks.transcribe_settings import (
+    EvaluateOptions,
+    HearOptions,
+    PredictOptions,
+    TranscribeConfig,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from throughtime.runs import Run
+    from throughtime.tasks.audio import Recording
+    from throughtime.tasks.speech import Utterances
+    from throughtime.tasks.transcribe_model import TranscribeModel
+
+
+class TranscribeTask(Task[TranscribeConfig, "Recording"]):
+    """Speech recognition."""
+
+    name: ClassVar[str] = "transcribe"
+    config_type = TranscribeConfig
+    predict_options: ClassVar[type[Strict]] = PredictOptions
+    evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
+    inspect_options: ClassVar[type[Strict]] = HearOptions
+    pipeline: ClassVar[str | None] = "automatic-speech-recognition"
+    unit: ClassVar[str] = "units"
+
+    def check(self, config: TranscribeConfig, files: Sequence[Path] = ()) -> None:
+        model = config.model
+        check_cell(model.cell, memoryless=True)
+        check_no_chunk(config)
+        if model.vocabulary is not None and model.units != "bpe":
+            raise UserError("model.vocabulary: only pieces of words (model.units bpe) are so many; leave it out")
+        if model.streaming and (model.kind == "transformer" or model.cell == "none"):
+            raise UserError("model.streaming: only a recurrent network goes on with a stream; leave it out")
+        if not model.streaming and model.look_ahead is not None:
+            raise UserError("model.look_ahead: a network that reads from both ends has none; leave it out")
+
+    # -- what is read
+
+    def read(self, config: TranscribeConfig, files: Sequence[Path], options: Any = None) -> list[Recording]:
+        from throughtime.tasks.recordings import read_recordings
+
+        given = config.data if options is None else options
+        found = [
+            recording
+            for file in files
+            for recording in read_recordings(
+                file,
+                audio=_column(config, options, "audio_column"),
+                text=_column(config, options, "text_column"),
+                speaker=_column(config, options, "speaker_column"),
+                encoding=given.encoding,
+                option="--data." if options is None else "--",
+            )
+        ]
+        if options is not None:
+            _check_texts(found)
+        return found
+
+    def items(self, config: TranscribeConfig, source: Source, options: Any) -> Iterator[Recording]:
+        from throughtime.config import STDIN
+        from throughtime.tasks.audio import Recording
+        from throughtime.tasks.recordings import read_recordings
+
+        if source.name == STDIN and getattr(options, "rate", None) is not None:
+            yield Recording(Path(STDIN), place=STDIN)
+            return
+        if source.name == STDIN:
+            raise UserError(f"{STDIN}: raw samples do not say how many they are a second; give --rate")
+        names = (_column(config, options, f"{name}_column") for name in ("audio", "text", "speaker"))
+        audio, text, speaker = names
+        path = source.folder or Path(source.name)
+        yield from read_recordings(
+            path, audio=audio, text=text, speaker=speaker, encoding=source.encoding, option=source.option
+        )
+
+    def item(self, given: Any) -> Recording:
+        from throughtime.tasks.audio import Recording
+
+        if isinstance(given, str | Path):
+            return Recording(Path(given).absolute(), place=str(given))
+        return given if isinstance(given, Recording) else super().item(given)
+
+    def split(
+        self, config: TranscribeConfig, items: list[Recording], files: Sequence[Path]
+    ) -> tuple[list[Recording], list[Recording]]:
+        from throughtime.tasks.speech_data import split
+
+        found = split(items, config.data.held_out, config.seed)
+        return found or super().split(config, items, files)
+
+    # -- what is trained
+
+    def prepare(
+        self, config: TranscribeConfig, train: list[Recording], held: list[Recording], run: Run, advance: Advance
+    ) -> TranscribeConfig:
+        from throughtime.tasks import speech_data
+
+        _check_texts([*train, *held])
+        return speech_data.prepare(config, train, held, run)
+
+    def describe(self, config: TranscribeConfig) -> str:
+        m = config.model
+        assert m.subsampling is not None
+        how = f"streaming, {m.look_ahead} ms ahead" if m.streaming else "from both ends"
+        return f"{super().describe(config)}, a step each {10 * m.subsampling} ms, {how}; {m.units} units"
+
+    def criterion(self, config: TranscribeConfig) -> Criterion:
+        return Criterion("cer", tie=self.loss)
+
+    def network(self, config: TranscribeConfig, run: Run) -> nn.Module:
+        from throughtime.tasks import speech_data
+
+        return speech_data.network(config, run)
+
+    def examples(self, config: TranscribeConfig, run: Run, part: str) -> Utterances:
+        from throughtime.tasks import speech_data
+
+        return speech_data.examples(config, run, part)
+
+    def score(self, model: TranscribeModel, examples: Utterances, *, quick: bool) -> dict[str, Any]:
+        from throughtime.tasks.worderrors import errors
+
+        found = errors(list(zip(examples.texts, model.heard(examples, greedy=quick), strict=True)))
+        return {**super().score(model, examples, quick=quick), "cer": found["cer"], "wer": found["wer"]}
+
+    def settle(self, model: TranscribeModel, examples: Utterances, run: Run) -> None:
+        model.settle(examples, run)
+
+    def trained(self, run: Run, config: TranscribeConfig, network: nn.Module) -> TranscribeModel:
+        from throughtime.tasks.transcribe_model import TranscribeModel
+
+        return TranscribeModel(self, run, config, network)
+
+
+def _column(config: TranscribeConfig, options: Any, name: str) -> str | None:
+    """The column that is asked for."""
+    return getattr(config.data if options is None else options, name)  # type: ignore[no-any-return]
+
+
+def _check_texts(recordings: Sequence[Recording]) -> None:
+    """Raises: UserError where what is said in a recording is not known."""
+    for recording in recordings:
+        if recording.text is None:
+            raise UserError(f"{recording.where}: what is said in it stands nowhere; add a text, or take it out")
