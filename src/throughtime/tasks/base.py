@@ -41,18 +41,20 @@ def ignore(amount: float) -> None:
 
 class Criterion(NamedTuple):
     """Which score decides what weights are kept, and whether more of it is better. tie: the score, the lower the better, that
-    decides between equals."""
+    decides between equals. hopeless: of a score of which less is better, from where on all are equal: where nothing is right yet,
+    one that is less wrong has not learned more."""
 
     score: str
     higher: bool = False
     tie: str | None = None
+    hopeless: float = math.inf
 
     def better(self, scores: Mapping[str, float], than: Mapping[str, float]) -> bool:
         """Whether scores are better than others."""
         return self._badness(scores) < self._badness(than)
 
     def _badness(self, scores: Mapping[str, float]) -> tuple[float, ...]:
-        first = -scores[self.score] if self.higher else scores[self.score]
+        first = -scores[self.score] if self.higher else min(scores[self.score], self.hopeless)
         return (first,) if self.tie is None else (first, scores.get(self.tie, math.inf))
 
 

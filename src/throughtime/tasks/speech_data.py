@@ -28,7 +28,7 @@ WORDS = "words.json"  # of the transcripts, counted
 LONGEST = 60.0  # seconds of a recording that is learned from; beyond it alignments are hardly found
 LOOK_AHEAD = 200  # milliseconds
 BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
-SLOWEST = 0.5  # of the steps of an utterance that its units and the blanks between them may take
+SLOWEST = 0.6  # of the steps of an utterance that its units and the blanks between them may take
 FITS = 0.99  # of all utterances, of which that has to be so
 LARGEST = 1 / 3  # of the recordings that a speaker may have who is held out
 

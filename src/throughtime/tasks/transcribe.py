@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from throughtime.tasks.speech import Utterances
     from throughtime.tasks.transcribe_model import TranscribeModel
 
+HOPELESS = 80.0  # percent of characters that are wrong: what a network writes then is chance
+
 
 class TranscribeTask(Task[TranscribeConfig, "Recording"]):
     """Speech recognition."""
@@ -120,7 +122,7 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
         return f"{super().describe(config)}, a step each {10 * m.subsampling} ms, {how}; {m.units} units"
 
     def criterion(self, config: TranscribeConfig) -> Criterion:
-        return Criterion("cer", tie=self.loss)
+        return Criterion("cer", tie=self.loss, hopeless=HOPELESS)
 
     def network(self, config: TranscribeConfig, run: Run) -> nn.Module:
         from throughtime.tasks import speech_data
