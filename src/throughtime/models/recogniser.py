@@ -55,7 +55,8 @@ class Noise(NamedTuple):
         wide = torch.rand_like(widest) * widest * self.masks
         start = torch.rand_like(widest) * (within - wide).clamp(min=0)
         place = torch.arange(count, device=widest.device).unsqueeze(1)
-        return ((place < start) | (place >= start + wide)).to(torch.float32)
+        kept: Tensor = (place < start) | (place >= start + wide)
+        return kept.to(torch.float32)
 
 
 class Sizes(NamedTuple):
@@ -80,7 +81,7 @@ class Recogniser(nn.Module):
     Source: Graves et al. (2006); the two losses together, Kim et al. (2017).
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         sizes: Sizes,
         *,
@@ -113,7 +114,8 @@ class Recogniser(nn.Module):
     def read(self, features: Tensor) -> Tensor:
         """The frames [T, B, F] that each step sees, all there is to be seen, as the stack reads them, [S, B, N]."""
         seen = features.unfold(0, self.sizes.before + 1 + self.sizes.after, self.sizes.stride)  # [S, B, F, K]
-        return torch.relu(self.inner(seen.flatten(2)))
+        found: Tensor = torch.relu(self.inner(seen.flatten(2)))
+        return found
 
     def hidden(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features [T, B, F], lengths [B]. Returns: h [S, B, N], and how many steps of each are real [B]."""

@@ -214,8 +214,8 @@ class Task(ABC, Generic[Config, Item]):
         return {self.loss: nats / max(count, 1)}
 
     def settle(self, model: Any, examples: Any, run: Run) -> None:
-        """Once a network is trained: choose on the held-out examples what else the model is to have, and write it into the run. Here
-        nothing."""
+        """Once a network is trained: choose on the held-out examples what else the model is to have, and write it into the run.
+        Here nothing."""
 
     def samples(self, config: Config, run: Run) -> list[Item]:
         """A few held-out items, to look into while a network is trained."""

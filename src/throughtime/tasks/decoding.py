@@ -95,7 +95,9 @@ def chosen(units: Units, run: Run, log_probs: Sequence[Array], texts: Sequence[s
     trie = lexicon_of(units, ngram.words, ngram, ngram.prior, 1.0, 0.0).trie
     for weight in WEIGHTS:
         for bonus in BONUSES:
-            attempt(Decoding(units, "words", Lexicon(trie, ngram, weight=weight, bonus=bonus)), weight=weight, bonus=bonus)
+            attempt(
+                Decoding(units, "words", Lexicon(trie, ngram, weight=weight, bonus=bonus)), weight=weight, bonus=bonus
+            )
     words = min(tried[2:], key=lambda one: one[:2])
     best = min((*tried[:2], words), key=lambda one: one[:2])
     weights = {name: words[2][name] for name in ("weight", "bonus")}

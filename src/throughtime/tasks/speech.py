@@ -33,10 +33,9 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, parts: Sequence[Features]) -> Statistics:
         """Of the frames of some utterances."""
-        count = max(sum(len(part) for part in parts), 1)
-        mean = sum(part.sum(0, dtype=np.float64) for part in parts) / count
-        square = sum(np.square(part - mean).sum(0) for part in parts) / count
-        return cls(mean.astype(np.float32), np.maximum(np.sqrt(square), LEAST).astype(np.float32))
+        frames = np.concatenate(parts).astype(np.float64)
+        mean, deviation = frames.mean(0), np.maximum(frames.std(0), LEAST)
+        return cls(mean.astype(np.float32), deviation.astype(np.float32))
 
     def normalised(self, features: Features) -> Features:
         """[T, F]: how many deviations each is from its mean."""
@@ -64,7 +63,8 @@ class Running:
         deviation = np.sqrt(np.maximum(square / count - mean**2, LEAST**2))
         keep = min(1.0, HEARD / count[-1, 0])
         self.sum, self.square, self.count = total[-1] * keep, square[-1] * keep, count[-1, 0] * keep
-        return ((own - mean) / deviation).astype(np.float32)
+        found: Features = ((own - mean) / deviation).astype(np.float32)
+        return found
 
 
 class Corpus:
@@ -81,6 +81,7 @@ class Corpus:
 
     @property
     def speeds(self) -> int:
+        """At how many speeds each is there."""
         return (len(self.starts) - 1) // max(len(self), 1)
 
     def features(self, number: int, speed: int = 0) -> Features:

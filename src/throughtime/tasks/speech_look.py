@@ -45,16 +45,20 @@ def look(model: TranscribeModel, utterance: Utterance) -> Look:
         hidden[frame] = 0.0  # as all frames are on average
         return side_by_side([hidden])
 
+    numbers = torch.from_numpy(features).requires_grad_()
+    batch = side_by_side([features])
+    batch = batch._replace(features=numbers.unsqueeze(1))
     inputs = Steps([f"{1000 * DEFAULT.time(i):.0f} ms" for i in range(len(features))], torch.from_numpy(features))
     names = [model.units.names[unit] if unit != BLANK else NOTHING for unit in units]
     return Look(
         inputs=inputs,
         outputs=Steps(names),
-        batch=side_by_side([features]),
+        batch=batch,
         score=score,
         stacks={"stack": Stack(name="", steps=inputs, stride=network.sizes.stride, whole=True)},
         distribution=answers,
         names=model.units.names.__getitem__,
         without=without,
+        numbers=numbers,
         verb="hear",
     )

@@ -136,8 +136,8 @@ class TranscribeModel(Trained[Recording]):
     # -- scores and answers
 
     def scores(self, items: list[Recording], options: Any, advance: Advance = ignore) -> dict[str, Any]:
-        """Error rates over recordings, `worderrors.errors`; the worst side by side; how often words were confused, where each is one;
-        real_time_factor, seconds of computing a second of speech."""
+        """Error rates over recordings, `worderrors.errors`; the worst side by side; how often words were confused, where each is
+        one; real_time_factor, seconds of computing a second of speech."""
         import time
 
         from throughtime.tasks.worderrors import confusions, errors, side_by_side, worst
@@ -154,10 +154,10 @@ class TranscribeModel(Trained[Recording]):
         seconds = sum(map(len, parts)) * DEFAULT.hop_ms / 1000
         found = errors(pairs, [item.speaker for item in items])
         found |= {"decoding": decoding.kind, "real_time_factor": took / max(seconds, 1e-9)}
-        found["worst"] = [
-            {"audio": str(items[k].audio), **dict(zip(("said", "heard"), side_by_side(*pairs[k]), strict=True))}
+        found["worst"] = {
+            items[k].place or str(items[k].audio): dict(zip(("said", "heard"), side_by_side(*pairs[k]), strict=True))
             for k in worst(pairs, options.worst)
-        ]
+        }
         table = confusions(pairs)
         return found if table is None else found | {"confusion": table}
 

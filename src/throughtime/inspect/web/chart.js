@@ -47,8 +47,11 @@ function chart({curves, x, y, log = false, width = 520, height = 240, xRange, yR
   return out + "</svg>" + (curves.some(c => c.name) ? `<p class="soft">${curves.filter(c => c.name).map(c => `<span style="color:${c.colour}">●</span> ${esc(c.name)}`).join(" &nbsp; ")}</p>` : "");
 }
 
-/** Numbers that a sequence holds, [T][F], as curves with time across; each step's background in its colour. */
+const CURVES = 8, EDGE = 24;  // curves that can be told apart: more are drawn as a picture; room beside it
+/** Numbers that a sequence holds, [T][F], as curves with time across, or where they are many as a picture; each step's background, or a
+    strip under the picture, in its colour. */
 function course(curve, labels, colours, tips) {
+  if (curve[0].length > CURVES) return spectrogram(curve, labels, colours, tips);
   const count = curve.length, flat = curve.flat(), ys = niceTicks(Math.min(...flat), Math.max(...flat) + (sizeOf(flat) * 1e-6 || 1e-6), 4);
   const y0 = Math.min(...flat), y1 = Math.max(...flat), left = 12 + widest(ys.map(num)), height = 180, foot = 42, head = 10;
   const W = Math.max(6, Math.min(60, (room() - left - 24) / count)), width = left + W * count + 24;
@@ -59,6 +62,21 @@ function course(curve, labels, colours, tips) {
   for (const t of niceTicks(0, Math.max(1, count - 1), Math.min(10, W * count / 50)).filter(t => Number.isInteger(t) && t < count)) out += `<text class="soft" x="${X(t)}" y="${height - foot + 20}" text-anchor="middle">${t}</text>`;
   out += `<text class="soft" x="${(left + width) / 2}" y="${height - 4}" text-anchor="middle">step</text>`;
   for (let k = 0; k < curve[0].length; k++) out += `<polyline pointer-events="none" points="${curve.map((row, t) => `${X(t).toFixed(1)},${Y(row[k]).toFixed(1)}`).join(" ")}" fill="none" stroke="${COLOURS[(k + 2) % 6]}" stroke-width="1.8"/>`;
+  return `<div class="wide">${out}</svg></div>`;
+}
+
+/** Many numbers a step, [T][F], the first at the bottom: the darker, the larger. */
+function spectrogram(curve, labels, colours, tips) {
+  const count = curve.length, rows = curve[0].length, sorted = curve.flat().sort((a, b) => a - b), at = q => sorted[Math.floor(q * (sorted.length - 1))];
+  const low = at(.02), high = Math.max(at(.995), low + 1e-9), canvas = document.createElement("canvas"), strip = colours ? 16 : 0;
+  canvas.width = count; canvas.height = rows;
+  const context = canvas.getContext("2d"), pixels = context.createImageData(count, rows);
+  curve.forEach((row, t) => row.forEach((v, k) => pixels.data.set([20, 40, 90, 255 * Math.max(0, Math.min(1, (v - low) / (high - low)))], 4 * ((rows - 1 - k) * count + t))));
+  context.putImageData(pixels, 0, 0);
+  const W = Math.max(3, Math.min(12, (room() - 2 * EDGE) / count)), width = W * count + 2 * EDGE, height = 160, foot = 34;
+  let out = `<svg class="course" width="${width}" height="${height + strip + foot}" viewBox="0 0 ${width} ${height + strip + foot}"><rect x="${EDGE}" width="${W * count}" height="${height}" fill="#fff"/><image href="${canvas.toDataURL()}" x="${EDGE}" y="0" width="${W * count}" height="${height}" preserveAspectRatio="none" style="image-rendering:pixelated"/>`;
+  for (let t = 0; t < count; t++) out += `<rect x="${EDGE + W * t}" y="${colours ? height + 2 : 0}" width="${W + .3}" height="${colours ? strip - 2 : height}" fill="${colours ? colours[t] : "transparent"}" ${tipped(tips ? tips[t] : seen(labels[t]))}/>`;
+  for (const t of niceTicks(0, Math.max(1, count - 1), Math.min(10, W * count / 80)).filter(t => Number.isInteger(t) && t < count)) out += `<text class="soft" x="${EDGE + W * (t + .5)}" y="${height + strip + 16}" text-anchor="middle">${esc(labels[t])}</text>`;
   return `<div class="wide">${out}</svg></div>`;
 }
 
