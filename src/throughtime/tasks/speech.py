@@ -33,7 +33,7 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, parts: Sequence[Features]) -> Statistics:
         """Of the frames of some utterances."""
-        frames = np.concatenate(parts).astype(np.float64)
+        frames: Array = np.concatenate(parts).astype(np.float64)
         mean, deviation = frames.mean(0), np.maximum(frames.std(0), LEAST)
         return cls(mean.astype(np.float32), deviation.astype(np.float32))
 
