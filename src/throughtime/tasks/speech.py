@@ -39,8 +39,7 @@ class Statistics(NamedTuple):
 
     def normalised(self, features: Features) -> Features:
         """[T, F]: how many deviations each is from its mean."""
-        found: Features = (features - self.mean) / self.deviation
-        return found
+        return np.asarray((features - self.mean) / self.deviation, dtype=np.float32)
 
 
 class Running:
@@ -63,8 +62,7 @@ class Running:
         deviation = np.sqrt(np.maximum(square / count - mean**2, LEAST**2))
         keep = min(1.0, HEARD / count[-1, 0])
         self.sum, self.square, self.count = total[-1] * keep, square[-1] * keep, count[-1, 0] * keep
-        found: Features = ((own - mean) / deviation).astype(np.float32)
-        return found
+        return np.asarray((own - mean) / deviation, dtype=np.float32)
 
 
 class Corpus:
