@@ -41,7 +41,7 @@ def files_of(run: Run) -> list[Path]:
         )
     if wrong := next((name for name in named if Path(name).name != name), None):
         raise UserError(f"{run.weights}: the run is damaged: it belongs to {wrong!r}, which is no file of a run")
-    written = [path for path in (run.summary, run.metrics, run.card, run.curve) if path.exists()]
+    written = [path for path in (run.summary, run.settled, run.metrics, run.card, run.curve) if path.exists()]
     return [*(run.folder / name for name in named), run.weights, *written, run.config]
 
 
@@ -140,7 +140,7 @@ def _downloaded(name: str) -> Path:
         if not run.config.exists():
             raise UserError("it has no config.yaml")
         Run.open(run.folder)
-        known = (run.weights, run.summary, run.metrics, run.card, run.curve)
+        known = (run.weights, run.summary, run.settled, run.metrics, run.card, run.curve)
         get(*(path.name for path in known), shown=True)
         get(*(path.name for path in files_of(run)))
     except UserError as error:

@@ -7,6 +7,7 @@ vocabulary.json      (or what else the task needs to read its inputs)
 metrics.jsonl        a line a step and a line an evaluation
 learning_curve.png   a picture of the same
 README.md            a model card with the measured scores
+settled.json         what was chosen once the network was trained, of tasks that choose so (`Task.settle`)
 summary.json         the scores and the cost; it is written last: where it is, the training has ended
 checkpoints/         what --resume goes on from, until the training has ended
 .lock                which process trains in it, while one does
@@ -38,6 +39,7 @@ __all__ = ["Run", "replacing", "write_text"]
 
 PREPARED = ".prepared-"  # how a folder begins in which a training makes ready what it needs
 SUMS = "checksums.json"  # of what is made ready
+SETTLED = "settled.json"
 # settings by which a trained network is built, reads and answers; of the others it keeps what they were
 DECIDING = ("task", "model.", "data.", "training.chunk")
 RECORD = ("model.init_from",)  # where something came from
@@ -56,6 +58,7 @@ class Run:
     card = property(lambda self: self.folder / "README.md")
     curve = property(lambda self: self.folder / "learning_curve.png")
     summary = property(lambda self: self.folder / "summary.json")
+    settled = property(lambda self: self.folder / SETTLED)
     checkpoints = property(lambda self: self.folder / "checkpoints")
     checkpoint = property(lambda self: self.checkpoints / "last.safetensors")
     schedule = property(lambda self: self.checkpoints / "schedule.json")
@@ -109,7 +112,7 @@ class Run:
             own = []
         self.config.unlink(missing_ok=True)
         _remove(self.checkpoints)
-        for path in (self.weights, self.metrics, self.card, self.curve, self.summary):
+        for path in (self.weights, self.metrics, self.card, self.curve, self.settled, self.summary):
             path.unlink(missing_ok=True)
         for name in own:
             (self.folder / Path(name).name).unlink(missing_ok=True)
@@ -152,7 +155,7 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what processes that were killed left half done."""
-        own = (self.config, self.weights, self.metrics, self.card, self.curve, self.summary)
+        own = (self.config, self.weights, self.metrics, self.card, self.curve, self.settled, self.summary)
         names = (*(path.name for path in own), self.checkpoint.name, self.schedule.name)
         for folder in (self.folder, self.checkpoints):
             for path in list(folder.iterdir()) if folder.is_dir() else []:

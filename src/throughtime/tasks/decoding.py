@@ -15,12 +15,12 @@ from throughtime.decode.ngram import NGram
 from throughtime.decode.prefixes import PrefixBeam
 from throughtime.decode.trie import Trie
 from throughtime.errors import UserError
-from throughtime.runs import Run
+from throughtime.runs import SETTLED, Run
 from throughtime.tasks.units import Units
 from throughtime.tasks.worderrors import errors
 
 Array = np.ndarray[Any, Any]
-FILE, COUNTED = "decoding.json", "words.json"
+FILE, COUNTED = SETTLED, "words.json"
 WEIGHTS = (0.1, 0.2, 0.35, 0.6)  # of log p of words, that are tried
 BONUSES = (0.0, 1.0, 2.5)  # of each word, in nats
 TRIED_ON = 4000  # steps of held-out speech, at most
