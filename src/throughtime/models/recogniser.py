@@ -98,7 +98,8 @@ class Recogniser(nn.Module):
         self.sizes, self.attention, self.noise = sizes, attention, noise or Noise(0.0, 0.0)
         width = sizes.before + 1 + sizes.after
         self.inner = nn.Linear(sizes.features * width, hidden_size)
-        self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind)
+        # alignments are found sooner where each step has a mask of its own
+        self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.stack.output_size, sizes.units)
         self.decoder = (

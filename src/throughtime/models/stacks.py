@@ -27,10 +27,17 @@ def recurrent(cell: str, input_size: int, hidden_size: int, layers: int = 1, **o
 
 
 def stack_of(
-    cell: str, inputs: int, hidden_size: int, layers: int, bidirectional: bool, dropout: float, kind: str = "recurrent"
+    cell: str,
+    inputs: int,
+    hidden_size: int,
+    layers: int,
+    bidirectional: bool,
+    dropout: float,
+    kind: str = "recurrent",
+    variational: bool = True,
 ) -> Recurrent | Memoryless | TransformerStack:
     """A stack of a named cell, or of layers without a memory; kind "transformer": a Transformer of as many parameters, with at
-    least two layers."""
+    least two layers. variational: of recurrent layers, one mask of `dropout` for all steps of a sequence."""
     if kind == "transformer":
         with torch.random.fork_rng(devices=[]):  # made to be counted
             like = parameters_of(stack_of(cell, inputs, hidden_size, layers, bidirectional, dropout))
@@ -47,7 +54,7 @@ def stack_of(
         layers,
         bidirectional=bidirectional,
         dropout=between,
-        variational=between > 0,
+        variational=variational and between > 0,
     )
 
 
