@@ -112,9 +112,11 @@ def _segment(season: int, horizon: int, look_back: int | None) -> int:
 
 def transcribe(config: RunConfig, recordings: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """For a recogniser of so many recordings, so many seconds together: what is left open of the network's settings, with the
-    masks of its data, and the training's."""
+    masks and the noise of its data, and the training's."""
     passes = expected_passes(config, recordings, 1e4 * recordings / seconds, config.training.batch_size or 16)
     network = {"hidden_size": 256, "dropout": 0.3}
     # what is hidden of the input helps where it is met often, and else keeps the alignment from being found
-    masks = at(passes, [(80, 0.0)], 0.5)
-    return left_open(config.model, network) | {"masks": masks}, batch_and_rate(config, recordings, 16, 1e-3)  # type: ignore[attr-defined]
+    masks, noise = at(passes, [(80, (0.0, 0.0))], (0.5, 0.2))
+    return left_open(config.model, network) | {"masks": masks, "noise": noise}, batch_and_rate(
+        config, recordings, 16, 1e-3
+    )  # type: ignore[attr-defined]

@@ -82,13 +82,15 @@ def prepare(config: TranscribeConfig, train: list[Recording], held: list[Recordi
     run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
     run.write_json(WORDS, NGram.of([text for text in learned if text] or learned).values())
     fitted, trained = defaults.transcribe(config, len(train), seconds)
-    masks = fitted.pop("masks")
+    hidden = {
+        name: fitted.pop(name) if getattr(data, name) is None else getattr(data, name) for name in ("masks", "noise")
+    }
     if model.streaming and model.look_ahead is None:
         fitted["look_ahead"] = LOOK_AHEAD
     return settled(
         config,
         model=fitted | {"subsampling": model.subsampling or strides[0]},
-        data={"masks": masks if data.masks is None else data.masks},
+        data=hidden,
         training=trained,
     )
 
@@ -187,5 +189,5 @@ def network(config: TranscribeConfig, run: Run) -> Recogniser:
         bidirectional=not m.streaming,
         kind=m.kind,
         attention=m.attention,
-        noise=Noise(config.data.masks or 0.0, config.data.noise),
+        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0),
     )

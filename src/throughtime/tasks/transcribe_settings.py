@@ -60,8 +60,8 @@ class TranscribeData(DataSettings):
     masks: Annotated[float, Field(ge=0, le=2)] | None = None
     """How large the stretches of time and of pitch are that are hidden in training; 1: up to 16 of 80 bins, 0.25 s.
     [default: to fit the budget]"""
-    noise: Annotated[float, Field(ge=0, le=2)] = 0.2
-    """Noise on the features in training, in deviations, at most."""
+    noise: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Noise on the features in training, in deviations, at most. [default: to fit the budget]"""
 
 
 class TranscribeConfig(RunConfig):
