@@ -103,7 +103,8 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
         return
     width = terminal_width()
     tables = {name: value for name, value in values.items() if _is_table(value)}
-    lines = list(_flat({name: value for name, value in values.items() if name not in tables}))
+    records = {name: value for name, value in values.items() if _are_records(value)}
+    lines = list(_flat({name: value for name, value in values.items() if name not in tables | records}))
     names = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
         shown = undefined if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -119,6 +120,18 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
             print(f"\n{_confused(name, value, width)}")
         else:
             print(f"\n{as_text(rows, width)}")
+    for name, value in records.items():
+        print(f"\n{name}")
+        beside = max(map(len, value[0]))
+        for row in value:
+            print()
+            for key, what in row.items():
+                print(f"{key:{beside}}  {what}")
+
+
+def _are_records(value: Any) -> bool:
+    """Whether it is a list of things with texts that are to be read one below the other."""
+    return isinstance(value, list) and any(isinstance(row, dict) for row in value)
 
 
 def _is_table(value: Any) -> bool:
@@ -132,8 +145,8 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_square(value: dict[str, dict[str, Any]]) -> bool:
-    """Whether it counts, for each of many things, how often it was taken for each."""
-    return all(row.keys() == value.keys() and all(type(v) is int for v in row.values()) for row in value.values())
+    """Whether it counts, for each of many things, how often it was taken for each, and for what else."""
+    return all(row.keys() >= value.keys() and all(type(v) is int for v in row.values()) for row in value.values())
 
 
 def _confused(name: str, value: dict[str, dict[str, int]], width: int | None) -> str:

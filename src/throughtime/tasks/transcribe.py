@@ -94,6 +94,8 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
         from throughtime.tasks.audio import Recording
 
         if isinstance(given, str | Path):
+            if not Path(given).is_file():
+                raise UserError(f"{given}: there is no such recording; name an audio file")
             return Recording(Path(given).absolute(), place=str(given))
         return given if isinstance(given, Recording) else super().item(given)
 
@@ -158,4 +160,5 @@ def _check_texts(recordings: Sequence[Recording]) -> None:
     """Raises: UserError where what is said in a recording is not known."""
     for recording in recordings:
         if recording.text is None:
-            raise UserError(f"{recording.where}: what is said in it stands nowhere; add a text, or take it out")
+            how = "add a text, or name its column (text-column)"
+            raise UserError(f"{recording.where}: what is said in it stands nowhere; {how}, or take it out")
