@@ -156,13 +156,17 @@ def _confused(name: str, value: dict[str, dict[str, int]], width: int | None) ->
     if not pairs:
         return f"{name}: nothing was taken for something else"
     first = pairs if width is None else pairs[:WORST]
-    most = len(pairs) if width is None else (width - len("times") - 4) // 2
+    most = None if width is None else (width - len("times") - 4) // 2
     rows = [
-        {name: shortened(_plain(right), most), "taken for": shortened(_plain(given), most), "times": str(n)}
+        {name: _shortened(right, most), "taken for": _shortened(given, most), "times": str(n)}
         for n, right, given in first
     ]
     left = len(pairs) - len(first)
     return as_text(rows, width) + (f"\nand {left} other pairs; --json has them all" if left else "")
+
+
+def _shortened(label: str, most: int | None) -> str:
+    return _plain(label) if most is None else shortened(_plain(label), most)
 
 
 def _cell(value: Any, undefined: str) -> str:
