@@ -103,8 +103,7 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
         return
     width = terminal_width()
     tables = {name: value for name, value in values.items() if _is_table(value)}
-    records = {name: value for name, value in values.items() if _are_records(value)}
-    lines = list(_flat({name: value for name, value in values.items() if name not in tables | records}))
+    lines = list(_flat({name: value for name, value in values.items() if name not in tables}))
     names = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
         shown = undefined if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -112,6 +111,9 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
             shown = f"\n{' ' * (names + 2)}".join(textwrap.wrap(shown, max(width - names - 2, MARGIN)))
         print(f"{name:{names}}  {shown}".rstrip())
     for name, value in tables.items():
+        if all(isinstance(v, str) for row in value.values() for v in row.values()):
+            print(f"\n{name}" + "".join(f"\n\n{_below_each_other(label, row)}" for label, row in value.items()))
+            continue
         rows = [
             {name: _plain(label)} | {_plain(k): _cell(v, undefined) for k, v in row.items()}
             for label, row in value.items()
@@ -120,18 +122,12 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
             print(f"\n{_confused(name, value, width)}")
         else:
             print(f"\n{as_text(rows, width)}")
-    for name, value in records.items():
-        print(f"\n{name}")
-        beside = max(map(len, value[0]))
-        for row in value:
-            print()
-            for key, what in row.items():
-                print(f"{key:{beside}}  {what}")
 
 
-def _are_records(value: Any) -> bool:
-    """Whether it is a list of things with texts that are to be read one below the other."""
-    return isinstance(value, list) and any(isinstance(row, dict) for row in value)
+def _below_each_other(label: str, texts: dict[str, str]) -> str:
+    """Texts about one thing that are to be compared, each on a line."""
+    beside = max(map(len, texts))
+    return "\n".join([_plain(label), *(f"{name:{beside}}  {text}" for name, text in texts.items())])
 
 
 def _is_table(value: Any) -> bool:
