@@ -108,6 +108,18 @@ def test_every_weight_has_its_gradient(kind):
         assert slope == pytest.approx((p.grad * direction).sum().item(), rel=1e-4, abs=1e-6), name
 
 
+def test_the_decoder_writes_all_units_and_their_end():
+    """Its loss: of each the likelihood, and a tenth of it spread over all units."""
+    made, batch = network(attention=1.0), speech()
+    logits = []
+    made.decoder.output.register_forward_hook(lambda module, given, found: logits.append(found))
+    nats = made(batch, None)[0]
+    log_p = logits[0].log_softmax(-1).detach().numpy()
+    goals = [(0, 0, 1), (1, 0, 2), (2, 0, 2), (3, 0, 0), (0, 1, 3), (1, 1, 0), (0, 2, 0)]  # place, utterance, unit
+    wanted = -sum(0.9 * log_p[at, i, unit] + 0.1 * log_p[at, i].mean() for at, i, unit in goals)
+    assert nats.item() == pytest.approx(wanted, rel=1e-9)
+
+
 def test_a_step_sees_no_further_than_it_says():
     """In one direction: a frame changes the steps that are at most `after` frames before it, and those after."""
     made, batch = network(2, 3, cell="gru", bidirectional=False).eval(), speech((20,), ((1,),))

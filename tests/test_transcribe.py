@@ -310,6 +310,19 @@ def test_what_decided_an_answer(model, files, capsys):
         assert len(forwards) <= place + 1 and len(backwards) <= len(path) - place
 
 
+def test_a_long_recording_is_shown_in_part(model, tmp_path, capsys):
+    """Its beginning, as that would be by itself."""
+    path = tmp_path / "long.wav"
+    x = np.concatenate([soundfile.read(row["audio"])[0] for row in listed("dev", 60)])
+    soundfile.write(path, x[: 12 * 8000], 8000)
+    with pytest.warns(UserWarning, match=r"long\.wav: lasts 12\.0 s; its first 10 are shown"):
+        shown = model.shown(model.task.item(str(path)))
+    soundfile.write(path, x[: 10 * 8000], 8000)
+    whole = model.task.item(str(path))
+    assert model.shown(whole) is whole
+    assert np.array_equal(model.normalised([shown])[0], model.normalised([whole])[0])
+
+
 def test_runs_side_by_side(model, files, tmp_path, capsys):
     """The same network without its memory, and a stream."""
     few = manifest(tmp_path / "m.jsonl", listed("dev", 20))

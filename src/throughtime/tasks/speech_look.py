@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.transcribe_model import TranscribeModel
 
 AROUND = 2  # frames on each side that are hidden with one, for they overlap with it
+SHOWN = 10.0  # seconds of a recording
 NOTHING = "(nothing)"  # what is answered where no unit is heard
 
 
