@@ -16,7 +16,9 @@ import throughtime as tt
 from throughtime.cli import main
 from throughtime.cli.output import write_values
 from throughtime.errors import UserError
+from throughtime.tasks.audio import samples
 from throughtime.tasks.decoding import Decoding
+from throughtime.tasks.logmel import features
 from throughtime.training.loop import Trainer
 
 soundfile = pytest.importorskip("soundfile")
@@ -187,6 +189,19 @@ def test_silence_says_nothing_of_a_word_that_is_not_in_it(model, tmp_path):
     assert answer["text"] == "" and answer["words"] == []
 
 
+def test_recordings_are_normalised_by_who_speaks(model):
+    """Those of one speaker together, others by themselves."""
+    recordings = [model.task.item(row["audio"])._replace(speaker=row["speaker"]) for row in listed("dev", 12)]
+    recordings += [recordings[0]._replace(speaker=None)]
+    raw = [features(samples(one)) for one in recordings]
+    for one, found in zip(recordings, model.normalised(recordings), strict=True):
+        alike = [x for x, other in zip(raw, recordings, strict=True) if other.speaker == one.speaker]
+        whole = np.concatenate(alike)
+        assert (len(alike) == 1) == (one.speaker is None)
+        wanted = (raw[recordings.index(one)] - whole.mean(0)) / whole.std(0)
+        assert np.allclose(found, wanted, atol=1e-3)
+
+
 # -- ways of decoding
 
 
@@ -307,7 +322,7 @@ def test_what_decided_an_answer(model, files, capsys):
         most = max(range(frames), key=lambda i: abs(one["removal"][i]))
         assert len(one["gradient"]) == frames and abs(most - 2 * place) < 40
         forwards, backwards = (one["through_time"][f"stack.cells.{i}"] for i in (0, 1))
-        assert len(forwards) <= place + 1 and len(backwards) <= len(path) - place
+        assert (len(forwards), len(backwards)) == (place + 1, len(path) - place), "from where it stands, as far as there is"
 
 
 def test_a_long_recording_is_shown_in_part(model, tmp_path, capsys):
