@@ -1,11 +1,12 @@
-"""The table of classify, tag, translate and forecast: trains each by its command, with default settings, and scores it.
+"""The table of classify, tag, translate, forecast and transcribe: trains each by its command, with default settings, and scores it.
 
-    python benchmarks/tasks.py DATA OUT [--only classify tag …] [--minutes 10 15 …]
+    python benchmarks/tasks.py DATA OUT [--only classify tag …] [--minutes 10 15 …] [--memoryless]
 
 DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt,
-translate/multi30k, forecast/ett, forecast/m4, forecast/m3 and forecast/small; OUT is a new folder for the runs and `tasks.md`.
-The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those of all four frequencies
-together.
+translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4 and speech/fsdd; OUT is a new folder for
+the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those
+of all four frequencies together, of fsdd those of each speaker who is left out. With --memoryless the same network without its
+memory is trained beside an4 and fsdd.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from throughtime.tasks.tables import rows as labelled_rows
 MINUTES = {
     **{"classify": 10.0, "init-from": 20.0, "tag": 15.0, "de-en": 30.0, "en-fr": 30.0},
     **{"etth1": 10.0, "m4-hourly": 10.0, "m4-steps": 10.0, "m3": 15.0, "airline": 2.0},
+    **{"an4": 10.0, "an4-streaming": 30.0, "fsdd": 5.0},
 }
+WITHOUT = ("--model.cell", "none")  # a memory
 FORECASTS = ("etth1", "m4-hourly", "m4-steps", "m3", "airline")
 
 
@@ -216,12 +219,65 @@ def m3_of(period: str, path: Path, out: Path) -> list[Path]:
     return parts
 
 
+def an4(data: Path, out: Path, minutes: float, *more: object) -> str:
+    """Error rates on speakers of AN4 who were not in training, of what is likeliest at each step and of what is written."""
+    train, dev = (data / "an4" / f"{part}.jsonl" for part in ("train", "dev"))
+    throughtime("train", "transcribe", train, "--valid", dev, "--minutes", minutes, "--out", out, *more)
+    greedy, chosen = scored(out, dev, "--decoding", "greedy"), scored(out, dev)
+    words = [
+        f"{name} CER {f['cer']:.1f}, WER {f['wer']:.1f}"
+        for name, f in (("greedy", greedy), (chosen["decoding"], chosen))
+    ]
+    return f"{'; '.join(words)}; real-time factor {chosen['real_time_factor']:.3f}"
+
+
+def fsdd(data: Path, out: Path, minutes: float, *more: object) -> str:
+    """The digits of each speaker, heard by a network that was trained and chosen on those of the others: word accuracy."""
+    rows = {
+        part: [json.loads(line) for line in (data / "fsdd" / f"{part}.jsonl").read_text().splitlines()]
+        for part in ("train", "dev")
+    }
+    out.mkdir()
+    right = {}
+    for left_out in sorted({row["speaker"] for row in rows["train"]}):
+        parts = {part: [r for r in some if r["speaker"] != left_out] for part, some in rows.items()}
+        parts["test"] = [r for some in rows.values() for r in some if r["speaker"] == left_out]
+        files = {}
+        for part, some in parts.items():
+            files[part] = out / f"{left_out}-{part}.jsonl"
+            located = (row | {"audio": str((data / "fsdd" / row["audio"]).resolve())} for row in some)
+            files[part].write_text("".join(json.dumps(row) + "\n" for row in located))
+        given = ("--valid", files["dev"], "--minutes", minutes, "--out", out / left_out)
+        throughtime("train", "transcribe", files["train"], *given, *more)
+        right[left_out] = 100 - scored(out / left_out, files["test"])["wer"]
+    each = ", ".join(f"{speaker} {value:.1f}" for speaker, value in right.items())
+    return f"word accuracy {statistics.mean(right.values()):.1f} % ({each})"
+
+
+def speech(
+    data: Path, out: Path, names: list[str], minutes: dict[str, float], memoryless: bool
+) -> Iterator[tuple[str, str, str]]:
+    """Which of the recognisers, what was held out, and how much of it was wrong or right."""
+    if "an4" in names:
+        yield "an4", "AN4 dev, speakers not in training", an4(data, out / "an4", minutes["an4"])
+        if memoryless:
+            yield "an4", "the same without a memory", an4(data, out / "an4-none", minutes["an4"], *WITHOUT)
+    if "an4-streaming" in names:
+        words = an4(data, out / "an4-streaming", minutes["an4-streaming"], "--model.streaming")
+        yield "an4-streaming", "AN4 dev, streaming, 200 ms ahead", words
+    if "fsdd" in names:
+        yield "fsdd", "FSDD, a speaker left out in turn", fsdd(data, out / "fsdd", minutes["fsdd"])
+        if memoryless:
+            yield "fsdd", "the same without a memory", fsdd(data, out / "fsdd-none", minutes["fsdd"], *WITHOUT)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", choices=list(MINUTES), default=list(MINUTES))
     parser.add_argument("--minutes", nargs="*", type=float)
+    parser.add_argument("--memoryless", action="store_true")
     given = parser.parse_args()
     data, out = given.data, given.out
     out.mkdir(parents=True)
@@ -263,6 +319,8 @@ def main() -> None:
                 done(f"translate {pair}", pair, f"Multi30k {name}", words)
     for name, held, measured in forecasts(data / "forecast", out, [n for n in given.only if n in FORECASTS], minutes):
         done("forecast", name, held, measured)
+    for name, held, measured in speech(data / "speech", out, given.only, minutes, given.memoryless):
+        done("transcribe", name, held, measured)
     text = "\n".join(lines) + "\n"
     (out / "tasks.md").write_text(text, encoding="utf-8")
     print(text)

@@ -54,10 +54,14 @@ def taking(verb: str) -> Callable[[Verb], Verb]:
 def _parameter(name: str, fields: list[tuple[str, Any]]) -> inspect.Parameter:
     """An option of one task or several; left out, each has its own default."""
     field = fields[0][1]
-    default = field.default
     words = f"{', '.join(task for task, _ in fields)}: {field.description or ''}".strip()
-    if default not in (None, "", False, PydanticUndefined):
-        words += f" [default: {default}]"
+    defaults: dict[Any, list[str]] = {}
+    for task, one in fields:
+        if one.default not in (None, "", False, PydanticUndefined):
+            defaults.setdefault(one.default, []).append(task)
+    if defaults:
+        each = [str(v) if len(defaults) == 1 else f"{', '.join(tasks)} {v}" for v, tasks in defaults.items()]
+        words += f" [default: {'; '.join(each)}]"
     plain = [a for a in typing.get_args(field.annotation) if a is not types.NoneType] or [field.annotation]
     more = {"converter": whole} if plain == [int] else {"negative": ""} if plain == [bool] else {}
     annotation: Any = Annotated[typing.Optional[field.annotation], Parameter(help=words, **more)]  # noqa: UP045

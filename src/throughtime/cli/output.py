@@ -111,6 +111,9 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
             shown = f"\n{' ' * (names + 2)}".join(textwrap.wrap(shown, max(width - names - 2, MARGIN)))
         print(f"{name:{names}}  {shown}".rstrip())
     for name, value in tables.items():
+        if all(isinstance(v, str) for row in value.values() for v in row.values()):
+            print(f"\n{name}" + "".join(f"\n\n{_below_each_other(label, row)}" for label, row in value.items()))
+            continue
         rows = [
             {name: _plain(label)} | {_plain(k): _cell(v, undefined) for k, v in row.items()}
             for label, row in value.items()
@@ -119,6 +122,12 @@ def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefi
             print(f"\n{_confused(name, value, width)}")
         else:
             print(f"\n{as_text(rows, width)}")
+
+
+def _below_each_other(label: str, texts: dict[str, str]) -> str:
+    """Texts about one thing that are to be compared, each on a line."""
+    beside = max(map(len, texts))
+    return "\n".join([_plain(label), *(f"{name:{beside}}  {text}" for name, text in texts.items())])
 
 
 def _is_table(value: Any) -> bool:
@@ -132,8 +141,8 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_square(value: dict[str, dict[str, Any]]) -> bool:
-    """Whether it counts, for each of many things, how often it was taken for each."""
-    return all(row.keys() == value.keys() and all(type(v) is int for v in row.values()) for row in value.values())
+    """Whether it counts, for each of many things, how often it was taken for each, and for what else."""
+    return all(row.keys() >= value.keys() and all(type(v) is int for v in row.values()) for row in value.values())
 
 
 def _confused(name: str, value: dict[str, dict[str, int]], width: int | None) -> str:
@@ -143,13 +152,17 @@ def _confused(name: str, value: dict[str, dict[str, int]], width: int | None) ->
     if not pairs:
         return f"{name}: nothing was taken for something else"
     first = pairs if width is None else pairs[:WORST]
-    most = len(pairs) if width is None else (width - len("times") - 4) // 2
+    most = None if width is None else (width - len("times") - 4) // 2
     rows = [
-        {name: shortened(_plain(right), most), "taken for": shortened(_plain(given), most), "times": str(n)}
+        {name: _shortened(right, most), "taken for": _shortened(given, most), "times": str(n)}
         for n, right, given in first
     ]
     left = len(pairs) - len(first)
     return as_text(rows, width) + (f"\nand {left} other pairs; --json has them all" if left else "")
+
+
+def _shortened(label: str, most: int | None) -> str:
+    return _plain(label) if most is None else shortened(_plain(label), most)
 
 
 def _cell(value: Any, undefined: str) -> str:

@@ -70,7 +70,7 @@ def _attended(look: Look, one: Influence) -> str:
 def held_for(layers: Sequence[Layer], found: Mapping[str, ThroughTime]) -> str:
     """Sentences on how long the network remembers: of each of its parts and directions the layer that remembers longest."""
     parts: dict[str, dict[str, ThroughTime]] = {}
-    strides = {layer.of.name.partition(",")[0]: layer.of.stride for layer in layers}
+    lasts = {layer.of.name.partition(",")[0]: layer.of.lasts or _inputs(layer.of.stride) for layer in layers}
     whole = {layer.of.name.partition(",")[0] for layer in layers if layer.of.whole}
     for layer in layers:
         seen = found.get(layer.name)
@@ -84,14 +84,19 @@ def held_for(layers: Sequence[Layer], found: Mapping[str, ThroughTime]) -> str:
     for part, ways in parts.items():
         plain = ", about a third," if not sentences else ""
         words = _fades(ways, plain) if all(map(_fading, ways.values())) else _stays(ways)
-        if strides.get(part, 1) > 1:
-            words += f" (a step is {strides[part]} inputs)"
+        if lasts.get(part):
+            words += f" (a step is {lasts[part]})"
         if part in whole:
             words += "; answers are made of all its steps at once, so far ones count all the same"
         if any(len(seen.norms) <= SHORT and seen.horizon_1 is None for seen in ways.values()):
             words += f"; {ADVICE[TOO_SHORT]}"
         sentences.append(f"What {f'the {part}' if part else 'it'} holds {words}.")
     return " ".join(sentences) or "With one step there is nothing to remember: give a longer input."
+
+
+def _inputs(stride: int) -> str:
+    """How long a step is that is several inputs."""
+    return f"{stride} inputs" if stride > 1 else ""
 
 
 def _length(seen: ThroughTime) -> float:

@@ -101,10 +101,11 @@ def _curves(layers: list[Layer], look: Look, score: Tensor, output: int | None) 
     for stack, reverse in dict.fromkeys((layer.stack, layer.scan.reverse) for layer in layers):
         some = [layer for layer in layers if (layer.stack, layer.scan.reverse) == (stack, reverse)]
         number = (0 if reverse else count - 1) if output is None else output
-        wanted, step = -score[number], number // look.stacks[stack].stride
-        if look.stacks[stack].whole or look.stacks[stack].last:
+        of = look.stacks[stack]
+        wanted, step = -score[number], number // of.stride if of.at is None else of.at[number]
+        if of.whole or of.last:
             step = 0 if reverse else len(some[0].scan.inputs) - 1
-        if look.stacks[stack].whole:
+        if of.whole:
             last = max(some, key=lambda layer: layer.depth).scan.outputs
             (slope,) = torch.autograd.grad(wanted, last, retain_graph=True)
             wanted = (slope[step] * last[step]).sum()

@@ -161,7 +161,7 @@ class _Decoder(nn.Module):
 
     def forward(self, hidden: Tensor, real: Tensor, units: Tensor, lengths: Tensor) -> Tensor:
         """-log p of the units [L, B] and their ends, summed, after h [S, B, N]."""
-        nothing = torch.zeros_like(units[:1])
+        nothing = units.new_zeros(1, units.shape[1])
         goals = torch.cat([units, nothing])
         written, _ = self.stack(self.dropout(self.embedding(torch.cat([nothing, units]))))
         context, _ = self.attention(written, self.attention.remember(hidden, real.clamp(min=1)))

@@ -40,7 +40,8 @@ class Decoding:
 
     def beam(self) -> PrefixBeam:
         """A beam that reads a stream."""
-        return PrefixBeam(self.size, lexicon=self.lexicon)
+        # without words the text that is kept of those that end alike is often not the likelier one
+        return PrefixBeam(self.size, lexicon=self.lexicon, recombine=self.lexicon is not None)
 
     def found(self, log_p: Array) -> list[int]:
         """The units, [L], in log probabilities [S, U]."""

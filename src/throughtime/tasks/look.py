@@ -38,13 +38,16 @@ class Steps:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stack:
     """What a stack of cells steps through. name: of it, to a user. steps: of which a step of the stack is `stride`. whole: its
-    steps are no outputs; each of these is made of all of them. last: each is made of the state after the last."""
+    steps are no outputs; each of these is made of all of them. last: each is made of the state after the last. at: of each output
+    the step at which it is made; None: there is an output of each of `steps`. lasts: how long a step of the stack is, in words."""
 
     name: str
     steps: Steps
     stride: int = 1
     whole: bool = False
     last: bool = False
+    at: Sequence[int] | None = None
+    lasts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,14 @@ Row = tuple[int, Mapping[str, Any]]  # the line on which it begins, and what sta
 @dataclass(frozen=True)
 class RecordingColumns:
     """Which columns hold what, by their names or their numbers from 1; None: found by the usual names, NAMES. option: how
-    the options that name them begin."""
+    the options that name them begin. before: by what names they are looked for before the usual ones."""
 
     audio: str | None = None
     text: str | None = None
     speaker: str | None = None
     label: str | None = None
     option: str = "--data."
+    before: Mapping[str, str | None] = field(default_factory=dict)
 
     def find(self, name: str, rows: Sequence[Row]) -> dict[str, str]:
         """The columns of a table that are read, by what they hold: of audio there is one. What is guessed is said by a warning.
@@ -55,7 +56,8 @@ class RecordingColumns:
         for what, usual in NAMES.items():
             column = getattr(self, what, None)
             if column is None:
-                column = next((lower[one] for one in usual if one in lower), None)
+                likely = ((self.before.get(what) or "").lower(), *usual)
+                column = next((lower[one] for one in likely if one in lower), None)
             elif column not in names:
                 if not column.isdecimal() or not 1 <= int(column) <= len(names):
                     raise UserError(f"{self.option}{what}-column: {name}: " + unknown("column", column, names))

@@ -107,7 +107,7 @@ class Source(ABC):
     def ready(self, block: bool | None = None) -> bool:
         """Whether a line (block: one and all up to the next empty one) can be had without waiting for somebody to write it."""
         block = self.blocks if block is None else block
-        while not self._ended and not (self._empty if block else self._lines):
+        while self.folder is None and not self._ended and not (self._empty if block else self._lines):
             if not self._more(block):
                 return False
             self._fill()

@@ -5,6 +5,7 @@ Shapes: T frames, F features of a frame, n utterances.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,6 +108,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, path.open("wb")
+        weakref.finalize(self, self.file.close)  # what is to be written may turn out to be damaged
         self.starts, self.speakers = [0], list[int]()
         self.names: dict[str, int] = {}
         self.sums: dict[int, list[Any]] = {}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from throughtime.models.recogniser import Speech
     from throughtime.tasks.transcribe_model import TranscribeModel
 
+AROUND = 2  # frames on each side that are hidden with one, for they overlap with it
+SHOWN = 10.0  # seconds of a recording
 NOTHING = "(nothing)"  # what is answered where no unit is heard
 
 
@@ -25,7 +27,7 @@ def look(model: TranscribeModel, utterance: Utterance) -> Look:
     UserError where there is no frame."""
     import torch
 
-    features, network = utterance.features, model.network
+    features, network, stride = utterance.features, model.network, model.network.sizes.stride
     if not len(features):
         raise UserError("the recording is shorter than a frame: there is nothing to look into")
     (log_p,) = model.log_probabilities([features])
@@ -42,20 +44,18 @@ def look(model: TranscribeModel, utterance: Utterance) -> Look:
 
     def without(frame: int) -> Speech:
         hidden = features.copy()
-        hidden[frame] = 0.0  # as all frames are on average
+        hidden[max(frame - AROUND, 0) : frame + AROUND + 1] = 0.0  # as all frames are on average
         return side_by_side([hidden])
 
     numbers = torch.from_numpy(features).requires_grad_()
-    batch = side_by_side([features])
-    batch = batch._replace(features=numbers.unsqueeze(1))
-    inputs = Steps([f"{1000 * DEFAULT.time(i):.0f} ms" for i in range(len(features))], torch.from_numpy(features))
+    inputs = Steps([f"{1000 * DEFAULT.time(i):.0f} ms" for i in range(len(features))], numbers.detach())
     names = [model.units.names[unit] if unit != BLANK else NOTHING for unit in units]
     return Look(
         inputs=inputs,
         outputs=Steps(names),
-        batch=batch,
+        batch=side_by_side([features])._replace(features=numbers.unsqueeze(1)),
         score=score,
-        stacks={"stack": Stack(name="", steps=inputs, stride=network.sizes.stride, whole=True)},
+        stacks={"stack": Stack(name="", steps=inputs, stride=stride, at=at, lasts=f"{stride * DEFAULT.hop_ms:g} ms")},
         distribution=answers,
         names=model.units.names.__getitem__,
         without=without,

@@ -54,46 +54,36 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
     # -- what is read
 
     def read(self, config: TranscribeConfig, files: Sequence[Path], options: Any = None) -> list[Recording]:
-        from throughtime.tasks.recordings import read_recordings
-
-        given = config.data if options is None else options
-        found = [
-            recording
-            for file in files
-            for recording in read_recordings(
-                file,
-                audio=_column(config, options, "audio_column"),
-                text=_column(config, options, "text_column"),
-                speaker=_column(config, options, "speaker_column"),
-                encoding=given.encoding,
-                option="--data." if options is None else "--",
-            )
-        ]
-        if options is not None:
-            _check_texts(found)
+        option = "--data." if options is None else "--"
+        encoding = (config.data if options is None else options).encoding
+        found = [recording for file in files for recording in _recordings(file, config, options, encoding, option)]
+        for recording in found:
+            if recording.text is None:
+                what = "what is said in it stands nowhere"
+                how = f"add a text, or name its column ({option}text-column), or take it out"
+                raise UserError(f"{recording.where}: {what}; {how}")
         return found
 
     def items(self, config: TranscribeConfig, source: Source, options: Any) -> Iterator[Recording]:
         from throughtime.config import STDIN
         from throughtime.tasks.audio import Recording
-        from throughtime.tasks.recordings import read_recordings
 
         if source.name == STDIN and getattr(options, "rate", None) is not None:
             yield Recording(Path(STDIN), place=STDIN)
             return
         if source.name == STDIN:
             raise UserError(f"{STDIN}: raw samples do not say how many they are a second; give --rate")
-        names = (_column(config, options, f"{name}_column") for name in ("audio", "text", "speaker"))
-        audio, text, speaker = names
-        path = source.folder or Path(source.name)
-        yield from read_recordings(
-            path, audio=audio, text=text, speaker=speaker, encoding=source.encoding, option=source.option
-        )
+        if source.in_memory:
+            yield from map(self.item, source)
+            return
+        yield from _recordings(source.folder or source.name, config, options, source.encoding, source.option)
 
     def item(self, given: Any) -> Recording:
         from throughtime.tasks.audio import Recording
 
         if isinstance(given, str | Path):
+            if not Path(given).is_file():
+                raise UserError(f"{given}: there is no such recording; name an audio file")
             return Recording(Path(given).absolute(), place=str(given))
         return given if isinstance(given, Recording) else super().item(given)
 
@@ -112,7 +102,6 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
     ) -> TranscribeConfig:
         from throughtime.tasks import speech_data
 
-        _check_texts([*train, *held])
         return speech_data.prepare(config, train, held, run)
 
     def describe(self, config: TranscribeConfig) -> str:
@@ -149,13 +138,14 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
         return TranscribeModel(self, run, config, network)
 
 
-def _column(config: TranscribeConfig, options: Any, name: str) -> str | None:
-    """The column that is asked for."""
-    return getattr(config.data if options is None else options, name)  # type: ignore[no-any-return]
+def _recordings(
+    path: Path | str, config: TranscribeConfig, options: Any, encoding: str | None, option: str
+) -> list[Recording]:
+    """Those under a path: by the columns that are asked for, else by those of training, else by the usual ones."""
+    from throughtime.tasks.recordings import read_recordings
 
-
-def _check_texts(recordings: Sequence[Recording]) -> None:
-    """Raises: UserError where what is said in a recording is not known."""
-    for recording in recordings:
-        if recording.text is None:
-            raise UserError(f"{recording.where}: what is said in it stands nowhere; add a text, or take it out")
+    training, asked = (
+        {what: getattr(settings, f"{what}_column", None) for what in ("audio", "text", "speaker")}
+        for settings in (config.data, config.data if options is None else options)
+    )
+    return read_recordings(path, **asked, encoding=encoding, option=option, before=training)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.tasks.audio import RATE, Recording, samples, tell_mixed
+from throughtime.tasks.audio import RATE, Recording, duration, samples, tell_mixed
 from throughtime.tasks.base import Advance, Trained, ignore
 from throughtime.tasks.decoding import COUNTED, FILE, Decoding, chosen, lexicon_of
 from throughtime.tasks.logmel import DEFAULT, features
@@ -184,6 +184,14 @@ class TranscribeModel(Trained[Recording]):
 
     def written(self, values: dict[str, Any]) -> str:
         return str(values["text"])
+
+    def shown(self, item: Recording) -> Recording:
+        from throughtime.tasks.speech_look import SHOWN
+
+        if (length := duration(item)) <= SHOWN:
+            return item
+        warnings.warn(f"{item.where}: lasts {length:.1f} s; its first {SHOWN:g} are shown", stacklevel=2)
+        return item._replace(seconds=SHOWN)
 
     def look(self, item: Recording | Utterance) -> Look:
         from throughtime.tasks.speech_look import look
