@@ -117,6 +117,5 @@ def transcribe(config: RunConfig, recordings: int, seconds: float) -> tuple[dict
     network = {"hidden_size": 256, "dropout": 0.3}
     # what is hidden of the input helps where it is met often, and else keeps the alignment from being found
     masks, noise = at(passes, [(80, (0.0, 0.0))], (0.5, 0.2))
-    return left_open(config.model, network) | {"masks": masks, "noise": noise}, batch_and_rate(
-        config, recordings, 16, 1e-3
-    )  # type: ignore[attr-defined]
+    fitted = left_open(config.model, network)  # type: ignore[attr-defined]
+    return fitted | {"masks": masks, "noise": noise}, batch_and_rate(config, recordings, 16, 1e-3)
