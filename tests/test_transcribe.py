@@ -322,7 +322,9 @@ def test_what_decided_an_answer(model, files, capsys):
         most = max(range(frames), key=lambda i: abs(one["removal"][i]))
         assert len(one["gradient"]) == frames and abs(most - 2 * place) < 40
         forwards, backwards = (one["through_time"][f"stack.cells.{i}"] for i in (0, 1))
-        assert (len(forwards), len(backwards)) == (place + 1, len(path) - place), "from where it stands, as far as there is"
+        assert (len(forwards), len(backwards)) == (place + 1, len(path) - place), (
+            "from where it stands, as far as there is"
+        )
 
 
 def test_a_long_recording_is_shown_in_part(model, tmp_path, capsys):
