@@ -113,9 +113,13 @@ def _segment(season: int, horizon: int, look_back: int | None) -> int:
 def transcribe(config: RunConfig, recordings: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """For a recogniser of so many recordings, so many seconds together: what is left open of the network's settings, with the
     masks and the noise of its data, and the training's."""
-    passes = expected_passes(config, recordings, 1e4 * recordings / seconds, config.training.batch_size or 16)
+    together = at(
+        seconds / 3600, [(2, 12.0), (20, 24.0)], 48.0
+    )  # seconds of speech: few recordings are learned by many steps
+    batch = min(max(round(together * recordings / seconds), 4), 16)
+    passes = expected_passes(config, recordings, 1e4 * recordings / seconds, config.training.batch_size or batch)
     network = {"hidden_size": 256, "dropout": 0.3}
     # what is hidden of the input helps where it is met often, and else keeps the alignment from being found
     masks, noise = at(passes, [(80, (0.0, 0.0))], (0.5, 0.2))
     fitted = left_open(config.model, network)  # type: ignore[attr-defined]
-    return fitted | {"masks": masks, "noise": noise}, batch_and_rate(config, recordings, 16, 1e-3)
+    return fitted | {"masks": masks, "noise": noise}, batch_and_rate(config, recordings, batch, 1e-3)
