@@ -168,6 +168,7 @@ class Task(ABC, Generic[Config, Item]):
         """Fit what is fitted on the training items, and choose every setting left open.
 
         Writes into `run.folder` what the trained model needs to read its inputs, into `run.corpus` what training needs.
+        advance: told of each piece of work done, as a share of 1.
         Raises: UserError for items that cannot be trained on.
         """
 

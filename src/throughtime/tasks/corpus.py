@@ -68,10 +68,11 @@ def write_corpus(
     tokens: Tokens,
     unit: str,
     advance: Callable[[float], None] = lambda _: None,
+    size: int = 1,
 ) -> Corpus:
     """Tokenise files once into `path`, a piece at a time.
 
-    Args: unit: what a document is: "file", "line" or "paragraph". advance: told the bytes read.
+    Args: unit: what a document is: "file", "line" or "paragraph". advance: told of what is read, as a share of `size` bytes.
     """
     characters = unknown = starts = 0
     with replacing(path) as temporary:
@@ -88,7 +89,7 @@ def write_corpus(
                         ids.tofile(file)
                     begins = unit != "file" and block.endswith("\n" if unit == "line" else "\n\n")
                     characters += len(block)
-                    advance(len(block.encode(span.encoding, "surrogateescape")))
+                    advance(len(block.encode(span.encoding, "surrogateescape")) / size)
         write_text(path.with_suffix(".json"), json.dumps([tokens.dtype.__name__, characters, unknown, starts]))
     return open_corpus(path)
 

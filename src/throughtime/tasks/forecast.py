@@ -95,7 +95,7 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
     ) -> ForecastConfig:
         from throughtime.tasks import forecast_data
 
-        return forecast_data.prepare(config, train, held, run)
+        return forecast_data.prepare(config, train, held, run, advance)
 
     def describe(self, config: ForecastConfig) -> str:
         m, d = config.model, config.data

@@ -10,6 +10,7 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.tasks import defaults, linear, quantiles
+from throughtime.tasks.base import Advance
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.fitted import Fitted
 from throughtime.tasks.forecast_model import APART, HELD
@@ -62,8 +63,10 @@ def split(config: ForecastConfig, items: list[Series]) -> tuple[list[Series], li
     return train, held
 
 
-def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run: Run) -> ForecastConfig:
-    """Fit what is fitted on the training series, and choose every setting left open."""
+def prepare(
+    config: ForecastConfig, train: list[Series], held: list[Series], run: Run, advance: Advance
+) -> ForecastConfig:
+    """Fit what is fitted on the training series, and choose every setting left open. advance: as of `Task.prepare`."""
     known = {s.id: s for s in train}
     held = [s if s.begin is not None else _begun(s, known.get(s.id)) for s in held]
     season, horizon = shape_of(config, list({**known, **{s.id: s for s in held}}.values()))
@@ -74,7 +77,7 @@ def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run
     for name, some in (("train", train), ("valid", held)):
         begins = [len(s.values) if s.begin is None else s.begin for s in some]
         save(run.corpus / f"{name}.safetensors", [about.prepared(s) for s in some], begins)
-    history = _linear(config, run) if config.model.kind != "steps" else None
+    history = _linear(config, run, advance) if config.model.kind != "steps" else None
     sizes, trained = defaults.forecast(config, lengths, seasons, horizon, history)
     settings: ForecastConfig = settled(
         config, model=sizes, data={"horizon": horizon, "season": season}, training=trained
@@ -86,9 +89,8 @@ def prepare(config: ForecastConfig, train: list[Series], held: list[Series], run
     return settings
 
 
-def _linear(config: ForecastConfig, run: Run) -> int:
-    """Fit the linear forecast that the network adds to. Returns: how far back it
-    reads."""
+def _linear(config: ForecastConfig, run: Run, advance: Advance) -> int:
+    """Fit the linear forecast that the network adds to. Returns: how far back it reads."""
     about = Fitted.open(run)
     train, _ = open_saved(run.corpus / "train.safetensors")
     whole, begins = open_saved(run.corpus / "valid.safetensors")
@@ -101,7 +103,7 @@ def _linear(config: ForecastConfig, run: Run) -> int:
         Windows(series, cutoffs, histories[-1], horizon, about.seasons, 1)
         for series, cutoffs in ((train, learned), (whole, judging))
     )
-    found = linear.fitted(learn, judge, begins, histories)
+    found = linear.fitted(learn, judge, begins, histories, advance)
     found.save(run.corpus / LINEAR)
     return len(found.weights)
 

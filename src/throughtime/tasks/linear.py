@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from throughtime.tasks import quantiles
+from throughtime.tasks.base import Advance, ignore
 from throughtime.tasks.windows import Windows
 from throughtime.weights import read_tensors, write_tensors
 
@@ -64,7 +65,9 @@ class _Sums(NamedTuple):
     cross: Array
 
 
-def fitted(train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int]) -> Linear:
+def fitted(
+    train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int], advance: Advance = ignore
+) -> Linear:
     """The mean of linear forecasts, of some of the look-backs that the windows have in them.
 
     Each is ridge regression that shrinks towards the seasonal naive forecasts, which go on growing by a share of what the series
@@ -73,23 +76,26 @@ def fitted(train: Windows, judges: Windows, begins: Sequence[int], look_backs: S
     they have in the mean, which is itself linear.
 
     Args: judges: windows of whole series, what is held out with them. begins: of each of these series, from where on it is held
-        out. look_backs: ascending; the last is that of the windows.
+        out. look_backs: ascending; the last is that of the windows. advance: told of each piece done, as a share of 1.
     Returns: that of the longest look-back that has a say.
     Source: Hoerl, Kennard (1970); that a linear map is hard to beat, Zeng et al. (2023), Toner, Darlow (2024); growth by half as
         in the theta method, Assimakopoulos, Nikolopoulos (2000).
     """
     parts = list(_parts(train, judges, begins))
+    share = 1 / max(len(parts) * (len(look_backs) + 1), 1)
     errors: dict[_Choice, list[float]] = {}
     for sums, test in parts:
         for look_back in look_backs:
             for choice, weights in _candidates(train, sums, look_back):
                 errors.setdefault(choice, []).append(_error(test, weights))
+            advance(share)
     apart = sum(max(1, len(s.values) // train.horizon) for s in train.series)
     say = _say({choice: float(np.mean(found)) for choice, found in errors.items()}, apart)
     off = []
     for sums, test in parts:
         weights = _mean(train, sums, say)
         off.append(test.targets - test.inputs[:, -len(weights) :] @ weights)
+        advance(share)
     return Linear(weights, _spread(np.concatenate(off), train.seasons[0]))
 
 

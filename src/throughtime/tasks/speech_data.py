@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from throughtime.decode.alignment import frames_needed
 from throughtime.errors import UserError
 from throughtime.tasks import defaults
 from throughtime.tasks.audio import RATE, Recording, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.base import Advance
 from throughtime.tasks.logmel import DEFAULT, features, frames_of
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.settings import chosen, settled
@@ -52,13 +54,19 @@ def split(items: list[Recording], share: float, seed: int) -> tuple[list[Recordi
     return [x for x in items if x.speaker not in held], [x for x in items if x.speaker in held]
 
 
-def prepare(config: TranscribeConfig, train: list[Recording], held: list[Recording], run: Run) -> TranscribeConfig:
-    """Decode all recordings once, and choose what was left open. Raises: UserError for what cannot be trained on."""
+def prepare(
+    config: TranscribeConfig, train: list[Recording], held: list[Recording], run: Run, advance: Advance
+) -> TranscribeConfig:
+    """Decode all recordings once, and choose what was left open. advance: as of `Task.prepare`.
+
+    Raises: UserError for what cannot be trained on.
+    """
     from throughtime.decode.ngram import NGram
 
     model, data = config.model, config.data
-    for recording in (*train, *held):
-        if (length := duration(recording)) > LONGEST:
+    lengths = [duration(recording) for recording in (*train, *held)]
+    for recording, length in zip((*train, *held), lengths, strict=True):
+        if length > LONGEST:
             raise UserError(
                 f"{recording.where}: lasts {length:,.0f} s; training takes {LONGEST:g} s at most: name its utterances, each with "
                 f"its offset and seconds"
@@ -71,17 +79,20 @@ def prepare(config: TranscribeConfig, train: list[Recording], held: list[Recordi
     units.save(run)
     speeds = (1.0,) if not data.speed else (1.0, 1 - data.speed, 1 + data.speed)
     mixed: dict[Any, int] = {}
-    seconds = 0.0
-    strides = []
-    for part, some, said, at in (("train", train, learned, speeds), ("valid", held, texts[len(train) :], (1.0,))):
-        stride, length = _write(run, part, (some, said), units, at, model.subsampling, mixed)
-        strides.append(stride)
-        seconds = seconds or length
+    total = sum(lengths)
+    spoken = [
+        Spoken(*one, *_spelled(units, one[1]), one[2] / total)
+        for one in zip((*train, *held), texts, lengths, strict=True)
+    ]
+    parts = {"train": spoken[: len(train)], "valid": spoken[len(train) :]}
+    stride = model.subsampling or _stride(parts["train"], max(speeds))
+    for part, some in parts.items():
+        _write(run, part, some, speeds if part == "train" else (1.0,), stride, mixed, advance)
     tell_mixed(mixed)
     prior = _statistics(run)
     run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
     run.write_json(WORDS, NGram.of([text for text in learned if text] or learned).values())
-    fitted, trained = defaults.transcribe(config, len(train), seconds)
+    fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]))
     hidden = {
         name: fitted.pop(name) if getattr(data, name) is None else getattr(data, name) for name in ("masks", "noise")
     }
@@ -89,54 +100,67 @@ def prepare(config: TranscribeConfig, train: list[Recording], held: list[Recordi
         fitted["look_ahead"] = LOOK_AHEAD
     return settled(
         config,
-        model=fitted | {"subsampling": model.subsampling or strides[0]},
+        model=fitted | {"subsampling": stride},
         data=hidden,
         training=trained,
     )
 
 
+class Spoken(NamedTuple):
+    """A recording, what is learned of its text, how long it is in seconds, the units of the text, how many of its words have none,
+    and the recording's share of all work."""
+
+    recording: Recording
+    text: str
+    seconds: float
+    units: list[int]
+    unknown: int
+    share: float
+
+    def frames(self, speed: float) -> int:
+        """How many frames it has at a speed."""
+        return frames_of(int(self.seconds * RATE / speed))
+
+
+def _stride(spoken: Sequence[Spoken], speed: float) -> int:
+    """The most frames to a step that leave units enough steps."""
+    slack = [frames_needed(one.units) / max(one.frames(speed), 1) for one in spoken if one.units]
+    return next((s for s in (4, 3, 2) if np.quantile(slack or [0.0], FITS) * s <= SLOWEST), 1)
+
+
 def _write(
     run: Run,
     part: str,
-    spoken: tuple[Sequence[Recording], Sequence[str]],
-    units: Units,
+    spoken: Sequence[Spoken],
     speeds: Sequence[float],
-    stride: int | None,
+    stride: int,
     mixed: dict[Any, int],
-) -> tuple[int, float]:
-    """Recordings with what is said in them, as a corpus. Returns: the frames to a step that fit them, and how many seconds they
-    last."""
-    from throughtime.decode.alignment import frames_needed
+    advance: Advance,
+) -> None:
+    """Write recordings with what is said in them, as a corpus."""
     from throughtime.tasks.batches import Sequences
     from throughtime.tasks.speech import Writer
 
-    heard = [(r, text, *_spelled(units, text)) for r, text in zip(*spoken, strict=True)]
-    unknown = sum(missing for *_, missing in heard)
-    if unknown:
+    if unknown := sum(one.unknown for one in spoken):
         warnings.warn(f"{unknown:,} words that are held out have signs that training never had", stacklevel=3)
-    lengths = [duration(recording) for recording in spoken[0]]
-    shortest = [frames_of(int(length * RATE / max(speeds))) for length in lengths]
-    needed = [frames_needed(ids) for _, _, ids, _ in heard]
-    slack = [n / max(t, 1) for n, t in zip(needed, shortest, strict=True) if n]
-    if stride is None:
-        stride = next((s for s in (4, 3, 2) if np.quantile(slack or [0.0], FITS) * s <= SLOWEST), 1)
     writer, kept, short = Writer(run.corpus / f"{part}.f16"), [], []
-    for (recording, text, ids, _), n, t in zip(heard, needed, shortest, strict=True):
-        if n > t // stride or not t:
-            short.append(recording)
+    for one in spoken:
+        frames = one.frames(max(speeds))
+        if frames_needed(one.units) > frames // stride or not frames:
+            short.append(one.recording)
             continue
-        x = samples(recording, RATE, mixed)
-        writer.add([features(x if speed == 1 else at_speed(x, speed)) for speed in speeds], recording.speaker)
-        kept.append((ids, text))
+        x = samples(one.recording, RATE, mixed)
+        writer.add([features(x if speed == 1 else at_speed(x, speed)) for speed in speeds], one.recording.speaker)
+        kept.append(one)
+        advance(one.share)
     if short:
         how = f"; {len(short):,} such are left out" if len(short) > 1 else "; it is left out"
         warnings.warn(f"{short[0].where}: is too short for what is said in it{how}", stacklevel=3)
     if not kept:
-        raise UserError(f"{spoken[0][0].where}: no recording is long enough for what is said in it; check the texts")
+        raise UserError(f"{short[0].where}: no recording is long enough for what is said in it; check the texts")
     writer.close()
-    Sequences.of([ids for ids, _ in kept]).save(run.corpus / f"{part}-units.bin")
-    run.write_data(f"{part}-{TEXTS}", [text for _, text in kept])
-    return stride, sum(lengths)
+    Sequences.of([one.units for one in kept]).save(run.corpus / f"{part}-units.bin")
+    run.write_data(f"{part}-{TEXTS}", [one.text for one in kept])
 
 
 def _spelled(units: Units, text: str) -> tuple[list[int], int]:

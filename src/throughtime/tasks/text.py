@@ -164,8 +164,9 @@ class TextTask(Task[TextConfig, Any]):
             )
         tokens.save(run.folder)
         unit = config.data.documents
-        corpus = write_corpus(run.corpus / "train.bin", train, tokens, unit, advance)
-        held_corpus = write_corpus(run.corpus / "valid.bin", held, tokens, unit, advance)
+        size += sum(span.size for span in held)
+        corpus = write_corpus(run.corpus / "train.bin", train, tokens, unit, advance, size)
+        held_corpus = write_corpus(run.corpus / "valid.bin", held, tokens, unit, advance, size)
         for spans, made, least, what in ((train, corpus, 100, "to train on"), (held, held_corpus, 2, "held out")):
             if made.real < least:
                 raise UserError(

@@ -102,7 +102,7 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
     ) -> TranscribeConfig:
         from throughtime.tasks import speech_data
 
-        return speech_data.prepare(config, train, held, run)
+        return speech_data.prepare(config, train, held, run, advance)
 
     def describe(self, config: TranscribeConfig) -> str:
         m = config.model

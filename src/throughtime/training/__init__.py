@@ -132,8 +132,7 @@ def _start(
         with run.preparing() as made:  # an old run stays whole until all is ready
             real = [_on_disk(f, made.corpus) for f in files]
             held = [_on_disk(f, made.corpus / HELD) for f in valid]
-            size = sum(f.stat().st_size for f in [*real, *held] if f.is_file())
-            with noting(made.corpus), report.counting("reading", size, "bytes") as advance:
+            with noting(made.corpus), report.counting("preparing", 1.0, "") as advance:
                 task.check(config, [*real, *held])
                 items = task.read(config, real)
                 parts = (items, task.read(config, held)) if held else task.split(config, items, real)
