@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from throughtime.errors import UserError
 from throughtime.tasks.audio import Recording, check_part, duration
@@ -16,6 +17,7 @@ from throughtime.tasks.manifests import SUFFIXES, RecordingColumns, located, rea
 from throughtime.tasks.source import Source
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")  # how their names end
+HEAD = 20  # lines of a table that are looked at first
 Keyed = dict[str, tuple[str, str]]  # the name that a line begins with -> its place, and the rest of it
 
 
@@ -125,6 +127,31 @@ def read_recordings(
         raise UserError(f"{layout.path}: names no recording; name one a line")
     _check_offsets(found)
     return found
+
+
+def names_recordings(path: Path) -> bool:
+    """Whether a path is that of recordings: an audio file, a folder with some in it, or a table whose first rows name some."""
+    if path.is_dir():
+        return (path / "wav.scp").exists() or any(file.suffix.lower() in SUFFIXES for file in _files(path))
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        head = Source.of(path).sample()[:HEAD]
+    except UserError:  # which is said once it is read
+        return False
+    cell = re.compile(rf"(?i)({'|'.join(map(re.escape, SUFFIXES))})\s*([\t,;|\"']|$)")
+    return sum(cell.search(line) is not None for line in head) > len(head) / HEAD
+
+
+def recording_of(given: Any) -> Recording:
+    """The recording at a path. Raises: UserError where there is none."""
+    if not isinstance(given, str | Path):
+        raise UserError(f"a recording is given by its path, got a {type(given).__name__}")
+    if not Path(given).is_file():
+        raise UserError(f"{given}: there is no such file; give the path of a recording")
+    return Recording(_absolute(Path(given)), place=str(given))
 
 
 def _is_metadata(path: Path) -> bool:
