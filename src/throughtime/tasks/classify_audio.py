@@ -78,16 +78,11 @@ class AudioConfig(RunConfig):
     data: AudioData = AudioData()
 
 
-class PredictOptions(ReadOptions):
-    """Of `predict` and `inspect`."""
+class HearOptions(ReadOptions):
+    """Of `predict`, `evaluate` and `inspect`."""
 
     audio_column: str | None = None
     """The column of the path, in a table. [default: as in training, else by its name]"""
-
-
-class EvaluateOptions(PredictOptions):
-    """Of `evaluate`."""
-
     label_column: str | None = None
     """The column of the label. [default: as in training, else by its name]"""
 
@@ -97,9 +92,9 @@ class AudioTask(Task[AudioConfig, "Recording"]):
 
     name: ClassVar[str] = "classify-audio"
     config_type = AudioConfig
-    predict_options: ClassVar[type[Strict]] = PredictOptions
-    evaluate_options: ClassVar[type[Strict]] = EvaluateOptions
-    inspect_options: ClassVar[type[Strict]] = PredictOptions
+    predict_options: ClassVar[type[Strict]] = HearOptions
+    evaluate_options: ClassVar[type[Strict]] = HearOptions
+    inspect_options: ClassVar[type[Strict]] = HearOptions
     pipeline: ClassVar[str | None] = "audio-classification"
     unit: ClassVar[str] = "recordings"
 
@@ -125,21 +120,20 @@ class AudioTask(Task[AudioConfig, "Recording"]):
         return found
 
     def items(self, config: AudioConfig, source: Source, options: Any) -> Iterator[Recording]:
-        yield from self._recordings(config, source.folder or Path(source.name), options, source.option)
+        if source.in_memory:
+            yield from (self.item(line.rstrip("\n")) for line in source)
+        else:
+            yield from self._recordings(config, source.folder or Path(source.name), options, source.option)
 
     def _recordings(self, config: AudioConfig, path: Path, options: Any, option: str) -> list[Recording]:
-        from throughtime.tasks.recordings import layout_of, read_recordings
+        from throughtime.tasks.recordings import read_recordings
 
-        columns = {}
-        for name in ("audio", "label", "speaker"):
-            asked = getattr(options, f"{name}_column", None)
-            # what was asked for in training holds for tables alone: only what is asked for now can be wrong of a folder
-            trained = (
-                getattr(config.data, f"{name}_column") if layout_of(path).kind == "table" or options is None else None
-            )
-            columns[name] = asked or trained
-        encoding = config.data.encoding if options is None else options.encoding
-        return read_recordings(path, **columns, encoding=encoding, option=option)
+        trained = {what: getattr(config.data, f"{what}_column") for what in ("audio", "label", "speaker")}
+        if options is None:
+            return read_recordings(path, **trained, wanted="label", encoding=config.data.encoding, option=option)
+        asked = {what: getattr(options, f"{what}_column", None) for what in trained}
+        usual = {what: column for what, column in trained.items() if column is not None}
+        return read_recordings(path, **asked, usual=usual, wanted="label", encoding=options.encoding, option=option)
 
     def item(self, given: Any) -> Recording:
         from throughtime.tasks.audio import Recording

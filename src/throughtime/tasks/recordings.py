@@ -92,6 +92,7 @@ def read_recordings(
     encoding: str | None = None,
     option: str = "--data.",
     before: Mapping[str, str | None] | None = None,
+    wanted: Literal["text", "label"] = "text",
 ) -> list[Recording]:
     """The recordings under a path, in the order of its table, else by their names; `layout_of` tells how they are found.
 
@@ -104,13 +105,14 @@ def read_recordings(
 
     Args: path: a file or a folder; also `<stdin>`. audio, text, speaker, label: which column of a table holds what, by its name or
         number; None: found by the usual names. encoding: of texts; None: UTF-8. option: how the options that errors name begin.
-        before: of audio, text, speaker and label, by what names they are looked for before the usual ones.
+        before: of audio, text, speaker and label, by what names they are looked for before the usual ones. wanted: what is to be
+        found beside the audio; the only column that is left is taken for it.
     Returns: one or more. Their files exist, but only those of which a part is named by an offset have been opened.
     Raises: UserError in one line with place, value and fix, where a file is missing or cannot be read, a line names no audio or
         has a time that is no number, a name is there twice, a part begins after the end, a column is asked for that there is
         not, or a line of `wav.scp` is a command, which is never run.
     """
-    columns, texts = RecordingColumns(audio, text, speaker, label, option, before or {}), _Texts(encoding, option)
+    columns, texts = RecordingColumns(audio, text, speaker, label, option, before or {}, wanted), _Texts(encoding, option)
     layout = layout_of(path)
     asked = {"audio": audio, "text": text, "speaker": speaker, "label": label}
     named = next((what for what, column in asked.items() if column is not None), None)
