@@ -122,15 +122,16 @@ def _write(
     """Recordings and their labels, as a corpus. Returns: how many seconds they last."""
     writer, numbers, short = Writer(run.corpus / f"{part}.f16"), [], []
     seconds = 0.0
-    for recording in recordings:
-        x = samples(recording, RATE, mixed)
-        variants = [features(x if speed == 1 else at_speed(x, speed)) for speed in speeds]
-        if not all(map(len, variants)):
-            short.append(recording)
-            continue
-        writer.add(variants, None)
-        numbers.append(labels.index(str(recording.label)))
-        seconds += len(x) / RATE
+    with writer.file:  # closed where a recording cannot be read too
+        for recording in recordings:
+            x = samples(recording, RATE, mixed)
+            variants = [features(x if speed == 1 else at_speed(x, speed)) for speed in speeds]
+            if not all(map(len, variants)):
+                short.append(recording)
+                continue
+            writer.add(variants, None)
+            numbers.append(labels.index(str(recording.label)))
+            seconds += len(x) / RATE
     if short:
         how = f"{len(short):,} such are" if len(short) > 1 else "it is"
         warnings.warn(f"{short[0].where}: is shorter than a frame of 25 ms; {how} left out", stacklevel=3)

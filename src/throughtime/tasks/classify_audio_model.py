@@ -44,7 +44,7 @@ class AudioModel(Trained[Recording]):
         mixed: dict[Path, int] = {}
         raw = [features(samples(recording, RATE, mixed)) for recording in recordings]
         tell_mixed(mixed)
-        return [Statistics.of([part]).normalised(part) for part in raw]
+        return [Statistics.of([part]).normalised(part) if len(part) else part for part in raw]
 
     def log_probabilities(self, parts: Sequence[Features], advance: Advance = ignore) -> Any:
         """log p of every label, float64 [n, C], of normalised features [T, F] each."""
@@ -109,15 +109,18 @@ class AudioModel(Trained[Recording]):
             hidden[frame] = 0.0  # as all frames are on average
             return heard([hidden], [best])
 
+        numbers = torch.from_numpy(part).requires_grad_()
+        batch = heard([part], [best])._replace(features=numbers.unsqueeze(1))
         inputs = Steps([f"{1000 * DEFAULT.time(i):.0f} ms" for i in range(len(part))], torch.from_numpy(part))
         return Look(
             inputs=inputs,
             outputs=Steps([self.labels[best]]),
-            batch=heard([part], [best]),
+            batch=batch,
             score=of_classes(answers, [best]),
             stacks={"stack": Stack(name="", steps=inputs, stride=network.sizes.stride, whole=True)},
             distribution=answers,
             names=self.labels.__getitem__,
             without=without,
+            numbers=numbers,
             verb="hear",
         )

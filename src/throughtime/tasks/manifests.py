@@ -1,4 +1,4 @@
-"""Recordings that a table names: JSON lines, CSV, TSV, each with a column for the audio file and perhaps for what is said in it."""
+"""Recordings that a table names: JSON lines, CSV, TSV, with a column for the audio file and perhaps for a text, or a label."""
 
 from __future__ import annotations
 
