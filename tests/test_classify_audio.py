@@ -274,7 +274,7 @@ def test_bad_input_is_a_line(model, folder, tmp_path, capsys):
     refused([{"audio": "nan.wav", "label": "six"}, *good], "nan")
     with pytest.raises(UserError, match="training never had it: unknown label 'sixx'; did you mean 'six'"):
         model.evaluate(manifest(tmp_path / "other.jsonl", [good[0] | {"label": "sixx"}]))
-    with pytest.raises(UserError, match=r"nowhere\.wav: there is no such file; give the path of a recording"):
+    with pytest.raises(UserError, match=r"nowhere\.wav: there is no such recording; name an audio file"):
         model.answer("nowhere.wav")
     with pytest.raises(UserError, match="a recording is given by its path, got a int"):
         next(model.predict([3]))

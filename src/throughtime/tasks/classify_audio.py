@@ -128,12 +128,12 @@ class AudioTask(Task[AudioConfig, "Recording"]):
     def _recordings(self, config: AudioConfig, path: Path, options: Any, option: str) -> list[Recording]:
         from throughtime.tasks.recordings import read_recordings
 
-        trained = {what: getattr(config.data, f"{what}_column") for what in ("audio", "label", "speaker")}
-        if options is None:
-            return read_recordings(path, **trained, wanted="label", encoding=config.data.encoding, option=option)
-        asked = {what: getattr(options, f"{what}_column", None) for what in trained}
-        usual = {what: column for what, column in trained.items() if column is not None}
-        return read_recordings(path, **asked, usual=usual, wanted="label", encoding=options.encoding, option=option)
+        training, asked = (
+            {what: getattr(settings, f"{what}_column", None) for what in ("audio", "label", "speaker")}
+            for settings in (config.data, config.data if options is None else options)
+        )
+        encoding = (config.data if options is None else options).encoding
+        return read_recordings(path, **asked, encoding=encoding, option=option, before=training, wanted="label")
 
     def item(self, given: Any) -> Recording:
         from throughtime.tasks.audio import Recording

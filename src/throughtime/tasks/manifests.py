@@ -75,7 +75,7 @@ class RecordingColumns:
         return found
 
     def _guess(self, name: str, first: Row, found: dict[str, str], others: list[str]) -> None:
-        """Take for the audio the one column that holds the name of such a file, and for what is wanted the only one that is left."""
+        """Take for the audio the one column that names such files, and for what is wanted the only one that is left."""
         likely = [column for column in others if str(first[1].get(column)).strip().lower().endswith(SUFFIXES)]
         if len(likely) != 1:
             what = f"no column for the audio; there are {', '.join(map(repr, others)) or 'none'}"

@@ -112,7 +112,10 @@ def read_recordings(
         has a time that is no number, a name is there twice, a part begins after the end, a column is asked for that there is
         not, or a line of `wav.scp` is a command, which is never run.
     """
-    columns, texts = RecordingColumns(audio, text, speaker, label, option, before or {}, wanted), _Texts(encoding, option)
+    columns, texts = (
+        RecordingColumns(audio, text, speaker, label, option, before or {}, wanted),
+        _Texts(encoding, option),
+    )
     layout = layout_of(path)
     asked = {"audio": audio, "text": text, "speaker": speaker, "label": label}
     named = next((what for what, column in asked.items() if column is not None), None)
@@ -150,9 +153,9 @@ def names_recordings(path: Path) -> bool:
 def recording_of(given: Any) -> Recording:
     """The recording at a path. Raises: UserError where there is none."""
     if not isinstance(given, str | Path):
-        raise UserError(f"a recording is given by its path, got a {type(given).__name__}")
+        raise UserError(f"a recording is given by its path, got a {type(given).__name__}; name an audio file")
     if not Path(given).is_file():
-        raise UserError(f"{given}: there is no such file; give the path of a recording")
+        raise UserError(f"{given}: there is no such recording; name an audio file")
     return Recording(_absolute(Path(given)), place=str(given))
 
 
