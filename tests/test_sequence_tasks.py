@@ -235,7 +235,7 @@ def test_rare_labels_count_for_more_where_asked(tmp_path):
         csv.writer(file).writerows([("text", "label"), *rows])
     model = tt.train("classify", [tmp_path / "d.csv"], out=tmp_path / "r", steps=2, model=SMALL, progress=False)
     assert model.config.data.balance == 0.5
-    from throughtime.tasks.classify import class_weights
+    from throughtime.tasks.labels import class_weights
 
     a, b = class_weights([380, 20], 0.5)
     assert b / a == pytest.approx((380 / 20) ** 0.5)

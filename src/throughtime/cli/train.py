@@ -152,7 +152,7 @@ def _print_config(
 ) -> None:
     from throughtime.training import prepare_config
 
-    built = prepare_config(find_task(name), settings, config)
+    built = prepare_config(find_task(name).reading(files, settings.get("data", {})), settings, config)
     if files:
         built = built.model_copy(update={"files": [str(f) for f in files]})
     if valid:

@@ -60,7 +60,8 @@ class Noise(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """features: F. units: U. stride: frames from step to step. before, after: frames that a step sees beside that at its place."""
+    """features: F. units: U, or how many classes else are told apart. stride: frames from step to step. before, after: frames that
+    a step sees beside that at its place."""
 
     features: int
     units: int
@@ -69,16 +70,14 @@ class Sizes(NamedTuple):
     after: int
 
 
-class Recogniser(nn.Module):
-    """Some frames make a step; a stack of cells over the steps; the probabilities of the units at each, for CTC.
+class Front(nn.Module):
+    """Some frames make a step, and a stack of cells reads the steps.
 
-        e_s = relu(W_e [x_{rs - before}; …; x_{rs + after}] + b_e);  h = stack(e);  p_s = softmax(W_o h_s + b_o)
+        e_s = relu(W_e [x_{rs - before}; …; x_{rs + after}] + b_e);  h = stack(e)
 
-    r is the stride. Beside it, in training, a decoder that attends to h and writes the units one after another, so that h says
-    more than where units are; its loss counts for `attention`, that of CTC for the rest.
+    r is the stride.
 
-    Args: cell, hidden_size, layers, bidirectional, dropout, kind: of the stack, as in `stack_of`. attention: 0 to 1; 0: no decoder.
-    Source: Graves et al. (2006); the two losses together, Kim et al. (2017).
+    Args: cell, hidden_size, layers, bidirectional, dropout, kind: of the stack, as in `stack_of`. noise: on features, in training.
     """
 
     def __init__(
@@ -91,22 +90,15 @@ class Recogniser(nn.Module):
         bidirectional: bool,
         dropout: float,
         kind: str = "recurrent",
-        attention: float = 0.0,
         noise: Noise | None = None,
     ) -> None:
         super().__init__()
-        self.sizes, self.attention, self.noise = sizes, attention, noise or Noise(0.0, 0.0)
+        self.sizes, self.noise = sizes, noise or Noise(0.0, 0.0)
         width = sizes.before + 1 + sizes.after
         self.inner = nn.Linear(sizes.features * width, hidden_size)
         # alignments are found sooner where each step has a mask of its own
         self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.stack.output_size, sizes.units)
-        self.decoder = (
-            _Decoder("gru" if cell == "none" else cell, self.stack.output_size, hidden_size, sizes.units, dropout)
-            if attention
-            else None
-        )
 
     def steps(self, frames: Any) -> Any:
         """How many steps so many frames are."""
@@ -115,8 +107,7 @@ class Recogniser(nn.Module):
     def read(self, features: Tensor) -> Tensor:
         """The frames [T, B, F] that each step sees, all there is to be seen, as the stack reads them, [S, B, N]."""
         seen = features.unfold(0, self.sizes.before + 1 + self.sizes.after, self.sizes.stride)  # [S, B, F, K]
-        found: Tensor = torch.relu(self.inner(seen.flatten(2)))
-        return found
+        return torch.relu(self.inner(seen.flatten(2)))
 
     def hidden(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features [T, B, F], lengths [B]. Returns: h [S, B, N], and how many steps of each are real [B]."""
@@ -124,6 +115,31 @@ class Recogniser(nn.Module):
         padded = F.pad(features, (0, 0, 0, 0, self.sizes.before, self.sizes.after + missing))
         real = self.steps(lengths)
         return self.dropout(self.stack(self.read(padded), lengths=real)[0]), real
+
+
+class Recogniser(Front):
+    """The probabilities of the units at each step of a `Front`, for CTC.
+
+        p_s = softmax(W_o h_s + b_o)
+
+    Beside it, in training, a decoder that attends to h and writes the units one after another, so that h says more than where units
+    are; its loss counts for `attention`, that of CTC for the rest.
+
+    Args: attention: 0 to 1; 0: no decoder. others: of `Front`.
+    Source: Graves et al. (2006); the two losses together, Kim et al. (2017).
+    """
+
+    def __init__(
+        self, sizes: Sizes, *, cell: str, hidden_size: int, dropout: float, attention: float = 0.0, **front: Any
+    ):
+        super().__init__(sizes, cell=cell, hidden_size=hidden_size, dropout=dropout, **front)
+        self.attention = attention
+        self.output = nn.Linear(self.stack.output_size, sizes.units)
+        self.decoder = (
+            _Decoder("gru" if cell == "none" else cell, self.stack.output_size, hidden_size, sizes.units, dropout)
+            if attention
+            else None
+        )
 
     def log_probabilities(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log p of each unit at each step, [S, B, U], and how many steps of each are real [B]."""

@@ -124,6 +124,10 @@ class Task(ABC, Generic[Config, Item]):
         if isinstance(getattr(config, "model", None), StackSettings):
             check_cell(config.model.cell)  # type: ignore[attr-defined]
 
+    def reading(self, files: Sequence[Any], data: Mapping[str, Any]) -> Task[Any, Any]:
+        """The task that trains on such files: this one, unless they are what another is for. data: its settings, as far as said."""
+        return self
+
     # -- what is read
 
     def read(self, config: Config, files: Sequence[Path], options: Any = None) -> list[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from throughtime.config import Rate, RunConfig, Strict
 from throughtime.errors import UserError, unknown
 from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
+from throughtime.tasks.labels import balance_of, class_weights, label_scores
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
 from throughtime.tasks.settings import (
     DataSettings,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 LABELS = "labels.json"
 LANGUAGE = "language.safetensors"
 LONGEST = 2000  # tokens of a text that are read; of a longer one its beginning and its end
-UNEVEN = 3  # how many times as frequent one label may be as another
 
 
 class ClassifyNetwork(StackSettings):
@@ -146,6 +146,19 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         if files:
             _columns(config, None).check(files)
 
+    def reading(self, files: Sequence[Any], data: Mapping[str, Any]) -> Task[Any, Any]:
+        from throughtime.tasks.recordings import names_recordings
+        from throughtime.tasks.registry import find_task
+
+        if data.get("text_column") is not None or not any(isinstance(f, Path) and names_recordings(f) for f in files):
+            return self
+        task = find_task("classify-audio")
+        warnings.warn(
+            f"{files[0]}: recordings, which the task {task.name} classifies; of a table --data.text-column names a column of texts",
+            stacklevel=2,
+        )
+        return task
+
     def read(self, config: ClassifyConfig, files: Sequence[Path], options: Any = None) -> list[Labelled]:
         columns = _columns(config, options)
         if options is not None:
@@ -201,7 +214,7 @@ class ClassifyTask(Task[ClassifyConfig, Labelled]):
         for name, some in (("train", train), ("valid", held)):
             reading.texts((row.text for row in some), LONGEST).save(run.corpus / f"{name}.bin")
             run.write_data(f"{name}-labels.json", [index[str(row.label)] for row in some])
-        balance = _balance(counts, data.balance)
+        balance = balance_of(counts, data.balance)
         run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
         read = data.model_dump() | {"balance": balance}
         if train[0].columns is not None:  # they are looked for first in what is read later
@@ -293,24 +306,10 @@ class ClassifyModel(Trained[Labelled]):
         return out
 
     def scores(self, items: list[Labelled], options: Any, advance: Advance = ignore) -> dict[str, Any]:
-        """Scores on labelled texts.
-
-        Returns: examples, accuracy, macro_f1, calibration_error (expected, 10 bins), nats a text; per label precision, recall, F1
-            and how many; the confusion matrix, rows the true labels, columns the given ones.
-        """
-        from throughtime.tasks.metrics import class_scores, confusion, f1
-
+        """Scores on labelled texts, as `label_scores` gives them."""
         items = known_labels(items, self.labels)
         log_p = self.log_probabilities(self.reading.texts((row.text for row in items), LONGEST), advance)
-        index = {label: i for i, label in enumerate(self.labels)}
-        truth = [index[str(row.label)] for row in items]
-        matrix = confusion(log_p.argmax(-1).tolist(), truth, len(self.labels))
-        return {
-            "examples": len(items),
-            **class_scores(log_p, truth),
-            "labels": {label: f1(matrix, i) for label, i in index.items()},
-            "confusion": {label: dict(zip(self.labels, matrix[i], strict=True)) for label, i in index.items()},
-        }
+        return label_scores(log_p, [self.labels.index(str(row.label)) for row in items], self.labels)
 
     def answers(self, items: list[Labelled], options: Any) -> Iterator[dict[str, Any]]:
         """The label of each text, None of an empty one. Yields: line (the text on one), label, probability, probabilities (of every
@@ -400,22 +399,6 @@ def _vocabulary(model: ClassifyNetwork, kind: str, language: dict[str, Any] | No
     return learn(kind, blocks, size, spaced=True if kind == "words" else None, asked=model.vocabulary is not None)
 
 
-def _balance(counts: Counter[str], asked: float | None) -> float:
-    """How much rare labels count for more; says where it matters."""
-    (often, most), (rare, least) = counts.most_common()[0], counts.most_common()[-1]
-    uneven = most > UNEVEN * least
-    balance = asked if asked is not None else 0.5 if uneven else 0.0
-    if uneven:
-        how = "rare ones count more" if balance else "each example counts the same"
-        kept = "macro F1" if balance else "accuracy"
-        warnings.warn(
-            f"the labels are uneven ({often!r} {most:,}, {rare!r} {least:,}): {how} (data.balance {balance:g}), and the "
-            f"weights that do best by {kept} are kept",
-            stacklevel=3,
-        )
-    return balance
-
-
 def read_about(run: Run) -> dict[str, Any]:
     """What labels.json holds. Raises: UserError where it is damaged."""
     about: Any = run.read_json(LABELS)
@@ -486,12 +469,3 @@ def normalised(text: str, kind: str, spaced: bool, lower: bool) -> str:
         return text
     text = text.lower() if lower else text
     return text if spaced else " ".join(re.findall(WORDS_AND_SIGNS, text))
-
-
-def class_weights(counts: list[int], balance: float) -> list[float] | None:
-    """How much an example of each class counts: frequency^-balance, 1 for the mean example."""
-    if balance == 0:
-        return None
-    raw = [c**-balance for c in counts]
-    mean = sum(c * w for c, w in zip(counts, raw, strict=True)) / sum(counts)
-    return [w / mean for w in raw]

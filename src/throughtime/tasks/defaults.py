@@ -51,6 +51,13 @@ def classify(config: RunConfig, texts: int) -> tuple[dict[str, Any], dict[str, A
     return left_open(config.model, network), batch_and_rate(config, texts, 50, 2e-3)  # type: ignore[attr-defined]
 
 
+def classify_audio(config: RunConfig, recordings: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """For a classifier of so many recordings, so many seconds together: what is left open of the network's settings, and the
+    training's."""
+    network = {"hidden_size": 128, "dropout": 0.3}
+    return left_open(config.model, network), batch_and_rate(config, recordings, 32, 2e-3)  # type: ignore[attr-defined]
+
+
 def tag(config: RunConfig, sentences: int) -> dict[str, Any]:
     """For a tagger of so many sentences: the training's settings."""
     return batch_and_rate(config, sentences, 32, 3e-3)

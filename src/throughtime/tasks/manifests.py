@@ -1,4 +1,4 @@
-"""Recordings that a table names: JSON lines, CSV, TSV, each with a column for the audio file and perhaps for what is said in it."""
+"""Recordings that a table names: JSON lines, CSV, TSV, with a column for the audio file and perhaps for a text, or a label."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ Row = tuple[int, Mapping[str, Any]]  # the line on which it begins, and what sta
 @dataclass(frozen=True)
 class RecordingColumns:
     """Which columns hold what, by their names or their numbers from 1; None: found by the usual names, NAMES. option: how
-    the options that name them begin. before: by what names they are looked for before the usual ones."""
+    the options that name them begin. before: by what names they are looked for before the usual ones. wanted: what is to be found
+    beside the audio."""
 
     audio: str | None = None
     text: str | None = None
@@ -45,6 +46,7 @@ class RecordingColumns:
     label: str | None = None
     option: str = "--data."
     before: Mapping[str, str | None] = field(default_factory=dict)
+    wanted: str = "text"
 
     def find(self, name: str, rows: Sequence[Row]) -> dict[str, str]:
         """The columns of a table that are read, by what they hold: of audio there is one. What is guessed is said by a warning.
@@ -68,20 +70,20 @@ class RecordingColumns:
         if "audio" not in found:
             self._guess(name, rows[0], found, others)
         elif others and "text" not in found and "label" not in found:
-            which = f"none of the columns {', '.join(map(repr, others))} is read as the text"
-            warnings.warn(f"{name}: {which} ({self.option}text-column names one)", stacklevel=2)
+            which = f"none of the columns {', '.join(map(repr, others))} is read as the {self.wanted}"
+            warnings.warn(f"{name}: {which} ({self.option}{self.wanted}-column names one)", stacklevel=2)
         return found
 
     def _guess(self, name: str, first: Row, found: dict[str, str], others: list[str]) -> None:
-        """Take for the audio the one column that holds the name of such a file, and for the text the only one that is left."""
+        """Take for the audio the one column that names such files, and for what is wanted the only one that is left."""
         likely = [column for column in others if str(first[1].get(column)).strip().lower().endswith(SUFFIXES)]
         if len(likely) != 1:
             what = f"no column for the audio; there are {', '.join(map(repr, others)) or 'none'}"
             raise UserError(f"{name}:{first[0]}: {what}: name one by {self.option}audio-column")
         found["audio"], left = likely[0], [column for column in others if column not in likely]
         also = ""
-        if "text" not in found and len(left) == 1:
-            found["text"], also = left[0], f", {left[0]!r} as the text"
+        if self.wanted not in found and len(left) == 1:
+            found[self.wanted], also = left[0], f", {left[0]!r} as the {self.wanted}"
         warnings.warn(f"{name}: column {likely[0]!r} is read as the audio{also}", stacklevel=2)
 
 

@@ -49,8 +49,8 @@ def bleu_and_chrf(found: list[str], truth: list[str]) -> dict[str, Any]:
     return values
 
 
-def class_scores(log_p: Any, truth: list[int]) -> dict[str, float]:
-    """accuracy, macro F1, expected calibration error (Naeini et al. 2015) and nats a text."""
+def class_scores(log_p: Any, truth: list[int], unit: str = "text") -> dict[str, float]:
+    """accuracy, macro F1, expected calibration error (Naeini et al. 2015) and nats a text, or what else an example is called."""
     import torch
 
     y = torch.tensor(truth)
@@ -68,7 +68,7 @@ def class_scores(log_p: Any, truth: list[int]) -> dict[str, float]:
         "accuracy": float(right.mean()),
         "macro_f1": sum(f1(matrix, i)["f1"] for i in there) / len(there),
         "calibration_error": error,
-        "nats_per_text": float(-log_p[torch.arange(len(y)), y].mean()),
+        f"nats_per_{unit}": float(-log_p[torch.arange(len(y)), y].mean()),
     }
 
 

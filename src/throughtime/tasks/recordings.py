@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from throughtime.errors import UserError
 from throughtime.tasks.audio import Recording, check_part, duration
@@ -16,6 +17,7 @@ from throughtime.tasks.manifests import SUFFIXES, RecordingColumns, located, rea
 from throughtime.tasks.source import Source
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")  # how their names end
+HEAD = 20  # lines of a table that are looked at first
 Keyed = dict[str, tuple[str, str]]  # the name that a line begins with -> its place, and the rest of it
 
 
@@ -90,6 +92,7 @@ def read_recordings(
     encoding: str | None = None,
     option: str = "--data.",
     before: Mapping[str, str | None] | None = None,
+    wanted: Literal["text", "label"] = "text",
 ) -> list[Recording]:
     """The recordings under a path, in the order of its table, else by their names; `layout_of` tells how they are found.
 
@@ -102,13 +105,17 @@ def read_recordings(
 
     Args: path: a file or a folder; also `<stdin>`. audio, text, speaker, label: which column of a table holds what, by its name or
         number; None: found by the usual names. encoding: of texts; None: UTF-8. option: how the options that errors name begin.
-        before: of audio, text, speaker and label, by what names they are looked for before the usual ones.
+        before: of audio, text, speaker and label, by what names they are looked for before the usual ones. wanted: what is to be
+        found beside the audio; the only column that is left is taken for it.
     Returns: one or more. Their files exist, but only those of which a part is named by an offset have been opened.
     Raises: UserError in one line with place, value and fix, where a file is missing or cannot be read, a line names no audio or
         has a time that is no number, a name is there twice, a part begins after the end, a column is asked for that there is
         not, or a line of `wav.scp` is a command, which is never run.
     """
-    columns, texts = RecordingColumns(audio, text, speaker, label, option, before or {}), _Texts(encoding, option)
+    columns, texts = (
+        RecordingColumns(audio, text, speaker, label, option, before or {}, wanted),
+        _Texts(encoding, option),
+    )
     layout = layout_of(path)
     asked = {"audio": audio, "text": text, "speaker": speaker, "label": label}
     named = next((what for what, column in asked.items() if column is not None), None)
@@ -125,6 +132,31 @@ def read_recordings(
         raise UserError(f"{layout.path}: names no recording; name one a line")
     _check_offsets(found)
     return found
+
+
+def names_recordings(path: Path) -> bool:
+    """Whether a path is that of recordings: an audio file, a folder with some in it, or a table whose first rows name some."""
+    if path.is_dir():
+        return (path / "wav.scp").exists() or any(file.suffix.lower() in SUFFIXES for file in _files(path))
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        head = Source.of(path).sample()[:HEAD]
+    except UserError:  # which is said once it is read
+        return False
+    cell = re.compile(rf"(?i)({'|'.join(map(re.escape, SUFFIXES))})\s*([\t,;|\"']|$)")
+    return sum(cell.search(line) is not None for line in head) > len(head) / HEAD
+
+
+def recording_of(given: Any) -> Recording:
+    """The recording at a path. Raises: UserError where there is none."""
+    if not isinstance(given, str | Path):
+        raise UserError(f"a recording is given by its path, got a {type(given).__name__}; name an audio file")
+    if not Path(given).is_file():
+        raise UserError(f"{given}: there is no such recording; name an audio file")
+    return Recording(_absolute(Path(given)), place=str(given))
 
 
 def _is_metadata(path: Path) -> bool:

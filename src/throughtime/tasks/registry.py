@@ -20,6 +20,7 @@ from throughtime.runs import Run
 if TYPE_CHECKING:
     from throughtime.tasks.base import Task, Trained
     from throughtime.tasks.classify import ClassifyModel
+    from throughtime.tasks.classify_audio_model import AudioModel
     from throughtime.tasks.forecast_model import ForecastModel
     from throughtime.tasks.tag import TagModel
     from throughtime.tasks.text import TextModel
@@ -31,7 +32,14 @@ GROUP = "throughtime.tasks"
 # a task's module is imported when it is asked for, and imports torch only in its functions
 BUILT_IN = {
     "text": ("throughtime.tasks.text:TextTask", "A language model of text files, that scores and writes."),
-    "classify": ("throughtime.tasks.classify:ClassifyTask", "A label for a text: sentiment, topic, language."),
+    "classify": (
+        "throughtime.tasks.classify:ClassifyTask",
+        "A label for a text: sentiment, topic, language; for a recording see classify-audio.",
+    ),
+    "classify-audio": (
+        "throughtime.tasks.classify_audio:AudioTask",
+        "A label for a recording: a keyword, who speaks. What train classify does with recordings.",
+    ),
     "tag": ("throughtime.tasks.tag:TagTask", "A tag for every word of a sentence: its part of speech."),
     "translate": (
         "throughtime.tasks.translate:TranslateTask",
@@ -86,6 +94,8 @@ def find_task(name: str) -> Task[Any, Any]:
 def load(folder: str | Path, task: Literal["text"], *, download: bool = ...) -> TextModel: ...
 @overload
 def load(folder: str | Path, task: Literal["classify"], *, download: bool = ...) -> ClassifyModel: ...
+@overload
+def load(folder: str | Path, task: Literal["classify-audio"], *, download: bool = ...) -> AudioModel: ...
 @overload
 def load(folder: str | Path, task: Literal["tag"], *, download: bool = ...) -> TagModel: ...
 @overload

@@ -184,6 +184,7 @@ class _File(Source):
         self._half = False  # whether the \r was given to whose \n may come
         if path.is_dir():
             self.folder = path
+            self._stopped(UserError(f"{self.name}: is a folder; name the files in it"))
             return
         try:
             file: Any = standard_input() if str(path) == STDIN else path.open("rb", buffering=0)
@@ -198,8 +199,6 @@ class _File(Source):
         return self._whole or _readable(self._file)
 
     def _fill(self) -> None:
-        if self.folder is not None:
-            raise UserError(f"{self.name}: is a folder; name the files in it")
         try:
             some = self._file.read1(CHUNK) if hasattr(self._file, "read1") else self._file.read(CHUNK)
         except OSError as error:

@@ -80,12 +80,9 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
 
     def item(self, given: Any) -> Recording:
         from throughtime.tasks.audio import Recording
+        from throughtime.tasks.recordings import recording_of
 
-        if isinstance(given, str | Path):
-            if not Path(given).is_file():
-                raise UserError(f"{given}: there is no such recording; name an audio file")
-            return Recording(Path(given).absolute(), place=str(given))
-        return given if isinstance(given, Recording) else super().item(given)
+        return given if isinstance(given, Recording) else recording_of(given)
 
     def split(
         self, config: TranscribeConfig, items: list[Recording], files: Sequence[Path]
@@ -148,4 +145,4 @@ def _recordings(
         {what: getattr(settings, f"{what}_column", None) for what in ("audio", "text", "speaker")}
         for settings in (config.data, config.data if options is None else options)
     )
-    return read_recordings(path, **asked, encoding=encoding, option=option, before=training)
+    return read_recordings(path, **asked, encoding=encoding, option=option, before=training, wanted="text")

@@ -16,6 +16,7 @@ from throughtime.tasks.decoding import COUNTED, FILE, Decoding, chosen, lexicon_
 from throughtime.tasks.logmel import DEFAULT, features
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.speech import Running, Statistics, Utterance, side_by_side
+from throughtime.tasks.text_words import open_words
 from throughtime.tasks.transcripts import WRITERS, Transcript, Word
 from throughtime.tasks.units import Units
 
@@ -40,6 +41,7 @@ class TranscribeModel(Trained[Recording]):
         self.units = Units.open(run)
         data = config.data
         self.normal = Normal(data.case, data.signs, data.tags)
+        self._asked: tuple[Any, Decoding] | None = None  # options, and the decoding they asked for
 
     # -- what is heard
 
@@ -72,8 +74,15 @@ class TranscribeModel(Trained[Recording]):
         run.write_json(FILE, chosen(self.units, run, log_probs, examples.texts))
 
     def decoding(self, options: Any = None) -> Decoding:
-        """How texts are found: as is asked for, else as was chosen. Raises: UserError where words that are asked for cannot be
-        read."""
+        """How texts are found: as is asked for, else as was chosen. The same options have the same decoding, whose files are read
+        once. Raises: UserError where words or a language model that are asked for cannot be read."""
+        if options is None:
+            return self._decoding(None)
+        if self._asked is None or self._asked[0] is not options:
+            self._asked = options, self._decoding(options)
+        return self._asked[1]
+
+    def _decoding(self, options: Any) -> Decoding:
         from throughtime.decode.ngram import NGram
 
         settled = self.run.read_json(FILE)
@@ -87,8 +96,9 @@ class TranscribeModel(Trained[Recording]):
             return Decoding(self.units, kind, size=size)
         ngram = NGram.load(self.run.read_json(COUNTED))
         words = ngram.words if given[0] is None else self._listed(Path(given[0]))
-        model = ngram.allowing(words)
-        lexicon = lexicon_of(self.units, words, model, model.prior, settled["weight"], settled["bonus"])
+        counted = ngram.allowing(words)
+        model = counted if given[1] is None else open_words(given[1], words)
+        lexicon = lexicon_of(self.units, words, model, counted.prior, settled["weight"], settled["bonus"])
         return Decoding(self.units, kind, lexicon, size)
 
     def _listed(self, path: Path) -> list[str]:

@@ -54,7 +54,7 @@ def train(  # noqa: PLR0913
     """Train a network on files and leave it in a run folder.
 
     Args:
-        task: "text", "classify", "tag", "translate", "forecast", or one of another package.
+        task: "text", "classify" (of texts, or of recordings), "tag", "translate", "forecast", or one of another package.
         files: what to train on: paths, "-" is standard input; or a frame of pandas, polars or pyarrow with the columns of a table
             that the task reads (needs narwhals).
         out: the run folder to make.
@@ -68,10 +68,10 @@ def train(  # noqa: PLR0913
     Raises: UserError for input or settings that cannot work; NotFinite (a UserError) where a loss or gradient is not a number;
         KeyboardInterrupt where it was interrupted, after saving.
     """
-    chosen = find_task(task)
+    paths, folder = _named(files), Path(out)
+    chosen = find_task(task).reading(paths, data or {})
     over = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed, "model": model, "data": data}
     over = {name: value for name, value in {**over, "training": training}.items() if value is not None}
-    paths, folder = _named(files), Path(out)
     report = Reporter(progress)
     held = _named(() if valid is None else valid)
     if resume and (config or held):
