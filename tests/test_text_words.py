@@ -72,8 +72,8 @@ def recogniser(tmp_path_factory, _one_thread):
         data={"speed": 0.0},
         progress=False,
     )
-    settled = json.loads((folder / "run" / "decoding.json").read_text())
-    (folder / "run" / "decoding.json").write_text(json.dumps(settled | {"kind": "words", "weight": 3.0, "bonus": 8.0}))
+    settled = json.loads((folder / "run" / "settled.json").read_text())
+    (folder / "run" / "settled.json").write_text(json.dumps(settled | {"kind": "words", "weight": 3.0, "bonus": 8.0}))
     return folder
 
 
