@@ -354,7 +354,9 @@ def test_training_draws_speeds_and_scoring_does_not(folder, tmp_path):
     task, run = find_task("classify-audio"), Run(out)
     run.corpus.mkdir(parents=True)
     items = task.read(config, [folder / "train.jsonl"])[::30]
-    task.prepare(config, items, items, run, lambda _: None)
+    done = []
+    task.prepare(config, items, items, run, done.append)
+    assert len(done) == 2 * len(items) and sum(done) == pytest.approx(1.0)
     training, valid = (task.examples(config, run, part) for part in ("train", "valid"))
     x, rate = soundfile.read(items[0].audio, dtype="float32")
     assert rate == 8000

@@ -23,7 +23,7 @@ from throughtime.errors import UserError
 from throughtime.files import alone_in, read_json, write_json
 from throughtime.runs import Run
 from throughtime.scanning.cpu import target
-from throughtime.tasks.registry import BUILT_IN, load
+from throughtime.tasks.registry import BUILT_IN, find_task, load
 from throughtime.tasks.tokens import learn
 from throughtime.weights import check_fits, read_tensors, write_tensors
 
@@ -73,8 +73,10 @@ def runs(tmp_path_factory, _one_thread):
 
 def test_an_editor_knows_what_each_task_gives(runs):
     said = {f.__annotations__["task"]: f.__annotations__["return"] for f in get_overloads(load)}
-    there = {f"Literal['{task}']": type(tt.load(runs / task / "run", task)).__name__ for task in BUILT_IN}
+    there = {f"Literal['{task}']": find_task(task).trained.__annotations__["return"] for task in BUILT_IN}
     assert said == there | {"str | None": "Trained[Any]"}
+    for task in TASKS:
+        assert type(tt.load(runs / task / "run", task)).__name__ == there[f"Literal['{task}']"]
 
 
 @pytest.mark.parametrize("task", TASKS)

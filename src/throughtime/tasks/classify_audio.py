@@ -66,7 +66,7 @@ class AudioData(DataSettings):
     """Train on recordings as they are, and so much slower and faster too (Ko et al. 2015)."""
     masks: Annotated[float, Field(ge=0, le=2)] = 0.5
     """How large the stretches of time and of pitch are that are hidden in training; 1: up to 16 of 80 bins, 0.25 s."""
-    noise: Annotated[float, Field(ge=0, le=2)] = 0.2
+    noise: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Noise on the features in training, in deviations, at most."""
 
 
@@ -165,7 +165,7 @@ class AudioTask(Task[AudioConfig, "Recording"]):
     ) -> AudioConfig:
         from throughtime.tasks import classify_audio_data
 
-        return classify_audio_data.prepare(config, train, held, run)
+        return classify_audio_data.prepare(config, train, held, run, advance)
 
     def describe(self, config: AudioConfig) -> str:
         return f"{super().describe(config)}, a step each {10 * config.model.subsampling} ms"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from throughtime.errors import UserError, unknown
 from throughtime.tasks import defaults
 from throughtime.tasks.audio import RATE, Recording, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.base import Advance
 from throughtime.tasks.labels import balance_of, class_weights
 from throughtime.tasks.logmel import DEFAULT, Features, features
 from throughtime.tasks.settings import chosen, settled
@@ -74,8 +75,13 @@ def heard(parts: Sequence[Features], labels: Any) -> Heard:
     return Heard(speech.features, speech.lengths, torch.as_tensor(np.asarray(labels, dtype=np.int64)))
 
 
-def prepare(config: AudioConfig, train: list[Recording], held: list[Recording], run: Run) -> AudioConfig:
-    """Decode all recordings once, and choose what was left open. Raises: UserError for what cannot be trained on."""
+def prepare(
+    config: AudioConfig, train: list[Recording], held: list[Recording], run: Run, advance: Advance
+) -> AudioConfig:
+    """Decode all recordings once, and choose what was left open. advance: as of `Task.prepare`.
+
+    Raises: UserError for what cannot be trained on.
+    """
     counts = Counter(str(recording.label) for recording in train)
     if len(counts) < 2:
         raise UserError(
@@ -93,12 +99,13 @@ def prepare(config: AudioConfig, train: list[Recording], held: list[Recording], 
     data = config.data
     speeds = (1.0,) if not data.speed else (1.0, 1 - data.speed, 1 + data.speed)
     mixed: dict[Any, int] = {}
-    seconds = _write(run, "train", train, labels, speeds, mixed)
-    _write(run, "valid", held, labels, (1.0,), mixed)
+    share = 1 / (len(train) * len(speeds) + len(held))  # of all the work, a recording at one speed
+    _write(run, "train", train, labels, speeds, mixed, lambda: advance(share * len(speeds)))
+    _write(run, "valid", held, labels, (1.0,), mixed, lambda: advance(share))
     tell_mixed(mixed)
     balance = balance_of(counts, data.balance)
     run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
-    fitted, trained = defaults.classify_audio(config, len(train), seconds)
+    fitted, trained = defaults.classify_audio(config, len(train))
     return settled(config, model=fitted, data={"balance": balance}, training=trained)
 
 
@@ -118,20 +125,20 @@ def _write(
     labels: list[str],
     speeds: Sequence[float],
     mixed: dict[Any, int],
-) -> float:
-    """Recordings and their labels, as a corpus. Returns: how many seconds they last."""
+    done: Callable[[], None],
+) -> None:
+    """Recordings and their labels, as a corpus. done: called after each."""
     writer, numbers, short = Writer(run.corpus / f"{part}.f16"), [], []
-    seconds = 0.0
     with writer.file:  # closed where a recording cannot be read too
         for recording in recordings:
             x = samples(recording, RATE, mixed)
             variants = [features(x if speed == 1 else at_speed(x, speed)) for speed in speeds]
+            done()
             if not all(map(len, variants)):
                 short.append(recording)
                 continue
             writer.add(variants, None)
             numbers.append(labels.index(str(recording.label)))
-            seconds += len(x) / RATE
     if short:
         how = f"{len(short):,} such are" if len(short) > 1 else "it is"
         warnings.warn(f"{short[0].where}: is shorter than a frame of 25 ms; {how} left out", stacklevel=3)
@@ -139,7 +146,6 @@ def _write(
         raise UserError(f"{recordings[0].where}: no recording is as long as a frame of 25 ms; give longer ones")
     writer.close()
     run.write_data(f"{part}-labels.json", numbers)
-    return seconds
 
 
 def examples(run: Run, part: str) -> LabelledRecordings:

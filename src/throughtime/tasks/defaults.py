@@ -51,9 +51,8 @@ def classify(config: RunConfig, texts: int) -> tuple[dict[str, Any], dict[str, A
     return left_open(config.model, network), batch_and_rate(config, texts, 50, 2e-3)  # type: ignore[attr-defined]
 
 
-def classify_audio(config: RunConfig, recordings: int, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """For a classifier of so many recordings, so many seconds together: what is left open of the network's settings, and the
-    training's."""
+def classify_audio(config: RunConfig, recordings: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """For a classifier of so many recordings: what is left open of the network's settings, and the training's."""
     network = {"hidden_size": 128, "dropout": 0.3}
     return left_open(config.model, network), batch_and_rate(config, recordings, 32, 2e-3)  # type: ignore[attr-defined]
 
