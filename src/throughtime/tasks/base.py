@@ -314,11 +314,16 @@ class Trained(ABC, Generic[Item]):
 
     def given(self, items: Any, options: Any) -> list[tuple[Iterable[Item], Callable[[], bool] | None]]:
         """The items that `predict` is given, source by source; of what is read also whether one more can be had without waiting."""
-        many = isinstance(items, Sequence) and not isinstance(items, str) and len(items) > 0
-        if many and all(isinstance(one, Path) for one in items):
-            sources = [self.task.source(self.config, path, options) for path in items]
-        elif isinstance(items, str) or not isinstance(items, Path | Iterable) or (many and not isinstance(items[0], str)):
-            return [(map(self.task.item, items if many else [items]), None)]
+        listed = items if isinstance(items, Sequence) and not isinstance(items, str) else [items]
+        first = listed[0] if listed else ""
+        if listed and all(isinstance(one, Path) for one in listed):
+            sources = [self.task.source(self.config, path, options) for path in listed]
+        elif (
+            isinstance(items, str)
+            or not isinstance(items, Iterable)
+            or (listed is items and not isinstance(first, str))
+        ):
+            return [(map(self.task.item, listed), None)]
         else:
             sources = [self.task.source(self.config, items, options)]
         return [(self.items(source, options), source.ready) for source in sources]

@@ -45,8 +45,12 @@ class Pauses:
     sides. What is shorter than a look back, and not steady, is an utterance of its own: a word that was cut out without quiet
     around it has none to be compared with.
 
-    The numbers were chosen on speech of AN4 and FSDD and on noise: levels of an utterance of AN4 range over 5.1 nats and more, those
-    of white and pink noise and hum over 0.5 at most; features of a digit of FSDD vary by 0.46 and more, of noise by 0.39 at most.
+    Frames of samples that are all 0 are no quiet to compare with, and belong to no utterance's sides: whoever joined the recording
+    put them there.
+
+    How the numbers were chosen, on AN4, FSDD and noise: the levels of an utterance of AN4 range over 5.1 nats and more, those of
+    white or pink noise and of hum over 0.5 at most; the features of a digit of FSDD vary by 0.46 and more, those of noise by 0.39
+    at most. `SHARE`, `AROUND` and `PAUSE` had the fewest wrong characters on AN4's held-out speakers, joined with pauses.
     """
 
     def __init__(self) -> None:
@@ -164,6 +168,19 @@ class _Variation:
             return True
         mean = self.sum / self.count
         return bool(np.sqrt(np.maximum(self.square / self.count - mean**2, 0)).mean() >= VARIATION)
+
+
+def spoken(features: Features) -> list[tuple[int, int]]:
+    """The frames of the utterances of a whole recording, [t, F]: of each the first, and the one after the last."""
+    pauses, found, first = Pauses(), list[tuple[int, int]](), 0
+    begun = False
+    for piece in (*map(pauses.push, features), pauses.finish()):
+        if piece is None:
+            continue
+        first, begun = first if begun else piece.first, not piece.ends
+        if piece.ends and piece.speech:
+            found.append((first, piece.first + len(piece.features)))
+    return found
 
 
 def quietest(features: Features) -> int:

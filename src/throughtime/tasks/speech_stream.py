@@ -82,22 +82,26 @@ class SpeechSession:
         features = self._features.push(samples)
         events: list[Event] = []
         for frame in features:
+            self._count += 1
             if (piece := self._pauses.push(frame)) is not None:
                 events += self._named(self._ear.hear(piece))
         if last and (piece := self._pauses.finish()) is not None:
             events += self._named(self._ear.hear(piece))
-        self._count += len(features)
         text = self._ear.partial()
         if text != self._said:
             events.append(Partial(text, self.seconds))
             self._said = text
         return events
 
-    def _named(self, words: Iterator[list[Word]]) -> Iterator[Transcript]:
-        return (Transcript(self._name, some, some[0].start, some[-1].end) for some in words if some)
+    def _named(self, found: Iterator[list[Word]]) -> Iterator[Transcript]:
+        """Words as transcripts. The last step may reach beyond the end of the stream."""
+        for words in found:
+            if words:
+                words = [w._replace(end=min(w.end, self.seconds)) for w in words]
+                yield Transcript(self._name, words, words[0].start, words[-1].end)
 
 
-def heard(session: SpeechSession, pieces: Iterable[Samples]) -> Iterator[Event]:
+def events_of(session: SpeechSession, pieces: Iterable[Samples]) -> Iterator[Event]:
     """The events of a whole stream, as its pieces come."""
     for piece in pieces:
         yield from session.feed(piece)
@@ -191,7 +195,9 @@ class StepwiseEar:
         per_second = 1000 / (sizes.stride * DEFAULT.hop_ms)
         self._ended, self._held = round(ENDED * per_second), round(HELD * per_second)  # steps
         self._beam = None if decoding.kind == "greedy" else decoding.beam()
-        self._seen: Features | None = None  # frames that the next step sees, as far as they have come; None: between utterances
+        self._seen: Features | None = (
+            None  # frames that the next step sees, as far as they have come; None: between utterances
+        )
         self._rest = 0  # frames that have come since the first one of the next step
         self._first = 0  # the frame of the first of `_rows`
         self._rows: list[Array] = []  # log p at the steps of the utterance

@@ -16,11 +16,12 @@ from throughtime.files import standard_input
 from throughtime.tasks.audio import RATE, Recording, blocks, duration, raw, samples, tell_mixed
 from throughtime.tasks.base import Advance, Trained, ignore, in_groups
 from throughtime.tasks.decoding import COUNTED, FILE, Decoding, chosen, lexicon_of
-from throughtime.tasks.logmel import DEFAULT, features
+from throughtime.tasks.logmel import features
 from throughtime.tasks.normalisation import Normal
+from throughtime.tasks.pauses import spoken
 from throughtime.tasks.speech import Running, Statistics, Utterance, side_by_side
 from throughtime.tasks.speech_data import LONGEST, prior_of
-from throughtime.tasks.speech_stream import Partial, SpeechSession, StepwiseEar, WholeEar, heard
+from throughtime.tasks.speech_stream import Partial, SpeechSession, StepwiseEar, WholeEar, events_of
 from throughtime.tasks.text_words import open_words
 from throughtime.tasks.transcribe_settings import DecodeOptions, PredictOptions
 from throughtime.tasks.transcripts import OF_ONE, WRITERS, Transcript, Word, json_lines
@@ -70,14 +71,20 @@ class TranscribeModel(Trained[Recording]):
 
     def heard(self, examples: Any, *, greedy: bool) -> list[str]:
         """What is written of prepared examples. greedy: quickly, in place of as was chosen."""
-        log_probs = self.log_probabilities([examples.normalised(i) for i in range(len(examples.lengths))])
         decoding = Decoding(self.units, "greedy") if greedy else self.decoding()
-        return [decoding.text(part) for part in log_probs]
+        return [decoding.text(part) for part in self._of_speech(examples)]
 
     def settle(self, examples: Any, run: Run) -> None:
         """Choose how texts are found, on held-out examples."""
-        log_probs = self.log_probabilities([examples.normalised(i) for i in range(len(examples.lengths))])
-        run.write_json(FILE, chosen(self.units, run, log_probs, examples.texts))
+        run.write_json(FILE, chosen(self.units, run, self._of_speech(examples), examples.texts))
+
+    def _of_speech(self, examples: Any) -> list[Array]:
+        """`log_probabilities` of prepared examples, without the quiet that `predict` leaves out."""
+        parts = []
+        for i in range(len(examples.lengths)):
+            found, places = examples.normalised(i), spoken(examples.corpus.features(i))
+            parts.append(np.concatenate([found[:0], *(found[a:b] for a, b in places)]))
+        return self.log_probabilities(parts)
 
     def decoding(self, options: Any = None) -> Decoding:
         """How texts are found: as is asked for, else as was chosen. The same options have the same decoding, whose files are read
@@ -157,15 +164,13 @@ class TranscribeModel(Trained[Recording]):
         from throughtime.tasks.worderrors import confusions, errors, side_by_side, worst
 
         decoding, begun = self.decoding(options), time.monotonic()
-        parts = self.normalised(items)
-        log_probs = self.log_probabilities(parts, lambda share: advance(share / 2))
-        heard = []
-        for part in log_probs:
-            heard.append(decoding.text(part))
-            advance(0.5 / len(log_probs))
+        heard, seconds = [], 0.0
+        for values in self._said(items, decoding):
+            heard.append(values["text"])
+            seconds += values["end"] - values["start"]
+            advance(1 / len(items))
         took = time.monotonic() - begun
         pairs = list(zip((self.normal(str(item.text)) for item in items), heard, strict=True))
-        seconds = sum(map(len, parts)) * DEFAULT.hop_ms / 1000
         found = errors(pairs, [item.speaker for item in items])
         found |= {"decoding": decoding.kind, "real_time_factor": took / max(seconds, 1e-9)}
         found["worst"] = {
@@ -195,7 +200,8 @@ class TranscribeModel(Trained[Recording]):
     def _session(
         self, decoding: Decoding, name: str, rate: int = RATE, statistics: Statistics | None = None
     ) -> SpeechSession:
-        """statistics: by which a network that reads from both ends has its features normalised; None: by those of each utterance."""
+        """name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
+        those of each utterance."""
         if self.config.model.streaming:
             return SpeechSession(StepwiseEar(self, decoding, prior_of(self.run)), name, rate)
         return SpeechSession(WholeEar(self, decoding, statistics), name, rate)
@@ -203,11 +209,11 @@ class TranscribeModel(Trained[Recording]):
     def predict(self, items: Any, batch: int = 64, **options: Any) -> Iterator[dict[str, Any]]:
         """What is said in recordings, in order, however long they are.
 
-        Args: items: the path of a recording, of a folder or of a table that names some, or several of these; or `Recording`s. batch:
-            of how many those of one speaker are normalised together. options: of the command line's `predict`.
-        Yields: audio, text, start, end and words of each recording. Of raw samples from standard input, and where the format is that
-            of captions or CTM, of each utterance in which something is said, as soon as it has ended. Of standard input also what is
-            heard of an utterance that has not: `partial`.
+        Args: items: a recording, a folder or a table of them, by its path, or several of these; or `Recording`s. batch: among how
+            many those of one speaker are normalised together. options: of the command line's `predict`.
+        Yields: audio, text, start, end and words of each recording. Of raw samples from standard input, and in the formats of
+            captions and CTM, of each utterance in which something is said, as soon as it has ended. Of standard input also what
+            is heard of an utterance so far: `partial`.
         Raises: UserError for an option that the task has not, a value out of range, what cannot be read, and captions of several
             recordings.
         """
@@ -218,30 +224,37 @@ class TranscribeModel(Trained[Recording]):
                 f"format: captions are of one recording, and there are {len(recordings):,}; write them one by one, or as text, "
                 f"json or ctm"
             )
-        decoding = self.decoding(chosen)
-        return (values for group in in_groups(recordings, batch) for values in self._said(group, decoding, chosen))
+        decoding, apart = self.decoding(chosen), chosen.format in (*OF_ONE, "ctm")
+        return (
+            values
+            for group in in_groups(recordings, batch)
+            for values in self._said(group, decoding, apart=apart, rate=chosen.rate)
+        )
 
     def answers(self, items: list[Recording], options: Any) -> Iterator[dict[str, Any]]:
-        return self._said(items, self.decoding(options), options)
+        return self._said(items, self.decoding(options), rate=options.rate)
 
-    def _said(self, items: Sequence[Recording], decoding: Decoding, options: Any) -> Iterator[dict[str, Any]]:
-        """What `predict` gives of a group of recordings."""
+    def _said(
+        self, items: Sequence[Recording], decoding: Decoding, *, apart: bool = False, rate: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What `predict` gives of a group of recordings. apart: of each of their utterances. rate: of raw samples."""
         known, mixed = self._speakers(items), dict[Path, int]()
         for item in items:
-            streamed = str(item.audio) == STDIN
-            pieces = raw(standard_input(), options.rate) if streamed else blocks(item, RATE, mixed=mixed)
+            streamed = rate is not None and str(item.audio) == STDIN
+            pieces = raw(standard_input(), rate) if rate is not None and streamed else blocks(item, mixed=mixed)
             session = self._session(decoding, str(item.audio), statistics=known.get(item.speaker))
-            words, apart = list[Word](), streamed or options.format in (*OF_ONE, "ctm")
-            for event in heard(session, pieces):
+            words = list[Word]()
+            for event in events_of(session, pieces):
                 if isinstance(event, Partial):
                     if streamed:
                         yield {"partial": event.text}
                     continue
                 here = [w._replace(start=w.start + item.offset, end=w.end + item.offset) for w in event.words]
-                if apart:
+                if apart or streamed:
                     yield values_of(Transcript(event.audio, here, here[0].start, here[-1].end))
-                words += [] if apart else here
-            if not apart:
+                else:
+                    words += here
+            if not apart and not streamed:
                 yield values_of(Transcript(str(item.audio), words, item.offset, item.offset + session.seconds))
         tell_mixed(mixed)
 
@@ -284,4 +297,6 @@ def values_of(transcript: Transcript) -> dict[str, Any]:
 
 def transcript_of(values: dict[str, Any]) -> Transcript:
     """What `values_of` was made of."""
-    return Transcript(**{name: values[name] for name in ("audio", "start", "end")}, words=[Word(**w) for w in values["words"]])
+    return Transcript(
+        **{name: values[name] for name in ("audio", "start", "end")}, words=[Word(**w) for w in values["words"]]
+    )
