@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 LONGEST = 2500  # frames that are read together from both ends
-BEFORE = 300  # frames, the last of the utterances before, by which one is normalised too
+BEFORE = 200  # frames, the last of the utterances before, by which one is normalised too
 ENDED = 1.0  # seconds without a word that end an utterance
 HELD = 20.0  # seconds of an utterance after which what will not change is given
 
