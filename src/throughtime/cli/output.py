@@ -93,6 +93,24 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+class LiveLine:
+    """Words on standard error that may change: on a terminal one line, which is written over; elsewhere a line each time."""
+
+    def __init__(self) -> None:
+        self._there = False  # whether something stands in the line
+
+    def show(self, text: str) -> None:
+        """Show a text, or of one that is too long for the line the end; "" takes away what stands there."""
+        if sys.stderr.isatty():
+            if text or self._there:
+                width = shutil.get_terminal_size().columns - 1
+                shown = text if len(text) <= width else "…" + text[1 - width :]
+                print(f"\r\x1b[K{shown}", end="", file=sys.stderr, flush=True)
+        elif text:
+            print(text, file=sys.stderr, flush=True)
+        self._there = bool(text)
+
+
 def write_values(values: dict[str, Any], as_json: bool, undefined: str = "undefined") -> None:
     """A report: JSON on one line, or a name and a value a line, and tables of what has the same values for many things.
 

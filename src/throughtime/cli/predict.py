@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_module
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from throughtime.cli.options import said, taking
-from throughtime.cli.output import Download, Folder, Json, opened
-from throughtime.config import STDIN
+from throughtime.cli.output import Download, Folder, Json, LiveLine, opened
+from throughtime.config import STDIN, build_options
 from throughtime.errors import UserError
 from throughtime.files import typed
 
@@ -18,10 +18,13 @@ from throughtime.files import typed
 @taking("predict")
 def predict(
     run: Folder,
-    file: Annotated[
-        Path,
-        Parameter(help="Lines, or a file as it was trained on, whose answers are set aside; - is standard input."),
-    ] = Path(STDIN),
+    files: Annotated[
+        list[Path] | None,
+        Parameter(
+            help="Lines, or files as it was trained on, whose answers are set aside; recordings, or folders or tables of "
+            "them. - is standard input. [default: -]"
+        ),
+    ] = None,
     /,
     *,
     alignments: Annotated[
@@ -32,28 +35,51 @@ def predict(
     **options: Any,
 ) -> None:
     """What a model makes of each input, in its place: a line for each line. text: log-probability (nats), line; classify: label,
-    probability, line; tag: CoNLL-U, or the lines as they stood with the tag as one more column; translate: the translation. What
-    the file says is right stands beside the answer. With --json an object a line."""
+    probability, line; tag: CoNLL-U, or the lines as they stood with the tag as one more column; translate: the translation;
+    transcribe: what is said in each recording, or of - in each utterance as it ends. What the file says is right stands beside the
+    answer. With --json an object a line."""
     model = opened(run, download)
     options = said(model, "predict", options | {"alignments": None if alignments is None else True})
     if alignments is not None:
-        if alignments.suffix == ".png":
-            raise UserError(f"--alignments: {alignments} is where the picture goes; name a file for the JSON, .json")
-        if not alignments.resolve().parent.is_dir():
-            raise UserError(f"--alignments: there is no folder {alignments.resolve().parent}")
-        if alignments.exists() or alignments.with_suffix(".png").exists():
-            raise UserError(f"--alignments: {alignments} or its picture is there already; name another file")
-    kept, answered = [], False
+        _check_alignments(alignments)
+    paths = files or [Path(STDIN)]
+    if sum(str(path) == STDIN for path in paths) > 1:
+        raise UserError(f"{STDIN} stands there twice; it can be read once")
     # whoever types wants an answer to each line
-    for values in model.predict(file, 1 if str(file) == STDIN and typed() else 64, **options):
-        if alignments is not None:
-            kept.append(values)
-            values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}
-        if not json and not answered and (heading := model.heading(values)) is not None:
-            print(heading)
-        answered = True
-        print(json_module.dumps(values, ensure_ascii=False) if json else model.written(values), flush=True)
+    answers = model.predict(paths, 1 if STDIN in map(str, paths) and typed() else 64, **options)
+    kept: list[dict[str, Any]] = []
+    shown = _shown(answers, None if alignments is None else kept)
+    for line in model.lines(shown, build_options(model.task.predict_options, options), json=json):
+        print(line, flush=True)
     if alignments is not None:
         from throughtime.cli.alignments import write_alignments
 
         write_alignments(kept, alignments)
+
+
+def _check_alignments(path: Path) -> None:
+    """Raises: UserError where no alignments can be written to a path."""
+    if path.suffix == ".png":
+        raise UserError(f"--alignments: {path} is where the picture goes; name a file for the JSON, .json")
+    if not path.resolve().parent.is_dir():
+        raise UserError(f"--alignments: there is no folder {path.resolve().parent}")
+    if path.exists() or path.with_suffix(".png").exists():
+        raise UserError(f"--alignments: {path} or its picture is there already; name another file")
+
+
+def _shown(answers: Iterable[dict[str, Any]], kept: list[dict[str, Any]] | None) -> Iterator[dict[str, Any]]:
+    """The answers that are written to standard output. Those that may still change go to standard error; of the others those with
+    alignments are kept, and shown without."""
+    line = LiveLine()
+    try:
+        for values in answers:
+            if "partial" in values:
+                line.show(values["partial"])
+                continue
+            line.show("")
+            if kept is not None:
+                kept.append(values)
+                values = {k: v for k, v in values.items() if k not in ("source", "target", "attention")}
+            yield values
+    finally:
+        line.show("")

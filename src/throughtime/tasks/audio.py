@@ -102,6 +102,23 @@ def raw(stream: BinaryIO, given: int, rate: int = RATE, seconds: float = 0.1) ->
     return _resampled(_unpacked(stream, max(1, round(seconds * given))), given, rate)
 
 
+class Resampler:
+    """Samples at another rate, piece by piece: the same, to the bit and however they are cut, as in one go.
+
+    Args: given, rate: Hz, of the samples that come, and of those that are given back.
+    Raises: UserError where a rate is below 8,000 Hz, or soxr is not installed.
+    """
+
+    def __init__(self, given: int, rate: int = RATE) -> None:
+        _check_rate(STDIN, given)
+        self._stream = _soxr().ResampleStream(given, rate, 1)
+
+    def push(self, samples: Samples, last: bool = False) -> Samples:
+        """The samples that are known once these have come, [n] float32. last: whether none come after them."""
+        found: Samples = self._stream.resample_chunk(np.ascontiguousarray(samples), last=last)
+        return found
+
+
 def at_speed(samples: Samples, factor: float) -> Samples:
     """Samples played faster, and higher by as much: [N / factor] float32. Source: Ko et al. (2015), Audio augmentation.
 
@@ -266,11 +283,11 @@ def _resampled(pieces: Iterator[Samples], given: int, rate: int) -> Iterator[Sam
     if given == rate:
         yield from pieces
         return
-    stream = _soxr().ResampleStream(given, rate, 1)
+    resampler = Resampler(given, rate)
     for piece in pieces:
-        if len(some := stream.resample_chunk(np.ascontiguousarray(piece))):
+        if len(some := resampler.push(piece)):
             yield some
-    if len(some := stream.resample_chunk(np.empty(0, np.float32), last=True)):
+    if len(some := resampler.push(np.empty(0, np.float32), last=True)):
         yield some
 
 

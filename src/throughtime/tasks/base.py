@@ -9,6 +9,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -298,24 +299,34 @@ class Trained(ABC, Generic[Item]):
     def predict(self, items: Any, batch: int = 64, **options: Any) -> Iterator[dict[str, Any]]:
         """What it makes of each item, in order.
 
-        Args: items: a text, or many; a `Path` or an open file: what stands in it. batch: how many are read before the first is
-            answered.
+        Args: items: a text, or many; a `Path`, several, or an open file: what stands in them, one after the other. batch: how many
+            are read before the first is answered.
         Yields: what the task's `answers` gives.
-        Raises: UserError for an option that the task has not, and a value out of range.
+        Raises: UserError for an option that the task has not, a value out of range, and a file that cannot be opened.
         """
         chosen = build_options(self.task.predict_options, options)
-        known = isinstance(items, str) or (isinstance(items, Sequence) and items and not isinstance(items[0], str))
-        source = (
-            None if known or not isinstance(items, Path | Iterable) else self.task.source(self.config, items, chosen)
+        return (
+            answer
+            for found, ready in self.given(items, chosen)
+            for group in taken(found, batch, ready)
+            for answer in self.answers(group, chosen)
         )
-        if source is not None:
-            found: Iterable[Item] = self.items(source, chosen)
+
+    def given(self, items: Any, options: Any) -> list[tuple[Iterable[Item], Callable[[], bool] | None]]:
+        """The items that `predict` is given, source by source; of what is read also whether one more can be had without waiting."""
+        listed = items if isinstance(items, Sequence) and not isinstance(items, str) else [items]
+        first = listed[0] if listed else ""
+        if listed and all(isinstance(one, Path) for one in listed):
+            sources = [self.task.source(self.config, path, options) for path in listed]
+        elif (
+            isinstance(items, str)
+            or not isinstance(items, Iterable)
+            or (listed is items and not isinstance(first, str))
+        ):
+            return [(map(self.task.item, listed), None)]
         else:
-            found = map(
-                self.task.item, items if isinstance(items, Sequence) and not isinstance(items, str) else [items]
-            )
-        ready = None if source is None else source.ready
-        return (answer for group in taken(found, batch, ready) for answer in self.answers(group, chosen))
+            sources = [self.task.source(self.config, items, options)]
+        return [(self.items(source, options), source.ready) for source in sources]
 
     def items(self, source: Source, options: Any) -> Iterator[Item]:
         """The items of a source, as `Task.items` reads them."""
@@ -336,6 +347,17 @@ class Trained(ABC, Generic[Item]):
     def heading(self, values: dict[str, Any]) -> str | None:
         """The line that goes before the answers, the first of which these are; None where there is none."""
         return None
+
+    def lines(self, answers: Iterable[dict[str, Any]], options: Any, *, json: bool = False) -> Iterator[str]:
+        """Answers as the command line writes them, each as soon as it is known. json: as an object a line. Raises: UserError where
+        they cannot be written so, before the first is asked for."""
+        return self._lines(answers, json)
+
+    def _lines(self, answers: Iterable[dict[str, Any]], json: bool) -> Iterator[str]:
+        for number, values in enumerate(answers):
+            if not json and not number and (heading := self.heading(values)) is not None:
+                yield heading
+            yield dumps(values, ensure_ascii=False) if json else self.written(values)
 
     # -- looking inside
 

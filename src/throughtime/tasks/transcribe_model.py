@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from throughtime.config import STDIN, build_options
 from throughtime.errors import UserError
-from throughtime.tasks.audio import RATE, Recording, duration, samples, tell_mixed
-from throughtime.tasks.base import Advance, Trained, ignore
+from throughtime.files import standard_input
+from throughtime.tasks.audio import RATE, Recording, blocks, duration, raw, samples, tell_mixed
+from throughtime.tasks.base import Advance, Trained, ignore, in_groups
 from throughtime.tasks.decoding import COUNTED, FILE, Decoding, chosen, lexicon_of
-from throughtime.tasks.logmel import DEFAULT, features
+from throughtime.tasks.logmel import features
 from throughtime.tasks.normalisation import Normal
+from throughtime.tasks.pauses import spoken
 from throughtime.tasks.speech import Running, Statistics, Utterance, side_by_side
+from throughtime.tasks.speech_data import LONGEST, prior_of
+from throughtime.tasks.speech_stream import Partial, SpeechSession, StepwiseEar, WholeEar, events_of
 from throughtime.tasks.text_words import open_words
-from throughtime.tasks.transcripts import WRITERS, Transcript, Word
+from throughtime.tasks.transcribe_settings import DecodeOptions, PredictOptions
+from throughtime.tasks.transcripts import OF_ONE, WRITERS, Transcript, Word, json_lines
 from throughtime.tasks.units import Units
 
 if TYPE_CHECKING:
@@ -64,14 +71,20 @@ class TranscribeModel(Trained[Recording]):
 
     def heard(self, examples: Any, *, greedy: bool) -> list[str]:
         """What is written of prepared examples. greedy: quickly, in place of as was chosen."""
-        log_probs = self.log_probabilities([examples.normalised(i) for i in range(len(examples.lengths))])
         decoding = Decoding(self.units, "greedy") if greedy else self.decoding()
-        return [decoding.text(part) for part in log_probs]
+        return [decoding.text(part) for part in self._of_speech(examples)]
 
     def settle(self, examples: Any, run: Run) -> None:
         """Choose how texts are found, on held-out examples."""
-        log_probs = self.log_probabilities([examples.normalised(i) for i in range(len(examples.lengths))])
-        run.write_json(FILE, chosen(self.units, run, log_probs, examples.texts))
+        run.write_json(FILE, chosen(self.units, run, self._of_speech(examples), examples.texts))
+
+    def _of_speech(self, examples: Any) -> list[Array]:
+        """`log_probabilities` of prepared examples, without the quiet that `predict` leaves out."""
+        parts = []
+        for i in range(len(examples.lengths)):
+            found, places = examples.normalised(i), spoken(examples.corpus.features(i))
+            parts.append(np.concatenate([found[:0], *(found[a:b] for a, b in places)]))
+        return self.log_probabilities(parts)
 
     def decoding(self, options: Any = None) -> Decoding:
         """How texts are found: as is asked for, else as was chosen. The same options have the same decoding, whose files are read
@@ -129,8 +142,6 @@ class TranscribeModel(Trained[Recording]):
         raw = [features(samples(recording, RATE, mixed)) for recording in recordings]
         tell_mixed(mixed)
         if self.config.model.streaming:
-            from throughtime.tasks.speech_data import prior_of
-
             prior = prior_of(self.run)
             return [Running(prior).normalised(part) for part in raw]
         parts: dict[str, list[Array]] = {}
@@ -153,15 +164,13 @@ class TranscribeModel(Trained[Recording]):
         from throughtime.tasks.worderrors import confusions, errors, side_by_side, worst
 
         decoding, begun = self.decoding(options), time.monotonic()
-        parts = self.normalised(items)
-        log_probs = self.log_probabilities(parts, lambda share: advance(share / 2))
-        heard = []
-        for part in log_probs:
-            heard.append(decoding.text(part))
-            advance(0.5 / len(log_probs))
+        heard, seconds = [], 0.0
+        for values in self._said(items, decoding):
+            heard.append(values["text"])
+            seconds += values["end"] - values["start"]
+            advance(1 / len(items))
         took = time.monotonic() - begun
         pairs = list(zip((self.normal(str(item.text)) for item in items), heard, strict=True))
-        seconds = sum(map(len, parts)) * DEFAULT.hop_ms / 1000
         found = errors(pairs, [item.speaker for item in items])
         found |= {"decoding": decoding.kind, "real_time_factor": took / max(seconds, 1e-9)}
         found["worst"] = {
@@ -171,26 +180,96 @@ class TranscribeModel(Trained[Recording]):
         table = confusions(pairs)
         return found if table is None else found | {"confusion": table}
 
-    def answers(self, items: list[Recording], options: Any) -> Iterator[dict[str, Any]]:
-        decoding = self.decoding(options)
-        parts = self.normalised(items)
-        for item, log_p in zip(items, self.log_probabilities(parts), strict=True):
-            yield values_of(self.transcript(item, log_p, decoding))
+    def session(  # type: ignore[override]
+        self,
+        *,
+        rate: int = RATE,
+        decoding: str | None = None,
+        words: str | None = None,
+        language_model: str | None = None,
+        beam: int = 16,
+    ) -> SpeechSession:
+        """A stream that is transcribed as its samples come.
 
-    def transcript(self, recording: Recording, log_p: Array, decoding: Decoding) -> Transcript:
-        """What is said in a recording, with times in seconds of its file."""
-        step = self.network.sizes.stride
-        words = [
-            Word(
-                span.word,
-                recording.offset + span.first * step * DEFAULT.hop_ms / 1000,
-                recording.offset + (span.last + 1) * step * DEFAULT.hop_ms / 1000,
-                span.confidence,
+        Args: rate: Hz, of the samples. The others: as options of `predict`.
+        Raises: UserError as `predict`, and for a rate below 8,000 Hz.
+        """
+        given = {"decoding": decoding, "words": words, "language_model": language_model, "beam": beam}
+        return self._session(self.decoding(build_options(DecodeOptions, given)), STDIN, rate)
+
+    def _session(
+        self, decoding: Decoding, name: str, rate: int = RATE, statistics: Statistics | None = None
+    ) -> SpeechSession:
+        """name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
+        those of each utterance."""
+        if self.config.model.streaming:
+            return SpeechSession(StepwiseEar(self, decoding, prior_of(self.run)), name, rate)
+        return SpeechSession(WholeEar(self, decoding, statistics), name, rate)
+
+    def predict(self, items: Any, batch: int = 64, **options: Any) -> Iterator[dict[str, Any]]:
+        """What is said in recordings, in order, however long they are.
+
+        Args: items: a recording, a folder or a table of them, by its path, or several of these; or `Recording`s. batch: among how
+            many those of one speaker are normalised together. options: of the command line's `predict`.
+        Yields: audio, text, start, end and words of each recording. Of raw samples from standard input, and in the formats of
+            captions and CTM, of each utterance in which something is said, as soon as it has ended. Of standard input also what
+            is heard of an utterance so far: `partial`.
+        Raises: UserError for an option that the task has not, a value out of range, what cannot be read, and captions of several
+            recordings.
+        """
+        chosen = build_options(PredictOptions, options)
+        recordings = [one for found, _ in self.given(items, chosen) for one in found]
+        if chosen.format in OF_ONE and len(recordings) > 1:
+            raise UserError(
+                f"format: captions are of one recording, and there are {len(recordings):,}; write them one by one, or as text, "
+                f"json or ctm"
             )
-            for span in decoding.words(log_p)
-        ]
-        end = recording.offset + len(log_p) * step * DEFAULT.hop_ms / 1000
-        return Transcript(str(recording.audio), words, recording.offset, end)
+        decoding, apart = self.decoding(chosen), chosen.format in (*OF_ONE, "ctm")
+        return (
+            values
+            for group in in_groups(recordings, batch)
+            for values in self._said(group, decoding, apart=apart, rate=chosen.rate)
+        )
+
+    def answers(self, items: list[Recording], options: Any) -> Iterator[dict[str, Any]]:
+        return self._said(items, self.decoding(options), rate=options.rate)
+
+    def _said(
+        self, items: Sequence[Recording], decoding: Decoding, *, apart: bool = False, rate: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What `predict` gives of a group of recordings. apart: of each of their utterances. rate: of raw samples."""
+        known, mixed = self._speakers(items), dict[Path, int]()
+        for item in items:
+            streamed = rate is not None and str(item.audio) == STDIN
+            pieces = raw(standard_input(), rate) if rate is not None and streamed else blocks(item, mixed=mixed)
+            session = self._session(decoding, str(item.audio), statistics=known.get(item.speaker))
+            words = list[Word]()
+            for event in events_of(session, pieces):
+                if isinstance(event, Partial):
+                    if streamed:
+                        yield {"partial": event.text}
+                    continue
+                here = [w._replace(start=w.start + item.offset, end=w.end + item.offset) for w in event.words]
+                if apart or streamed:
+                    yield values_of(Transcript(event.audio, here, here[0].start, here[-1].end))
+                else:
+                    words += here
+            if not apart and not streamed:
+                yield values_of(Transcript(str(item.audio), words, item.offset, item.offset + session.seconds))
+        tell_mixed(mixed)
+
+    def _speakers(self, items: Sequence[Recording]) -> dict[str | None, Statistics]:
+        """The statistics of those who speak in some recordings, where it is known who they are."""
+        parts: dict[str | None, list[Array]] = {}
+        for item in items if not self.config.model.streaming else ():
+            if item.speaker is not None and duration(item) <= LONGEST:
+                parts.setdefault(item.speaker, []).append(features(samples(item, RATE, {})))
+        return {speaker: Statistics.of(some) for speaker, some in parts.items()}
+
+    def lines(self, answers: Iterable[dict[str, Any]], options: Any, *, json: bool = False) -> Iterator[str]:
+        if json and options.format not in ("text", "json"):
+            raise UserError(f"format: got {options.format!r} and --json; leave one of them out")
+        return WRITERS["json" if json else options.format](map(transcript_of, answers))
 
     def written(self, values: dict[str, Any]) -> str:
         return str(values["text"])
@@ -212,7 +291,12 @@ class TranscribeModel(Trained[Recording]):
 
 def values_of(transcript: Transcript) -> dict[str, Any]:
     """A transcript as `predict` gives it."""
-    import json
-
-    found: dict[str, Any] = json.loads(next(iter(WRITERS["json"]([transcript]))))
+    found: dict[str, Any] = loads(next(json_lines([transcript])))
     return found
+
+
+def transcript_of(values: dict[str, Any]) -> Transcript:
+    """What `values_of` was made of."""
+    return Transcript(
+        **{name: values[name] for name in ("audio", "start", "end")}, words=[Word(**w) for w in values["words"]]
+    )
