@@ -12,10 +12,11 @@ import numpy as np
 from throughtime.decode.alignment import frames_needed
 from throughtime.errors import UserError
 from throughtime.tasks import defaults
-from throughtime.tasks.audio import RATE, Recording, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.audio import RATE, Recording, Samples, at_speed, duration, samples, tell_mixed
 from throughtime.tasks.base import Advance
 from throughtime.tasks.logmel import DEFAULT, features, frames_of
 from throughtime.tasks.normalisation import Normal
+from throughtime.tasks.pauses import spoken
 from throughtime.tasks.settings import chosen, settled
 from throughtime.tasks.units import Units
 
@@ -149,7 +150,7 @@ def _write(
         if frames_needed(one.units) > frames // stride or not frames:
             short.append(one.recording)
             continue
-        x = samples(one.recording, RATE, mixed)
+        x = _without_quiet(samples(one.recording, RATE, mixed), frames_needed(one.units) * stride * max(speeds))
         writer.add([features(x if speed == 1 else at_speed(x, speed)) for speed in speeds], one.recording.speaker)
         kept.append(one)
         advance(one.share)
@@ -161,6 +162,15 @@ def _write(
     writer.close()
     Sequences.of([one.units for one in kept]).save(run.corpus / f"{part}-units.bin")
     run.write_data(f"{part}-{TEXTS}", [one.text for one in kept])
+
+
+def _without_quiet(x: Samples, least: float) -> Samples:
+    """Samples from where somebody begins to speak to where they end, as a recogniser hears them; all, where that is less than
+    some frames."""
+    places = spoken(features(x))
+    if not places or places[-1][1] - places[0][0] <= least:
+        return x
+    return x[places[0][0] * DEFAULT.hop : (places[-1][1] - 1) * DEFAULT.hop + DEFAULT.window]
 
 
 def _spelled(units: Units, text: str) -> tuple[list[int], int]:
