@@ -39,11 +39,11 @@ class Sound(NamedTuple):
 class LabelledRecordings:
     """Recordings of a corpus as `Examples`.
 
-    lengths: frames of each, [n]. numbers: of the labels, [n]. training: each time at one of its speeds, drawn.
+    lengths: frames of each, [n]. numbers: of the labels, [n]. In a batch each is at one of its speeds, drawn.
     """
 
-    def __init__(self, corpus: Corpus, numbers: Any, training: bool) -> None:
-        self.corpus, self.numbers, self.training = corpus, numbers, training
+    def __init__(self, corpus: Corpus, numbers: Any) -> None:
+        self.corpus, self.numbers = corpus, numbers
         self.lengths = corpus.lengths()
 
     def normalised(self, number: int, speed: int = 0) -> Features:
@@ -56,7 +56,7 @@ class LabelledRecordings:
         import torch
 
         numbers = [int(n) for n in numbers]
-        speeds = torch.randint(self.corpus.speeds, (len(numbers),)).tolist() if self.training else [0] * len(numbers)
+        speeds = torch.randint(self.corpus.speeds, (len(numbers),)).tolist()
         parts = [self.normalised(*drawn) for drawn in zip(numbers, speeds, strict=True)]
         return heard(parts, self.numbers[numbers])
 
@@ -151,7 +151,7 @@ def _write(
 def examples(run: Run, part: str) -> LabelledRecordings:
     """What `prepare` left of a part."""
     numbers = np.array(run.read_data(f"{part}-labels.json"))
-    return LabelledRecordings(Corpus.open(run.corpus / f"{part}.f16"), numbers, part == "train")
+    return LabelledRecordings(Corpus.open(run.corpus / f"{part}.f16"), numbers)
 
 
 def labels_of(run: Run) -> list[str]:
