@@ -264,7 +264,7 @@ def speech(
             yield "an4", "the same without a memory", an4(data, out / "an4-none", minutes["an4"], *WITHOUT)
     if "an4-streaming" in names:
         words = an4(data, out / "an4-streaming", minutes["an4-streaming"], "--model.streaming")
-        yield "an4-streaming", "AN4 dev, streaming, 200 ms ahead", words
+        yield "an4-streaming", "AN4 dev, streaming, 270 ms ahead", words
     if "fsdd" in names:
         yield "fsdd", "FSDD, a speaker left out in turn", fsdd(data, out / "fsdd", minutes["fsdd"])
         if memoryless:

@@ -146,12 +146,6 @@ class Recogniser(Front):
         hidden, real = self.hidden(features, lengths)
         return self.output(hidden).log_softmax(-1), real
 
-    def stream(self, features: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Go on: the frames [T, 1, F] that some steps see, which overlap with those of the steps before, and the state after these,
-        None at the beginning. Returns: log p of each unit at each of the steps [S, U], and the state."""
-        hidden, state = self.stack(self.read(features), state)  # type: ignore[misc]
-        return self.output(hidden)[:, 0].log_softmax(-1), state
-
     def forward(self, batch: Speech, state: None) -> tuple[Tensor, Tensor, None]:
         """-log p of all units of what is said, in training with the decoder's, and how many units these are."""
         features = self.noise(batch.features, batch.lengths) if self.training else batch.features

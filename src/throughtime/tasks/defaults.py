@@ -124,7 +124,8 @@ def transcribe(config: RunConfig, recordings: int, seconds: float) -> tuple[dict
     )  # seconds of speech: few recordings are learned by many steps
     batch = min(max(round(together * recordings / seconds), 4), 16)
     passes = expected_passes(config, recordings, 1e4 * recordings / seconds, config.training.batch_size or batch)
-    network = {"hidden_size": 256, "dropout": 0.3}
+    one_way = config.model.streaming  # type: ignore[attr-defined]
+    network = {"hidden_size": 384 if one_way else 256, "dropout": 0.3}
     # what is hidden of the input helps where it is met often, and else keeps the alignment from being found
     masks, noise = at(passes, [(80, (0.0, 0.0))], (0.5, 0.2))
     fitted = left_open(config.model, network)  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TEXTS, PRIOR = "texts.json", "prior.json"
 WORDS = "words.json"  # of the transcripts, counted
 LONGEST = 60.0  # seconds of a recording that is learned from; beyond it alignments are hardly found
-LOOK_AHEAD = 200  # milliseconds
+LOOK_AHEAD = 270  # milliseconds: with the rest of the frame, which lasts 25, under 300
 BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
 SLOWEST = 0.6  # of the steps of an utterance that its units and the blanks between them may take
 FITS = 0.99  # of all utterances, of which that has to be so

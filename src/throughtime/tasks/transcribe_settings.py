@@ -29,7 +29,7 @@ class TranscribeNetwork(Strict):
     streaming: bool = False
     """Read in one direction, so that words are there while they are spoken; else from both ends of an utterance."""
     look_ahead: Annotated[int, Field(ge=0, le=2000)] | None = None
-    """Of a streaming network: milliseconds of speech that it waits for before it says what was there. [default: 200]"""
+    """Of a streaming network: milliseconds of speech that it waits for before it says what was there. [default: 270]"""
     subsampling: Annotated[int, Field(ge=1, le=8)] | None = None
     """Frames of 10 ms to a step of the network. [default: 4, or fewer where it is spoken faster]"""
     attention: Rate = 0.3
