@@ -22,6 +22,7 @@ from throughtime.tasks.classify_audio import AudioConfig
 from throughtime.tasks.classify_audio_data import Sound, heard
 from throughtime.tasks.logmel import features
 from throughtime.tasks.recordings import names_recordings
+from throughtime.training.loop import Trainer
 
 soundfile = pytest.importorskip("soundfile")
 DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data")) / "speech" / "fsdd"
@@ -398,3 +399,20 @@ def test_inspect_compare_and_info(model, folder, tmp_path, capsys):
     assert both[0]["accuracy"] > both[1]["accuracy"] and "ms_a_line" in both[0]
     assert main(["info", run]) == 0
     assert "classify-audio" in capsys.readouterr().out
+
+
+def test_a_training_that_was_cut_off_goes_on_by_the_name_it_began_with(folder, tmp_path, monkeypatch):
+    one_step = Trainer._one_step
+
+    def stopping(trainer, stop):
+        if trainer.step == 1:
+            stop.set()
+        return one_step(trainer, stop)
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="recordings"):
+        patch.setattr(Trainer, "_one_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder / "train.jsonl", tmp_path / "run", "classify", valid=folder / "dev.jsonl")
+    with pytest.warns(UserWarning, match="recordings"):
+        model = tt.train("classify", out=tmp_path / "run", resume=True, progress=False)
+    assert model.task.name == "classify-audio" and model.run.scores()["steps"] == 3

@@ -69,7 +69,7 @@ def train(  # noqa: PLR0913
         KeyboardInterrupt where it was interrupted, after saving.
     """
     paths, folder = _named(files), Path(out)
-    chosen = find_task(task).reading(paths, data or {})
+    chosen = find_task(task).reading(_recorded(folder) if resume and not paths else paths, data or {})
     over = {"minutes": minutes, "epochs": epochs, "steps": steps, "seed": seed, "model": model, "data": data}
     over = {name: value for name, value in {**over, "training": training}.items() if value is not None}
     report = Reporter(progress)
@@ -82,6 +82,12 @@ def train(  # noqa: PLR0913
         return _resume(chosen, paths, folder, over, report)
     settings = prepare_config(chosen, over, Path(config) if config else None)
     return _start(chosen, settings, paths, held, folder, overwrite, report)
+
+
+def _recorded(folder: Path) -> list[Path]:
+    """The files that the run in a folder was trained on, where there is one; what is wrong with it is said by whoever goes on."""
+    config = Run(folder).config
+    return [Path(str(f)) for f in read_config(config).get("files") or []] if config.exists() else []
 
 
 def _named(files: Any) -> list[Path | FrameFile]:
