@@ -409,9 +409,9 @@ def test_a_training_that_was_cut_off_goes_on_by_the_name_it_began_with(folder, t
             stop.set()
         return one_step(trainer, stop)
 
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="recordings"):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_one_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.warns(UserWarning, match="recordings"), pytest.raises(KeyboardInterrupt):
             trained(folder / "train.jsonl", tmp_path / "run", "classify", valid=folder / "dev.jsonl")
     with pytest.warns(UserWarning, match="recordings"):
         model = tt.train("classify", out=tmp_path / "run", resume=True, progress=False)
