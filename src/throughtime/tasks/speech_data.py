@@ -150,7 +150,7 @@ def _write(
         if frames_needed(one.units) > frames // stride or not frames:
             short.append(one.recording)
             continue
-        x = _without_quiet(samples(one.recording, RATE, mixed), frames_needed(one.units) * stride * max(speeds))
+        x = without_quiet(samples(one.recording, RATE, mixed), frames_needed(one.units) * stride * max(speeds))
         writer.add([features(x if speed == 1 else at_speed(x, speed)) for speed in speeds], one.recording.speaker)
         kept.append(one)
         advance(one.share)
@@ -164,7 +164,7 @@ def _write(
     run.write_data(f"{part}-{TEXTS}", [one.text for one in kept])
 
 
-def _without_quiet(x: Samples, least: float) -> Samples:
+def without_quiet(x: Samples, least: float = 0.0) -> Samples:
     """Samples from where somebody begins to speak to where they end, as a recogniser hears them; all, where that is less than
     some frames."""
     places = spoken(features(x))

@@ -20,7 +20,7 @@ from throughtime.tasks.logmel import features
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.pauses import spoken
 from throughtime.tasks.speech import Running, Statistics, Utterance, side_by_side
-from throughtime.tasks.speech_data import LONGEST, prior_of
+from throughtime.tasks.speech_data import LONGEST, prior_of, without_quiet
 from throughtime.tasks.speech_stream import Partial, SpeechSession, StepwiseEar, WholeEar, events_of
 from throughtime.tasks.text_words import open_words
 from throughtime.tasks.transcribe_settings import DecodeOptions, PredictOptions
@@ -259,11 +259,11 @@ class TranscribeModel(Trained[Recording]):
         tell_mixed(mixed)
 
     def _speakers(self, items: Sequence[Recording]) -> dict[str | None, Statistics]:
-        """The statistics of those who speak in some recordings, where it is known who they are."""
+        """The statistics of those who speak in some recordings, where it is known who they are, without the quiet around it."""
         parts: dict[str | None, list[Array]] = {}
         for item in items if not self.config.model.streaming else ():
             if item.speaker is not None and duration(item) <= LONGEST:
-                parts.setdefault(item.speaker, []).append(features(samples(item, RATE, {})))
+                parts.setdefault(item.speaker, []).append(features(without_quiet(samples(item, RATE, {}))))
         return {speaker: Statistics.of(some) for speaker, some in parts.items()}
 
     def lines(self, answers: Iterable[dict[str, Any]], options: Any, *, json: bool = False) -> Iterator[str]:
