@@ -137,22 +137,19 @@ class TranscribeModel(Trained[Recording]):
         return [*found]
 
     def normalised(self, recordings: Sequence[Recording]) -> list[Array]:
-        """Features [T, F] of recordings; of one speaker together, where it is known whose they are."""
+        """Features [T, F] of whole recordings, by the statistics of speech: of a speaker's, where it is known whose they are."""
         mixed: dict[Path, int] = {}
-        raw = [features(samples(recording, RATE, mixed)) for recording in recordings]
+        heard = [samples(recording, RATE, mixed) for recording in recordings]
         tell_mixed(mixed)
+        raw = [features(x) for x in heard]
         if self.config.model.streaming:
             prior = prior_of(self.run)
             return [Running(prior).normalised(part) for part in raw]
-        parts: dict[str, list[Array]] = {}
-        for recording, part in zip(recordings, raw, strict=True):
-            if recording.speaker is not None and len(part):
-                parts.setdefault(recording.speaker, []).append(part)
-        known = {speaker: Statistics.of(some) for speaker, some in parts.items()}
-        return [
-            known.get(r.speaker or "", None or Statistics.of([part])).normalised(part) if len(part) else part
-            for r, part in zip(recordings, raw, strict=True)
-        ]
+        known, found = self._speakers(recordings), []
+        for recording, x, part in zip(recordings, heard, raw, strict=True):
+            speech = known.get(recording.speaker) or Statistics.of([features(without_quiet(x))]) if len(part) else None
+            found.append(part if speech is None else speech.normalised(part))
+        return found
 
     # -- scores and answers
 
