@@ -224,7 +224,7 @@ def test_predict_and_evaluate_hear_what_is_likely(recogniser, sevens, capsys):
     assert main(["predict", run, rows, "--language-model", str(sevens)]) == 0
     heard = capsys.readouterr().out.split()
     assert heard.count("seven") > 0.9 * counted["utterances"] > plain.count("seven")
-    assert likely["wer"] != counted["wer"] and likely["decoding"] == "words"
+    assert likely["worst"] != counted["worst"] and likely["decoding"] == "words"
 
 
 def test_one_decoding_serves_all_that_is_predicted(recogniser, sevens, monkeypatch):
