@@ -248,6 +248,11 @@ def test_words_are_known_ones(model, files):
     assert not {w for a in model.predict(files["dev"], decoding="greedy") for w in a["text"].split()} <= known
 
 
+def test_a_rate_is_of_raw_samples_alone(model, files):
+    with pytest.raises(UserError, match="rate: only raw samples from standard input"):
+        model.predict(files["dev"], rate=8000)
+
+
 def test_a_list_of_words(model, files, tmp_path, capsys):
     """New ones may be among them; what cannot be spelled is named, with what is missing."""
     words = tmp_path / "words.txt"

@@ -14,6 +14,7 @@ from throughtime.errors import UserError
 from throughtime.tasks import defaults
 from throughtime.tasks.audio import RATE, Recording, Samples, at_speed, duration, samples, tell_mixed
 from throughtime.tasks.base import Advance
+from throughtime.tasks.decoding import COUNTED
 from throughtime.tasks.logmel import DEFAULT, features, frames_of
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.pauses import spoken
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from throughtime.tasks.transcribe_settings import TranscribeConfig
 
 TEXTS, PRIOR = "texts.json", "prior.json"
-WORDS = "words.json"  # of the transcripts, counted
 LONGEST = 60.0  # seconds of a recording that is learned from; beyond it alignments are hardly found
 LOOK_AHEAD = 270  # milliseconds: with the rest of the frame, which lasts 25, under 300
 BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
@@ -81,18 +81,18 @@ def prepare(
     speeds = (1.0,) if not data.speed else (1.0, 1 - data.speed, 1 + data.speed)
     mixed: dict[Any, int] = {}
     total = sum(lengths)
-    spoken = [
+    learnable = [
         Spoken(*one, *_spelled(units, one[1]), one[2] / total)
         for one in zip((*train, *held), texts, lengths, strict=True)
     ]
-    parts = {"train": spoken[: len(train)], "valid": spoken[len(train) :]}
+    parts = {"train": learnable[: len(train)], "valid": learnable[len(train) :]}
     stride = model.subsampling or _stride(parts["train"], max(speeds))
     for part, some in parts.items():
         _write(run, part, some, speeds if part == "train" else (1.0,), stride, mixed, advance)
     tell_mixed(mixed)
     prior = _statistics(run)
     run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
-    run.write_json(WORDS, NGram.of([text for text in learned if text] or learned).values())
+    run.write_json(COUNTED, NGram.of([text for text in learned if text] or learned).values())
     fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]))
     hidden = {
         name: fitted.pop(name) if getattr(data, name) is None else getattr(data, name) for name in ("masks", "noise")

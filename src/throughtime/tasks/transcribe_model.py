@@ -221,6 +221,8 @@ class TranscribeModel(Trained[Recording]):
                 f"format: captions are of one recording, and there are {len(recordings):,}; write them one by one, or as text, "
                 f"json or ctm"
             )
+        if chosen.rate is not None and all(str(one.audio) != STDIN for one in recordings):
+            raise UserError("rate: only raw samples from standard input (-) are told theirs; leave it out")
         decoding, apart = self.decoding(chosen), chosen.format in (*OF_ONE, "ctm")
         return (
             values
