@@ -110,7 +110,7 @@ LJ = "a.wav|Mr. Yes|Mister Yes\nclips/b.wav|No|No\n"
         ),
         (
             "m.jsonl.gz",
-            gzip.compress(NEMO[: NEMO.index("\n")].encode()),
+            gzip.compress(NEMO[: NEMO.index("\n")].encode(), mtime=0),
             {},
             [("a.wav", "yes", None, None, 0.1, 0.2, "m.jsonl.gz:1")],
             [],
