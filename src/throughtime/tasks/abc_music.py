@@ -213,8 +213,9 @@ class Music:
     def _bar(self, text: str) -> None:
         marks = re.sub(r"[ ]*\[?[ ]*\d.*", "", text)
         endings = text[len(marks) :]
-        if marks == ":":
-            return self._said("a colon alone is passed over")
+        if marks == ":":  # its bar line stands on the other line, or behind words
+            begins = not self.voice.elements or isinstance(self.voice.elements[-1], BarLine)
+            return self._mark(BarLine(self._line, ends=not begins, starts=begins))
         inside = re.findall(r":+(?=[^:])", marks)
         starts = re.search(r":*$", marks)[0]  # type: ignore[index]
         if marks[:2] == "|:" and inside:
@@ -302,6 +303,8 @@ class Music:
         voice.carried = {note: raised for (note, raised), tie in zip(written, tied, strict=True) if tie}
 
     def _other(self, text: str) -> None:
+        if text.isdecimal() and self.voice.elements and isinstance(self.voice.elements[-1], BarLine):
+            return self._ending(text)
         if text.isdecimal() or text in "/,'^_=[{\"(":
             raise UnreadableError(self._line, f"{text!r} stands where it means nothing")
         if text not in MEANS_NOTHING:
