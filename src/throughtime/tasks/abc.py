@@ -125,7 +125,7 @@ def _piece(tune: Tune, name: str, repeats: bool, remarks: Remarks) -> Piece:
         remarks.add("a tie to another note is read as a slur", tune.line, hanging)
         grids.append(Grid(bars, order, starts, whole))
         ends.add(starts[-1])
-        written.add(sum(bar.length for bar in bars))
+        written.add(len(laid) > 1 and sum(bar.length for bar in bars))
     if len(ends) > len(written):
         raise UnreadableError(tune.line, "the repeats of its voices do not agree")
     if max(ends) >= LATEST or any(not 0 <= row[2] <= HIGHEST for row in rows):

@@ -19,10 +19,11 @@ Row = tuple[int, int, int, int]  # start, duration, pitch, and the number of the
 
 @dataclass
 class Bar:
-    """What stands between two bar lines. state: what holds where it begins, by `Change.what`."""
+    """What stands between two bar lines. state: what holds where it begins, by `Change.what`. changes: whether that does."""
 
     elements: list[Element] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
+    changes: bool = False
 
     @property
     def length(self) -> Fraction:
@@ -64,11 +65,14 @@ def bars_of(voice: Voice, state: dict[str, Any]) -> tuple[list[Bar], list[BarLin
     bars, lines, state = [Bar(state=state)], [BarLine(0)], dict(state)
     sounds = False
     for one in voice.elements:
-        if not isinstance(one, BarLine):
-            sounds = sounds or isinstance(one, Sound)
+        if type(one) is Sound:
+            sounds = True
+            bars[-1].elements.append(one)
+        elif not isinstance(one, BarLine):
             bars[-1].elements.append(one)
             if isinstance(one, Change):
                 state[one.what] = one.value
+                bars[-1].changes = True
                 if not sounds:
                     bars[-1].state = dict(state)
         elif sounds:
@@ -201,7 +205,7 @@ class Grid:
         self._change("key", bar.state["key"], start)
         self._change("tempo", bar.state["tempo"], start)
         now = start
-        for one in bar.elements:
+        for one in bar.elements if bar.changes else ():
             if isinstance(one, Change):
                 self._change(one.what, one.value, now)
             elif isinstance(one, Sound):

@@ -145,7 +145,7 @@ class Voice:
             raised = self.signature.changes[note % 12]
         return note, raised
 
-    def sound(self, length: Fraction, written: tuple[tuple[int, int], ...]) -> Sound:
+    def sound(self, length: Fraction, written: tuple[tuple[int, int], ...], pitches: tuple[int, ...]) -> Sound:
         """Add a note, a chord or a rest."""
         if self.left:
             length *= self.tuplet
@@ -155,9 +155,9 @@ class Voice:
         if self.carried:
             self.carried = {}
         self.written = written
-        self.last = Sound(length, tuple([note + raised + self.shift for note, raised in written]))
-        self.elements.append(self.last)
-        return self.last
+        self.last = sound = Sound(length, pitches)
+        self.elements.append(sound)
+        return sound
 
 
 @cache
@@ -200,8 +200,10 @@ class Music:
             for found in TOKEN.finditer(text):
                 kind = found.lastgroup
                 if kind == "note":
-                    voice, (sign, letter, length) = self.voice, found.group(2, 3, 4)
-                    voice.sound(voice.length(length), (voice.pitch(sign, letter),))
+                    sign, letter, length = found.group(2, 3, 4)
+                    voice = self.voice
+                    one = voice.pitch(sign, letter)
+                    voice.sound(voice.length(length), (one,), (one[0] + one[1] + voice.shift,))
                 elif kind is not None:
                     read[kind](found[0])
         except (ValueError, AttributeError) as error:
@@ -211,27 +213,17 @@ class Music:
         self._remark(what, self._line)
 
     def _bar(self, text: str) -> None:
-        marks = re.sub(r"[ ]*\[?[ ]*\d.*", "", text)
-        endings = text[len(marks) :]
-        if marks == ":":  # its bar line stands on the other line, or behind words
-            begins = not self.voice.elements or isinstance(self.voice.elements[-1], BarLine)
-            return self._mark(BarLine(self._line, ends=not begins, starts=begins))
-        inside = re.findall(r":+(?=[^:])", marks)
-        starts = re.search(r":*$", marks)[0]  # type: ignore[index]
-        if marks[:2] == "|:" and inside:
-            self._said("|:| is read as :|")
-        ends = max(map(len, inside), default=0)
-        if marks == starts:
-            ends, starts = max(1, len(marks) // 2), starts[: max(1, len(marks) // 2)]
-        double = re.search(r"\|\||\]|\[", marks.replace("[|]", "|")) is not None
-        self._mark(BarLine(self._line, ends, len(starts), double, _numbers(endings)))
+        if text[:2] == "|:" and ":|" in text[1:]:
+            self._said(f"{text} is read as :|")
+        ends, starts, double, endings = bar_line(text)
+        if text == ":":  # its bar line stands on the other line, or behind words
+            starts = not self.voice.elements or isinstance(self.voice.elements[-1], BarLine)
+            ends = not starts
+        self.voice.elements.append(BarLine(self._line, ends, starts, double, endings))
         self.voice.bar.clear()
 
     def _ending(self, text: str) -> None:
-        self._mark(BarLine(self._line, endings=_numbers(text)))
-
-    def _mark(self, line: BarLine) -> None:
-        self.voice.elements.append(line)
+        self.voice.elements.append(BarLine(self._line, endings=numbers_of(text)))
 
     def _words(self, text: str) -> None:
         if JUMP.search(text[1:-1]):
@@ -265,13 +257,13 @@ class Music:
         voice.last.tied, voice.carried = voice.last.pitches, dict(voice.written)
 
     def _rest(self, text: str) -> None:
-        self.voice.sound(self.voice.length(text[1:]), ())
+        self.voice.sound(self.voice.length(text[1:]), (), ())
 
     def _bars(self, text: str) -> None:
         if self.voice.metre is None:
             raise UnreadableError(self._line, f"{text} rests for whole bars, and there is no metre")
         beats, unit = self.voice.metre
-        self.voice.sound(Fraction(beats, unit) * multiple(text[1:]), ())
+        self.voice.sound(Fraction(beats, unit) * multiple(text[1:]), (), ())
 
     def _inline(self, text: str) -> None:
         self._field(text[1], text[3:-1].strip())
@@ -296,7 +288,8 @@ class Music:
             self._said("a note that stands twice in a chord is read once")
             once = list({note + raised: i for i, (note, raised) in enumerate(written)}.values())
             written, lengths, tied = ([kept[i] for i in once] for kept in (written, lengths, tied))  # type: ignore[assignment]
-        sound = voice.sound(voice.length(length) * lengths[0], tuple(written))
+        pitches = tuple([note + raised + voice.shift for note, raised in written])
+        sound = voice.sound(voice.length(length) * lengths[0], tuple(written), pitches)
         if len(set(lengths)) > 1:
             sound.lengths = tuple(sound.length * one / lengths[0] for one in lengths)
         sound.tied = tuple(pitch for pitch, tie in zip(sound.pitches, tied, strict=True) if tie)
@@ -311,7 +304,19 @@ class Music:
             self._said(f"{text!r} is not known and is passed over")
 
 
-def _numbers(text: str) -> frozenset[int]:
+@cache
+def bar_line(text: str) -> tuple[int, int, bool, frozenset[int]]:
+    """How often what stands before a bar line is played again, and what follows it; whether it is double; what ending follows."""
+    marks = re.sub(r" *\[? *\d.*", "", text)
+    before = max(map(len, re.findall(r":+(?=[^:])", marks)), default=0)
+    after = len(marks) - len(marks.rstrip(":"))
+    if after == len(marks):  # colons alone, half of them for either side
+        before = after = max(1, after // 2)
+    double = re.search(r"\|\||\]|\[", marks.replace("[|]", "|")) is not None
+    return before, after, double, numbers_of(text[len(marks) :])
+
+
+def numbers_of(text: str) -> frozenset[int]:
     """The passes that an ending names: 1, 1,3 or 1-3."""
     found = re.findall(r"(\d{1,2})(?:-(\d{1,2}))?", text)
     return frozenset(n for first, last in found for n in range(int(first), int(last or first) + 1))

@@ -60,6 +60,9 @@ class Tune:
         if self._skips or text.startswith("%"):
             return self._directive(text[2:]) if text.startswith("%%") else None
         text = re.sub(r"(?<!\\)%.*", "", text).replace(r"\%", "%").strip()
+        if quoted := re.search(r"=(20)?$", text):
+            self._remark("the = of lines that were broken by mail is passed over", self._number)
+            text = text[: quoted.start()].rstrip()
         found = FIELD.match(text)
         if found is not None:
             letter, value = found[1], found[2].strip()
@@ -195,8 +198,8 @@ class Tune:
             self._remark(f"the field {letter}: is not known and is passed over", self._number)
 
     def _known(self, parameters: Parameters) -> Parameters:
-        for word in parameters.unknown:
-            self._remark(f"{word} is not known after a key or a voice and is passed over", self._number)
+        if parameters.unknown:
+            self._remark("some words after a key or a voice are not known and are passed over", self._number)
         return parameters
 
     def _metre(self, text: str) -> tuple[int, int] | None:
