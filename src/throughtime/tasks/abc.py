@@ -104,8 +104,8 @@ def _blocks(source: Source) -> Iterator[list[Line]]:
 def _piece(tune: Tune, name: str, repeats: bool, remarks: Remarks) -> Piece:
     """What sounds in a tune, and when. Raises: UnreadableError where it cannot be known."""
     voices = [voice for voice in tune.voices.items() if any(isinstance(one, Sound) for one in voice[1].elements)]
-    if not voices:
-        raise UnreadableError(tune.line, "there are no notes")
+    if not any(isinstance(one, Sound) and one.pitches for _, voice in voices for one in voice.elements):
+        raise UnreadableError(tune.line, "there are no notes" if tune.keyed else "there is no key; write one before the notes, K:G say")
     laid = [bars_of(voice, tune.state) for _, voice in voices]
     whole = whole_of([bars for bars, _ in laid])
     if len(voices) > VOICES or whole > 4 * FINEST:

@@ -270,6 +270,7 @@ class Music:
 
     def _overlay(self, text: str) -> None:
         self.voice.elements.append(Overlay())
+        self.voice.carried = {}
 
     def _chord(self, text: str) -> None:
         inside, _, length = text[1:].rpartition("]" if text[0] == "[" else "+")

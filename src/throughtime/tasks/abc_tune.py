@@ -56,13 +56,15 @@ class Tune:
             except FieldError as error:
                 raise UnreadableError(number, str(error)) from error
 
+    @property
+    def keyed(self) -> bool:
+        """Whether it has a key, with which its head ends."""
+        return not self._head
+
     def _read(self, text: str) -> None:
         if self._skips or text.startswith("%"):
             return self._directive(text[2:]) if text.startswith("%%") else None
         text = re.sub(r"(?<!\\)%.*", "", text).replace(r"\%", "%").strip()
-        if quoted := re.search(r"=(20)?$", text):
-            self._remark("the = of lines that were broken by mail is passed over", self._number)
-            text = text[: quoted.start()].rstrip()
         found = FIELD.match(text)
         if found is not None:
             letter, value = found[1], found[2].strip()
@@ -75,6 +77,9 @@ class Tune:
         elif "|" not in text and len(re.findall(r"[a-z]*[h-t]{2}[a-z]*", text)) > 1:
             self._remark("a line of text among the music is passed over", self._number)
         elif text:
+            if quoted := re.search(r"=(20)?$", text):
+                self._remark("the = of lines that were broken by mail is passed over", self._number)
+                text = text[: quoted.start()]
             self._current()
             self._music.read(self._number, text)
 
