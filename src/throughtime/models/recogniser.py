@@ -33,14 +33,19 @@ class Speech(NamedTuple):
 
 class Noise(NamedTuple):
     """What is done to features in training. masks: how large those are that hide bins and frames, 1: as `WIDEST` and `LONGEST` say
-    (Park et al. 2019). deviation: of noise on normalised features, at most, another of each utterance."""
+    (Park et al. 2019). deviation: of noise on normalised features, at most, another of each utterance. shifts: by how many bins
+    each is moved at most, all of an utterance by one share of it, as by the length of another vocal tract (Jaitly, Hinton 2013);
+    none: they stay."""
 
     masks: float
     deviation: float
+    shifts: tuple[float, ...] = ()
 
     def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
         """features [T, B, F], lengths [B]. Returns: others of this shape."""
         frames, batch, bins = features.shape
+        if self.shifts:
+            features = self._moved(features)
         if self.deviation:
             wide = self.deviation * torch.rand(batch, 1, device=features.device)
             features = features + wide * torch.randn_like(features)
@@ -49,6 +54,16 @@ class Noise(NamedTuple):
             features = features * self._keep(bins, bins, widest).t().unsqueeze(0)
             features = features * self._keep(frames, lengths, (lengths / 5).clamp(max=LONGEST)).unsqueeze(-1)
         return features
+
+    def _moved(self, features: Tensor) -> Tensor:
+        """Each bin from where it lies between two others."""
+        _, batch, bins = features.shape
+        share = 2 * torch.rand(batch, 1, device=features.device) - 1
+        place = torch.arange(bins, device=features.device) + share * torch.tensor(self.shifts, device=features.device)
+        low = place.clamp(0, bins - 1).floor().long().clamp(max=bins - 2)  # [B, F]
+        above = (place - low).clamp(0, 1)
+        below = features.gather(2, low.expand_as(features))
+        return below + above * (features.gather(2, (low + 1).expand_as(features)) - below)
 
     def _keep(self, count: int, within: Any, widest: Tensor) -> Tensor:
         """0 in a random stretch of each column, else 1, [count, B]."""
@@ -61,21 +76,22 @@ class Noise(NamedTuple):
 
 class Sizes(NamedTuple):
     """features: F. units: U, or how many classes else are told apart. stride: frames from step to step. before, after: frames that
-    a step sees beside that at its place."""
+    a step sees beside that at its place. ahead: steps after its own that an answer waits for."""
 
     features: int
     units: int
     stride: int
     before: int
     after: int
+    ahead: int = 0
 
 
 class Front(nn.Module):
     """Some frames make a step, and a stack of cells reads the steps.
 
-        e_s = relu(W_e [x_{rs - before}; …; x_{rs + after}] + b_e);  h = stack(e)
+        e_s = relu(W_e [x_{rs - before}; …; x_{rs + after}] + b_e);  h = stack(e);  h'_s = Σ_k w_k ⊙ h_{s + k}
 
-    r is the stride.
+    r is the stride; k goes from 0 to `ahead`, which is 0 where the stack reads from both ends.
 
     Args: cell, hidden_size, layers, bidirectional, dropout, kind: of the stack, as in `stack_of`. noise: on features, in training.
     """
@@ -99,6 +115,7 @@ class Front(nn.Module):
         # alignments are found sooner where each step has a mask of its own
         self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
         self.dropout = nn.Dropout(dropout)
+        self.ahead = Ahead(self.stack.output_size, sizes.ahead) if sizes.ahead else nn.Identity()
 
     def steps(self, frames: Any) -> Any:
         """How many steps so many frames are."""
@@ -114,7 +131,24 @@ class Front(nn.Module):
         missing = self.steps(len(features)) * self.sizes.stride - len(features)
         padded = F.pad(features, (0, 0, 0, 0, self.sizes.before, self.sizes.after + missing))
         real = self.steps(lengths)
-        return self.dropout(self.stack(self.read(padded), lengths=real)[0]), real
+        return self.dropout(self.ahead(self.stack(self.read(padded), lengths=real)[0])), real
+
+
+class Ahead(nn.Module):
+    """What a step says, of its own output and those of the steps that come next: h'_s = Σ_k w_k ⊙ h_{s + k}, k from 0 to K.
+
+    Source: the row convolution of Amodei et al. (2016), section 3.7.
+    """
+
+    def __init__(self, size: int, steps: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((steps + 1, size), 1 / (steps + 1)))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [S, B, N]. Returns: [S, B, N]; past the end is nothing."""
+        steps = len(self.weight) - 1
+        padded = F.pad(hidden, (0, 0, 0, 0, 0, steps))
+        return torch.stack([w * padded[k : k + len(hidden)] for k, w in enumerate(self.weight)]).sum(0)
 
 
 class Recogniser(Front):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.classify import ClassifyModel
     from throughtime.tasks.classify_audio_model import AudioModel
     from throughtime.tasks.forecast_model import ForecastModel
+    from throughtime.tasks.music_model import MusicModel
     from throughtime.tasks.tag import TagModel
     from throughtime.tasks.text import TextModel
     from throughtime.tasks.transcribe_model import TranscribeModel
@@ -53,6 +54,7 @@ BUILT_IN = {
         "throughtime.tasks.transcribe:TranscribeTask",
         "What is said in recordings: a recogniser of your own words.",
     ),
+    "music": ("throughtime.tasks.music:MusicTask", "Pieces of music: learn from a folder of them, write a new one."),
 }
 
 
@@ -104,6 +106,8 @@ def load(folder: str | Path, task: Literal["translate"], *, download: bool = ...
 def load(folder: str | Path, task: Literal["forecast"], *, download: bool = ...) -> ForecastModel: ...
 @overload
 def load(folder: str | Path, task: Literal["transcribe"], *, download: bool = ...) -> TranscribeModel: ...
+@overload
+def load(folder: str | Path, task: Literal["music"], *, download: bool = ...) -> MusicModel: ...
 @overload
 def load(folder: str | Path, task: str | None = ..., *, download: bool = ...) -> Trained[Any]: ...
 def load(folder: str | Path, task: str | None = None, *, download: bool = False) -> Trained[Any]:

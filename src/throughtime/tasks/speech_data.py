@@ -214,14 +214,17 @@ def network(config: TranscribeConfig, run: Run) -> Recogniser:
 
     m = config.model
     sizes = chosen(m, ("hidden_size", "dropout", "subsampling"), run)
-    after = BEFORE if m.look_ahead is None else round(m.look_ahead / DEFAULT.hop_ms)
+    stride = sizes.pop("subsampling")
+    # what is heard of the future: the frames of a step, and as many steps as the rest of the look-ahead holds
+    frames = BEFORE if m.look_ahead is None else round(m.look_ahead / DEFAULT.hop_ms)
+    ahead = max(frames - BEFORE, 0) // stride if m.streaming else 0
     return Recogniser(
-        Sizes(DEFAULT.bins, len(Units.open(run)), sizes.pop("subsampling"), BEFORE, after),
+        Sizes(DEFAULT.bins, len(Units.open(run)), stride, BEFORE, frames - ahead * stride, ahead),
         **sizes,
         cell=m.cell,
         layers=m.layers,
         bidirectional=not m.streaming,
         kind=m.kind,
         attention=m.attention,
-        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0),
+        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0, DEFAULT.shifts(config.data.warp or 0.0)),
     )

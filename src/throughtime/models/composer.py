@@ -1,0 +1,265 @@
+"""A network that writes music: a stack that goes from moment to moment, and a cell that writes each moment symbol by symbol.
+
+Shapes: T moments, B pieces, L symbols of a moment, E embedding, N output of the stack, C chain, V symbols, K keys that are looked
+back at, R moments that are written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.layers import Recurrent
+from throughtime.models.stacks import Memoryless, recurrent
+from throughtime.models.transformer import TransformerWindow, matched, parameters_of
+
+KEYS = 88  # symbols 1 to KEYS, side by side
+END = 0
+NOW = 4  # keys of the moment itself, lower than the one that is written, that it is told from
+ROWS = 2048  # moments that are scored at a time
+
+
+class Moments(NamedTuple):
+    """Stretches of pieces side by side.
+
+    symbols: of each moment without its end, [T, B, L], V where there is none; counts: how many these are, [T, B]. places, bars:
+    of each, [T, B]. before: the keys struck last before each moment, the last first, 0 where there is none, [T, B, K]. first:
+    whether it is the first of its piece, [T, B]. written: whether it is written by the network, and not only read, [T, B].
+    lengths: moments of each stretch, [B].
+    """
+
+    symbols: Tensor
+    counts: Tensor
+    places: Tensor
+    bars: Tensor
+    before: Tensor
+    first: Tensor
+    written: Tensor
+    lengths: Tensor
+
+
+class Grammar(NamedTuple):
+    """What may be written. follow: which symbols may come after which, in the first moment of a piece and in others, [2, V + 1, V],
+    bool; the last row: which may begin a moment. restarts: after which a key may be lower than those before it, [V + 1], bool.
+    notes: which are notes, [V], bool."""
+
+    follow: np.ndarray[Any, Any]
+    restarts: np.ndarray[Any, Any]
+    notes: np.ndarray[Any, Any]
+
+
+class Composer(nn.Module):
+    """The probability of each moment, given all before it.
+
+        m_t = what moment t is read as;  h_t = stack(m_1 … m_t)
+        c_i = chain(c_{i-1}, x_{i-1} + W_h h_{t-1});  p(x_i) = softmax(W [c_i; h_{t-1}] + relative)
+
+    x_i are the symbols of moment t. A moment is read as the sum of the embeddings of its symbols, of the intervals within it and to
+    the keys before it, of its place in the bar and its bar in the phrase. `relative` adds to each key a weight of its interval to
+    each of the keys before it, so that what is learned in one key holds in all.
+
+    Args: grammar: of the symbols. places, bars: how many are told apart. cell, layers, hidden_size: of the stack. chain_size: C.
+        embedding_size: E. dropout: on what the stack gives; half of it on what is read and on what writes. window: where given, a
+        Transformer of as many parameters, that sees so many moments back, stands in the place of the stack.
+    """
+
+    follow: Tensor
+    restarts: Tensor
+    notes: Tensor
+
+    def __init__(
+        self,
+        grammar: Grammar,
+        places: int,
+        bars: int,
+        *,
+        cell: str,
+        hidden_size: int,
+        chain_size: int,
+        embedding_size: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        window: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.symbols = grammar.follow.shape[-1]
+        size = embedding_size
+        self.symbol, self.written = (nn.Embedding(self.symbols + 1, size, self.symbols) for _ in range(2))
+        self.chord, self.motion, self.chain_chord, self.chain_motion = (
+            nn.Embedding(2 * KEYS, size, 0) for _ in range(4)
+        )
+        self.place, self.bar = nn.Embedding(places, size), nn.Embedding(bars, size)
+        for table in (self.symbol, self.written, self.chord, self.motion, self.chain_chord, self.chain_motion):
+            nn.init.normal_(table.weight, std=0.3)
+            with torch.no_grad():
+                table.weight[table.padding_idx] = 0
+        for table in (self.place, self.bar):
+            nn.init.normal_(table.weight, std=0.3)
+        self.stack = _stack(cell, size, hidden_size, layers, dropout, window)
+        width = self.stack.output_size
+        self.given = nn.Linear(width, size)
+        self.chain = recurrent("gru", size, chain_size)
+        self.output = nn.Linear(width + chain_size, self.symbols)
+        self.intervals = nn.Linear(width + chain_size, 4 * KEYS)
+        self.read_dropout, self.write_dropout = nn.Dropout(dropout / 2), nn.Dropout(dropout / 2)
+        self.dropout = nn.Dropout(dropout)
+        for name, table in grammar._asdict().items():
+            self.register_buffer(name, torch.from_numpy(table), persistent=False)
+
+    # -- what is read
+
+    def read(self, batch: Moments) -> Tensor:
+        """What each moment is read as, [T, B, E]."""
+        keys = self._keys(batch.symbols)
+        found = _sum(self.symbol, batch.symbols)
+        found = found + _sum(self.chord, _intervals(keys, keys).flatten(-2)) / 4
+        found = found + _sum(self.motion, _intervals(keys, batch.before).flatten(-2)) / 4
+        found = found + self.place(batch.places) + self.bar(batch.bars)
+        return self.read_dropout(found)
+
+    def _keys(self, symbols: Tensor) -> Tensor:
+        """Symbols that are keys; 0 for others."""
+        return torch.where(symbols <= KEYS, symbols, 0)
+
+    def forward(self, batch: Moments, state: None) -> tuple[Tensor, Tensor, None]:
+        """-log p of all moments that are written, summed, and how many notes are in them."""
+        return self.nats(batch).sum(), self.notes_in(batch).sum(), None
+
+    def notes_in(self, batch: Moments) -> Tensor:
+        """How many notes are in each moment that is written, [T, B]."""
+        return F.pad(self.notes, (0, 1))[batch.symbols].sum(-1) * batch.written
+
+    def nats(self, batch: Moments) -> Tensor:
+        """-log p of each moment that is written, else 0, [T, B]."""
+        return self.symbol_nats(batch).sum(-1)
+
+    def symbol_nats(self, batch: Moments) -> Tensor:
+        """-log p of each symbol that is written and of the end of its moment, else 0, [T, B, L + 1]."""
+        heard, flat = self.heard_before(batch).flatten(0, 1), [x.flatten(0, 1) for x in batch[:-1]]
+        rows = batch.written.flatten().nonzero().squeeze(1)
+        parts = []
+        for some in rows.split(len(rows) or 1 if self.training else ROWS):
+            moments = Moments(*(x[some] for x in flat), batch.lengths)
+            parts.append(self._chain_nats(heard[some], moments))
+        found = heard.new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
+        return found.index_put((rows,), torch.cat(parts) if parts else found[:0]).unflatten(0, batch.written.shape)
+
+    def heard_before(self, batch: Moments) -> Tensor:
+        """What the stack gives before each moment, [T, B, N]: zeros before the first."""
+        given = self.read(batch)
+        hidden = (
+            self.stack(given)[0]
+            if isinstance(self.stack, TransformerWindow)
+            else self.stack(given, lengths=batch.lengths)[0]
+        )
+        return self.dropout(torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]]))
+
+    # -- what is written
+
+    def _chain_nats(self, heard: Tensor, moments: Moments) -> Tensor:
+        """-log p of the symbols of moments [R, L], and of their ends, after what was heard before each, [R, N]. Returns: [R,
+        L + 1], 0 past a moment's end."""
+        symbols, counts = moments.symbols, moments.counts
+        width, longest = symbols.shape[1], int(counts.max())
+        symbols = symbols[:, :longest]
+        read = F.pad(symbols, (1, 0), value=self.symbols)  # what has been read before each that is written, [R, L + 1]
+        now = self._now(symbols)
+        given = self.chain_input(read.t(), moments.before, now) + self.given(heard)
+        chain, _ = self.chain(given, lengths=counts + 1)
+        real = torch.arange(longest + 1, device=counts.device).unsqueeze(1) <= counts  # [L + 1, R]
+        row = torch.arange(len(symbols), device=counts.device).expand(longest + 1, -1)[real]
+        log_p = self.log_p(
+            torch.cat([chain[real], heard[row]], -1),
+            torch.cat([moments.before[row], now[real]], -1),
+            read.t()[real],
+            self._under(symbols)[real],
+            moments.first[row],
+        )
+        goals = F.pad(symbols, (0, 1), value=self.symbols).t()[real]
+        goals = torch.where(goals == self.symbols, END, goals)
+        nats = -log_p.gather(1, goals.unsqueeze(1)).squeeze(1)
+        found = nats.new_zeros(longest + 1, len(symbols)).masked_scatter(real, nats)
+        return F.pad(found.t(), (0, width - longest))
+
+    def _now(self, symbols: Tensor) -> Tensor:
+        """The last keys of each moment before each symbol that is written, the last first, [L + 1, R, NOW]."""
+        last = symbols.new_zeros(len(symbols), NOW)
+        found = [last]
+        for symbol in symbols.t():
+            key = self._keys(symbol).unsqueeze(1)
+            last = torch.where(key > 0, torch.cat([key, last[:, :-1]], 1), last)
+            found.append(last)
+        return torch.stack(found)
+
+    def _under(self, symbols: Tensor) -> Tensor:
+        """The key that the next has to be higher than, before each symbol that is written, [L + 1, R]; 0: any."""
+        under = symbols.new_zeros(len(symbols))
+        found = [under]
+        for symbol in symbols.t():
+            key = self._keys(symbol)
+            under = torch.where(self.restarts[symbol], 0, torch.where(key > 0, key, under))
+            found.append(under)
+        return torch.stack(found)
+
+    def chain_input(self, read: Tensor, before: Tensor, now: Tensor) -> Tensor:
+        """What the chain reads at symbols [L, R], V before the first: themselves, and their intervals to the keys before, [R, K],
+        and to those of the moment so far, [L, R, NOW], the first of which they are where they are keys. Returns: [L, R, E]."""
+        key = self._keys(read).unsqueeze(-1)
+        found = self.written(read)
+        found = found + _sum(self.chain_motion, _intervals(key, before.expand(len(read), -1, -1)).flatten(-2))
+        return found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
+
+    def log_p(self, written: Tensor, slots: Tensor, read: Tensor, under: Tensor, first: Tensor) -> Tensor:
+        """log p of the next symbol, [R, V].
+
+        Args: written: of the chain and of the stack, [R, C + N]. slots: K keys before and NOW keys of the moment, [R, K + NOW].
+        read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first: whether the
+        moment is the first of its piece, [R].
+        """
+        written = self.write_dropout(written)
+        logits = self.output(written)
+        weights = self.intervals(written)
+        keys = torch.arange(1, KEYS + 1, device=slots.device)
+        count = slots.shape[1] - NOW
+        added = 0
+        for slot in range(slots.shape[1]):
+            at = slots[:, slot : slot + 1]
+            of = weights[:, : 2 * KEYS] if slot < count else weights[:, 2 * KEYS :]
+            added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)
+        logits = torch.cat([logits[:, :1], logits[:, 1 : KEYS + 1] + added, logits[:, KEYS + 1 :]], 1)
+        allowed = self.follow[1 - first.long(), read]
+        symbol = torch.arange(self.symbols, device=slots.device)
+        allowed = allowed & ((symbol > under.unsqueeze(1)) | (symbol == END) | (symbol > KEYS))
+        return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+
+
+def _stack(
+    cell: str, inputs: int, size: int, layers: int, dropout: float, window: int | None
+) -> Recurrent | Memoryless | TransformerWindow:
+    if cell == "none":
+        return Memoryless(inputs, size, layers, dropout)
+    if window is None:
+        return recurrent(cell, inputs, size, layers, dropout=dropout if layers > 1 else 0.0, residual=layers > 1)
+    with torch.random.fork_rng(devices=[]):  # made to be counted
+        like = parameters_of(recurrent(cell, inputs, size, layers))
+    found = matched(lambda width: TransformerWindow(inputs, width, max(layers, 2), dropout, window), like)
+    assert isinstance(found, TransformerWindow)
+    return found
+
+
+def _sum(table: nn.Embedding, numbers: Tensor) -> Tensor:
+    """The sum of the entries of a table, [..., E], of numbers [..., n]."""
+    flat = F.embedding_bag(
+        numbers.reshape(-1, numbers.shape[-1]), table.weight, mode="sum", padding_idx=table.padding_idx
+    )
+    return flat.view(*numbers.shape[:-1], -1)
+
+
+def _intervals(keys: Tensor, others: Tensor) -> Tensor:
+    """How far keys [..., n] lie above others [..., m], [..., n, m], from 1 to 2 · KEYS - 1; 0 where one of the two is none."""
+    there = (keys > 0).unsqueeze(-1) & (others > 0).unsqueeze(-2)
+    return torch.where(there, keys.unsqueeze(-1) - others.unsqueeze(-2) + KEYS, 0)

@@ -1,0 +1,118 @@
+"""Music as frames: at each step of an even grid the set of keys that sound, from the lowest up.
+
+Shapes: T frames, V symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from throughtime.errors import UserError
+from throughtime.tasks.moments import END, KEY_NAMES, KEYS, Array, Moment, Walker, Writing
+from throughtime.tasks.pieces import HIGHEST, LOWEST, VELOCITY, Metre, Piece, Tempo, notes_of
+
+TEMPO = 100.0  # quarter notes a minute, of frames that are played
+BAR = 4  # quarter notes in a bar, where no metre is known
+
+
+class FrameWriting(Writing):
+    """A moment is a frame: its keys, ascending. Where a key is struck again while it sounds is not told.
+
+    Args: grid: frames a quarter note. quarters: in a bar.
+    """
+
+    kind: ClassVar[str] = "frames"
+
+    def __init__(self, grid: int = 1, quarters: int = BAR) -> None:
+        self.grid, self.quarters = grid, quarters
+
+    @property
+    def names(self) -> list[str]:
+        return ["end", *KEY_NAMES]
+
+    @property
+    def places(self) -> int:
+        return self.grid * self.quarters
+
+    def moments(self, piece: Piece) -> tuple[list[Moment], list[int]]:
+        frames = frames_at(piece, self.grid)
+        for number, frame in enumerate(frames):
+            for pitch in frame:
+                if not LOWEST <= pitch <= HIGHEST:
+                    raise UserError(
+                        f"{piece.place}: frame {number}: key {pitch} is none of a piano's, {LOWEST} to {HIGHEST}; take it out"
+                    )
+        return [tuple(1 + p - LOWEST for p in frame) for frame in frames], [t % self.places for t in range(len(frames))]
+
+    def bars(self, moments: Sequence[Moment]) -> list[int]:
+        return [t // self.places for t in range(len(moments))]
+
+    def piece(self, moments: Sequence[Moment]) -> Piece:
+        frames = [[s - 1 + LOWEST for s in moment] for moment in moments]
+        return piece_of(frames, self.grid, tempos=(Tempo(0, TEMPO),), metres=(Metre(0, self.quarters, 4),))
+
+    def follow(self) -> Array:
+        allowed = np.ones((2, KEYS + 2, KEYS + 1), dtype=bool)
+        allowed[:, END] = False
+        return allowed
+
+    def walker(self) -> Walker:
+        return _FrameWalker(self)
+
+    def settings(self) -> dict[str, Any]:
+        return {"grid": self.grid, "quarters": self.quarters}
+
+
+class _FrameWalker(Walker):
+    """One frame after the other."""
+
+    def __init__(self, writing: FrameWriting) -> None:
+        super().__init__(len(writing.names))
+        self._places, self._second = writing.places, 60 / (TEMPO * writing.grid)
+        self.tempo = TEMPO
+
+    def read(self, moment: Moment) -> None:
+        self.place, self.bar, self.seconds = (
+            self.steps % self._places,
+            self.steps // self._places,
+            self.steps * self._second,
+        )
+        self.steps += 1
+
+    def line_of(self, bar: int) -> int:
+        return bar * self._places
+
+    def passed(self, symbols: Sequence[int]) -> int:
+        return self.steps // self._places
+
+
+def frames_at(piece: Piece, rate: int) -> list[list[int]]:
+    """The keys that sound at each step of a grid of so many steps a quarter note, ascending; from the beginning of the piece to
+    its end. A key that sounds between two steps alone is not met."""
+    scale = rate / piece.resolution
+    count = max(int(np.ceil(max(piece.end, piece.length or 0) * scale - 1e-9)), 0)
+    frames: list[set[int]] = [set() for _ in range(count)]
+    for start, duration, pitch in zip(
+        *(piece.notes[name].tolist() for name in ("start", "duration", "pitch")), strict=True
+    ):
+        first = int(np.ceil(start * scale - 1e-9))
+        for t in range(first, min(int(np.ceil((start + duration) * scale - 1e-9)), count)):
+            frames[t].add(pitch)
+    return [sorted(frame) for frame in frames]
+
+
+def piece_of(frames: Iterable[Iterable[int]], rate: int, **about: Any) -> Piece:
+    """Frames as a piece in which a key is held as long as it stays. about: what else is known of it."""
+    held: dict[int, int] = {}
+    rows, count = [], 0
+    for t, frame in enumerate([*map(set, frames), set()]):
+        for pitch in sorted(set(held) - frame):
+            start = held.pop(pitch)
+            rows.append((start, t - start, pitch, VELOCITY, 0))
+        for pitch in frame:
+            held.setdefault(pitch, t)
+        count = t
+    return Piece(notes_of(rows), rate, length=count, sets=True, **about)
