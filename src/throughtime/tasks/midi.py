@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +14,6 @@ import numpy as np
 from throughtime.errors import UserError, reason
 from throughtime.files import write_bytes
 from throughtime.tasks.pieces import (
-    HIGHEST,
-    LOWEST,
     NOTE,
     Array,
     Key,
@@ -24,6 +23,7 @@ from throughtime.tasks.pieces import (
     Tempo,
     Track,
     apart,
+    on_piano,
     ordered,
     settle,
     tell_settled,
@@ -37,11 +37,16 @@ CHANNELS = 16  # of which one is for drums
 MICROSECONDS = 60e6  # in a minute
 END = b"\xff\x2f\0"  # of a track
 UNITS = tuple(1 << power for power in range(8))  # of a metre: 1 is a whole note
+PEDAL = "notes last as long as their keys are held"
 MINOR = ("minor", "dorian", "phrygian", "locrian", "aeolian")  # modes of which MIDI can say that
 # after a pause of FAR ticks every key of every channel is released: what never ends is seen by that it ends there
-RELEASE = b"\xff\x01\0" + bytes([0xC0, 0x80, 0x80, 0]) + b"\0".join(
-    bytes([0x80 | channel, key, 0]) for channel in range(CHANNELS) for key in range(128)
-) + b"\0" + END
+RELEASE = (
+    b"\xff\x01\0"
+    + bytes([0xC0, 0x80, 0x80, 0])
+    + b"\0".join(bytes([0x80 | channel, key, 0]) for channel in range(CHANNELS) for key in range(128))
+    + b"\0"
+    + END
+)
 
 
 def read_midi(given: Path | bytes, place: str | None = None, settled: Settled | None = None) -> Piece:
@@ -62,25 +67,21 @@ def read_midi(given: Path | bytes, place: str | None = None, settled: Settled | 
     """
     place = place or (str(given) if isinstance(given, Path) else "<midi>")
     data = _bytes(given, place) if isinstance(given, Path) else given
-    found: Settled = {} if settled is None else settled
     score = _decoded(data, place)
     tracks = list(score.tracks)
     notes, counts = _notes(tracks, place)
     tempos, metres, keys, wrong = _changes(score)
     upbeat, metres = _upbeat(metres, score.ticks_per_quarter)
-    counts |= {
-        "tempos, metres or keys left out that cannot be": wrong,
-        "presses of the sustain pedal not taken in (notes last as long as their keys are held)": sum(
-            len(track.pedals) for track in tracks
-        ),
-    }
+    counts["tempos, metres or keys left out that cannot be"] = wrong
+    counts[f"presses of the sustain pedal not taken in ({PEDAL})"] = sum(len(track.pedals) for track in tracks)
+    all_tracks = tuple(Track(track.name.strip("\0 "), track.program, track.is_drum) for track in tracks)
+    found: Settled = {} if settled is None else settled
+    piece = Piece(notes, score.ticks_per_quarter, place, "", all_tracks, tempos, metres, keys, upbeat)
+    piece = _heard(on_piano(piece, found))
     settle(found, place, counts)
     if settled is None:
         tell_settled(found)
-    kept = np.unique(notes["track"])
-    notes["track"] = np.searchsorted(kept, notes["track"])
-    named = tuple(Track(tracks[i].name.strip("\0 "), tracks[i].program, tracks[i].is_drum) for i in kept)
-    return Piece(notes, score.ticks_per_quarter, place, "", named, tempos, metres, keys, upbeat)
+    return piece
 
 
 def midi_bytes(piece: Piece, *, program: int | None = None) -> bytes:
@@ -154,7 +155,8 @@ def _decoded(data: bytes, place: str) -> Any:
     if (there := sum(name == b"MTrk" for name, _ in chunks)) < count:
         raise UserError(f"{place}: is cut off: it says that it has {count} tracks, and has {there}; copy it again")
     released = [(name, body[: -len(END)] + RELEASE if body.endswith(END) else body) for name, body in chunks]
-    whole = data[:14] + b"".join(name + len(body).to_bytes(4, "big") + body for name, body in released)
+    whole = data[:10] + there.to_bytes(2, "big") + data[12:14]
+    whole += b"".join(name + len(body).to_bytes(4, "big") + body for name, body in released)
     try:
         return _symusic().Score.from_midi(whole)
     except (RuntimeError, ValueError) as error:
@@ -198,18 +200,20 @@ def _notes(tracks: list[Any], place: str) -> tuple[Array, dict[str, int]]:
     drums = np.array([track.is_drum for track in tracks])[notes["track"]]
     if drums.all():
         raise UserError(f"{place}: has drums alone; pitches are what is learned: take it out")
-    outside = ~drums & ((notes["pitch"] < LOWEST) | (notes["pitch"] > HIGHEST))
-    if (outside | drums).all():
-        first = notes["pitch"][outside][0]
-        what = f"no note is on a key of a piano, {LOWEST} to {HIGHEST} (the first is {first})"
-        raise UserError(f"{place}: {what}; move it by octaves, or take it out")
-    return notes[~outside], {
+    return notes, {
         "notes left out that never end": endless,
         "notes without duration, which are given a tick": int(brief.sum()),
         "notes cut where their key is struck again": cut,
         "notes left out for a longer one of their key, struck at once": twice,
-        f"notes left out that are on no key of a piano, {LOWEST} to {HIGHEST}": int(outside.sum()),
     }
+
+
+def _heard(piece: Piece) -> Piece:
+    """A piece without the tracks that have no note."""
+    kept, numbers = np.unique(piece.notes["track"], return_inverse=True)
+    notes = piece.notes.copy()
+    notes["track"] = numbers
+    return replace(piece, notes=notes, tracks=tuple(piece.tracks[i] for i in kept))
 
 
 def _ended(notes: Array) -> tuple[Array, int]:
@@ -300,6 +304,6 @@ def _check(piece: Piece) -> None:
     for what, fine in can.items():
         if not fine:
             raise UserError(f"{place}: a {what} is beyond what MIDI can say; mend it")
-    if (several := sum(not track.drums for track in piece.tracks)) >= CHANNELS:
-        what = f"{several} tracks share the {CHANNELS - 1} channels of MIDI, and those of one channel the last program"
+    if not all(track.drums for track in piece.tracks[CHANNELS - 1 :]):
+        what = f"of {len(piece.tracks)} tracks those from number {CHANNELS} on share a channel of MIDI, and its program"
         warnings.warn(f"{place}: {what}", stacklevel=4)

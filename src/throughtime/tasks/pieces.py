@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from throughtime.errors import UserError
+
 Array = np.ndarray[Any, Any]
 
 # a note: where it begins and how long it sounds, in ticks; its key, 60 is middle C; how hard it is struck, 1 to 127; of which track
@@ -158,3 +160,22 @@ def tell_settled(settled: Settled) -> None:
     for what, (place, files, count) in settled.items():
         others = "" if files == 1 else f" and {files - 1:,} more {'file' if files == 2 else 'files'}"
         warnings.warn(f"{place}{others}: {what}: {count:,}", stacklevel=3)
+
+
+def on_piano(piece: Piece, settled: Settled) -> Piece:
+    """A piece without what is on no key of a piano; drums are left. Raises: UserError where nothing else is left of it."""
+    drums = np.array([track.drums for track in piece.tracks])[piece.notes["track"]]
+    outside = ~drums & ((piece.notes["pitch"] < LOWEST) | (piece.notes["pitch"] > HIGHEST))
+    if not outside.any():
+        return piece
+    if (outside | drums).all():
+        what = (
+            f"no note is on a key of a piano, {LOWEST} to {HIGHEST} (the first is {piece.notes['pitch'][outside][0]})"
+        )
+        raise UserError(f"{piece.place}: {what}; move it by octaves, or take it out")
+    settle(
+        settled,
+        piece.place,
+        {f"notes left out that are on no key of a piano, {LOWEST} to {HIGHEST}": int(outside.sum())},
+    )
+    return replace(piece, notes=piece.notes[~outside])
