@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from typing import Annotated, Any
 
@@ -36,22 +35,11 @@ def generate(
     model = opened(run, download)
     if model.task.generate_options is None:
         raise UserError(f"{run}: a model of the task {model.task.name!r} does not write on its own; use predict")
-    options = said(model, "generate", options)
-    prompt, seed = options.get("prompt", ""), options.get("seed")
-    texts = []
-    for number in range(samples):
-        if seed is not None:
-            options["seed"] = seed + number
-        pieces = model.stream(**options)
-        if json:
-            texts.append("".join(pieces))
-            continue
-        if samples > 1:
-            print(f"sample {number + 1} of {samples}:", file=sys.stderr, flush=True)
-        sys.stdout.write(prompt)
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-    if json:
-        print(json_module.dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False))
+    pieces = model.writing(samples, said(model, "generate", options), json=json, tell=_tell)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -119,7 +119,8 @@ class Composer(nn.Module):
         found = found + _sum(self.chord, _intervals(keys, keys).flatten(-2)) / 4
         found = found + _sum(self.motion, _intervals(keys, batch.before).flatten(-2)) / 4
         found = found + self.place(batch.places) + self.bar(batch.bars)
-        return self.read_dropout(found)
+        noisy: Tensor = self.read_dropout(found)
+        return noisy
 
     def _keys(self, symbols: Tensor) -> Tensor:
         """Symbols that are keys; 0 for others."""
@@ -133,30 +134,41 @@ class Composer(nn.Module):
         """How many notes are in each moment that is written, [T, B]."""
         return F.pad(self.notes, (0, 1))[batch.symbols].sum(-1) * batch.written
 
-    def nats(self, batch: Moments) -> Tensor:
-        """-log p of each moment that is written, else 0, [T, B]."""
-        return self.symbol_nats(batch).sum(-1)
+    def nats(self, batch: Moments, after: Moments | None = None) -> Tensor:
+        """-log p of each moment that is written, else 0, [T, B]. after: what is heard in place of the moments themselves."""
+        return self.symbol_nats(batch, after).sum(-1)
 
-    def symbol_nats(self, batch: Moments) -> Tensor:
-        """-log p of each symbol that is written and of the end of its moment, else 0, [T, B, L + 1]."""
-        heard, flat = self.heard_before(batch).flatten(0, 1), [x.flatten(0, 1) for x in batch[:-1]]
+    def symbol_nats(self, batch: Moments, after: Moments | None = None) -> Tensor:
+        """-log p of each symbol that is written and of the end of its moment, else 0, [T, B, L + 1]. after: as of `nats`."""
+        after = batch if after is None else after
+        batch = batch._replace(before=after.before)
+        heard, flat = self.heard_before(after).flatten(0, 1), [x.flatten(0, 1) for x in batch[:-1]]
         rows = batch.written.flatten().nonzero().squeeze(1)
         parts = []
-        for some in rows.split(len(rows) or 1 if self.training else ROWS):
-            moments = Moments(*(x[some] for x in flat), batch.lengths)
+        for some in torch.split(rows, max(len(rows), 1) if self.training else ROWS):
+            moments = Moments._make([*(x[some] for x in flat), batch.lengths])
             parts.append(self._chain_nats(heard[some], moments))
         found = heard.new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
-        return found.index_put((rows,), torch.cat(parts) if parts else found[:0]).unflatten(0, batch.written.shape)
+        found = found.index_put((rows,), torch.cat(parts) if len(rows) else found[:0])
+        return found.view(*batch.written.shape, -1)
 
     def heard_before(self, batch: Moments) -> Tensor:
         """What the stack gives before each moment, [T, B, N]: zeros before the first."""
         given = self.read(batch)
-        hidden = (
-            self.stack(given)[0]
-            if isinstance(self.stack, TransformerWindow)
-            else self.stack(given, lengths=batch.lengths)[0]
-        )
-        return self.dropout(torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]]))
+        if isinstance(self.stack, TransformerWindow):
+            hidden = self.stack(given)[0]
+        else:
+            hidden = self.stack(given, lengths=batch.lengths)[0]
+        before: Tensor = self.dropout(torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]]))
+        return before
+
+    def heard(self, given: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """What the stack gives after moments as they are read, [T, B, E], from a state on, None at the beginning. Returns: [B, N],
+        and the state to go on from."""
+        if isinstance(self.stack, Memoryless):
+            return self.stack(given, lengths=torch.full(given.shape[1:2], len(given)))[0][-1], None
+        hidden, state = self.stack(given, state)
+        return hidden[-1], state
 
     # -- what is written
 
@@ -209,7 +221,7 @@ class Composer(nn.Module):
         """What the chain reads at symbols [L, R], V before the first: themselves, and their intervals to the keys before, [R, K],
         and to those of the moment so far, [L, R, NOW], the first of which they are where they are keys. Returns: [L, R, E]."""
         key = self._keys(read).unsqueeze(-1)
-        found = self.written(read)
+        found: Tensor = self.written(read)
         found = found + _sum(self.chain_motion, _intervals(key, before.expand(len(read), -1, -1)).flatten(-2))
         return found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
 
@@ -225,7 +237,7 @@ class Composer(nn.Module):
         weights = self.intervals(written)
         keys = torch.arange(1, KEYS + 1, device=slots.device)
         count = slots.shape[1] - NOW
-        added = 0
+        added = torch.zeros_like(logits[:, :KEYS])
         for slot in range(slots.shape[1]):
             at = slots[:, slot : slot + 1]
             of = weights[:, : 2 * KEYS] if slot < count else weights[:, 2 * KEYS :]

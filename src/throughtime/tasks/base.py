@@ -415,6 +415,18 @@ class Trained(ABC, Generic[Item]):
         """A prompt and what the model writes after it. Arguments as in `stream`."""
         return prompt + "".join(self.stream(prompt, *given, **options))
 
+    def writing(
+        self, samples: int, options: Mapping[str, Any], *, json: bool, tell: Callable[[str], None]
+    ) -> Iterator[str]:
+        """What `generate` puts on standard output, piece by piece as it comes.
+
+        Args: samples: how many are to be written. options: of `generate`, as they were given. json: as one object. tell: is told
+            what is not of the output, a line.
+        """
+        raise UserError(
+            f"{self.run.folder}: a model of the task {self.task.name!r} does not write on its own; use predict"
+        )
+
     # -- elsewhere
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:

@@ -59,7 +59,7 @@ class Composing:
         symbols = torch.tensor(moment or (self.network.symbols,)).view(1, 1, -1)
         whole = [torch.tensor([[x]]) for x in (len(moment), place, bar % PHRASE)]
         flags = [torch.tensor([[x]]) for x in (not self.moments, True)]
-        batch = Moments(symbols, *whole, self._before().unsqueeze(0), *flags, torch.tensor([1]))
+        batch = Moments._make([symbols, *whole, self._before().unsqueeze(0), *flags, torch.tensor([1])])
         given = self.network.read(moved(batch, self.device))
         self._heard, self._state = self.network.heard(given, self._state)
         self._keys = [s for s in moment if 1 <= s <= KEYS][::-1] + self._keys[:BEFORE] if moment else self._keys
@@ -144,7 +144,9 @@ class Extent:
         walker = composing.walker
         if self.seconds is not None:
             tempo = self.tempo or walker.tempo
-            return walker.steps + max(round((self.seconds - self._seconds(composing)) * tempo * composing.writing.grid / 60), 0)
+            return walker.steps + max(
+                round((self.seconds - self._seconds(composing)) * tempo * composing.writing.grid / 60), 0
+            )
         return None if self.bars is None else walker.line_of(self.bars)
 
 
@@ -167,11 +169,11 @@ def moments_of(composing: Composing, primer: Sequence[Moment], extent: Extent) -
         raise UserError("primer: it is as long as what is asked, or longer; ask for more bars, or give a shorter one")
     while not extent.over(composing):
         composing.walker.stops = not extent.asked
-        moment = composing.drawn(extent)
-        if moment is None:
+        drawn = composing.drawn(extent)
+        if drawn is None:
             return
-        composing.read(moment)
-        yield moment
+        composing.read(drawn)
+        yield drawn
 
 
 def finished(composing: Composing, read: int, extent: Extent) -> Composed:

@@ -136,7 +136,11 @@ def music(config: RunConfig, moments: int, symbols: int) -> tuple[dict[str, Any]
     """For a model of so many moments of music, so many symbols together: what is left open of the network's settings, and the
     training's."""
     few = symbols < 300_000  # learned by heart within minutes
-    network = {"hidden_size": 256 if few else 384, "chain_size": 128 if few else 192, "embedding_size": 64 if few else 96}
+    network = {
+        "hidden_size": 256 if few else 384,
+        "chain_size": 128 if few else 192,
+        "embedding_size": 64 if few else 96,
+    }
     network["dropout"] = 0.6 if few else 0.3  # type: ignore[assignment]
     fitted = left_open(config.model, network)  # type: ignore[attr-defined]
     return fitted, batch_and_rate(config, moments, 8, 2e-3)

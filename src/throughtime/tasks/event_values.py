@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,10 +100,9 @@ class Values:
     @classmethod
     def opened(cls, settings: dict[str, Any]) -> Values:
         """Of `settings`, as JSON gives it back. Raises: KeyError or TypeError where it is not that."""
-        made = {f.name: settings[f.name] for f in fields(cls)}
-        pairs = {name: tuple((a, b) for a, b in made[name]) for name in ("metres", "keys")}
-        lists = {name: tuple(made[name]) for name in ("tempos", "velocities", "programs", "drums")}
-        return cls(**pairs, **lists, tracks=int(made["tracks"]))
+        made: dict[str, Any] = {name: tuple(settings[name]) for name in ("tempos", "velocities", "programs", "drums")}
+        made |= {name: tuple((a, b) for a, b in settings[name]) for name in ("metres", "keys")}
+        return cls(**made, tracks=int(settings["tracks"]))
 
 
 def _few(counts: Counter[Any]) -> list[Any]:
@@ -126,7 +125,7 @@ def program_of(track: Track) -> int:
 
 def tracks_of(piece: Piece) -> list[int]:
     """The tracks that have notes."""
-    return np.unique(piece.notes["track"]).tolist()
+    return [int(track) for track in np.unique(piece.notes["track"])]
 
 
 def grid_of(pieces: Sequence[Piece]) -> int:
@@ -157,8 +156,40 @@ def on_grid(piece: Piece, grid: int) -> Array:
     return notes[np.lexsort((notes["pitch"], notes["track"], notes["start"]))]
 
 
-FIFTHS = ("fb", "cb", "gb", "db", "ab", "eb", "bb", "f", "c", "g", "d", "a", "e", "b", "f#", "c#", "g#", "d#", "a#", "e#", "b#")
-MODES = {"lydian": -1, "major": 0, "ionian": 0, "mixolydian": 1, "dorian": 2, "minor": 3, "aeolian": 3, "phrygian": 4, "locrian": 5}
+FIFTHS = (
+    "fb",
+    "cb",
+    "gb",
+    "db",
+    "ab",
+    "eb",
+    "bb",
+    "f",
+    "c",
+    "g",
+    "d",
+    "a",
+    "e",
+    "b",
+    "f#",
+    "c#",
+    "g#",
+    "d#",
+    "a#",
+    "e#",
+    "b#",
+)
+MODES = {
+    "lydian": -1,
+    "major": 0,
+    "ionian": 0,
+    "mixolydian": 1,
+    "dorian": 2,
+    "minor": 3,
+    "aeolian": 3,
+    "phrygian": 4,
+    "locrian": 5,
+}
 
 
 def key_of(sharps: int, mode: str) -> str:

@@ -90,7 +90,7 @@ class EventWriting(Writing):
 
     def symbol(self, kind: str, number: int = 0) -> int:
         """One of a kind."""
-        return self._first[kind] + number
+        return int(self._first[kind]) + number
 
     def kind_of(self, symbol: int) -> tuple[str, int]:
         """The kind of a symbol, and which of them it is."""
@@ -170,7 +170,7 @@ class EventWriting(Writing):
 
     def bars(self, moments: Sequence[Moment]) -> list[int]:
         bar = self.symbol("bar")
-        return np.cumsum([moment.count(bar) for moment in moments]).tolist()
+        return list(itertools.accumulate(moment.count(bar) for moment in moments))
 
     # -- moments as a piece
 

@@ -39,6 +39,11 @@ class Writing(ABC):
     def names(self) -> list[str]:
         """What each symbol is called, V of them."""
 
+    def called(self, moment: Moment) -> str:
+        """A moment in words: its keys, or what it says where it has none."""
+        keys = [s for s in moment if 1 <= s <= KEYS]
+        return " ".join(self.names[s] for s in keys or moment) or "silence"
+
     @abstractmethod
     def moments(self, piece: Piece) -> tuple[list[Moment], list[int]]:
         """A piece as moments, each without its end, and the place of each in its bar, in steps of the grid.

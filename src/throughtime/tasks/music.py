@@ -94,7 +94,7 @@ class MusicTask(Task[MusicConfig, "Piece"]):
         return music_data.examples(config, run, part)
 
     def score(self, model: MusicModel, examples: Stretches, *, quick: bool) -> dict[str, Any]:
-        return model.scored(examples)
+        return {name: value for name, value in model.scored(examples).items() if name.startswith("nats_per")}
 
     def samples(self, config: MusicConfig, run: Run) -> list[Piece]:
         from throughtime.tasks.base import SAMPLES

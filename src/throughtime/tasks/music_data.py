@@ -170,8 +170,8 @@ def side_by_side(stretches: Sequence[tuple[Written, bool]], symbols: int) -> Mom
         before[:length, b] = keys_before(block[:length, b])
     first = np.zeros(shape, dtype=bool)
     first[0] = True
-    tensors = (torch.from_numpy(x) for x in (block, counts, places, bars, before, first, written))
-    return Moments(*tensors, torch.tensor(lengths))
+    tensors = [torch.from_numpy(x) for x in (block, counts, places, bars, before, first, written)]
+    return Moments._make([*tensors, torch.tensor(lengths)])
 
 
 def keys_before(moments: Array) -> Array:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.config import build_options
+from throughtime.config import STDIN, build_options
 from throughtime.errors import UserError
 from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.chains import Chains
 from throughtime.tasks.look import Look
 from throughtime.tasks.moments import KEYS, Moment, key_name
-from throughtime.tasks.music_data import CHAINS, Stretches, Written, writing_of
+from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, Stretches, Written, writing_of
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig
 from throughtime.tasks.pieces import LOWEST, Piece, Tempo
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BARS = 16  # of frames, which do not say where a piece ends
 SURPRISES = 3  # notes of a piece that are told in words
-WHOLE = 1 << 40
 
 
 class MusicModel(Trained[Piece]):
@@ -37,12 +38,12 @@ class MusicModel(Trained[Piece]):
 
     def __init__(self, task: Task[Any, Piece], run: Run, config: MusicConfig, network: nn.Module) -> None:
         super().__init__(task, run, config, network)
-        self.writing = writing_of(run)
+        self.notation = writing_of(run)
 
     @property
     def frames(self) -> bool:
         """Whether its moments are frames of a grid, so that nats are told of a frame too."""
-        return self.writing.kind == "frames"
+        return self.notation.kind == "frames"
 
     # -- scores
 
@@ -70,7 +71,7 @@ class MusicModel(Trained[Piece]):
             before. The first moment of a piece is not counted.
         """
         pieces = [self._written(piece) for piece in items]
-        found = self.scored(Stretches(self.writing, pieces, WHOLE), advance)
+        found = self.scored(Stretches(self.notation, pieces, ALL), advance)
         chains = Chains.open(self.run.folder / CHAINS)
         moments, notes, _ = (found.pop(name) for name in ("moments", "notes", "nats"))
 
@@ -85,7 +86,7 @@ class MusicModel(Trained[Piece]):
 
     def _written(self, piece: Piece) -> Written:
         """A piece as it is read. Raises: UserError where there is nothing in it."""
-        made = Written.of(piece, self.writing)
+        made = Written.of(piece, self.notation)
         if not len(piece) or len(made) < 2:
             raise UserError(f"{piece.place}: the piece has less than two moments; give a longer one")
         return made
@@ -102,9 +103,11 @@ class MusicModel(Trained[Piece]):
 
         for piece in items:
             made = self._written(piece)
-            batch = Stretches(self.writing, [made], WHOLE).batch([0])
+            batch = Stretches(self.notation, [made], ALL).batch([0])
             with scoring(self.network) as device:
-                nats = self.network.symbol_nats(type(batch)(*(x.to(device) for x in batch)))[:, 0].cpu().double().numpy()
+                nats = (
+                    self.network.symbol_nats(type(batch)(*(x.to(device) for x in batch)))[:, 0].cpu().double().numpy()
+                )
             rows = sorted(self._notes(made, nats), key=lambda row: -row["nats"])
             yield {
                 "piece": piece.name,
@@ -117,7 +120,7 @@ class MusicModel(Trained[Piece]):
 
     def _notes(self, piece: Written, nats: Any) -> Iterator[dict[str, Any]]:
         """The keys of all moments but the first, and what each costs."""
-        bars = np.array(self.writing.bars(piece.moments))
+        bars = np.array(self.notation.bars(piece.moments))
         for t, moment in enumerate(piece.moments[1:], 1):
             for i, symbol in enumerate(moment):
                 if 1 <= symbol <= KEYS:
@@ -140,6 +143,9 @@ class MusicModel(Trained[Piece]):
 
         return look(self, self._written(item))
 
+    def empty(self, item: Piece) -> bool:
+        return not len(item)
+
     # -- writing
 
     def compose(self, samples: int = 1, primer: Piece | None = None, **options: Any) -> list[Composed]:
@@ -147,7 +153,7 @@ class MusicModel(Trained[Piece]):
 
         Args: samples: how many. primer: what they begin with. options: as of `generate`, but `out`, `overwrite` and `primer`.
         Returns: the pieces, those first that the model takes for the likeliest, a note.
-        Raises: UserError for a value out of range, a key that the model does not know, or a primer that is longer than what is asked.
+        Raises: UserError for a value out of range, a key that the model does not know, a primer that is longer than what is asked.
         """
         from throughtime.tasks.composing import finished, moments_of
 
@@ -172,12 +178,12 @@ class MusicModel(Trained[Piece]):
         taste = Taste(options.temperature, options.top_k, options.top_p, generator)
         bars = DEFAULT_BARS if self.frames and options.bars is None and options.seconds is None else options.bars
         extent = Extent(bars, options.seconds, options.tempo)
-        opening = [] if primer is None else self.writing.opening(primer)
-        asked = [] if options.key is None else [self.writing.in_key(options.key)]
+        opening = [] if primer is None else self.notation.opening(primer)
+        asked = [] if options.key is None else [self.notation.in_key(options.key)]
         if asked and opening:
             raise UserError("--key: the primer says in which key; leave one of them out")
         for _ in range(samples):
-            yield Composing(self.network, self.writing, taste, asked), opening, extent
+            yield Composing(self.network, self.notation, taste, asked), opening, extent
 
     def _played(self, composed: Composed, options: Any) -> Composed:
         """With the tempo and the instrument that are asked for."""
@@ -188,3 +194,40 @@ class MusicModel(Trained[Piece]):
             tracks = tuple(track if track.drums else track._replace(program=options.program) for track in piece.tracks)
             piece = replace(piece, tracks=tracks)
         return composed._replace(piece=piece)
+
+    def writing(
+        self, samples: int, options: Mapping[str, Any], *, json: bool, tell: Callable[[str], None]
+    ) -> Iterator[str]:
+        from throughtime.tasks import music_files
+        from throughtime.tasks.likeness import Grams
+
+        chosen = build_options(ComposeOptions, dict(options))
+        out = [name for name in chosen.out if name != STDIN]
+        places = music_files.places_for(out, samples, overwrite=chosen.overwrite, sets=self.frames)
+        primer = None if chosen.primer is None else self._primer(chosen.primer)
+        grams = Grams.open(self.run.folder / GRAMS)
+        made = self.compose(
+            samples, primer, **{k: v for k, v in options.items() if k not in ("out", "primer", "overwrite")}
+        )
+        for number, (composed, paths) in enumerate(zip(made, places, strict=True), 1):
+            for path in paths:
+                music_files.write(composed.piece, path)
+            about = music_files.about(composed, paths, grams.copied(composed.piece))
+            if json:
+                yield dumps(about) + "\n"
+                continue
+            tell(music_files.told(about, f"sample {number}"))
+            if not out or STDIN in chosen.out:
+                yield from (dumps(event) + "\n" for event in music_files.events(composed.piece))
+
+    def _primer(self, given: str) -> Piece:
+        """What a user names: a file of one piece, or notes."""
+        from throughtime.tasks.music_files import typed
+        from throughtime.tasks.scores import read_pieces
+
+        if not Path(given).exists():
+            return typed(given)
+        pieces = read_pieces(given, option="--", repeats=self.config.data.repeats)
+        if len(pieces) > 1:
+            raise UserError(f"--primer: {given} holds {len(pieces):,} pieces; name a file of one")
+        return pieces[0]

@@ -69,7 +69,7 @@ class ComposeOptions(Strict):
     primer: str | None = None
     """What the piece begins with: a file, or notes: "C4 E4 G4"."""
     bars: Positive | None = None
-    """Bars to write. [default: 16]"""
+    """Bars to write, with those of the primer. [default: of frames 16; else until the model ends the piece]"""
     seconds: Annotated[float, Field(gt=0)] | None = None
     """Seconds to write, in place of bars."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
@@ -85,4 +85,6 @@ class ComposeOptions(Strict):
     program: Annotated[int, Field(ge=0, le=127)] | None = None
     """The instrument, of General MIDI from 0. [default: as learned]"""
     key: str | None = None
-    """The key that it is written in: C, F#, Bbm, D dorian. [default: as the model writes]"""
+    """The key that it is written in: C, F#, Bb minor, D dorian. [default: as the model writes]"""
+    overwrite: bool = False
+    """Replace files that are there."""

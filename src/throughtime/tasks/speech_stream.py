@@ -200,6 +200,7 @@ class StepwiseEar:
         )
         self._rest = 0  # frames that have come since the first one of the next step
         self._first = 0  # the frame of the first of `_rows`
+        self._hidden: list[Any] = []  # outputs of the stack from the step on that is answered next
         self._rows: list[Array] = []  # log p at the steps of the utterance
         self._quiet = 0  # steps without a unit, one after the other
         self._speech = True
@@ -222,6 +223,8 @@ class StepwiseEar:
             while self._rest > 0:
                 self._seen = np.concatenate([self._seen, nothing])[: self._wide]
                 yield from self._step()
+            while self._hidden:
+                yield from self._answer()
             yield self._utterance()
             self._seen = None
 
@@ -237,9 +240,21 @@ class StepwiseEar:
         assert self._seen is not None
         with torch.no_grad():
             read = network.read(torch.from_numpy(self._seen).unsqueeze(1))[0]
-            row = network.output(self._stepper(read)).log_softmax(-1).numpy()
+            self._hidden.append(self._stepper(read).clone())
         self._seen = self._seen[network.sizes.stride :]
         self._rest -= network.sizes.stride
+        if len(self._hidden) > network.sizes.ahead:
+            yield from self._answer()
+
+    def _answer(self) -> Iterator[list[Word]]:
+        """What is said at the step that has waited longest."""
+        import torch
+
+        network = self.model.network
+        with torch.no_grad():
+            hidden = network.ahead(torch.stack(self._hidden))[0]
+            row = network.output(hidden).log_softmax(-1).numpy()
+        del self._hidden[0]
         self._rows.append(row[0])
         if self._beam is not None:
             self._beam.advance(row)
