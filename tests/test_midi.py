@@ -218,6 +218,11 @@ OUTSIDE = "notes left out that are on no key of a piano, 21 to 108: 1"
         ),
         ([(0, on(62)), (10, off(62)), (5, on(60))], [(0, 10)], "notes left out that never end: 1"),
         ([(0, on(60)), (10, on(60)), (10, off(60)), (10, on(60)), (5, off(60))], [(0, 10), (10, 10), (30, 5)], None),
+        (
+            [(0, on(60)), (5, off(60)), (0, on(60)), (4, off(60)), (11, on(60))],
+            [(0, 5), (5, 4)],
+            "notes left out that never end: 1",
+        ),
         ([(0, on(60)), (5, off(60)), (5, off(60))], [(0, 5)], None),
         (
             [(0, on(20)), (0, on(60)), (5, off(20)), (0, off(60))],
@@ -289,6 +294,8 @@ def test_changes_at_a_tick_count_once_and_an_upbeat_is_one():
         made([(0, metre[2]), *body[5:6], (480, metre[0]), (0, off(60))])
     )  # a bar of four, broken off: no upbeat
     assert (piece.upbeat, piece.metres) == (0, (Metre(0, 4, 4), Metre(480, 3, 4)))
+    piece, _ = read(made([(0, metre[2]), *body[5:6], (1920, metre[0]), (0, off(60))]))  # a whole bar, then shorter ones
+    assert (piece.upbeat, piece.metres) == (0, (Metre(0, 4, 4), Metre(1920, 3, 4)))
 
 
 def test_each_track_has_a_channel_and_drums_theirs():
