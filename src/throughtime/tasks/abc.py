@@ -48,13 +48,13 @@ def read_abc(source: Source, *, repeats: bool = True) -> list[Piece]:
     A tune begins with X:, and ends at an empty line or the next one; where a file has no X:, it begins after an empty line and has
     a key. Ornaments that have no time of their own, grace notes and signs such as ~ and T, are not played, and jumps (D.C.) not
     followed. An accidental lasts to the end of its bar for notes in the same octave; the standard has it hold in all of them,
-    which is what `%%propagate-accidentals pitch` asks for. A note that is tied to another one is taken for the slur that it
+    which `%%propagate-accidentals pitch` asks for. A note that is tied to another one is taken for the slur that it
     was meant to be. Of a key that changes its notes (K:D exp ^f) it is told which it is where it is one.
 
     Args: repeats: play repeats, endings and the order of parts (P:) as they are written, for what is heard. False: each bar once in
         the order in which it stands, of several endings the last: what to learn from, where doubles would be learned twice.
-    Returns: one piece a tune; `place` is the file and the line of its X:. The resolution is the least with which all lengths are whole,
-        a multiple of 4. Where a bar is too short or long a metre begins anew with the next whole one. What is not known is
+    Returns: one piece a tune; `place` is the file and the line of its X:. The resolution is the least with which all lengths are
+        whole, a multiple of 4. Where a bar is too short or long a metre begins anew with the next whole one. What is not known is
         passed over where the notes stay right, else the tune is left out: both are said by warnings, one a kind.
     Raises: UserError where the file cannot be read, holds no tune, or none that can be read.
     """
@@ -65,7 +65,9 @@ def read_abc(source: Source, *, repeats: bool = True) -> list[Piece]:
         except UnreadableError as error:
             left_out.add(f"{error}: this tune is left out", error.line)
     if not pieces:
-        raise UserError(left_out.first() or f"{source.name}: holds no tune in ABC, which has at least a key (K:G) and notes")
+        raise UserError(
+            left_out.first() or f"{source.name}: holds no tune in ABC, which has at least a key (K:G) and notes"
+        )
     remarks.say()
     left_out.say()
     return pieces
@@ -105,7 +107,9 @@ def _piece(tune: Tune, name: str, repeats: bool, remarks: Remarks) -> Piece:
     """What sounds in a tune, and when. Raises: UnreadableError where it cannot be known."""
     voices = [voice for voice in tune.voices.items() if any(isinstance(one, Sound) for one in voice[1].elements)]
     if not any(isinstance(one, Sound) and one.pitches for _, voice in voices for one in voice.elements):
-        raise UnreadableError(tune.line, "there are no notes" if tune.keyed else "there is no key; write one before the notes, K:G say")
+        raise UnreadableError(
+            tune.line, "there are no notes" if tune.keyed else "there is no key; write one before the notes, K:G say"
+        )
     laid = [bars_of(voice, tune.state) for _, voice in voices]
     whole = whole_of([bars for bars, _ in laid])
     if len(voices) > VOICES or whole > 4 * FINEST:
@@ -125,11 +129,13 @@ def _piece(tune: Tune, name: str, repeats: bool, remarks: Remarks) -> Piece:
         remarks.add("a tie to another note is read as a slur", tune.line, hanging)
         grids.append(Grid(bars, order, starts, whole))
         ends.add(starts[-1])
-        written.add(len(laid) > 1 and sum(bar.length for bar in bars))
+        written.add(sum(bar.length for bar in bars) if len(laid) > 1 else 0)
     if len(ends) > len(written):
         raise UnreadableError(tune.line, "the repeats of its voices do not agree")
     if max(ends) >= LATEST or any(not 0 <= row[2] <= HIGHEST for row in rows):
-        raise UnreadableError(tune.line, f"a pitch is not from 0 to {HIGHEST}, or it does not end before tick {LATEST:,}")
+        raise UnreadableError(
+            tune.line, f"a pitch is not from 0 to {HIGHEST}, or it does not end before tick {LATEST:,}"
+        )
     grid = grids[0]
     return Piece(
         notes_of(rows),

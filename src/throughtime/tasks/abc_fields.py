@@ -15,7 +15,9 @@ ACCIDENTALS = {"^^": 2, "^": 1, "=": 0, "_": -1, "__": -2}
 # how many sharps fewer than the major of the same tonic a mode has
 MODES = {"major": 0, "minor": 3, "mixolydian": 1, "dorian": 2, "phrygian": 4, "lydian": -1, "locrian": 5}
 NAMES = {name[:3]: name for name in MODES} | {"m": "minor", "ion": "major", "aeo": "minor", "": "major"}
-CLEF = re.compile(r"(?:clef=)?\"?(?:treble|alto|tenor|bass|perc|none|auto|soprano|mezzosoprano|baritone|[GCFP])\d?([-+^_]8)?\"?")
+CLEF = re.compile(
+    r"(?:clef=)?\"?(?:treble|alto|tenor|bass|perc|none|auto|soprano|mezzosoprano|baritone|[GCFP])\d?([-+^_]8)?\"?"
+)
 # what changes how it is printed, not what sounds
 PRINTED = re.compile(
     r"(?:middle|m|stafflines|staffscale|stems?|gstem|subname|sname|snm|brace|bracket|dyn|lyrics|gchords?|space)=.*"
@@ -39,12 +41,15 @@ class Signature(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What stands in K: after the key and in V: after the voice. shift: semitones by which it sounds above what is written. name: of
-    the voice. unknown: words that are not read."""
+    """What stands in K: after the key and in V: after the voice. shift: semitones by which it sounds above what is written. name:
+    of the voice. unknown: words that are not read."""
 
     shift: int
     name: str
     unknown: tuple[str, ...]
+
+
+PLAIN = Parameters(0, "", ())  # of what says nothing
 
 
 def read_key(text: str) -> tuple[Signature | None, Parameters]:

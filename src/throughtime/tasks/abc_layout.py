@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from throughtime.tasks.abc_music import BarLine, Change, Element, Overlay, Sound, UnreadableError, Voice
+from throughtime.tasks.abc_music import BarLine, Change, Element, Overlay, Sound, Voice
 from throughtime.tasks.pieces import Key, Metre, Tempo
 
 FINEST = 32767  # ticks a quarter: more a MIDI file cannot say
@@ -94,9 +94,9 @@ def bars_of(voice: Voice, state: dict[str, Any]) -> tuple[list[Bar], list[BarLin
 def sections_of(lines: Sequence[BarLine], start: int, stop: int) -> list[Section]:
     """The sections between two bar lines.
 
-    Where no line says that a repeat starts, it does at the last double line, or where the last one ended. An ending lasts to the next
-    one, a double line, or the end of a repeat or the start of one; where a first one comes before any of these, the last one was as
-    long as the first. Source: the standard, 4.8 and 4.9.
+    Where no line says that a repeat starts, it does at the last double line, or where the last one ended. An ending lasts to the
+    next one, a double line, or the end of a repeat or the start of one; where a first one comes before any of these, the last one
+    was as long as the first. Source: the standard, 4.8 and 4.9.
     """
     found: list[Section] = []
     now, explicit = Section(start, stop), lines[start].starts > 0
@@ -216,10 +216,9 @@ class Grid:
         length = self._whole * beats // unit
         if not self.metres and stop - start < length and count > 1:
             self.upbeat = stop - start
-        last = self.metres[-1] if self.metres else None
-        if last is None or last[1:] != (beats, unit):
-            self.metres.append(Metre(start, beats, unit))
-        elif (stop - start) % length == 0 and (start - (last.start or self.upbeat)) % length:
+        last = self.metres[-1] if self.metres else Metre(0, 0, 0)
+        changed = last[1:] != (beats, unit)
+        if changed or ((stop - start) % length == 0 and (start - (last.start or self.upbeat)) % length):
             self.metres.append(Metre(start, beats, unit))
 
     def _change(self, what: str, value: Any, start: int) -> None:

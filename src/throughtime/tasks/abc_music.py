@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from throughtime.tasks.abc_fields import ACCIDENTALS, NATURALS, Parameters, Signature
+from throughtime.tasks.abc_fields import ACCIDENTALS, NATURALS, PLAIN, Parameters, Signature
 
 LENGTH = r"\d*/*\d*"
 NOTE = rf"(\^\^?|__?|=)?([A-Ga-g][,']*)({LENGTH})"
@@ -110,7 +110,7 @@ class Voice:
     signature: Signature
     propagate: str
     shift: int = 0
-    parameters: Parameters = Parameters(0, "", ())
+    parameters: Parameters = PLAIN
     program: int = 0
     drums: bool = False
     elements: list[Element] = field(default_factory=list)
@@ -233,7 +233,7 @@ class Music:
         self._said("grace notes are passed over")
 
     def _tuplet(self, text: str) -> None:
-        p, q, r, *more = (int(n[:4]) if n.strip().isdecimal() else 0 for n in f"{text[1:].strip()}::".split(":"))
+        p, q, r, *_ = (int(n[:4]) if n.strip().isdecimal() else 0 for n in f"{text[1:].strip()}::".split(":"))
         if p < 2:
             return self._said(f"({p} is no tuplet and is passed over")
         voice = self.voice

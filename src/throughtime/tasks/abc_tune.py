@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from throughtime.tasks.abc_fields import (
+    PLAIN,
     FieldError,
     Parameters,
     Signature,
@@ -86,7 +87,9 @@ class Tune:
     def _directive(self, text: str) -> None:
         """What %% or I: says of the notes; the rest is how they are printed."""
         if block := re.match(r"(begin|end)(\w+)", text):
-            self._skips = block[2] if block[1] == "begin" and not self._skips else "" if block[2] == self._skips else self._skips
+            self._skips = (
+                block[2] if block[1] == "begin" and not self._skips else "" if block[2] == self._skips else self._skips
+            )
         found = re.match(r"\s*(MIDI\s*=?\s*)?(program|channel|propagate-accidentals|\w+)\b\s*(.*)", text)
         if found is None or self._skips:
             return
@@ -140,7 +143,7 @@ class Tune:
     def _voice(self, name: str) -> Voice:
         """The voice of a name, which now is the one that is read."""
         if name not in self.voices:
-            start, parameters = self._start, self._named.get(name, Parameters(0, "", ()))
+            start, parameters = self._start, self._named.get(name, PLAIN)
             self.voices[name] = Voice(start.unit, start.metre, start.signature, start.propagate)
             voice = self.voices[name]
             voice.shift, voice.parameters = start.shift + parameters.shift, parameters
@@ -179,7 +182,7 @@ class Tune:
         if name not in self.voices:
             self._named[name] = self._known(parameters)
             self._voice(name)
-        elif parameters != Parameters(0, "", ()):
+        elif parameters != PLAIN:
             voice = self._voice(name)
             voice.shift += self._known(parameters).shift - voice.parameters.shift
             voice.parameters = parameters._replace(name=parameters.name or voice.parameters.name)

@@ -43,8 +43,8 @@ def write_abc(pieces: Iterable[Piece]) -> str:
 def abc_of(piece: Piece, number: int = 1) -> str:
     """A piece as a tune in ABC.
 
-    It stands in the key it has, else in one estimated from its pitch classes; a track is a voice. Notes of a track that begin or end
-    apart are tied from one chord to the next. What a bar or a change cuts is tied, and so is what no single note can be
+    It stands in the key it has, else in one estimated from its pitch classes; a track is a voice. Notes of a track that begin or
+    end apart are tied from one chord to the next. What a bar or a change cuts is tied, and so is what no single note can be
     written for; lengths that no halving gives are tuplets. Velocities are not written.
 
     Args: number: that of X:.
@@ -53,11 +53,17 @@ def abc_of(piece: Piece, number: int = 1) -> str:
     """
     if len(piece) and (short := piece.notes["duration"] <= 0).any():
         start = int(piece.notes["start"][short][0])
-        raise UserError(f"{piece.place or piece.name}: a note at tick {start} lasts no time; take it out, or give it a tick")
+        raise UserError(
+            f"{piece.place or piece.name}: a note at tick {start} lasts no time; take it out, or give it a tick"
+        )
     times = math.lcm(4 * piece.resolution, *(metre.unit for metre in piece.metres)) // (4 * piece.resolution)
     score = _Score(piece, times)
     first = piece.metres[0] if piece.metres and piece.metres[0].start == 0 else None
-    head = [f"X:{number}", f"T:{_line(piece.name)}" if piece.name else "", f"M:{first.beats}/{first.unit}" if first else "M:none"]
+    head = [
+        f"X:{number}",
+        f"T:{_line(piece.name)}" if piece.name else "",
+        f"M:{first.beats}/{first.unit}" if first else "M:none",
+    ]
     head += [f"L:{UNIT}", *(f"Q:{_tempo(tempo.quarters)}" for tempo in piece.tempos[:1] if tempo.start == 0)]
     several = len(piece.tracks) > 1
     body = []
@@ -85,14 +91,16 @@ def estimate_key(notes: Array) -> Key:
         return Key(0, 0)
     keys = [(sharps, mode) for sharps in range(-5, 7) for mode in ("major", "minor")]
     fit = {
-        (sharps, mode): np.corrcoef(np.roll(heard, -7 * (sharps + MODES[mode])), MAJOR if mode == "major" else MINOR)[0, 1]
+        (sharps, mode): np.corrcoef(np.roll(heard, -7 * (sharps + MODES[mode])), MAJOR if mode == "major" else MINOR)[
+            0, 1
+        ]
         for sharps, mode in keys
     }
     return Key(0, *max(keys, key=lambda key: fit[key]))
 
 
 class _Score:
-    """A piece cut into bars. times: by what its ticks are multiplied, so that every bar is whole. starts: of the bars, and the end."""
+    """A piece cut into bars, which begin at starts. times: by what ticks are multiplied, so that every bar is whole."""
 
     def __init__(self, piece: Piece, times: int) -> None:
         self.piece, self._times = piece, times
@@ -113,7 +121,9 @@ class _Score:
         self._all = {key.start: f"[K:{_name(key)}]" for key in self.keys[1:]}
         for before, metre in pairwise(metres):
             if before[1:] != metre[1:] or not piece.metres[0].start:
-                self._all[metre.start * times] = f"[M:{metre.beats}/{metre.unit}]" + self._all.get(metre.start * times, "")
+                self._all[metre.start * times] = f"[M:{metre.beats}/{metre.unit}]" + self._all.get(
+                    metre.start * times, ""
+                )
         self._first = {tempo.start * times: f"[Q:{_tempo(tempo.quarters)}]" for tempo in piece.tempos if tempo.start}
         compound = metres[0].unit >= 8 and metres[0].beats in (6, 9, 12)
         self._beat = self._whole * 3 // metres[0].unit if compound else self._whole // 4
@@ -129,26 +139,23 @@ class _Score:
         speller = _Speller()
         for start, stop in pairwise(self.starts):
             speller.begin()
-            texts, sounds = [], 0
-            for i, layer in enumerate(layers):
-                parts, now = [], start
-                while now < stop:
-                    parts.append(next(layer))
-                    now += parts[-1].ticks
-                sounds = i if any(part.pitches for part in parts) else sounds
-                texts.append(self._bar(parts, speller, start, {} if i else fields))
-                speller.carried = frozenset()
-            yield " & ".join(texts[: sounds + 1])
+            cut = [_until(stop - start, layer) for layer in layers]
+            sounding = [i for i, parts in enumerate(cut) if any(part.pitches for part in parts)]
+            texts = []
+            for i, parts in enumerate(cut[: max(sounding, default=0) + 1]):
+                speller.carried = {} if i else speller.carried
+                texts.append(self._bar(parts, speller, start, fields, i > 0))
+            yield " & ".join(texts)
 
-    def _bar(self, parts: Sequence[Part], speller: _Speller, start: int, fields: dict[int, str]) -> str:
-        """What stands in a bar. fields: those that stand in it, by their ticks; in an overlay they have stood before."""
+    def _bar(self, parts: Sequence[Part], speller: _Speller, start: int, fields: dict[int, str], overlay: bool) -> str:
+        """What stands in a bar. fields: those within the tune, by their ticks; where it is an overlay they have stood before."""
         text, now, left = "", start, 0
         stop = start + sum(part.ticks for part in parts)
         factor = Fraction(1)
         for i, part in enumerate(parts):
-            at = now if fields else stop - 1
+            at = stop - 1 if overlay else now
             speller.sharps = [key.sharps for key in self.keys if key.start <= at][-1]
-            text += " " * ((now - start) % self._beat == 0) + fields.get(now, "")
+            text += " " * ((now - start) % self._beat == 0) + ("" if overlay else fields.get(now, ""))
             if not left:
                 tuplet, left, factor = self._tuplet(parts[i:])
                 text += tuplet
@@ -177,11 +184,11 @@ class _Score:
 
 class _Speller:
     """Writes pitches in a key. sharps: of the key. bar, letters: accidentals since the last bar line, by the natural note and its
-    pitch class. carried: natural notes that are tied into what comes next."""
+    pitch class. carried: those that are tied into what comes next."""
 
     def __init__(self) -> None:
         self.sharps = 0
-        self.carried: frozenset[int] = frozenset()
+        self.carried: dict[int, int] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -192,7 +199,9 @@ class _Speller:
     def chord(self, pitches: Sequence[int], tied: frozenset[int], length: str) -> str:
         """A note, a chord or a rest. length: as it is written."""
         notes = [self._note(pitch) for pitch in pitches]
-        self.carried = frozenset(natural for natural, _ in notes if tied)
+        self.carried = {
+            natural: pitch - natural for (natural, _), pitch in zip(notes, pitches, strict=True) if pitch in tied
+        }
         texts = [text for _, text in notes]
         if len(texts) < 2:
             return (texts[0] if texts else "z") + length + "-" * bool(tied)
@@ -210,7 +219,7 @@ class _Speller:
         if self.bar.get(natural) == self.letters.get(place) == raised:
             held = {raised}
         sign = ""
-        if held != {raised} or natural in self.carried:
+        if held != {raised} or self.carried.get(natural, raised) != raised:
             sign = SIGNS[raised]
             self.bar[natural] = self.letters[place] = raised
         octave = (natural - NATURALS[letter]) // 12 - 5
@@ -272,6 +281,15 @@ def _parts(notes: Sequence[tuple[int, int, int]], cuts: Iterable[int], times: in
         sounding = {pitch: end for pitch, end in sounding.items() if end > now} | dict(begin.get(now, []))
         tied = frozenset(pitch for pitch, end in sounding.items() if end > after)
         yield Part(after - now, tuple(sorted(sounding)), tied)
+
+
+def _until(ticks: int, parts: Iterator[Part]) -> list[Part]:
+    """The next parts that last so many ticks."""
+    found: list[Part] = []
+    while ticks > 0:
+        found.append(next(parts))
+        ticks -= found[-1].ticks
+    return found
 
 
 def _name(key: Key) -> str:
