@@ -66,6 +66,28 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raises: UserError where there is a file and `overwrite` is not asked for."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: is there already; name another file, or replace it by overwrite=True")
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file in one step. Raises: UserError where there is one and `overwrite` is not asked for, or it cannot be written."""
+    check_free(path, overwrite=overwrite)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder and those below it, in order, but for hidden ones."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(where, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON object in one step, with the sum of what it holds."""
     values = json.loads(json.dumps(values))  # as they will be read

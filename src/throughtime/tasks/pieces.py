@@ -6,10 +6,14 @@ Times are whole ticks, of which a quarter note has `resolution`. Shapes: n notes
 from __future__ import annotations
 
 import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from throughtime.errors import UserError
 
 Array = np.ndarray[Any, Any]
 
@@ -17,7 +21,6 @@ Array = np.ndarray[Any, Any]
 NOTE = np.dtype([("start", "<i4"), ("duration", "<i4"), ("pitch", "u1"), ("velocity", "u1"), ("track", "u1")])
 LOWEST, HIGHEST = 21, 108  # the keys of a piano
 VELOCITY = 80  # of a note that does not say
-QUARTERS = 120.0  # a minute, where no tempo is said
 
 
 class Track(NamedTuple):
@@ -54,7 +57,9 @@ class Key(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Piece:
     """A piece. notes: [n] of NOTE, in order of start, track and pitch. place: the file, and where in it. name: its title.
-    upbeat: ticks before the first whole bar. sets: it is known only which keys sound at each tick, not where they are struck."""
+    upbeat: ticks before the first whole bar. sets: it is known only which keys sound at each tick, not where they are struck.
+    length: ticks, where the piece goes on in silence after its last note. part: of a file that is divided, in which it stands:
+    train, valid or test."""
 
     notes: Array
     resolution: int
@@ -66,6 +71,8 @@ class Piece:
     keys: tuple[Key, ...] = ()
     upbeat: int = 0
     sets: bool = False
+    length: int = 0
+    part: str = ""
 
     def __len__(self) -> int:
         """How many notes there are."""
@@ -75,6 +82,11 @@ class Piece:
     def end(self) -> int:
         """The tick at which the last note ends."""
         return int((self.notes["start"] + self.notes["duration"]).max(initial=0))
+
+    @property
+    def ticks(self) -> int:
+        """How long the piece is, with the silence after its last note."""
+        return max(self.length, self.end)
 
     def transposed(self, semitones: int) -> Piece:
         """The same so much higher; of drums nothing changes."""
@@ -96,37 +108,74 @@ class Piece:
 
 def notes_of(rows: Any) -> Array:
     """Rows of start, duration, pitch, velocity, track as notes, sorted."""
-    notes = np.array([tuple(row) for row in rows], dtype=NOTE)
+    return ordered(np.array([tuple(row) for row in rows], dtype=NOTE))
+
+
+def ordered(notes: Array) -> Array:
+    """Notes in order of start, track and pitch."""
     return notes[np.lexsort((notes["pitch"], notes["track"], notes["start"]))]
 
 
-def seconds_at(piece: Piece, ticks: Any) -> Array:
-    """When ticks come, in seconds from the beginning: float64, of their shape. Where no tempo is said it is 120 quarters a minute;
-    of several at a tick the last holds."""
-    tempos = {0: QUARTERS} | {tempo.start: tempo.quarters for tempo in sorted(piece.tempos, key=lambda one: one.start)}
-    starts = np.array(list(tempos), np.float64)
-    lengths = 60 / (np.array(list(tempos.values())) * piece.resolution)  # seconds a tick
-    begun = np.append(0, np.cumsum(np.diff(starts) * lengths[:-1]))
-    at = np.searchsorted(starts, np.maximum(ticks, 0), side="right") - 1
-    found: Array = begun[at] + (np.asarray(ticks) - starts[at]) * lengths[at]
-    return found
+def apart(notes: Array) -> tuple[Array, int, int]:
+    """Notes as one instrument can play them: a note ends where its key is struck again in its track, and of those struck at once
+    the longest is left.
+
+    Args: notes: [n] of NOTE, in any order.
+    Returns: the notes, in order; how many end earlier than they did; how many are left out.
+    """
+    notes = notes[np.lexsort((notes["duration"], notes["start"], notes["pitch"], notes["track"]))]
+
+    def alike(*names: str) -> Array:
+        same = np.all([notes[name][1:] == notes[name][:-1] for name in names], axis=0)
+        return np.append(same, np.zeros(min(len(notes), 1), bool))
+
+    twice = alike("track", "pitch", "start")
+    notes = notes[~twice]
+    until = np.append(notes["start"][1:], notes["start"][:1]).astype(np.int64) - notes["start"]
+    early = alike("track", "pitch") & (notes["duration"] > until)
+    notes["duration"][early] = until[early]
+    return ordered(notes), int(early.sum()), int(twice.sum())
 
 
-def seconds(piece: Piece) -> Array:
-    """Where each note begins and ends: [n, 2], in seconds from the beginning."""
-    starts = piece.notes["start"].astype(np.int64)
-    return seconds_at(piece, np.stack([starts, starts + piece.notes["duration"]], 1))
+def groups(pieces: Sequence[Piece]) -> list[int]:
+    """Which pieces are the same but for their key, as `Piece.shape` has it: those have one number; they count from 0."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(piece.shape(), len(numbers)) for piece in pieces]
 
 
-def bars(piece: Piece) -> Array:
-    """The ticks up to the end at which bars begin; where no metre is said they have four quarters."""
-    metres = [Metre(-1, 4, 4), *sorted(piece.metres)]
-    found, at, here = [], piece.upbeat, 0
-    while at < max(piece.end, 1):
-        while here + 1 < len(metres) and metres[here + 1].start <= at:
-            here += 1
-        found.append(at)
-        length = max(1, 4 * metres[here].beats * piece.resolution // metres[here].unit)
-        following = metres[here + 1].start if here + 1 < len(metres) else at + length
-        at = min(at + length, following)
-    return np.array(found, np.int64)
+# -- what readers settle: what was done -> the place where it was first, how many files, how often
+Settled = dict[str, tuple[str, int, int]]
+
+
+def settle(settled: Settled, place: str, counts: Mapping[str, int]) -> None:
+    """Take down what was done in a file. counts: how often, by what it is (`notes left out that never end`); 0 is nothing."""
+    for what, count in counts.items():
+        if count:
+            first, files, before = settled.get(what, (place, 0, 0))
+            settled[what] = first, files + 1, before + count
+
+
+def tell_settled(settled: Settled) -> None:
+    """Warn of what was done, once of each kind: the first place, and how many more there are."""
+    for what, (place, files, count) in settled.items():
+        others = "" if files == 1 else f" and {files - 1:,} more {'file' if files == 2 else 'files'}"
+        warnings.warn(f"{place}{others}: {what}: {count:,}", stacklevel=3)
+
+
+def on_piano(piece: Piece, settled: Settled) -> Piece:
+    """A piece without what is on no key of a piano; drums are left. Raises: UserError where nothing else is left of it."""
+    drums = np.array([track.drums for track in piece.tracks])[piece.notes["track"]]
+    outside = ~drums & ((piece.notes["pitch"] < LOWEST) | (piece.notes["pitch"] > HIGHEST))
+    if not outside.any():
+        return piece
+    if (outside | drums).all():
+        what = (
+            f"no note is on a key of a piano, {LOWEST} to {HIGHEST} (the first is {piece.notes['pitch'][outside][0]})"
+        )
+        raise UserError(f"{piece.place}: {what}; move it by octaves, or take it out")
+    settle(
+        settled,
+        piece.place,
+        {f"notes left out that are on no key of a piano, {LOWEST} to {HIGHEST}": int(outside.sum())},
+    )
+    return replace(piece, notes=piece.notes[~outside])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from throughtime.errors import UserError
+from throughtime.files import files_below
 from throughtime.tasks.audio import Recording, check_part, duration
 from throughtime.tasks.manifests import SUFFIXES, RecordingColumns, located, read_manifest, seconds
 from throughtime.tasks.source import Source
@@ -74,7 +75,7 @@ def layout_of(path: Path | str) -> Layout:
         raise UserError(f"{path}: holds several tables ({', '.join(p.name for p in named)}); name one of them")
     if named:
         return Layout("table", named[0])
-    files = _files(path)
+    files = files_below(path)
     if any(p.name.endswith(".trans.txt") for p in files):
         return Layout("librispeech", path)
     if any(p.suffix.lower() in SUFFIXES for p in files):
@@ -137,7 +138,7 @@ def read_recordings(
 def names_recordings(path: Path) -> bool:
     """Whether a path is that of recordings: an audio file, a folder with some in it, or a table whose first rows name some."""
     if path.is_dir():
-        return (path / "wav.scp").exists() or any(file.suffix.lower() in SUFFIXES for file in _files(path))
+        return (path / "wav.scp").exists() or any(file.suffix.lower() in SUFFIXES for file in files_below(path))
     if path.suffix.lower() in SUFFIXES:
         return True
     if not path.is_file():
@@ -163,15 +164,6 @@ def _is_metadata(path: Path) -> bool:
     return path.name.split(".")[0] == "metadata"
 
 
-def _files(folder: Path) -> list[Path]:
-    """All files in a folder and those below it, in order, but for hidden ones."""
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(where, name) for name in names if not name.startswith(".")]
-    return sorted(found)
-
-
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
@@ -193,7 +185,7 @@ def _left_out(places: Sequence[str], why: str) -> None:
 
 def _plain(path: Path, reader: _Texts) -> Iterator[Recording]:
     """An audio file, or those of a folder, with the texts beside them."""
-    files = _files(path) if path.is_dir() else [p for p in (path, path.with_suffix(".txt")) if p.exists()]
+    files = files_below(path) if path.is_dir() else [p for p in (path, path.with_suffix(".txt")) if p.exists()]
     audio = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not audio:
         raise UserError(f"{path}: there is no such file")
@@ -210,7 +202,7 @@ def _librispeech(folder: Path, reader: _Texts) -> Iterator[Recording]:
     """The chapters of a folder, in each the transcripts, a line an utterance, and audio by the same names; the folder above is
     called as the speaker is."""
     chapters: dict[Path, list[Path]] = defaultdict(list)
-    for file in _files(folder):
+    for file in files_below(folder):
         chapters[file.parent].append(file)
     spare = []
     for chapter, files in chapters.items():

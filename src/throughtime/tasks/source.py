@@ -131,6 +131,11 @@ class Source(ABC):
             raise UserError(f"{self.name}: is empty")
         return text
 
+    def binary(self, begins: bytes) -> bytes | None:
+        """All of it as it is, where it begins so: it is no text then. b"" where it is an empty file; None, and nothing is taken,
+        where it begins in another way, or has begun to be read as text."""
+        return None
+
     def _add(self, line: str) -> None:
         self._lines.append(line)
         self._empty += not line.strip()
@@ -195,16 +200,32 @@ class _File(Source):
             weakref.finalize(self, file.close)  # whoever reads may stop before the end
         self._file: Any = gzip.GzipFile(fileobj=file) if packed else file
 
+    def binary(self, begins: bytes) -> bytes | None:
+        if self._head is None or self._ended:
+            return None
+        while len(self._head) < len(begins) and (some := self._read()):
+            self._head += some
+        if self._head and not self._head.startswith(begins):
+            return None
+        found, self._ended = [self._head], True
+        while some := self._read():
+            found.append(some)
+        return b"".join(found)
+
     def _more(self, block: bool) -> bool:
         return self._whole or _readable(self._file)
 
-    def _fill(self) -> None:
+    def _read(self) -> bytes:
+        """The bytes that come next; none at the end."""
         try:
-            some = self._file.read1(CHUNK) if hasattr(self._file, "read1") else self._file.read(CHUNK)
+            return bytes(self._file.read1(CHUNK) if hasattr(self._file, "read1") else self._file.read(CHUNK))
         except OSError as error:
             raise UserError(f"{self.name}: cannot read it: {reason(error)}") from error
         except (EOFError, zlib.error) as error:
             raise UserError(f"{self.name}: is gzip, but damaged or cut off: {error}") from error
+
+    def _fill(self) -> None:
+        some = self._read()
         self._ended = not some
         if self._head is not None:
             self._head += some

@@ -8,24 +8,29 @@ from __future__ import annotations
 import wave as wav
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.files import replacing
+from throughtime.files import check_free, replacing
 from throughtime.tasks import instruments
-from throughtime.tasks.pieces import Piece, seconds
-
-Array = np.ndarray[Any, Any]
+from throughtime.tasks.clock import seconds
+from throughtime.tasks.pieces import Array, Piece
 
 RATE = 44_100  # Hz
 SLOWEST, FASTEST = 32_000, 192_000  # Hz: from the first on the highest of 128 keys can be heard
 BLOCK, STEP = 1 << 16, 1 << 14  # samples that are rendered together, and of which transforms have a multiple
 KEPT = 128  # blocks, 3 minutes: what is longer is rendered again once its loudness is known
-PEAK, LOUDNESS = 0.84, 0.1  # of the loudest sample, -1.5 dBFS, and of the mean power, -20 dBFS: whichever is reached first
+PEAK, LOUDNESS = (
+    0.84,
+    0.1,
+)  # of the loudest sample, -1.5 dBFS, and of the mean power, -20 dBFS: whichever is reached first
 WIDTH = 0.5  # how far from the middle the outermost tracks or keys are heard, where 1 is one channel alone
-ECHO, ECHOES, PAUSE = 0.9, 0.25, 0.012  # seconds that a room rings, its loudness beside the notes, seconds before it answers
+ECHO, ECHOES, PAUSE = (
+    0.9,
+    0.25,
+    0.012,
+)  # seconds that a room rings, its loudness beside the notes, seconds before it answers
 LONGEST = 6 * 3600  # seconds; a WAV file has no room for more
 
 
@@ -52,8 +57,7 @@ def write_wav(piece: Piece, path: Path | str, *, overwrite: bool = False) -> Non
     Raises: UserError as `sound`, and where the file is there already and `overwrite` is not asked for, or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: is there already; name another file, or overwrite it")
+    check_free(path, overwrite=overwrite)
     blocks = sound(piece)
     with replacing(path) as temporary, wav.open(str(temporary), "wb") as file:
         file.setnchannels(2)
@@ -119,7 +123,12 @@ class _Mix:
         start, stop = int(self.starts[i]), int(self.stops[i])
         low, high = max(begin, start), min(end, stop)
         into = block[:, low - begin : high - begin]
-        low, high, velocity, pitch = low - start, high - start, int(self.notes["velocity"][i]), int(self.notes["pitch"][i])
+        low, high, velocity, pitch = (
+            low - start,
+            high - start,
+            int(self.notes["velocity"][i]),
+            int(self.notes["pitch"][i]),
+        )
         if self.drums[i]:
             size = np.float32((velocity / 127) ** 1.5)
             into += self.gains[i][:, None] * (size * instruments.drum(pitch, self.rate)[low:high])
@@ -174,15 +183,15 @@ class _Room:
         times = np.arange(self.length) / rate
         noise = np.random.default_rng(0).standard_normal((2, self.length))
         spectrum = np.fft.rfft(noise * np.exp(-instruments.SILENT * times / ECHO))
-        frequencies = np.fft.rfftfreq(self.length, 1 / rate)
-        spectrum *= (frequencies / 200) ** 2 / (1 + (frequencies / 200) ** 2) / (1 + (frequencies / 2500) ** 2)
-        answer = np.fft.irfft(spectrum, self.length)
-        answer[:, : round(PAUSE * rate)] = 0
-        answer *= 1 - times / ECHO
-        answer *= ECHOES / np.sqrt((answer**2).sum(1, keepdims=True))
+        low, high = ((np.fft.rfftfreq(self.length, 1 / rate) / hertz) ** 2 for hertz in WALLS)
+        answer = np.fft.irfft(spectrum * low / (1 + low) / (1 + high), self.length)
+        answer *= (times >= PAUSE) * (1 - times / ECHO)
         self.size = -(-(BLOCK + self.length) // STEP) * STEP
         self.answer = np.fft.rfft(answer.astype(np.float32), self.size)
-        self.rest = np.zeros((2, self.size - BLOCK), np.float32)
+        frequencies = np.fft.rfftfreq(self.size, 1 / rate)
+        between = (frequencies > WALLS[0]) & (frequencies < WALLS[1])
+        self.answer *= np.float32(ECHOES / np.sqrt((np.abs(self.answer[:, between]) ** 2).mean()))
+        self.rest: Array = np.zeros((2, self.size - BLOCK), np.float32)
 
     def add(self, block: Array) -> Array:
         """A block, [2, BLOCK], and what the room makes of it and of those before it."""
