@@ -56,8 +56,8 @@ def _is_line(notes: Array) -> bool:
 def voice_figures(pieces: Iterable[Array]) -> dict[str, float]:
     """How the voices of pieces are led.
 
-    Two voices are in parallel fifths where both go up or both go down and are a perfect fifth apart before and after, octaves between
-    them or not; likewise in parallel octaves, unisons among them.
+    Two voices are in parallel fifths where both go up or both go down and are a perfect fifth apart before and after, octaves
+    between them or not; likewise in parallel octaves, unisons among them.
 
     Args: pieces: of each the voices, [T, 4].
     Returns: `changes`: steps at which at least one voice that sounds before and after moves; `parallel_fifths` and
