@@ -66,10 +66,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """Write a file in one step. Raises: UserError where there is one and `overwrite` is not asked for, or it cannot be written."""
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raises: UserError where there is a file and `overwrite` is not asked for."""
     if path.exists() and not overwrite:
         raise UserError(f"{path}: is there already; name another file, or replace it by overwrite=True")
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file in one step. Raises: UserError where there is one and `overwrite` is not asked for, or it cannot be written."""
+    check_free(path, overwrite=overwrite)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, Any]
 ROW = 512  # samples, B
 PARTIALS = 32  # of a note, at most
 HIGHEST = 0.45  # of the rate: no partial lies above
+DULLER = 0.8  # the tilt of a note that is hardly struck, beyond that of one struck hardest
 SILENT = 7.0  # the power of e by which a note has died away: 61 dB
 
 
@@ -59,7 +60,16 @@ EIGHTS = (
     *("piano", "plucked", "organ", "plucked", "plucked", "strings", "strings", "wind"),
     *("wind", "wind", "wind", "strings", "strings", "plucked", "plucked", "strings"),
 )
-OTHERS = {6: "plucked", 7: "plucked", 45: "plucked", 46: "plucked", 47: "plucked", 109: "wind", 110: "strings", 111: "wind"}
+OTHERS = {
+    6: "plucked",
+    7: "plucked",
+    45: "plucked",
+    46: "plucked",
+    47: "plucked",
+    109: "wind",
+    110: "strings",
+    111: "wind",
+}
 
 
 def timbre_of(program: int) -> Timbre:
@@ -127,7 +137,7 @@ def _bank(timbre: Timbre, pitch: int, rate: int, cents: float) -> _Bank:
 
 def _decay(timbre: Timbre, pitch: int) -> float:
     """Seconds in which the first partial of a key dies away: long strings ring longer."""
-    return timbre.decay * 2.0 ** ((60 - pitch) / 16)
+    return float(timbre.decay * 2 ** ((60 - pitch) / 16))
 
 
 def _fall(timbre: Timbre, frequencies: Array, base: float, velocity: int) -> Array:
@@ -141,7 +151,7 @@ def _amplitudes(timbre: Timbre, pitch: int, velocity: int, frequencies: Array, n
     """[H]; a note's loudness depends on its velocity, and a little on its pitch, not on how many partials it has."""
     if not len(numbers):
         return np.zeros(0)
-    sizes = numbers**-timbre.tilt * np.where(numbers % 2, 1, timbre.even)
+    sizes = numbers ** -(timbre.tilt + DULLER * (1 - velocity / 127)) * np.where(numbers % 2, 1, timbre.even)
     sizes = sizes * _fall(timbre, frequencies, frequencies[0], velocity)
     loudness = timbre.level * (velocity / 127) ** 1.5 * 2 ** ((60 - pitch) / 48)
     if timbre.decay:
@@ -154,7 +164,8 @@ def _amplitudes(timbre: Timbre, pitch: int, velocity: int, frequencies: Array, n
 
 
 class Drum(NamedTuple):
-    """A burst of noise and a tone. decay: seconds in which it dies away. low, high: Hz, of the noise. tone: Hz; noise: its share."""
+    """A burst of noise and a tone. decay: seconds in which it dies away. low, high: Hz, of the noise, whose share `noise` is.
+    tone: Hz."""
 
     decay: float
     low: float
@@ -194,7 +205,9 @@ def drum(key: int, rate: int) -> Array:
     noise = np.fft.irfft(spectrum, len(times))
     noise /= np.sqrt((noise**2).mean())
     pitch = kind.tone * (1 + 0.02 * (key - 35) * (name == "tom"))
-    tone = np.sin(2 * np.pi * pitch * (times + 0.02 * (1 - np.exp(-times / 0.02))))  # it falls as the skin comes to rest
+    tone = np.sin(
+        2 * np.pi * pitch * (times + 0.02 * (1 - np.exp(-times / 0.02)))
+    )  # it falls as the skin comes to rest
     shape = np.exp(-SILENT * times / kind.decay) * np.minimum(times / 0.001, 1) * (1 - times / kind.decay)
     found: Array = ((1 - kind.noise) * 1.4 * tone + kind.noise * 0.5 * noise) * shape
     return found.astype(np.float32)

@@ -11,8 +11,9 @@ import numpy as np
 
 from throughtime.errors import UserError, unknown
 from throughtime.files import replacing
+from throughtime.tasks.clock import seconds_at
 from throughtime.tasks.moments import key_name
-from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, notes_of, seconds_at
+from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, notes_of
 
 if TYPE_CHECKING:
     from throughtime.tasks.composing import Composed

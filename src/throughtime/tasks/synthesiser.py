@@ -6,26 +6,26 @@ Shapes: n notes, N samples.
 from __future__ import annotations
 
 import wave as wav
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.files import replacing
+from throughtime.files import check_free, replacing
 from throughtime.tasks import instruments
-from throughtime.tasks.pieces import Piece, seconds
-
-Array = np.ndarray[Any, Any]
+from throughtime.tasks.clock import seconds
+from throughtime.tasks.pieces import Array, Piece
+from throughtime.tasks.soundfonts import play
 
 RATE = 44_100  # Hz
 SLOWEST, FASTEST = 32_000, 192_000  # Hz: from the first on the highest of 128 keys can be heard
 BLOCK, STEP = 1 << 16, 1 << 14  # samples that are rendered together, and of which transforms have a multiple
 KEPT = 128  # blocks, 3 minutes: what is longer is rendered again once its loudness is known
-PEAK, LOUDNESS = 0.84, 0.1  # of the loudest sample, -1.5 dBFS, and of the mean power, -20 dBFS: whichever is reached first
+PEAK, LOUDNESS = 0.84, 0.1  # the loudest sample, -1.5 dBFS, and the mean, -20 dBFS: whichever comes first
 WIDTH = 0.5  # how far from the middle the outermost tracks or keys are heard, where 1 is one channel alone
-ECHO, ECHOES, PAUSE = 0.9, 0.25, 0.012  # seconds that a room rings, its loudness beside the notes, seconds before it answers
+ECHO, PAUSE = 0.9, 0.012  # seconds that a room rings, and before it answers
+ECHOES, WALLS = 0.35, (200, 2500)  # its loudness beside the notes, and the Hz between which its walls give back most
 LONGEST = 6 * 3600  # seconds; a WAV file has no room for more
 
 
@@ -43,41 +43,46 @@ def sound(piece: Piece, rate: int = RATE) -> Iterator[Array]:
         raise UserError(f"{piece.place or 'the piece'}: holds no note; there is nothing to hear")
     if (length := float(seconds(piece).max())) > LONGEST:
         raise UserError(f"{piece.place or 'the piece'}: lasts {length / 3600:.1f} hours; sound takes 6 at most: cut it")
-    return _levelled(_Mix(piece, rate))
+    mix = _Mix(piece, rate)
+    return _levelled(mix.blocks, mix.first)
 
 
-def write_wav(piece: Piece, path: Path | str, *, overwrite: bool = False) -> None:
-    """Write what `sound` gives as a WAV file of 16 bits at 44,100 Hz, in one step.
+def write_wav(piece: Piece, path: Path | str, *, overwrite: bool = False, soundfont: Path | str | None = None) -> None:
+    """Write a piece as a stereo WAV file of 16 bits, in one step.
 
-    Raises: UserError as `sound`, and where the file is there already and `overwrite` is not asked for, or cannot be written.
+    Args: soundfont: a SoundFont 2 file (.sf2), whose instruments play it, at 48,000 Hz; it takes the extra `music`, and 120 MB a
+        minute. None: what `sound` gives, at 44,100 Hz.
+    Raises: UserError as `sound`; where the file is there already and `overwrite` is not asked for, or cannot be written; with a
+        soundfont, where that cannot be read, midirenderer is not installed, or the piece lasts longer than 20 minutes.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: is there already; name another file, or overwrite it")
-    blocks = sound(piece)
+    check_free(path, overwrite=overwrite)
+    blocks, rate = sound(piece), RATE
+    if soundfont is not None:
+        played, rate = play(piece, Path(soundfont))
+        blocks = _levelled(lambda: (played[:, i : i + BLOCK] for i in range(0, played.shape[1], BLOCK)))
     with replacing(path) as temporary, wav.open(str(temporary), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
-        file.setframerate(RATE)
+        file.setframerate(rate)
         for block in blocks:
             file.writeframesraw(np.rint(block * 32767).astype("<i2").tobytes())
 
 
-def _levelled(mix: _Mix) -> Iterator[Array]:
-    """The blocks of a mix, as loud as they may be."""
+def _levelled(mix: Callable[[], Iterator[Array]], silent: int = 0) -> Iterator[Array]:
+    """So many samples of silence and the blocks of a mix, as loud as they may be."""
     peak, power, count = 0.0, 0.0, 0
     kept: list[Array] | None = []
-    for block in mix.blocks():
+    for block in mix():
         peak = max(peak, float(np.abs(block).max()))
         power += float(np.vdot(block, block))
         count += block.size
         kept = [*kept, block] if kept is not None and len(kept) < KEPT else None
     gain = np.float32(min(PEAK / max(peak, 1e-9), LOUDNESS / max((power / count) ** 0.5, 1e-9)))
-    silent = mix.first
     while silent:
         yield np.zeros((min(silent, BLOCK), 2), np.float32)
         silent -= min(silent, BLOCK)
-    for block in mix.blocks() if kept is None else kept:
+    for block in mix() if kept is None else kept:
         yield np.ascontiguousarray((block * gain).T)
 
 
@@ -119,7 +124,12 @@ class _Mix:
         start, stop = int(self.starts[i]), int(self.stops[i])
         low, high = max(begin, start), min(end, stop)
         into = block[:, low - begin : high - begin]
-        low, high, velocity, pitch = low - start, high - start, int(self.notes["velocity"][i]), int(self.notes["pitch"][i])
+        low, high, velocity, pitch = (
+            low - start,
+            high - start,
+            int(self.notes["velocity"][i]),
+            int(self.notes["pitch"][i]),
+        )
         if self.drums[i]:
             size = np.float32((velocity / 127) ** 1.5)
             into += self.gains[i][:, None] * (size * instruments.drum(pitch, self.rate)[low:high])
@@ -174,15 +184,15 @@ class _Room:
         times = np.arange(self.length) / rate
         noise = np.random.default_rng(0).standard_normal((2, self.length))
         spectrum = np.fft.rfft(noise * np.exp(-instruments.SILENT * times / ECHO))
-        frequencies = np.fft.rfftfreq(self.length, 1 / rate)
-        spectrum *= (frequencies / 200) ** 2 / (1 + (frequencies / 200) ** 2) / (1 + (frequencies / 2500) ** 2)
-        answer = np.fft.irfft(spectrum, self.length)
-        answer[:, : round(PAUSE * rate)] = 0
-        answer *= 1 - times / ECHO
-        answer *= ECHOES / np.sqrt((answer**2).sum(1, keepdims=True))
+        low, high = ((np.fft.rfftfreq(self.length, 1 / rate) / hertz) ** 2 for hertz in WALLS)
+        answer = np.fft.irfft(spectrum * low / (1 + low) / (1 + high), self.length)
+        answer *= (times >= PAUSE) * (1 - times / ECHO)
         self.size = -(-(BLOCK + self.length) // STEP) * STEP
         self.answer = np.fft.rfft(answer.astype(np.float32), self.size)
-        self.rest = np.zeros((2, self.size - BLOCK), np.float32)
+        frequencies = np.fft.rfftfreq(self.size, 1 / rate)
+        between = (frequencies > WALLS[0]) & (frequencies < WALLS[1])
+        self.answer *= np.float32(ECHOES / np.sqrt((np.abs(self.answer[:, between]) ** 2).mean()))
+        self.rest: Array = np.zeros((2, self.size - BLOCK), np.float32)
 
     def add(self, block: Array) -> Array:
         """A block, [2, BLOCK], and what the room makes of it and of those before it."""
