@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from throughtime.decode.alignment import log_probability
-from throughtime.models.recogniser import Noise, Recogniser, Sizes, Speech
-from throughtime.tasks.logmel import LogMel, features
+from throughtime.models.recogniser import Ahead, Noise, Recogniser, Sizes, Speech
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 FEATURES, UNITS = 5, 4
@@ -148,6 +147,16 @@ def test_a_stream_in_pieces_is_the_whole(pieces):
     assert torch.allclose(torch.cat(found), whole, atol=1e-12)
 
 
+def test_a_step_hears_as_many_steps_ahead_as_it_says():
+    torch.manual_seed(0)
+    made, hidden = Ahead(3, 2), torch.randn(5, 2, 3)
+    torch.nn.init.normal_(made.weight)
+    found = made(hidden)
+    for s in range(5):
+        wanted = sum(made.weight[k] * hidden[s + k] for k in range(3) if s + k < 5)
+        assert torch.allclose(found[s], wanted)
+
+
 def test_masks_hide_stretches_and_nothing_else():
     lengths = torch.tensor([100, 60, 300])
     torch.manual_seed(0)
@@ -181,33 +190,6 @@ def test_noise_is_as_loud_as_it_says_and_nothing_where_none_is_asked():
     assert loud.max() < 0.22 and loud.min() < 0.01
     assert float(loud.mean()) == pytest.approx(0.1, abs=0.01), "evenly from none to as much as is said"
     assert Noise(0.0, 0.0)(zeros, lengths) is zeros
-
-
-def test_another_vocal_tract_moves_each_bin_as_far_as_it_says():
-    lengths, slope = torch.full((300,), 7), torch.arange(20.0).expand(7, 300, 20)
-    shifts = tuple(np.linspace(0, 3, 20).tolist())
-    torch.manual_seed(0)
-    moved = Noise(0.0, 0.0, shifts)(slope, lengths) - slope
-    inside = moved[..., 4:16] / torch.tensor(shifts[4:16])
-    assert (inside.std(-1) < 1e-5).all() and (inside.std(0) < 1e-5).all(), "all bins of an utterance by one share"
-    shares = inside[0, :, 0]
-    assert shares.min() < -0.95 and shares.max() > 0.95 and abs(shares.mean()) < 0.1
-    assert (moved[..., -1] <= 0).all(), "past the ends nothing is heard but the last"
-    assert moved[..., -1].min() < -2.8
-
-
-def test_bins_move_as_the_frequencies_they_hear():
-    kind = LogMel()
-    heard = [np.argmax(features(tone(f), kind).mean(0)) for f in (1000, 1000 * 1.2, 3000, 3000 * 1.2)]
-    shifts = kind.shifts(0.2)
-    assert heard[1] - heard[0] == pytest.approx(shifts[heard[0]], abs=1)
-    assert heard[3] - heard[2] == pytest.approx(shifts[heard[2]], abs=1)
-    assert kind.shifts(0) == ()
-
-
-def tone(hertz):
-    """A second of one frequency."""
-    return np.sin(2 * np.pi * hertz * np.arange(16000) / 16000).astype(np.float32) / 2
 
 
 def test_what_is_done_in_training_is_not_done_else():

@@ -185,7 +185,7 @@ class Composer(nn.Module):
         real = torch.arange(longest + 1, device=counts.device).unsqueeze(1) <= counts  # [L + 1, R]
         row = torch.arange(len(symbols), device=counts.device).expand(longest + 1, -1)[real]
         log_p = self.log_p(
-            torch.cat([chain[real], heard[row]], -1),
+            torch.cat([self.write_dropout(chain[real]), heard[row]], -1),
             torch.cat([moments.before[row], now[real]], -1),
             read.t()[real],
             self._under(symbols)[real],
@@ -232,21 +232,24 @@ class Composer(nn.Module):
         read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first: whether the
         moment is the first of its piece, [R].
         """
-        written = self.write_dropout(written)
+        symbol = torch.arange(self.symbols, device=slots.device)
+        allowed = self.follow[1 - first.long(), read]
+        allowed = allowed & ((symbol > under.unsqueeze(1)) | (symbol == END) | (symbol > KEYS))
         logits = self.output(written)
+        keyed = allowed[:, 1 : KEYS + 1].any(1).nonzero().squeeze(1)  # where a key may come
+        relative = F.pad(self._relative(written[keyed], slots[keyed]), (1, self.symbols - KEYS - 1))
+        logits = logits.index_add(0, keyed, relative)
+        return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+
+    def _relative(self, written: Tensor, slots: Tensor) -> Tensor:
+        """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at."""
         weights = self.intervals(written)
         keys = torch.arange(1, KEYS + 1, device=slots.device)
-        count = slots.shape[1] - NOW
-        added = torch.zeros_like(logits[:, :KEYS])
-        for slot in range(slots.shape[1]):
-            at = slots[:, slot : slot + 1]
-            of = weights[:, : 2 * KEYS] if slot < count else weights[:, 2 * KEYS :]
+        added = weights.new_zeros(len(slots), KEYS)
+        for number, at in enumerate(slots.t().unsqueeze(-1)):
+            of = weights[:, : 2 * KEYS] if number < slots.shape[1] - NOW else weights[:, 2 * KEYS :]
             added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)
-        logits = torch.cat([logits[:, :1], logits[:, 1 : KEYS + 1] + added, logits[:, KEYS + 1 :]], 1)
-        allowed = self.follow[1 - first.long(), read]
-        symbol = torch.arange(self.symbols, device=slots.device)
-        allowed = allowed & ((symbol > under.unsqueeze(1)) | (symbol == END) | (symbol > KEYS))
-        return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        return added
 
 
 def _stack(

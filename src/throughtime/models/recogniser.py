@@ -33,19 +33,14 @@ class Speech(NamedTuple):
 
 class Noise(NamedTuple):
     """What is done to features in training. masks: how large those are that hide bins and frames, 1: as `WIDEST` and `LONGEST` say
-    (Park et al. 2019). deviation: of noise on normalised features, at most, another of each utterance. shifts: by how many bins
-    each is moved at most, all of an utterance by one share of it, as by the length of another vocal tract (Jaitly, Hinton 2013);
-    none: they stay."""
+    (Park et al. 2019). deviation: of noise on normalised features, at most, another of each utterance."""
 
     masks: float
     deviation: float
-    shifts: tuple[float, ...] = ()
 
     def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
         """features [T, B, F], lengths [B]. Returns: others of this shape."""
         frames, batch, bins = features.shape
-        if self.shifts:
-            features = self._moved(features)
         if self.deviation:
             wide = self.deviation * torch.rand(batch, 1, device=features.device)
             features = features + wide * torch.randn_like(features)
@@ -54,16 +49,6 @@ class Noise(NamedTuple):
             features = features * self._keep(bins, bins, widest).t().unsqueeze(0)
             features = features * self._keep(frames, lengths, (lengths / 5).clamp(max=LONGEST)).unsqueeze(-1)
         return features
-
-    def _moved(self, features: Tensor) -> Tensor:
-        """Each bin from where it lies between two others."""
-        _, batch, bins = features.shape
-        share = 2 * torch.rand(batch, 1, device=features.device) - 1
-        place = torch.arange(bins, device=features.device) + share * torch.tensor(self.shifts, device=features.device)
-        low = place.clamp(0, bins - 1).floor().long().clamp(max=bins - 2)  # [B, F]
-        above = (place - low).clamp(0, 1)
-        below = features.gather(2, low.expand_as(features))
-        return below + above * (features.gather(2, (low + 1).expand_as(features)) - below)
 
     def _keep(self, count: int, within: Any, widest: Tensor) -> Tensor:
         """0 in a random stretch of each column, else 1, [count, B]."""

@@ -117,8 +117,8 @@ class Composing:
 
 @dataclass(frozen=True)
 class Extent:
-    """How long a piece is to be: bars, or seconds; with neither until the model ends it, MOST_BARS bars at most. tempo: quarter notes
-    a minute that it will be played at; None: as it says."""
+    """How long a piece is to be: bars, or seconds; with neither until the model ends it, MOST_BARS bars at most. tempo: quarter
+    notes a minute that it will be played at; None: as it says."""
 
     bars: int | None = None
     seconds: float | None = None

@@ -72,21 +72,10 @@ class LogMel:
         """The share of each line of the spectrum in each filter, [lines, bins]; mel(f) = 1127 ln(1 + f / 700)."""
         size = 1 << (self.window - 1).bit_length()
         mels = 1127 * np.log1p(np.arange(size // 2 + 1) * self.rate / size / 700)
-        edges = self._edges()
+        edges = np.linspace(1127 * np.log1p(LOW / 700), mels[-1], self.bins + 2)
         rising = (mels[:, None] - edges[:-2]) / np.diff(edges)[:-1]
         falling = (edges[2:] - mels[:, None]) / np.diff(edges)[1:]
         return np.asarray(np.clip(np.minimum(rising, falling), 0, None))
-
-    def _edges(self) -> np.ndarray[Any, Any]:
-        """Where the filters begin, in mel, each in the middle of the one before it; then the middle and the end of the last."""
-        low, high = 1127 * np.log1p(np.array([LOW, self.rate / 2]) / 700)
-        return np.linspace(low, high, self.bins + 2)
-
-    def shifts(self, share: float) -> tuple[float, ...]:
-        """By how many filters what a filter hears moves, where all frequencies are higher by a small share of them, [bins]."""
-        edges = self._edges()
-        hertz = 700 * np.expm1(edges[1:-1] / 1127)
-        return tuple((1127 * share * hertz / (700 + hertz) / (edges[1] - edges[0])).tolist()) if share else ()
 
 
 DEFAULT = LogMel()

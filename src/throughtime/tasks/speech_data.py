@@ -31,7 +31,7 @@ TEXTS, PRIOR = "texts.json", "prior.json"
 LONGEST = 60.0  # seconds of a recording that is learned from; beyond it alignments are hardly found
 LOOK_AHEAD = 270  # milliseconds: with the rest of the frame, which lasts 25, under 300
 BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
-SLOWEST = 0.6  # of the steps of an utterance that its units and the blanks between them may take
+SLOWEST = 0.7  # of the steps of an utterance that its units and the blanks between them may take
 FITS = 0.99  # of all utterances, of which that has to be so
 LARGEST = 1 / 3  # of the recordings that a speaker may have who is held out
 
@@ -226,5 +226,5 @@ def network(config: TranscribeConfig, run: Run) -> Recogniser:
         bidirectional=not m.streaming,
         kind=m.kind,
         attention=m.attention,
-        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0, DEFAULT.shifts(config.data.warp or 0.0)),
+        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0),
     )

@@ -57,9 +57,6 @@ class TranscribeData(DataSettings):
     """Learn what stands in <> or [] as it stands, or leave it out."""
     speed: Annotated[float, Field(ge=0, le=0.3)] = 0.1
     """Train on recordings as they are, and so much slower and faster too (Ko et al. 2015)."""
-    warp: Annotated[float, Field(ge=0, le=0.5)] | None = None
-    """Train on voices whose frequencies are up to so much lower and higher, as those of other vocal tracts (Jaitly, Hinton
-    2013). [default: to fit the speakers]"""
     masks: Annotated[float, Field(ge=0, le=2)] | None = None
     """How large the stretches of time and of pitch are that are hidden in training; 1: up to 16 of 80 bins, 0.25 s.
     [default: to fit the budget]"""
