@@ -136,7 +136,7 @@ def test_words_are_where_they_are_said(model):
         here = [word for word in words if begin - 0.25 < (word.start + word.end) / 2 < end + 0.25]
         inside += len(here)
         alike += [word.word for word in here] == wanted
-    assert alike >= 12 and inside >= 8 and len(words) - inside <= 1
+    assert alike >= 10 and inside >= 8 and len(words) - inside <= 1
     assert all(0 <= word.start < word.end and 0 < word.confidence <= 1 for word in words)
     assert all(one.start == one.words[0].start and one.end == one.words[-1].end for one in found)
     assert [one.start for one in found] == sorted(one.start for one in found)
