@@ -75,7 +75,7 @@ class Tune:
             self._remark("a line in the head of a tune that is no field is passed over", self._number)
         elif self._sung:
             self._sung = text.endswith("\\")
-        elif "|" not in text and len(re.findall(r"[a-z]*[h-t]{2}[a-z]*", text)) > 1:
+        elif _is_prose(text):
             self._remark("a line of text among the music is passed over", self._number)
         elif text:
             if quoted := re.search(r"=(20)?$", text):
@@ -229,3 +229,10 @@ class Tune:
             self.parts = read_order(text)
         except FieldError as error:
             self._remark(f"{error} and is passed over", self._number)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a line among the music is words: no bar line, and letters side by side that stand so in no music."""
+    if "|" in text:
+        return False
+    return len(re.findall(r"[a-z]*[h-t]{2}[a-z]*", re.sub(r'"[^"]*"|!\S*?!|\+\S*?\+', "", text))) > 1
