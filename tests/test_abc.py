@@ -486,6 +486,7 @@ def test_a_note_that_lasts_no_time_is_refused():
 REAL = {"airds": (1180, 0, 0.996), "oneills": (2007, 2, 0.986), "ryans-mammoth": (1052, 7, 0.986)}
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("name", REAL)
 def test_real_tunes_are_read_and_written(name):
