@@ -22,7 +22,7 @@ TOKEN = re.compile(
     rf"""(?P<note>{NOTE})[\s`]*
     |(?P<bar>(?:\[\||[|:])(?:\[\||[|:\]])*(?:[ ]*\[[ ]*\d[\d,.\-]*|\d[\d,.\-]*)?)
     |[\s`]+|[~.H-Wh-w)]|\((?![ ]*\d)|y{LENGTH}
-    |(?P<words>"[^"]*"|{NAMED.format("!")}|{NAMED.format("[+]")})
+    |(?P<words>"[^"]*"|{NAMED.format("!")}|{NAMED.format(chr(92) + "+")})
     |(?P<grace>\{{[^}}]*\}})
     |(?P<tuplet>\([ ]*\d+(?::\d*)*)
     |(?P<broken>>+|<+)

@@ -47,7 +47,7 @@ class Tune:
         self._remark, self._number = remark, line
         self._music = Music(remark, self._in_body)
         self._unit: Fraction | None = None
-        self._tempo, self._part, self._head, self._skips, self._sung = "", "", True, "", False
+        self._tempo, self._part, self._head, self._skips, self._sung = (line, ""), "", True, "", False
         self._start = Voice(Fraction(1, 8), None, Signature({}), "octave")
         self._named: dict[str, Parameters] = {}  # voices that the head tells of
         for number, text in lines:
@@ -75,7 +75,7 @@ class Tune:
             self._remark("a line in the head of a tune that is no field is passed over", self._number)
         elif self._sung:
             self._sung = text.endswith("\\")
-        elif "|" not in text and len(re.findall(r"[a-z]*[h-t]{2}[a-z]*", text)) > 1:
+        elif _is_prose(text):
             self._remark("a line of text among the music is passed over", self._number)
         elif text:
             if quoted := re.search(r"=(20)?$", text):
@@ -112,7 +112,7 @@ class Tune:
         elif letter == "M":
             self.state["metre"] = self._metre(text)
         elif letter == "Q":
-            self._tempo = text
+            self._tempo = self._number, text
         elif letter == "P":
             self._order(text)
         elif letter == "V":
@@ -130,7 +130,7 @@ class Tune:
         if self._unit is None:
             self._unit = Fraction(1, 16) if metre is not None and Fraction(*metre) < Fraction(3, 4) else Fraction(1, 8)
         self.state["key"] = signature or read_key("none")[0]
-        self.state["tempo"] = self._beats(self._tempo, self._unit)
+        self.state["tempo"] = self._beats(*self._tempo, self._unit)
         start = self._start
         start.unit, start.metre, start.signature = self._unit, metre, self.state["key"]
         start.shift = self._known(parameters).shift
@@ -172,7 +172,7 @@ class Tune:
         elif letter == "L":
             self._current().unit, self._current().lengths = read_length(text), {}
         elif letter == "Q":
-            if (tempo := self._beats(text, self._current().unit)) is not None:
+            if (tempo := self._beats(self._number, text, self._current().unit)) is not None:
                 self._current().elements.append(Change("tempo", tempo))
         else:
             self._other(letter, text)
@@ -217,11 +217,11 @@ class Tune:
             self._remark(f"{error}: the metre is taken as free", self._number)
             return None
 
-    def _beats(self, text: str, unit: Fraction) -> float | None:
+    def _beats(self, number: int, text: str, unit: Fraction) -> float | None:
         try:
             return read_tempo(text, unit)
         except FieldError as error:
-            self._remark(f"{error} and is passed over", self._number)
+            self._remark(f"{error} and is passed over", number)
             return None
 
     def _order(self, text: str) -> None:
@@ -229,3 +229,10 @@ class Tune:
             self.parts = read_order(text)
         except FieldError as error:
             self._remark(f"{error} and is passed over", self._number)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a line among the music is words: no bar line, and letters side by side that stand so in no music."""
+    if "|" in text:
+        return False
+    return len(re.findall(r"[a-z]*[h-t]{2}[a-z]*", re.sub(r'"[^"]*"|!\S*?!|\+\S*?\+', "", text))) > 1
