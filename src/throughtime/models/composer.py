@@ -223,7 +223,8 @@ class Composer(nn.Module):
         key = self._keys(read).unsqueeze(-1)
         found: Tensor = self.written(read)
         found = found + _sum(self.chain_motion, _intervals(key, before.expand(len(read), -1, -1)).flatten(-2))
-        return found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
+        found = found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
+        return found
 
     def log_p(self, written: Tensor, slots: Tensor, read: Tensor, under: Tensor, first: Tensor) -> Tensor:
         """log p of the next symbol, [R, V].
@@ -239,7 +240,8 @@ class Composer(nn.Module):
         keyed = allowed[:, 1 : KEYS + 1].any(1).nonzero().squeeze(1)  # where a key may come
         relative = F.pad(self._relative(written[keyed], slots[keyed]), (1, self.symbols - KEYS - 1))
         logits = logits.index_add(0, keyed, relative)
-        return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        log_p: Tensor = logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+        return log_p
 
     def _relative(self, written: Tensor, slots: Tensor) -> Tensor:
         """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at."""

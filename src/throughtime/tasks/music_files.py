@@ -13,44 +13,47 @@ from throughtime.errors import UserError, unknown
 from throughtime.files import replacing
 from throughtime.tasks.clock import seconds_at
 from throughtime.tasks.moments import key_name
-from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, notes_of
+from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, finer, notes_of
 
 if TYPE_CHECKING:
     from throughtime.tasks.composing import Composed
 
 
-def _midi(piece: Piece, path: Path) -> None:
+FINE = 480  # ticks a quarter note of a MIDI file, about: players count on that many
+
+
+def _midi(piece: Piece, path: Path, _: str | None) -> None:
     from throughtime.tasks.midi import write_midi
 
-    write_midi(piece, path, overwrite=True)
+    write_midi(finer(piece, max(FINE // piece.resolution, 1)), path, overwrite=True)
 
 
-def _wav(piece: Piece, path: Path) -> None:
+def _wav(piece: Piece, path: Path, soundfont: str | None) -> None:
     from throughtime.tasks.synthesiser import write_wav
 
-    write_wav(piece, path, overwrite=True)
+    write_wav(piece, path, overwrite=True, soundfont=soundfont)
 
 
-def _png(piece: Piece, path: Path) -> None:
+def _png(piece: Piece, path: Path, _: str | None) -> None:
     from throughtime.tasks.piano_roll import draw_roll
 
     draw_roll(piece, path, overwrite=True)
 
 
-def _abc(piece: Piece, path: Path) -> None:
+def _abc(piece: Piece, path: Path, _: str | None) -> None:
     from throughtime.tasks.abc_writer import write_abc
 
     with replacing(path) as temporary:
         temporary.write_text(write_abc([piece]), encoding="utf-8")
 
 
-def _json(piece: Piece, path: Path) -> None:
+def _json(piece: Piece, path: Path, _: str | None) -> None:
     from throughtime.tasks.rolls import write_rolls
 
     write_rolls([piece], path, overwrite=True)
 
 
-WRITERS: dict[str, Callable[[Piece, Path], None]] = {
+WRITERS: dict[str, Callable[[Piece, Path, str | None], None]] = {
     ".mid": _midi,
     ".midi": _midi,
     ".wav": _wav,
@@ -81,9 +84,9 @@ def places_for(out: Sequence[str], samples: int, *, overwrite: bool, sets: bool)
     return found
 
 
-def write(piece: Piece, path: Path) -> None:
-    """A piece as a file, of the kind that its name says."""
-    WRITERS[path.suffix.lower()](piece, path)
+def write(piece: Piece, path: Path, soundfont: str | None = None) -> None:
+    """A piece as a file, of the kind that its name says. soundfont: that sound is played with."""
+    WRITERS[path.suffix.lower()](piece, path, soundfont)
 
 
 def typed(notes: str) -> Piece:

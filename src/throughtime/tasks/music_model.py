@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.composing import Composed, Composing, Extent
 
 DEFAULT_BARS = 16  # of frames, which do not say where a piece ends
+PLACED = ("out", "primer", "overwrite", "soundfont")  # options that are not of what is written
 SURPRISES = 3  # notes of a piece that are told in words
 
 
@@ -206,12 +207,10 @@ class MusicModel(Trained[Piece]):
         places = music_files.places_for(out, samples, overwrite=chosen.overwrite, sets=self.frames)
         primer = None if chosen.primer is None else self._primer(chosen.primer)
         grams = Grams.open(self.run.folder / GRAMS)
-        made = self.compose(
-            samples, primer, **{k: v for k, v in options.items() if k not in ("out", "primer", "overwrite")}
-        )
+        made = self.compose(samples, primer, **{k: v for k, v in options.items() if k not in PLACED})
         for number, (composed, paths) in enumerate(zip(made, places, strict=True), 1):
             for path in paths:
-                music_files.write(composed.piece, path)
+                music_files.write(composed.piece, path, chosen.soundfont)
             about = music_files.about(composed, paths, grams.copied(composed.piece))
             if json:
                 yield dumps(about) + "\n"

@@ -66,6 +66,8 @@ class ComposeOptions(Strict):
 
     out: tuple[str, ...] = ()
     """Files to write: .mid, .wav, .png (a piano roll), .abc, .json; - writes events as they come, an object a line."""
+    soundfont: str | None = None
+    """A file of instruments (.sf2) that a .wav is played with. [default: a synthesiser of its own]"""
     primer: str | None = None
     """What the piece begins with: a file, or notes: "C4 E4 G4"."""
     bars: Positive | None = None

@@ -106,6 +106,18 @@ class Piece:
         return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
+def finer(piece: Piece, times: int) -> Piece:
+    """The same, with so many ticks in the place of each."""
+    notes = piece.notes.copy()
+    notes["start"], notes["duration"] = notes["start"] * times, notes["duration"] * times
+    changes = {
+        name: tuple(one._replace(start=one.start * times) for one in getattr(piece, name))
+        for name in ("tempos", "metres", "keys")
+    }
+    lengths = {name: getattr(piece, name) * times for name in ("resolution", "upbeat", "length")}
+    return replace(piece, notes=notes, **changes, **lengths)
+
+
 def notes_of(rows: Any) -> Array:
     """Rows of start, duration, pitch, velocity, track as notes, sorted."""
     return ordered(np.array([tuple(row) for row in rows], dtype=NOTE))
