@@ -247,7 +247,7 @@ class Composer(nn.Module):
         """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at."""
         weights = self.intervals(written)
         keys = torch.arange(1, KEYS + 1, device=slots.device)
-        added = weights.new_zeros(len(slots), KEYS)
+        added: Tensor = weights.new_zeros(len(slots), KEYS)
         for number, at in enumerate(slots.t().unsqueeze(-1)):
             of = weights[:, : 2 * KEYS] if number < slots.shape[1] - NOW else weights[:, 2 * KEYS :]
             added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)

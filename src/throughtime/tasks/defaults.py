@@ -132,15 +132,15 @@ def transcribe(config: RunConfig, recordings: int, seconds: float) -> tuple[dict
     return fitted | {"masks": masks, "noise": noise}, batch_and_rate(config, recordings, batch, 1e-3)
 
 
-def music(config: RunConfig, moments: int, symbols: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """For a model of so many moments of music, so many symbols together: what is left open of the network's settings, and the
+def music(config: RunConfig, stretches: int, symbols: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """For a model of so many stretches of music, so many symbols together: what is left open of the network's settings, and the
     training's."""
-    few = symbols < 300_000  # learned by heart within minutes
-    network = {
-        "hidden_size": 256 if few else 384,
-        "chain_size": 128 if few else 192,
-        "embedding_size": 64 if few else 96,
-    }
-    network["dropout"] = 0.6 if few else 0.3  # type: ignore[assignment]
-    fitted = left_open(config.model, network)  # type: ignore[attr-defined]
-    return fitted, batch_and_rate(config, moments, 8, 2e-3)
+    batch = config.training.batch_size or 8
+    passes = expected_passes(config, symbols, 6e5, batch * symbols / stretches)
+    # what is met often is soon known by heart: a small network, and much that keeps it from that
+    size, dropout, decay = at(passes, [(10, (384, 0.2, 0.05)), (30, (384, 0.4, 0.1))], (256, 0.6, 0.3))
+    network = {"hidden_size": size, "chain_size": size // 2, "embedding_size": size // 4, "dropout": dropout}
+    training = batch_and_rate(config, stretches, batch, 2e-3)
+    if "weight_decay" not in config.training.model_fields_set:
+        training["weight_decay"] = decay
+    return left_open(config.model, network), training  # type: ignore[attr-defined]

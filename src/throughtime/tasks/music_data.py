@@ -241,9 +241,9 @@ def prepare(config: MusicConfig, train: list[Piece], held: list[Piece], run: Run
         save(written[part], run.corpus / part)
     Chains.of(written["train"], len(writing.names)).save(run.folder / CHAINS)
     Grams.of(parts["train"]).save(run.folder / GRAMS)
-    fitted, trained = defaults.music(
-        config, sum(map(len, written["train"])), sum(len(w.symbols) for w in written["train"])
-    )
+    chunk = config.training.chunk or CHUNK
+    stretches = sum(-(-len(piece) // chunk) for piece in written["train"])
+    fitted, trained = defaults.music(config, stretches, sum(len(piece.symbols) for piece in written["train"]))
     return settled(config, model=fitted, data={"writing": writing.kind, "grid": writing.grid}, training=trained)
 
 

@@ -110,12 +110,10 @@ def finer(piece: Piece, times: int) -> Piece:
     """The same, with so many ticks in the place of each."""
     notes = piece.notes.copy()
     notes["start"], notes["duration"] = notes["start"] * times, notes["duration"] * times
-    changes = {
-        name: tuple(one._replace(start=one.start * times) for one in getattr(piece, name))
-        for name in ("tempos", "metres", "keys")
-    }
-    lengths = {name: getattr(piece, name) * times for name in ("resolution", "upbeat", "length")}
-    return replace(piece, notes=notes, **changes, **lengths)
+    changes: dict[str, Any] = {name: getattr(piece, name) * times for name in ("resolution", "upbeat", "length")}
+    for name in ("tempos", "metres", "keys"):
+        changes[name] = tuple(one._replace(start=one.start * times) for one in getattr(piece, name))
+    return replace(piece, notes=notes, **changes)
 
 
 def notes_of(rows: Any) -> Array:
