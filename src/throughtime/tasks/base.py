@@ -418,14 +418,24 @@ class Trained(ABC, Generic[Item]):
     def writing(
         self, samples: int, options: Mapping[str, Any], *, json: bool, tell: Callable[[str], None]
     ) -> Iterator[str]:
-        """What `generate` puts on standard output, piece by piece as it comes.
+        """What `generate` puts on standard output, piece by piece as it comes; here texts, as `stream` gives them.
 
         Args: samples: how many are to be written. options: of `generate`, as they were given. json: as one object. tell: is told
             what is not of the output, a line.
         """
-        raise UserError(
-            f"{self.run.folder}: a model of the task {self.task.name!r} does not write on its own; use predict"
-        )
+        prompt, seed, texts = options.get("prompt", ""), options.get("seed"), []
+        for number in range(samples):
+            pieces = self.stream(**{**options, **({} if seed is None else {"seed": seed + number})})
+            if json:
+                texts.append("".join(pieces))
+                continue
+            if samples > 1:
+                tell(f"sample {number + 1} of {samples}:")
+            yield prompt
+            yield from pieces
+            yield "\n"
+        if json:
+            yield dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False) + "\n"
 
     # -- elsewhere
 

@@ -6,8 +6,7 @@ import math
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from json import dumps
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -536,23 +535,6 @@ class TextModel(Trained[Any]):
         if self.tokens.kind != "words":
             prompt = "".join(c for c in prompt if c not in unseen)
         return self._write(prompt, length, temperature, top_k, top_p, seed)
-
-    def writing(
-        self, samples: int, options: Mapping[str, Any], *, json: bool, tell: Callable[[str], None]
-    ) -> Iterator[str]:
-        prompt, seed, texts = options.get("prompt", ""), options.get("seed"), []
-        for number in range(samples):
-            pieces = self.stream(**{**options, **({} if seed is None else {"seed": seed + number})})
-            if json:
-                texts.append("".join(pieces))
-                continue
-            if samples > 1:
-                tell(f"sample {number + 1} of {samples}:")
-            yield prompt
-            yield from pieces
-            yield "\n"
-        if json:
-            yield dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False) + "\n"
 
     def _write(
         self, prompt: str, length: int, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
