@@ -1,9 +1,9 @@
-"""The table of classify, tag, translate, forecast and transcribe: trains each by its command, with default settings, and scores it.
+"""The table of classify, tag, translate, forecast, transcribe, music: trains each by its command, with default settings, and scores it.
 
     python benchmarks/tasks.py DATA OUT [--only classify tag …] [--minutes 10 15 …] [--memoryless]
 
 DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt,
-translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4 and speech/fsdd; OUT is a new folder for
+translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4, speech/fsdd and music; OUT is a new folder for
 the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those
 of all four frequencies together, of fsdd those of each speaker who is left out. With --memoryless the same network without its
 memory is trained beside an4 and fsdd.
@@ -39,6 +39,7 @@ MINUTES = {
     **{"classify": 10.0, "init-from": 20.0, "tag": 15.0, "de-en": 30.0, "en-fr": 30.0},
     **{"etth1": 10.0, "m4-hourly": 10.0, "m4-steps": 10.0, "m3": 15.0, "airline": 2.0},
     **{"an4": 10.0, "an4-streaming": 30.0, "fsdd": 5.0},
+    **{"jsb": 10.0, "abc": 10.0, "midi": 10.0},
 }
 WITHOUT = ("--model.cell", "none")  # a memory
 FORECASTS = ("etth1", "m4-hourly", "m4-steps", "m3", "airline")
@@ -271,6 +272,30 @@ def speech(
             yield "fsdd", "the same without a memory", fsdd(data, out / "fsdd-none", minutes["fsdd"], *WITHOUT)
 
 
+def music(data: Path, out: Path, names: list[str], minutes: dict[str, float]) -> Iterator[tuple[str, str, str]]:
+    """Which pieces, what was held out, and what it costs; of a folder of MIDI what is written after them."""
+    if "jsb" in names:
+        file = data / "jsb" / "jsb-chorales-quarter.json"
+        throughtime("train", "music", file, "--minutes", minutes["jsb"], "--out", out / "jsb")
+        found = json.loads(throughtime("evaluate", out / "jsb", file, "--json"))  # its part `test`
+        beside = ", ".join(f"{name} {found[name]['nats_per_frame']:.2f}" for name in ("chain", "markov"))
+        yield "jsb", "JSB chorales, test", f"{found['nats_per_frame']:.2f} nats a frame ({beside})"
+    if "abc" in names:
+        files = (data / "abc" / f"{name}.abc" for name in ("oneills", "ryans-mammoth"))
+        throughtime("train", "music", *files, "--minutes", minutes["abc"], "--out", out / "abc")
+        found = tt.load(out / "abc").info()["scores"]
+        nats, chain = found["nats_per_note"], found["chain_nats_per_note"]
+        under = f"{100 * (1 - nats / chain):.0f} % under the chain's {chain:.2f}"
+        yield "abc", "O'Neill and Ryan, a tenth of the tunes", f"{nats:.2f} nats a note, {under}"
+    if "midi" in names:
+        throughtime("train", "music", data / "midi", "--minutes", minutes["midi"], "--out", out / "midi")
+        file = out / "midi.mid"
+        asked = ("--out", file, "--seconds", 60, "--seed", 0, "--json")
+        written = json.loads(throughtime("generate", out / "midi", *asked))
+        words = f"{written['seconds']:.0f} s, {written['notes']} notes, {100 * (written['copied'] or 0):.0f} % copied"
+        yield "midi", "a folder of MIDI, one piece written", words
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -321,6 +346,8 @@ def main() -> None:
         done("forecast", name, held, measured)
     for name, held, measured in speech(data / "speech", out, given.only, minutes, given.memoryless):
         done("transcribe", name, held, measured)
+    for name, held, measured in music(data / "music", out, given.only, minutes):
+        done("music", name, held, measured)
     text = "\n".join(lines) + "\n"
     (out / "tasks.md").write_text(text, encoding="utf-8")
     print(text)

@@ -94,7 +94,10 @@ class MusicTask(Task[MusicConfig, "Piece"]):
         return music_data.examples(config, run, part)
 
     def score(self, model: MusicModel, examples: Stretches, *, quick: bool) -> dict[str, Any]:
-        return {name: value for name, value in model.scored(examples).items() if name.startswith("nats_per")}
+        found = model.scored(examples)
+        notes = found["notes"]
+        chain = {} if quick else {"chain_nats_per_note": sum(map(model.chains.nats, examples.pieces)) / max(notes, 1)}
+        return {**{name: value for name, value in found.items() if name.startswith("nats_per")}, **chain}
 
     def samples(self, config: MusicConfig, run: Run) -> list[Piece]:
         from throughtime.tasks.base import SAMPLES

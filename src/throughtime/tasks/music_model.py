@@ -46,6 +46,11 @@ class MusicModel(Trained[Piece]):
         """Whether its moments are frames of a grid, so that nats are told of a frame too."""
         return self.notation.kind == "frames"
 
+    @property
+    def chains(self) -> Chains:
+        """Counts of its training pieces, to compare with."""
+        return Chains.open(self.run.folder / CHAINS)
+
     # -- scores
 
     def scored(self, examples: Stretches, advance: Advance = ignore) -> dict[str, Any]:
@@ -73,7 +78,7 @@ class MusicModel(Trained[Piece]):
         """
         pieces = [self._written(piece) for piece in items]
         found = self.scored(Stretches(self.notation, pieces, ALL), advance)
-        chains = Chains.open(self.run.folder / CHAINS)
+        chains = self.chains
         moments, notes, _ = (found.pop(name) for name in ("moments", "notes", "nats"))
 
         def of(nats: Callable[[Written], float]) -> dict[str, float]:
