@@ -1,10 +1,10 @@
-"""The table of classify, tag, translate, forecast, transcribe, music: trains each by its command, with default settings, and scores it.
+"""The table of the tasks but text: trains each by its command, with default settings, and scores it.
 
     python benchmarks/tasks.py DATA OUT [--only classify tag …] [--minutes 10 15 …] [--memoryless]
 
 DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt,
-translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4, speech/fsdd and music; OUT is a new folder for
-the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those
+translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4, speech/fsdd and music; OUT is a new
+folder for the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those
 of all four frequencies together, of fsdd those of each speaker who is left out. With --memoryless the same network without its
 memory is trained beside an4 and fsdd.
 """

@@ -79,8 +79,9 @@ def boundaries(units: Units) -> dict[str, Any]:
 
 
 def chosen(units: Units, run: Run, log_probs: Sequence[Array], texts: Sequence[str]) -> Mapping[str, Any]:
-    """Which way of decoding writes held-out texts with the fewest wrong words, and with what weights; of those that do as well the
-    one that knows most, since other speakers are harder than these. Returns: kind, weight, bonus, and of each way its word error rate, as `FILE` holds it."""
+    """Which way of decoding writes held-out texts with the fewest wrong words, and with what weights; of those that do as well
+    the one that knows most, since other speakers are harder than these. Returns: kind, weight, bonus, and of each way its word
+    error rate, as `FILE` holds it."""
     steps = np.cumsum([len(part) for part in log_probs])
     count = max(1, int(np.searchsorted(steps, TRIED_ON)))
     log_probs, texts = log_probs[:count], texts[:count]
