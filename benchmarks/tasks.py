@@ -4,9 +4,9 @@
 
 DATA holds classify/sst2, text/wikitext-2 (for init-from: a language model of it reads for the classifier), tag/ewt,
 translate/multi30k, forecast/ett, forecast/m4, forecast/m3, forecast/small, speech/an4, speech/fsdd and music; OUT is a new
-folder for the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language model's, of m3 those
-of all four frequencies together, of fsdd those of each speaker who is left out. With --memoryless the same network without its
-memory is trained beside an4 and fsdd.
+folder for the runs and `tasks.md`. The minutes are one for each that is asked for; those of init-from are the language
+model's, of m3 those of all four frequencies together, of fsdd those of each speaker who is left out. With --memoryless the
+same network without its memory is trained beside an4 and fsdd.
 """
 
 from __future__ import annotations
