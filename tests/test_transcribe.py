@@ -293,6 +293,14 @@ def test_what_cannot_be_decoded_with(model, files, tmp_path, capsys, content, mo
     assert all(line.startswith("throughtime: ") for line in err.splitlines())
 
 
+def test_a_beam_is_refused_where_nothing_is_kept_in_it(model, files, capsys):
+    code, out, err = call(
+        "predict", model.run.folder, files["dev"], "--decoding", "greedy", "--beam", "8", capsys=capsys
+    )
+    assert (code, out) == (2, "")
+    assert "beam: decoding greedy keeps no hypotheses; use --decoding beam or words" in err
+
+
 def test_columns_are_those_of_training(model, tmp_path, capsys):
     """Where the table has them; else they are found by the usual names."""
     rows = listed("dev", 20)
@@ -363,7 +371,8 @@ def test_runs_side_by_side(model, files, tmp_path, capsys):
             *("train", "transcribe", few, "--valid", few, "--out", tmp_path / name, *TINY, *more),
             capsys=capsys,
         )
-    assert tt.load(tmp_path / "stream").network.sizes.after == 6
+    sizes = tt.load(tmp_path / "stream").network.sizes
+    assert (sizes.after, sizes.ahead, sizes.stride) == (4, 1, 2), "60 ms: four frames, and a step of two"
     rows = json.loads(
         told("compare", model.run.folder, tmp_path / "none", tmp_path / "stream", files["dev"], "--json", capsys=capsys)
     )

@@ -101,7 +101,10 @@ class TranscribeModel(Trained[Recording]):
         settled = self.run.read_json(FILE)
         given = getattr(options, "words", None), getattr(options, "language_model", None)
         kind = getattr(options, "decoding", None) or ("words" if any(given) else settled["kind"])
-        size = getattr(options, "beam", 16)
+        size = getattr(options, "beam", None)
+        if kind == "greedy" and size is not None:
+            raise UserError("beam: decoding greedy keeps no hypotheses; use --decoding beam or words, or leave it out")
+        size = size or Decoding.size
         if kind != "words":
             for name, value in zip(("words", "language_model"), given, strict=True):
                 if value is not None:
@@ -184,7 +187,7 @@ class TranscribeModel(Trained[Recording]):
         decoding: str | None = None,
         words: str | None = None,
         language_model: str | None = None,
-        beam: int = 16,
+        beam: int | None = None,
     ) -> SpeechSession:
         """A stream that is transcribed as its samples come.
 

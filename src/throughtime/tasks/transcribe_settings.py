@@ -93,8 +93,8 @@ class DecodeOptions(HearOptions):
     """A file with a word a line, and no others are written; new ones may be among them. [default: those of the transcripts]"""
     language_model: str | None = None
     """A run of `train text` that says how words follow one another. [default: counts of the transcripts]"""
-    beam: Positive = 16
-    """Hypotheses that are kept side by side."""
+    beam: Positive | None = None
+    """Hypotheses that beam and words keep side by side. [default: 16]"""
 
 
 class PredictOptions(DecodeOptions):
