@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.tasks.moments import Array
-from throughtime.tasks.pieces import VELOCITY, Metre, Piece, Tempo, Track
+from throughtime.tasks.pieces import VELOCITY, Metre, Piece, Tempo, Track, ordered
 
 GRIDS = (2, 4, 6, 8, 12, 24, 48)  # steps a quarter note
 FITS = 0.98  # of the notes, which have to begin on a grid
@@ -126,6 +127,27 @@ def program_of(track: Track) -> int:
 def tracks_of(piece: Piece) -> list[int]:
     """The tracks that have notes."""
     return [int(track) for track in np.unique(piece.notes["track"])]
+
+
+def in_tracks(piece: Piece, values: Values) -> Piece:
+    """A piece with its tracks that have notes, numbered from 0, as many as there are symbols for: of more the notes go to the last
+    of their kind, drums or not. What has none of its kind is left out, and said."""
+    used = tracks_of(piece)
+    kept = [i for i in used if values.drums or not piece.tracks[i].drums][: values.tracks]
+    like = {piece.tracks[track].drums: number for number, track in enumerate(kept)}
+    to = {track: kept.index(track) if track in kept else like.get(piece.tracks[track].drums) for track in used}
+    there = np.isin(piece.notes["track"], [track for track in used if to[track] is not None])
+    if not there.all():
+        what = "drums" if not values.drums else "tracks of a kind"
+        warnings.warn(
+            f"{piece.place}: {(~there).sum():,} notes of {what} that training had none of are left out", stacklevel=2
+        )
+    notes = piece.notes[there].copy()
+    table = np.zeros(max(used, default=0) + 1, dtype=np.uint8)
+    for track, number in to.items():
+        table[track] = number or 0
+    notes["track"] = table[notes["track"]]
+    return replace(piece, notes=ordered(notes), tracks=tuple(piece.tracks[i] for i in kept) or (Track(),))
 
 
 def grid_of(pieces: Sequence[Piece]) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from throughtime.errors import UserError, unknown
-from throughtime.tasks.event_values import ANY, BEATS, COMMON, DRUMS, Values, key_of, on_grid, program_of, tracks_of
+from throughtime.tasks.event_values import ANY, BEATS, COMMON, DRUMS, Values, in_tracks, key_of, on_grid, program_of
 from throughtime.tasks.moments import KEY_NAMES, STOP, Array, Moment, Walker, Writing
 from throughtime.tasks.pieces import LOWEST, VELOCITY, Key, Metre, Piece, Tempo, Track, notes_of
 
@@ -104,6 +104,7 @@ class EventWriting(Writing):
     # -- a piece as moments
 
     def moments(self, piece: Piece) -> tuple[list[Moment], list[int]]:
+        piece = in_tracks(piece, self.values)
         notes = on_grid(piece, self.grid)
 
         def at(tick: int) -> int:
@@ -112,7 +113,6 @@ class EventWriting(Writing):
         bars = self._bar_lines(piece, at, int(notes["start"].max(initial=0)))
         tempos = [(at(t.start), self.values.tempo(t.quarters)) for t in piece.tempos or (ANY,)]
         lines, times = [line for line, _ in bars], [time for time, _ in tempos]
-        tracks = {track: i for i, track in enumerate(tracks_of(piece))}
         number, tempo = 0, tempos[0][1]
         found, places = [self._heading(piece, bars[0], tempo)], [-lines[0]]
         for start, group in itertools.groupby(notes.tolist(), lambda note: note[0]):
@@ -128,7 +128,7 @@ class EventWriting(Writing):
             if now != tempo:
                 moment.append(self.symbol("tempo", now))
                 tempo = now
-            found.append((*moment, *self._notes(piece.tracks, tracks, group)))
+            found.append((*moment, *self._notes(piece.tracks, group)))
         return [*found, (self.symbol("stop"),)], [*places, places[-1]]
 
     def _bar_lines(self, piece: Piece, at: Callable[[int], int], last: int) -> list[tuple[int, int]]:
@@ -147,18 +147,17 @@ class EventWriting(Writing):
         if key in self.values.keys:
             symbols.append(self.symbol("signature", self.values.keys.index(key)))
         symbols.append(self.symbol("tempo", tempo))
-        programs = [self.values.program(program_of(piece.tracks[track])) for track in tracks_of(piece)]
-        symbols += [self.symbol("program", p) for p in programs[: self.values.tracks]]
+        symbols += [self.symbol("program", self.values.program(program_of(track))) for track in piece.tracks]
         return (*symbols, self.symbol("place", -bar[0]))
 
-    def _notes(self, about: Sequence[Track], tracks: Mapping[int, int], notes: Iterable[Any]) -> Iterator[int]:
-        """The symbols of notes that begin together, in order of track and key. tracks: the number of each that has notes."""
+    def _notes(self, tracks: Sequence[Track], notes: Iterable[Any]) -> Iterator[int]:
+        """The symbols of notes that begin together, in order of track and key."""
         last = None
         for _, duration, pitch, velocity, track in notes:
             if self.values.tracks > 1 and track != last:
-                yield self.symbol("track", min(tracks[track], self.values.tracks - 1))
+                yield self.symbol("track", track)
             last = track
-            drums = about[track].drums
+            drums = tracks[track].drums
             yield self.symbol("drum", self.values.drum(pitch)) if drums else self.symbol("key", pitch - LOWEST)
             if len(self.values.velocities) > 1:
                 yield self.symbol("velocity", self.values.velocity(velocity))
