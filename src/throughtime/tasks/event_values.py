@@ -55,8 +55,8 @@ class Values:
         return cls(
             tuple(sorted(metres)),
             tuple(sorted(keys)),
-            tuple(float(v) for v in _few(tempos)),
-            tuple(int(v) for v in _few(velocities)),
+            tuple(float(v) for v in _few(tempos, "tempos")),
+            tuple(int(v) for v in _few(velocities, "velocities")),
             tuple(sorted(programs)),
             tuple(sorted(drums)),
             tracks,
@@ -106,11 +106,12 @@ class Values:
         return cls(**made, tracks=int(settings["tracks"]))
 
 
-def _few(counts: Counter[Any]) -> list[Any]:
-    """The values, or of more than MOST their quantiles."""
+def _few(counts: Counter[Any], what: str) -> list[Any]:
+    """The values, or of more than MOST their quantiles, which is said."""
     values = sorted(counts)
     if len(values) <= MOST:
         return values
+    warnings.warn(f"{len(values):,} {what} are told apart as {MOST}", stacklevel=3)
     every = np.repeat(values, [counts[v] for v in values])
     return sorted(set(np.quantile(every, (np.arange(MOST) + 0.5) / MOST, method="nearest").tolist()))
 
@@ -168,6 +169,8 @@ def on_grid(piece: Piece, grid: int) -> Array:
     notes = piece.notes.copy()
     starts = piece.notes["start"].astype(np.float64) * grid / piece.resolution
     ends = starts + piece.notes["duration"].astype(np.float64) * grid / piece.resolution
+    if long := int((np.rint(ends) - np.rint(starts) >= (BEATS + 1) * grid).sum()):
+        warnings.warn(f"{piece.place}: {long:,} notes of over {BEATS} quarter notes are cut to that", stacklevel=2)
     notes["start"] = np.rint(starts)
     notes["duration"] = np.clip(np.rint(ends) - notes["start"], 1, (BEATS + 1) * grid - 1)
     notes = notes[np.lexsort((notes["duration"], notes["start"], notes["pitch"], notes["track"]))]

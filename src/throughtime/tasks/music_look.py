@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from throughtime.tasks.batches import moved
@@ -24,6 +25,10 @@ def look(model: MusicModel, piece: Written) -> Look:
     import numpy as np
     import torch
 
+    if len(piece) > SHOWN:
+        warnings.warn(
+            f"a piece of {len(piece):,} moments is too long to be shown: its first {SHOWN} are read", stacklevel=2
+        )
     piece = piece.part(np.arange(min(len(piece), SHOWN)), np.arange(len(model.notation.names) + 1))
     notes = model.notation.notes()
     names = [model.notation.called(moment) for moment in piece.moments]
