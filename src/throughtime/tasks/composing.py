@@ -229,22 +229,21 @@ class Extent:
     def over(self, composing: Composing, symbols: Sequence[int] = ()) -> bool:
         """Whether a moment that begins so lies past the end."""
         if self.seconds is not None:
-            return self._seconds(composing) >= self.seconds
+            return self._step_at(self.seconds, composing) <= composing.walker.steps
         return composing.walker.passed(symbols) >= (self.bars or MOST_BARS)
 
-    def _seconds(self, composing: Composing) -> float:
+    def _step_at(self, seconds: float, composing: Composing) -> int:
+        """The step of the grid, from the last moment on, before which so many seconds pass."""
         walker = composing.walker
-        return walker.seconds if self.tempo is None else walker.steps * 60 / (self.tempo * composing.writing.grid)
+        steps = (self.tempo or walker.tempo) * composing.writing.grid / 60  # a second
+        now = walker.seconds if self.tempo is None else walker.step / steps
+        return walker.step + max(math.ceil((seconds - now) * steps - 1e-6), 0)
 
     def end(self, composing: Composing) -> int | None:
         """The step of the grid at which it ends; None: where its last note does."""
-        walker = composing.walker
         if self.seconds is not None:
-            tempo = self.tempo or walker.tempo
-            return walker.steps + max(
-                round((self.seconds - self._seconds(composing)) * tempo * composing.writing.grid / 60), 0
-            )
-        return None if self.bars is None else walker.line_of(self.bars)
+            return self._step_at(self.seconds, composing)
+        return None if self.bars is None else composing.walker.line_of(self.bars)
 
 
 class Composed(NamedTuple):

@@ -144,7 +144,7 @@ class Playing:
         yield from self._let_go(step, goes_on)
         self._clock = time
         if fresh := [self._told(note) for key, note in struck.items() if key not in goes_on]:
-            yield {"seconds": time(step), "on": fresh}
+            yield {"seconds": round(time(step), 6), "on": fresh}
         self._until |= {key: step + int(note["duration"]) for key, note in struck.items()}
 
     def close(self, end: int | None) -> Iterator[dict[str, Any]]:
@@ -160,7 +160,7 @@ class Playing:
         for until, some in itertools.groupby(over, key=lambda one: one[0]):
             keys = [key for _, key in some]
             told = [{"track": int(track), "pitch": int(pitch), "key": key_name(int(pitch))} for track, pitch in keys]
-            yield {"seconds": self._clock(until), "off": told}
+            yield {"seconds": round(self._clock(until), 6), "off": told}
             for key in keys:
                 del self._until[key]
 
@@ -182,7 +182,7 @@ class Playing:
 
 
 def events(playing: Playing, moments: Iterable[Moment], end: Callable[[], int | None]) -> Iterator[dict[str, Any]]:
-    """The lines of a piece, those of each moment as soon as it comes. end: tells the step at which it ends; None: it is not known."""
+    """The lines of a piece, those of each moment as soon as it comes. end: tells the step at which it ends, None if any."""
     for moment in moments:
         yield from playing.read(moment, end())
     yield from playing.close(end())

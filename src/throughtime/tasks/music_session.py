@@ -249,10 +249,14 @@ class MusicSession(Session):
             raise UserError(f"{verb}: takes notes (C4 E4 G4), a Piece, or moments, got a {type(x).__name__}") from error
 
     def _rows(self, at: int, given: Sequence[Moment], later: Sequence[Moment]) -> Tensor:
-        count = at + len(given) + len(later)
-        if count > self.keep:
-            raise UserError(f"a session of music keeps all of a piece: {self.keep} moments, and this would be {count}")
+        self._check_length(at + len(given) + len(later))
         return self._engine.rows(self.moments(0, at), [*given, *later])
+
+    def _check_length(self, count: int) -> None:
+        if count > self.keep:
+            raise UserError(
+                f"a session of music keeps all of a piece: {self.keep:,} moments, and this would be {count:,}"
+            )
 
     # -- to and fro
 
@@ -325,6 +329,7 @@ class _Reader(Listener):
         return output.unsqueeze(0)
 
     def read(self, row: Sequence[int]) -> None:
+        self._session._check_length(self._session.time + 1)
         made = np.full((1, HEAD + WIDTH), self._session._engine.composer.symbols)
         made[0, : len(row)] = row
         self._session._feed(torch.from_numpy(made).to(NUMBERS))
