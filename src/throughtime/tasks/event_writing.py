@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from throughtime.errors import UserError, unknown
+from throughtime.tasks.event_changes import for_tracks, with_keys
 from throughtime.tasks.event_values import ANY, BEATS, COMMON, DRUMS, Values, in_tracks, key_of, on_grid, program_of
 from throughtime.tasks.moments import KEY_NAMES, STOP, Array, Moment, Walker, Writing
 from throughtime.tasks.pieces import LOWEST, VELOCITY, Key, Metre, Piece, Tempo, Track, notes_of
@@ -228,6 +229,36 @@ class EventWriting(Writing):
     def opening(self, piece: Piece) -> list[Moment]:
         return self.moments(piece)[0][:-1]
 
+    def after(self, walker: Walker, piece: Piece, at: int) -> list[Moment]:
+        assert isinstance(walker, _EventWalker)
+        line, length, bar = walker.line_of(walker.bar), self.bar_of(walker.metre), 0
+        piece, found = for_tracks(piece, walker.programs), []
+        tracks = {i: i for i in range(len(piece.tracks))}
+        for start, group in itertools.groupby(on_grid(piece, self.grid).tolist(), lambda note: note[0]):
+            passed, place = divmod(at + start - line, length)
+            bars, bar = [self.symbol("bar")] * (passed - bar), passed
+            found.append((*bars, self.symbol("place", place), *self._notes(piece.tracks, tracks, group)))
+        return found
+
+    def with_keys(self, moment: Moment, pitches: Sequence[int]) -> Moment:
+        return with_keys(moment, [1 + pitch - LOWEST for pitch in pitches], lambda symbol: self.kind_of(symbol)[0])
+
+    def part(self, moments: Sequence[Moment], start: int) -> Piece:
+        walker = self.walker()
+        for moment in moments[:start]:
+            walker.read(moment)
+        if not walker.begun or start == len(moments):
+            return self.piece([*moments[:1], *moments[max(start, 1) :]])
+        first = moments[start]
+        if self.kind_of(first[0])[0] == "bar":  # the piece begins with it
+            first = first[1:]
+        now = {"metre": walker.metre, "place": 0, "tempo": self.values.tempo(walker.tempo)}
+        kinds = [self.kind_of(symbol) for symbol in moments[0]]
+        if (new := self.kind_of(first[0]))[0] == "metre":
+            now["metre"], first = new[1], first[1:]
+        heading = tuple(self.symbol(kind, now.get(kind, number)) for kind, number in kinds)
+        return self.piece([heading, first, *moments[start + 1 :]])
+
     def in_key(self, key: str) -> int:
         names = {key_of(*known): self.symbol("signature", i) for i, known in enumerate(self.values.keys)}
         if not names:
@@ -236,7 +267,7 @@ class EventWriting(Writing):
             raise UserError("--key: " + unknown("key", found, names))
         return names[found]
 
-    def walker(self) -> Walker:
+    def walker(self) -> _EventWalker:
         return _EventWalker(self)
 
     def settings(self) -> dict[str, Any]:
@@ -251,7 +282,6 @@ class _EventWalker(Walker):
         self.writing = writing
         self.metre = 0
         self.tempo = writing.values.tempos[0]
-        self.programs: list[int] = []
         self._begun = False  # whether a note stands at this place
         self._heading = True
 
@@ -310,6 +340,10 @@ class _EventWalker(Walker):
         drums = self.programs[max(last, 0)] == DRUMS
         found[rows("key") if drums else rows("drum")] = False
         return found
+
+    @property
+    def begun(self) -> int:
+        return self.bar + self._begun
 
     def line_of(self, bar: int) -> int:
         return self.steps - self.place + (bar - self.bar) * self._length
