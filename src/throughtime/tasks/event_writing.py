@@ -233,11 +233,10 @@ class EventWriting(Writing):
         assert isinstance(walker, _EventWalker)
         line, length, bar = walker.line_of(walker.bar), self.bar_of(walker.metre), 0
         piece, found = for_tracks(piece, walker.programs), []
-        tracks = {i: i for i in range(len(piece.tracks))}
         for start, group in itertools.groupby(on_grid(piece, self.grid).tolist(), lambda note: note[0]):
             passed, place = divmod(at + start - line, length)
             bars, bar = [self.symbol("bar")] * (passed - bar), passed
-            found.append((*bars, self.symbol("place", place), *self._notes(piece.tracks, tracks, group)))
+            found.append((*bars, self.symbol("place", place), *self._notes(piece.tracks, group)))
         return found
 
     def with_keys(self, moment: Moment, pitches: Sequence[int]) -> Moment:
