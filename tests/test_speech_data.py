@@ -15,7 +15,7 @@ import throughtime as tt
 from throughtime.tasks.audio import Recording
 from throughtime.tasks.batches import Sequences
 from throughtime.tasks.speech import HEARD, LEAST, PRIOR, Corpus, Running, Statistics, Utterances, Writer, side_by_side
-from throughtime.tasks.speech_data import split
+from throughtime.tasks.speech_data import OFTEN, _units, split
 
 soundfile = pytest.importorskip("soundfile")
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -195,10 +195,10 @@ def noise(folder, texts, seconds=0.5):
 
 @pytest.mark.parametrize(
     ("count", "speed", "stride"),
-    [(7, 0.0, 4), (8, 0.0, 3), (9, 0.0, 3), (10, 0.0, 2), (14, 0.0, 2), (15, 0.0, 1), (7, 0.1, 3)],
+    [(8, 0.0, 4), (9, 0.0, 3), (11, 0.0, 3), (12, 0.0, 2), (16, 0.0, 2), (17, 0.0, 1), (7, 0.1, 4), (8, 0.1, 3)],
 )
 def test_the_data_say_how_many_frames_make_a_step(tmp_path, count, speed, stride):
-    """Units take at most 0.6 of the steps, also where the recording is played faster; a repeated one takes a step more."""
+    """Units take at most 0.7 of the steps, also where the recording is played faster; a repeated one takes a step more."""
     text = "".join("ab"[i % 2] for i in range(count))
     path = noise(tmp_path, [text] * 12)
     model = tt.train(
@@ -220,3 +220,11 @@ def test_what_is_too_short_is_left_out_counted_and_said(tmp_path):
     words = [str(w.message).replace(f"{tmp_path}/", "") for w in said]
     assert words.count("m.jsonl:13: 12.wav: is too short for what is said in it; 2 such are left out") == 2, words
     assert model.evaluate(path)["utterances"] == 15, "of a score nothing is left out"
+
+
+def test_words_are_learned_whole_where_they_are_few_and_alone():
+    often = ["yes", "no"] * OFTEN
+    assert _units(often) == "words"
+    for other in ("never", "yes no", ""):  # one that is rare, of several words, of none
+        assert _units([*often, other]) == "marked"
+    assert _units(often[:-1]) == "marked"

@@ -74,7 +74,10 @@ def model(request, tmp_path_factory, _one_thread):
         valid=files["dev"],
         out=folder / "run",
         steps=600 if streaming else 300,
-        model={"hidden_size": 64, "layers": 1, "dropout": 0.1, "subsampling": 2, "streaming": streaming},
+        model={
+            **{"hidden_size": 64, "layers": 1, "dropout": 0.1},
+            **{"units": "marked", "subsampling": 2, "streaming": streaming},
+        },
         data={"speed": 0, "masks": 0},
         training={"learning_rate": 0.004, "warmup": 30, "evaluations": 4},
         progress=False,

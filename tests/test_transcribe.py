@@ -75,7 +75,7 @@ def model(files, _one_thread):
         valid=files["dev"],
         out=files["train"].parent / "run",
         steps=300,
-        model={"hidden_size": 64, "layers": 1, "dropout": 0.1, "subsampling": 2},
+        model={"hidden_size": 64, "layers": 1, "dropout": 0.1, "subsampling": 2, "units": "marked"},
         data={"speed": 0, "masks": 0},
         training={"batch_size": 16, "learning_rate": 0.004, "warmup": 30, "evaluations": 4},
         progress=False,

@@ -33,6 +33,7 @@ LOOK_AHEAD = 270  # milliseconds: with the rest of the frame, which lasts 25, un
 BEFORE = 4  # frames before its place that a step sees, and after it where there is no more of them
 SLOWEST = 0.7  # of the steps of an utterance that its units and the blanks between them may take
 FITS = 0.99  # of all utterances, of which that has to be so
+OFTEN = 20  # times that a word is said of which no letters need be learned
 LARGEST = 1 / 3  # of the recordings that a speaker may have who is held out
 
 
@@ -76,7 +77,8 @@ def prepare(
     if changes.changed:
         warnings.warn(str(changes), stacklevel=2)
     learned = texts[: len(train)]
-    units = Units.of(model.units, learned, size=model.vocabulary or 100)
+    kind = _units(learned) if model.units == "auto" else model.units
+    units = Units.of(kind, learned, size=model.vocabulary or 100)
     units.save(run)
     speeds = (1.0,) if not data.speed else (1.0, 1 - data.speed, 1 + data.speed)
     mixed: dict[Any, int] = {}
@@ -101,10 +103,17 @@ def prepare(
         fitted["look_ahead"] = LOOK_AHEAD
     return settled(
         config,
-        model=fitted | {"subsampling": stride},
+        model=fitted | {"units": kind, "subsampling": stride},
         data=hidden,
         training=trained,
     )
+
+
+def _units(texts: Sequence[str]) -> str:
+    """What suits transcripts: words, where each is a single one that is said often; else characters."""
+    counts = Counter(texts)
+    single = all(len(text.split()) == 1 for text in counts)
+    return "words" if single and min(counts.values()) >= OFTEN else "marked"
 
 
 class Spoken(NamedTuple):

@@ -34,8 +34,9 @@ class TranscribeNetwork(Strict):
     """Frames of 10 ms to a step of the network. [default: 4, or fewer where it is spoken faster]"""
     attention: Rate = 0.3
     """How much a decoder that attends to what was heard counts in training, beside CTC; 0: there is none."""
-    units: Literal["marked", "characters", "bpe", "words"] = "marked"
-    """What is written. marked: characters, those that begin a word apart from the others; bpe: pieces of words."""
+    units: Literal["auto", "marked", "characters", "bpe", "words"] = "auto"
+    """What is written. marked: characters, those that begin a word apart from the others; bpe: pieces of words; auto: words where
+    each recording is one of a few, else marked."""
     vocabulary: Annotated[int, Field(ge=2)] | None = None
     """Pieces at most, where units are bpe. [default: 100]"""
 
