@@ -76,10 +76,11 @@ def as_moments(row: Sequence[int], symbols: int, *, first: bool = False) -> Mome
 
 
 class Listener(Protocol):
-    """What hears a piece while it is written. heard: what a stack gives after all that has been read, [1, N]."""
+    """What hears a piece while it is written."""
 
     @property
-    def heard(self) -> Tensor: ...
+    def heard(self) -> Tensor:
+        """What a stack gives after all that has been read, [1, N]."""
 
     def read(self, row: Sequence[int]) -> None:
         """Go on by a moment, given as a row of `Follower.read`."""
@@ -95,6 +96,7 @@ class StackListener(Listener):
 
     @property
     def heard(self) -> Tensor:
+        """What the stack gives after all that has been read, [1, N]."""
         return self._heard
 
     @torch.no_grad()
