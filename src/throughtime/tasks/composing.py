@@ -17,9 +17,10 @@ from throughtime.decode.sampling import draw
 from throughtime.errors import UserError
 from throughtime.models.composer import NOW, Composer, Moments
 from throughtime.tasks.batches import moved
+from throughtime.tasks.clock import ticks_at
 from throughtime.tasks.moments import END, KEYS, STOP, Moment, Writing
 from throughtime.tasks.music_data import BEFORE, PHRASE
-from throughtime.tasks.pieces import Piece
+from throughtime.tasks.pieces import Piece, Tempo
 
 MOST_BARS = 64  # of a piece of which no length is asked, and that does not end
 MOST = 256  # symbols of a moment, at most: then it ends as soon as it may
@@ -139,15 +140,12 @@ class Extent:
         walker = composing.walker
         return walker.seconds if self.tempo is None else walker.steps * 60 / (self.tempo * composing.writing.grid)
 
-    def end(self, composing: Composing) -> int | None:
-        """The step of the grid at which it ends; None: where its last note does."""
-        walker = composing.walker
+    def end(self, composing: Composing, piece: Piece) -> int | None:
+        """The step of the grid at which a piece ends; None: where its last note does."""
         if self.seconds is not None:
-            tempo = self.tempo or walker.tempo
-            return walker.steps + max(
-                round((self.seconds - self._seconds(composing)) * tempo * composing.writing.grid / 60), 0
-            )
-        return None if self.bars is None else walker.line_of(self.bars)
+            played = piece if self.tempo is None else replace(piece, tempos=(Tempo(0, self.tempo),))
+            return max(round(float(ticks_at(played, self.seconds))), 1)
+        return None if self.bars is None else composing.walker.line_of(self.bars)
 
 
 class Composed(NamedTuple):
@@ -179,7 +177,7 @@ def moments_of(composing: Composing, primer: Sequence[Moment], extent: Extent) -
 def finished(composing: Composing, read: int, extent: Extent) -> Composed:
     """The piece, once its moments are written. read: how many of them are the primer's."""
     piece = composing.writing.piece(composing.moments)
-    notes, end = piece.notes.copy(), extent.end(composing)
+    notes, end = piece.notes.copy(), extent.end(composing, piece)
     if end is not None:
         notes = notes[notes["start"] < end]
         notes["duration"] = np.minimum(notes["duration"], end - notes["start"])

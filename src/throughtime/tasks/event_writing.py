@@ -30,8 +30,8 @@ NOTES = {
     "begin": ("bar", "place", "stop"),
     "bar": ("bar", "metre", "place"),
     "metre": ("bar", "place"),
-    "place": ("tempo", "track", "note"),
-    "tempo": ("track", "note"),
+    "place": ("tempo", "track"),
+    "tempo": ("track",),
     "track": ("note",),
     "note": ("velocity",),
     "velocity": ("quarters", "steps"),
@@ -219,7 +219,7 @@ class EventWriting(Writing):
 
     def moved(self, semitones: int) -> Array:
         table = super().moved(semitones)
-        for number, (sharps, mode) in enumerate(self.values.keys):
+        for number, (sharps, mode) in enumerate(self.values.keys if semitones else ()):
             key = ((sharps + 7 * semitones + 5) % 12 - 5, mode)
             if key in self.values.keys:
                 table[self.symbol("signature", number)] = self.symbol("signature", self.values.keys.index(key))
@@ -259,13 +259,13 @@ class _EventWalker(Walker):
         kinds = [self.writing.kind_of(symbol) for symbol in moment]
         if any(kind == "stop" for kind, _ in kinds):
             return
-        length, before = self._length, self.steps
+        before = self.steps
         for kind, number in kinds:
             if kind == "metre":
                 self.metre = number
             elif kind == "bar":
-                self.bar, self.steps, self.place = self.bar + 1, self.steps + length - self.place, 0
-                length = self._length
+                # a new metre is told behind its bar, so this is the length of the one that ends
+                self.bar, self.steps, self.place = self.bar + 1, self.steps + self._length - self.place, 0
             elif kind == "place" and not self._heading:
                 self.steps, self.place = self.steps + number - self.place, number
                 self.seconds += (self.steps - before) * 60 / (self.tempo * self.writing.grid)
@@ -283,7 +283,7 @@ class _EventWalker(Walker):
 
     def allowed(self, symbols: Sequence[int]) -> Array:
         kinds = [self.writing.kind_of(symbol) for symbol in symbols]
-        metre = next((number for kind, number in kinds if kind == "metre"), self.metre)
+        metre = next((number for kind, number in reversed(kinds) if kind == "metre"), self.metre)
         found = self._all.copy()
         bars = sum(kind == "bar" for kind, _ in kinds)
         places = self.writing.rows("place")

@@ -106,6 +106,8 @@ def typed(notes: str) -> Piece:
                     f"--primer: {name!r} is no file and no note; name a file, or notes: C4 E4 G4, C4+E4 at once"
                 )
             rows.append((place, 1, names[name], VELOCITY, 0))
+    if not rows:
+        raise UserError("--primer: is empty; name a file, or notes: C4 E4 G4")
     return Piece(notes_of(rows), 1, "--primer")
 
 
