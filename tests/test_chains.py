@@ -43,35 +43,34 @@ def test_nats_of_a_made_piece():
     # 4 symbols began a moment: 1 three times, its end once; after 1 came 2 once and an end twice
     told = p(1, 3, 4) * p(2, 1, 3) * p(0, 1, 1) * p(0, 1, 4) * p(7, 0, 4) * p(0, 0, 0)
     assert chains.nats(of((3,), (1, 2), (), (7,))) == pytest.approx(-math.log(told))
-    silent = 0.5 + 3, 0.5
-    own = [
-        (3.5 / 4) * (0.5 / 2) * 1.0,  # key 1: absent then there, there and there
-    ]
-    rest = of((3,), (1,), (1,))
-    key = {1: own[0], 3: (silent[1] / 2) and 0.0}
-    # key 3 was never there in training: from there to absent a half; then absent as it always was
-    key[3] = 0.5 * (4.5 / 5)
-    key[2] = (2.5 / 4) ** 2
-    key[5] = key[9] = (3.5 / 4) ** 2
+    # key 1: absent then there, there and there; 3, which training had not, there then absent, absent and absent
+    key = {1: (3.5 / 4) * (0.5 / 2), 3: 0.5 * (4.5 / 5), 2: (2.5 / 4) ** 2, 5: (3.5 / 4) ** 2, 9: (3.5 / 4) ** 2}
     others = (4.5 / 5) ** (2 * (KEYS - 5))
-    assert chains.key_nats(rest) == pytest.approx(-math.log(math.prod(key.values()) * others))
+    assert chains.key_nats(of((3,), (1,), (1,))) == pytest.approx(-math.log(math.prod(key.values()) * others))
 
 
 def test_the_probabilities_of_what_may_follow_sum_to_one():
     chains = Chains.of([of((9,), (1, 2), (), (1,))], V)
-    for begin in ((), (1,), (1, 2), (50,)):
-        costs = [chains.nats(of((3,), (*begin, s))) - chains.nats(of((3,), begin)) for s in range(1, V)]
-        end = -math.log(1 - sum(math.exp(-(c - _end(chains, s) + _end(chains, begin[-1] if begin else V))) for c, s in zip(costs, range(1, V), strict=True)))
-        assert end == pytest.approx(_end(chains, begin[-1] if begin else V))
+
+    def of_first(symbol):
+        """p of a moment that begins so, whatever follows: 1 = p(end) + p(each other symbol) after it."""
+        return sum(math.exp(-chains.nats(of((3,), (symbol, *rest)))) for rest in ((), *((s,) for s in range(1, V))))
+
+    whole = math.exp(-chains.nats(of((3,), ()))) + sum(of_first(symbol) for symbol in range(1, V))
+    # what is left out are moments of three symbols or more
+    longer = sum(
+        math.exp(-chains.nats(of((3,), (a, b)))) * (math.exp(_end(chains, b)) - 1)
+        for a in range(1, V)
+        for b in range(1, V)
+    )
+    assert whole + longer == pytest.approx(1)
 
 
 def _end(chains, symbol):
     """What an end costs after a symbol."""
-    whole = chains.nats(of((3,), () if symbol == V else (symbol,)))
-    if symbol == V:
-        return whole
     general = (chains.after.sum(0) + 0.5) / (chains.after.sum() + 0.5 * V)
-    return whole + math.log((chains.after[V, symbol] + general[symbol]) / (chains.after[V].sum() + 1))
+    begun = -math.log((chains.after[V, symbol] + general[symbol]) / (chains.after[V].sum() + 1))
+    return chains.nats(of((3,), (symbol,))) - begun
 
 
 def test_they_come_back_from_a_file(tmp_path):

@@ -59,12 +59,15 @@ def network(writing, kind="lstm", seed=0, grammar=None, scale=1.0, dtype=torch.f
 def a_piece(length=12, seed=1, grid=2):
     """Two voices and drums, with an upbeat."""
     rng = np.random.default_rng(seed)
-    rows = [(i, int(rng.integers(1, 6)), int(rng.integers(30, 90)), int(rng.choice([40, 90])), i % 2) for i in range(length)]
+    rows = [
+        (i, int(rng.integers(1, 6)), int(rng.integers(30, 90)), int(rng.choice([40, 90])), i % 2) for i in range(length)
+    ]
     rows += [(i, 3, int(rng.integers(30, 90)), 90, 0) for i in range(0, length, 3)]
     rows += [(i, 1, int(rng.choice([36, 38])), 90, 2) for i in range(1, length, 4)]
     tracks = (Track(), Track(program=40), Track(drums=True))
     notes, _, _ = apart(notes_of(rows))
-    return Piece(notes, grid, tracks=tracks, metres=(Metre(0, 3, 4),), keys=(Key(0, 1, "minor"),), tempos=(Tempo(0, 90.0),), upbeat=grid)
+    about = {"metres": (Metre(0, 3, 4),), "keys": (Key(0, 1, "minor"),), "tempos": (Tempo(0, 90.0),)}
+    return Piece(notes, grid, tracks=tracks, upbeat=grid, **about)
 
 
 def pitched(piece):
@@ -88,13 +91,13 @@ def test_the_frames_that_may_come_have_a_probability_of_one(kind):
     writing, keys = FrameWriting(1), (3, 40, 41, 60, 88)
     follow = writing.follow()
     follow[:, :, [s for s in range(1, 89) if s not in keys]] = False
-    net = network(writing, kind, grammar=Grammar(follow, writing.restarts(), writing.notes()), scale=3.0, dtype=torch.float64)
+    net = network(
+        writing, kind, grammar=Grammar(follow, writing.restarts(), writing.notes()), scale=3.0, dtype=torch.float64
+    )
     frames = [chosen for n in range(6) for chosen in itertools.combinations(keys, n)]
     assert len(frames) == 32
     for before in ([], [(3, 60)], [(40, 41, 88), (), (3, 40, 41, 60, 88)]):
-        pieces = [
-            Written.of_moments([*before, frame], range(len(before) + 1), writing) for frame in frames
-        ]
+        pieces = [Written.of_moments([*before, frame], range(len(before) + 1), writing) for frame in frames]
         nats = net.nats(batch_of(writing, pieces))
         assert float((-nats[-1]).exp().sum()) == pytest.approx(1, abs=1e-9)
         assert nats[-1].std() > 0.1
@@ -136,7 +139,7 @@ def test_what_the_grammar_forbids_has_no_probability():
     nats = net.nats(batch_of(writing, pieces))[1]
     assert torch.isinf(nats).tolist() == [False, True, True]
     events = WRITINGS["events"]
-    heading, moment, *_ = written(events).moments
+    heading, *_ = written(events).moments
     late = Written.of_moments([heading, heading], (0, 0), events)
     assert network(events).nats(batch_of(events, [late])).isfinite().tolist() == [[True], [False]]
     # in a track of its own a key may be lower than that of the track before
@@ -235,7 +238,7 @@ def test_step_by_step_it_hears_what_it_hears_at_once(kind, name):
     whole = net.heard_before(batch_of(writing, [piece]))[:, 0]
     composing = Composing(net, writing, Taste())
     for moment, heard in zip(piece.moments, whole, strict=True):
-        assert torch.allclose(composing._heard[0], heard, atol=1e-5)
+        assert torch.allclose(composing._listener.heard[0], heard, atol=1e-5)
         composing.read(moment)
 
 
@@ -307,7 +310,10 @@ def test_long_pieces_are_cut_and_each_stretch_begins_with_the_first_moment(name)
     writing = WRITINGS[name]
     piece = written(writing)
     made = Stretches(writing, [piece, piece], 5, opening=True)
-    assert made.lengths.tolist() == [5, *[6] * ((len(piece) - 5) // 5), *([(len(piece)) % 5 + 1] if len(piece) % 5 > 1 else [])] * 2
+    assert (
+        made.lengths.tolist()
+        == [5, *[6] * ((len(piece) - 5) // 5), *([(len(piece)) % 5 + 1] if len(piece) % 5 > 1 else [])] * 2
+    )
     for number, (_, low, high) in enumerate(made.places[: len(made.places) // 2]):
         batch = made.batch([number])
         assert batch.first[:, 0].tolist() == [True] + [False] * (len(batch.first) - 1)
@@ -356,7 +362,7 @@ def test_whatever_an_untrained_network_writes_is_a_piece(name):
         made = finished(composing, len(primer), extent)
         piece = made.piece
         notes += len(piece)
-        assert moments[: len(primer)] == primer and made.read == len(primer) and made.written == len(moments) - len(primer)
+        assert moments[: len(primer)] == primer and (made.read, made.moments) == (len(primer), moments)
         assert np.isfinite(made.nats) and made.nats >= 0
         assert (piece.notes["duration"] > 0).all() and (piece.notes["start"] >= 0).all()
         walker = writing.walker()
@@ -368,7 +374,8 @@ def test_whatever_an_untrained_network_writes_is_a_piece(name):
         if "seconds" in length:
             played = replace(piece, tempos=(Tempo(0, length["tempo"]),)) if "tempo" in length else piece
             step = 60 / min([t.quarters for t in played.tempos]) / writing.grid
-            assert float(clock.seconds_at(played, piece.ticks)) == pytest.approx(length["seconds"], abs=0.51 * step)
+            over = float(clock.seconds_at(played, piece.ticks)) - length["seconds"]
+            assert -1e-6 <= over < step
         elif "bars" in length:
             lines = clock.bars(replace(piece, notes=notes_of([(0, piece.ticks, 60, 80, 0)])))
             assert len(lines) + bool(piece.upbeat) == length["bars"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from rich import box
@@ -64,6 +65,30 @@ def differences(rows: list[dict[str, Any]], against: str) -> Table:
             _small(row["divergence"]),
             "another" if row["likeliest_changed"] else "",
         )
+    return table
+
+
+def ways(found: dict[str, Any]) -> Table:
+    """What pieces cost, what is expected next and what would be written, a column a piece."""
+    table = _table("", *found)
+    values = list(found.values())
+    table.add_row("nats", *(f"{v['nats']:.2f}" for v in values))
+    for i in range(min(len(v["next"]) for v in values)):
+        table.add_row("" if i else "next", *(f"{p:6.1%}  {moment}" for moment, p in (v["next"][i] for v in values)))
+    for i, row in enumerate(zip_longest(*(v["writes"] for v in values), fillvalue="")):
+        table.add_row("" if i else "writes", *row)
+    return table
+
+
+def apart(rows: list[dict[str, Any]]) -> Table:
+    """Two pieces, a row a moment."""
+    layers = len(rows[0]["states"]) if rows else 0
+    names = ["nats\noriginal", "nats\nhere", *(f"state {i}\napart" for i in range(layers))]
+    table = _table("", "original", "here", *names, numbers=("", *names))
+    for number, row in enumerate(rows):
+        new = row["here"] if row["here"] != row["original"] else ""
+        numbers = (*(f"{nats:.3f}" for nats in row["nats"]), *map(_small, row["states"]))
+        table.add_row(str(number), row["original"], new, *numbers)
     return table
 
 

@@ -25,18 +25,20 @@ ENDS = ("quit", "exit", "q")
 
 def travel(
     run: Folder,
-    text: Annotated[str | None, Parameter(help="What is read first; forecast: a file.")] = None,
+    text: Annotated[
+        str | None, Parameter(help="What is read first; forecast: a file; music: a file, or notes.")
+    ] = None,
     /,
     *,
-    session: Annotated[Path | None, Parameter(help="text: go on with a session that was saved.")] = None,
+    session: Annotated[Path | None, Parameter(help="text, music: go on with a session that was saved.")] = None,
     tokens: Annotated[
         bool, Parameter(help="text: count in the model's own tokens, not in words.", negative="")
     ] = False,
     download: Download = False,
     json: Json = False,
 ) -> None:
-    """Go back and forth in what a network has read, change a word, and see both futures side by side. Takes commands from standard
-    input, a line each; `help` lists them. With --json an object a command."""
+    """Go back and forth in what a network has read, change a word (a value, a note), and see both futures side by side. Takes
+    commands from standard input, a line each; `help` lists them. With --json an object a command."""
     if text == STDIN:
         raise UserError(
             "standard input is where the commands come from; give the text itself, or the command read TEXT"
@@ -44,8 +46,8 @@ def travel(
     if session is not None and not session.is_file():
         raise UserError(f"--session: {session}: no such file")
     model = opened(run, download)
-    for name, value in (("session", session), ("tokens", tokens)):
-        if value and model.config.task != "text":
+    for name, value, tasks in (("session", session, ("text", "music")), ("tokens", tokens, ("text",))):
+        if value and model.config.task not in tasks:
             raise UserError(f"--{name}: a model of the task {model.config.task!r} has no such option")
     here = _futures(model, session, tokens)
     if text is not None:
@@ -68,6 +70,10 @@ def _futures(model: Any, session: Path | None, tokens: bool) -> Futures:
         from throughtime.cli.series import SeriesFutures
 
         return SeriesFutures(model)
+    if model.travels == "music":
+        from throughtime.cli.music import MusicFutures
+
+        return MusicFutures(model, session)
     if model.config.task != "text":
         return WholeFutures(model)
     from throughtime.tasks.timeline import Timeline

@@ -104,6 +104,7 @@ def look_into(
         "about": None if first.about is None else list(first.about),
         "probabilities": [_short(p) for p in score.exp()],
         "likeliest": _likeliest(first),
+        "discrete": first.discrete or first.distribution is not None,
         "averaged_over": len(items),
         "shown": number,
         "layers": [_layer(layer, seen[layer.name], first) for layer in shown],

@@ -44,9 +44,7 @@ def _mattered(values: dict[str, Any]) -> list[str]:
     ]
     way = ", by taking it away:" if known else "; no input can be taken away:"
     rows = known or [(None, g, s) for g, s in zip(one["gradient"], values["inputs"], strict=True)]
-    size = (
-        f"p = {one['probability']:.3g}" if values["likeliest"][one["output"]] else f"density {one['probability']:.3g}"
-    )
+    size = f"{'p =' if values['discrete'] else 'density'} {one['probability']:.3g}"
     lines = [f"what mattered for {visible(one['chosen'])} ({size}){way}"]
     for removal, gradient, name in sorted(rows, key=lambda row: -abs(row[1] if row[0] is None else row[0]))[:SHOWN]:
         lines.append(

@@ -147,7 +147,7 @@ class Composer(nn.Module):
         parts = []
         for some in torch.split(rows, max(len(rows), 1) if self.training else ROWS):
             moments = Moments._make([*(x[some] for x in flat), batch.lengths])
-            parts.append(self._chain_nats(heard[some], moments))
+            parts.append(self.chain_nats(heard[some], moments))
         found = heard.new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
         found = found.index_put((rows,), torch.cat(parts) if len(rows) else found[:0])
         return found.view(*batch.written.shape, -1)
@@ -183,7 +183,7 @@ class Composer(nn.Module):
 
     # -- what is written
 
-    def _chain_nats(self, heard: Tensor, moments: Moments) -> Tensor:
+    def chain_nats(self, heard: Tensor, moments: Moments) -> Tensor:
         """-log p of the symbols of moments [R, L], and of their ends, after what was heard before each, [R, N]. Returns: [R,
         L + 1], 0 past a moment's end."""
         symbols, counts = moments.symbols, moments.counts

@@ -242,7 +242,7 @@ class Trained(ABC, Generic[Item]):
     """A trained model: what `load` returns. Every task adds its own verbs."""
 
     words: ClassVar[str] = WORDS  # what a word is to `what_if`
-    travels: ClassVar[str] = "words"  # what `travel` goes back in: words, or a series
+    travels: ClassVar[str] = "words"  # what `travel` goes back in: words, a series, or music
 
     def __init__(self, task: Task[Any, Item], run: Run, config: Any, network: nn.Module) -> None:
         self.task, self.run, self.config, self.network = task, run, config, network

@@ -17,26 +17,13 @@ QUARTERS = 120.0  # a minute, where no tempo is said
 def seconds_at(piece: Piece, ticks: Any) -> Array:
     """When ticks come, in seconds from the beginning: float64, of their shape. Where no tempo is said it is 120 quarters a minute;
     of several at a tick the last holds."""
-    starts, begun, lengths = _tempos(piece)
+    tempos = {0: QUARTERS} | {tempo.start: tempo.quarters for tempo in sorted(piece.tempos, key=lambda one: one.start)}
+    starts = np.array(list(tempos), np.float64)
+    lengths = 60 / (np.array(list(tempos.values())) * piece.resolution)  # seconds a tick
+    begun = np.append(0, np.cumsum(np.diff(starts) * lengths[:-1]))
     at = np.searchsorted(starts, np.maximum(ticks, 0), side="right") - 1
     found: Array = begun[at] + (np.asarray(ticks) - starts[at]) * lengths[at]
     return found
-
-
-def ticks_at(piece: Piece, times: Any) -> Array:
-    """At which ticks a piece is after some seconds: what `seconds_at` undoes, float64, of their shape."""
-    starts, begun, lengths = _tempos(piece)
-    at = np.searchsorted(begun, np.maximum(times, 0), side="right") - 1
-    found: Array = starts[at] + (np.asarray(times) - begun[at]) / lengths[at]
-    return found
-
-
-def _tempos(piece: Piece) -> tuple[Array, Array, Array]:
-    """Of each tempo: the tick and the second at which it begins, and the seconds of a tick."""
-    tempos = {0: QUARTERS} | {tempo.start: tempo.quarters for tempo in sorted(piece.tempos, key=lambda one: one.start)}
-    starts = np.array(list(tempos), np.float64)
-    lengths = 60 / (np.array(list(tempos.values())) * piece.resolution)
-    return starts, np.append(0, np.cumsum(np.diff(starts) * lengths[:-1])), lengths
 
 
 def seconds(piece: Piece) -> Array:

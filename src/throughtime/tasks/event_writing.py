@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from throughtime.errors import UserError, unknown
+from throughtime.tasks.event_changes import for_tracks, with_keys
 from throughtime.tasks.event_values import ANY, BEATS, COMMON, DRUMS, Values, in_tracks, key_of, on_grid, program_of
 from throughtime.tasks.moments import KEY_NAMES, STOP, Array, Moment, Walker, Writing
 from throughtime.tasks.pieces import LOWEST, VELOCITY, Key, Metre, Piece, Tempo, Track, notes_of
@@ -228,6 +229,35 @@ class EventWriting(Writing):
     def opening(self, piece: Piece) -> list[Moment]:
         return self.moments(piece)[0][:-1]
 
+    def after(self, walker: Walker, piece: Piece, at: int) -> list[Moment]:
+        assert isinstance(walker, _EventWalker)
+        line, length, bar = walker.line_of(walker.bar), self.bar_of(walker.metre), 0
+        piece, found = for_tracks(piece, walker.programs), []
+        for start, group in itertools.groupby(on_grid(piece, self.grid).tolist(), lambda note: note[0]):
+            passed, place = divmod(at + start - line, length)
+            bars, bar = [self.symbol("bar")] * (passed - bar), passed
+            found.append((*bars, self.symbol("place", place), *self._notes(piece.tracks, group)))
+        return found
+
+    def with_keys(self, moment: Moment, pitches: Sequence[int]) -> Moment:
+        return with_keys(moment, [1 + pitch - LOWEST for pitch in pitches], lambda symbol: self.kind_of(symbol)[0])
+
+    def part(self, moments: Sequence[Moment], start: int) -> Piece:
+        walker = self.walker()
+        for moment in moments[:start]:
+            walker.read(moment)
+        if not walker.begun or start == len(moments):
+            return self.piece([*moments[:1], *moments[max(start, 1) :]])
+        first = moments[start]
+        if self.kind_of(first[0])[0] == "bar":  # the piece begins with it
+            first = first[1:]
+        now = {"metre": walker.metre, "place": 0, "tempo": self.values.tempo(walker.tempo)}
+        kinds = [self.kind_of(symbol) for symbol in moments[0]]
+        if (new := self.kind_of(first[0]))[0] == "metre":
+            now["metre"], first = new[1], first[1:]
+        heading = tuple(self.symbol(kind, now.get(kind, number)) for kind, number in kinds)
+        return self.piece([heading, first, *moments[start + 1 :]])
+
     def in_key(self, key: str) -> int:
         names = {key_of(*known): self.symbol("signature", i) for i, known in enumerate(self.values.keys)}
         if not names:
@@ -236,7 +266,7 @@ class EventWriting(Writing):
             raise UserError("--key: " + unknown("key", found, names))
         return names[found]
 
-    def walker(self) -> Walker:
+    def walker(self) -> _EventWalker:
         return _EventWalker(self)
 
     def settings(self) -> dict[str, Any]:
@@ -251,7 +281,6 @@ class _EventWalker(Walker):
         self.writing = writing
         self.metre = 0
         self.tempo = writing.values.tempos[0]
-        self.programs: list[int] = []
         self._begun = False  # whether a note stands at this place
         self._heading = True
 
@@ -259,23 +288,28 @@ class _EventWalker(Walker):
         kinds = [self.writing.kind_of(symbol) for symbol in moment]
         if any(kind == "stop" for kind, _ in kinds):
             return
-        before = self.steps
+        self.bar, step, self.place, self.metre = self._after(kinds)
+        self.seconds += (step - self.steps) * 60 / (self.tempo * self.writing.grid)
+        self.steps = step
         for kind, number in kinds:
-            if kind == "metre":
-                self.metre = number
-            elif kind == "bar":
-                # a new metre is told behind its bar, so this is the length of the one that ends
-                self.bar, self.steps, self.place = self.bar + 1, self.steps + self._length - self.place, 0
-            elif kind == "place" and not self._heading:
-                self.steps, self.place = self.steps + number - self.place, number
-                self.seconds += (self.steps - before) * 60 / (self.tempo * self.writing.grid)
-            elif kind == "place":
-                self.place = number
-            elif kind == "tempo":
+            if kind == "tempo":
                 self.tempo = self.writing.values.tempos[number]
             elif kind == "program":
                 self.programs.append(self.writing.values.programs[number])
         self._begun, self._heading = not self._heading, False
+
+    def _after(self, kinds: Iterable[tuple[str, int]]) -> tuple[int, int, int, int]:
+        """The bar, the step of the grid, the place and the metre that symbols lead to."""
+        bar, step, place, metre = self.bar, self.steps, self.place, self.metre
+        for kind, number in kinds:
+            if kind == "metre":
+                metre = number
+            elif kind == "bar":
+                # a new metre is told behind its bar, so this is the length of the one that ends
+                bar, step, place = bar + 1, step + self.writing.bar_of(metre) - place, 0
+            elif kind == "place":
+                step, place = step + (0 if self._heading else number - place), number
+        return bar, step, place, metre
 
     @property
     def _length(self) -> int:
@@ -283,7 +317,7 @@ class _EventWalker(Walker):
 
     def allowed(self, symbols: Sequence[int]) -> Array:
         kinds = [self.writing.kind_of(symbol) for symbol in symbols]
-        metre = next((number for kind, number in reversed(kinds) if kind == "metre"), self.metre)
+        *_, metre = self._after(kinds)
         found = self._all.copy()
         bars = sum(kind == "bar" for kind, _ in kinds)
         places = self.writing.rows("place")
@@ -311,11 +345,18 @@ class _EventWalker(Walker):
         found[rows("key") if drums else rows("drum")] = False
         return found
 
+    @property
+    def begun(self) -> int:
+        return self.bar + self._begun
+
     def line_of(self, bar: int) -> int:
         return self.steps - self.place + (bar - self.bar) * self._length
 
     def passed(self, symbols: Sequence[int]) -> int:
-        return self.bar + sum(self.writing.kind_of(symbol)[0] == "bar" for symbol in symbols)
+        return self._after(map(self.writing.kind_of, symbols))[0]
+
+    def reached(self, symbols: Sequence[int]) -> int:
+        return self._after(map(self.writing.kind_of, symbols))[1]
 
 
 class _Reading:

@@ -66,6 +66,15 @@ class FrameWriting(Writing):
         allowed[:, END] = False
         return allowed
 
+    def after(self, walker: Walker, piece: Piece, at: int) -> list[Moment]:
+        return self.moments(piece)[0]
+
+    def with_keys(self, moment: Moment, pitches: Sequence[int]) -> Moment:
+        return tuple(sorted({1 + pitch - LOWEST for pitch in pitches}))
+
+    def part(self, moments: Sequence[Moment], start: int) -> Piece:
+        return replace(self.piece(moments[start:]), upbeat=-start % self.places)
+
     def walker(self) -> Walker:
         return _FrameWalker(self)
 
@@ -88,6 +97,10 @@ class _FrameWalker(Walker):
             self.steps * self._second,
         )
         self.steps += 1
+
+    @property
+    def begun(self) -> int:
+        return -(-self.steps // self._places)
 
     def line_of(self, bar: int) -> int:
         return bar * self._places

@@ -61,6 +61,7 @@ class Look:
     distribution: log p of all classes, [O, C], where there are classes; names: of class k.
     without: the batch with an input replaced by what is not known; None where that input cannot be.
     attention: the weights of the inputs, [O, T]; None where the network has none.
+    discrete: whether an answer is one of many, so that its likelihood is a probability, where these are too many for classes.
     verb: what the network does with an answer, after "to": expect a token, write a word.
     about: the text that each answer is about, where it is about a part of the input: of a tag its word.
     """
@@ -75,6 +76,7 @@ class Look:
     without: Callable[[int], Any | None] = lambda _: None
     attention: Callable[[Any], Tensor] | None = None
     numbers: Tensor | None = None
+    discrete: bool = False
     verb: str = "answer"
     about: Sequence[str] | None = None
 

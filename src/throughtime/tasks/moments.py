@@ -89,6 +89,19 @@ class Writing(ABC):
         """The moments of a piece that goes on."""
         return self.moments(piece)[0]
 
+    @abstractmethod
+    def after(self, walker: Walker, piece: Piece, at: int) -> list[Moment]:
+        """The notes of a piece as moments that come after what a walker has read, in its metre, at its tempo. at: the step at which
+        the piece begins. Raises: UserError where they cannot."""
+
+    @abstractmethod
+    def with_keys(self, moment: Moment, pitches: Sequence[int]) -> Moment:
+        """A moment with other keys, from 21 to 108. Raises: UserError where it has none, or cannot be without."""
+
+    @abstractmethod
+    def part(self, moments: Sequence[Moment], start: int) -> Piece:
+        """The moments of a piece from one on, as a piece by itself."""
+
     def in_key(self, key: str) -> int:
         """The symbol of a key that a user names. Raises: UserError where there is none."""
         raise UserError("--key: this model was not told the keys of its pieces; leave it out")
@@ -112,6 +125,7 @@ class Walker:
     def __init__(self, symbols: int) -> None:
         self.place, self.bar, self.steps, self.seconds = 0, 0, 0, 0.0
         self.tempo = 120.0  # quarter notes a minute
+        self.programs: list[int] = []  # of the tracks, as far as they are said; 128 is drums
         self.stops = True  # whether it may end here
         self._all: Array = np.ones(symbols, dtype=bool)
 
@@ -122,6 +136,16 @@ class Walker:
         """Which symbols may follow those of a moment so far, [V]."""
         return self._all
 
+    @property
+    def begun(self) -> int:
+        """How many bars have begun."""
+        raise NotImplementedError
+
+    @property
+    def step(self) -> int:
+        """The step of the last moment."""
+        return self.line_of(self.bar) + self.place
+
     def line_of(self, bar: int) -> int:
         """The step at which a bar begins that has not been passed."""
         raise NotImplementedError
@@ -129,6 +153,10 @@ class Walker:
     def passed(self, symbols: Sequence[int]) -> int:
         """The bar in which a moment lies that begins so."""
         return self.bar
+
+    def reached(self, symbols: Sequence[int]) -> int:
+        """The step before which a moment cannot lie that begins so."""
+        return self.steps
 
 
 def key_name(pitch: int) -> str:

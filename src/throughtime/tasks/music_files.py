@@ -1,18 +1,27 @@
-"""What a written piece is put into: MIDI, sound, a picture, ABC, frames; and what is told of it."""
+"""What a written piece is put into: MIDI, sound, a picture, ABC, frames, lines for a player; and what is told of it.
+
+A player at the other end of a pipe is given an object of JSON a line, in order of time, as the piece is written:
+
+    {"seconds": 1.2, "off": [{"track": 0, "pitch": 60, "key": "C4"}]}
+    {"seconds": 1.2, "on": [{"track": 0, "program": 0, "pitch": 64, "key": "E4", "velocity": 80}]}
+
+seconds: from the beginning of the piece. program: of General MIDI, 128 is drums. A key that is struck again while it sounds is let
+go first, and at the end no key is left on.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from throughtime.errors import UserError, unknown
 from throughtime.files import replacing
 from throughtime.tasks.clock import seconds_at
-from throughtime.tasks.moments import key_name
+from throughtime.tasks.event_values import DRUMS
+from throughtime.tasks.moments import Moment, Writing, key_name
 from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, finer, notes_of
 
 if TYPE_CHECKING:
@@ -63,10 +72,12 @@ WRITERS: dict[str, Callable[[Piece, Path, str | None], None]] = {
 }
 
 
-def places_for(out: Sequence[str], samples: int, *, overwrite: bool, sets: bool) -> list[list[Path]]:
+def places_for(
+    out: Sequence[str], samples: int, *, overwrite: bool, sets: bool, option: str = "--out"
+) -> list[list[Path]]:
     """Where each of some samples is to be written: of several `tune-1.mid`, `tune-2.mid` for `tune.mid`.
 
-    Args: sets: whether pieces are frames, which JSON can hold.
+    Args: sets: whether pieces are frames, which JSON can hold. option: what names the files.
     Raises: UserError for a kind of file that there is not, or one that is there already.
     """
     found = []
@@ -74,13 +85,13 @@ def places_for(out: Sequence[str], samples: int, *, overwrite: bool, sets: bool)
         found.append([path.with_stem(f"{path.stem}-{number}") if samples > 1 else path for path in map(Path, out)])
     for path in (path for paths in found for path in paths):
         if path.suffix.lower() not in WRITERS:
-            raise UserError(f"--out: {path}: " + unknown("kind of file", path.suffix or path.name, WRITERS))
+            raise UserError(f"{option}: {path}: " + unknown("kind of file", path.suffix or path.name, WRITERS))
         if path.suffix.lower() == ".json" and not sets:
-            raise UserError(f"--out: {path}: JSON holds frames, and this model writes notes; use .mid or .abc")
+            raise UserError(f"{option}: {path}: JSON holds frames, and this model writes notes; use .mid or .abc")
         if path.exists() and not overwrite:
-            raise UserError(f"--out: {path} is there already; use --overwrite, or name another")
+            raise UserError(f"{option}: {path} is there already; use --overwrite, or name another")
         if not path.parent.is_dir():
-            raise UserError(f"--out: {path.parent} is no folder; make it first")
+            raise UserError(f"{option}: {path.parent} is no folder; make it first")
     return found
 
 
@@ -89,9 +100,11 @@ def write(piece: Piece, path: Path, soundfont: str | None = None) -> None:
     WRITERS[path.suffix.lower()](piece, path, soundfont)
 
 
-def typed(notes: str) -> Piece:
-    """Notes as a user types them, a quarter note each: `C4 E4 G4`, several at once with +: `C4+E4`. Raises: UserError where one is
-    none."""
+def typed(notes: str, verb: str, what: str = "note") -> Piece:
+    """Notes as a user types them, a quarter note each: `C4 E4 G4`, several at once with +: `C4+E4`.
+
+    Args: verb: what they are given to. what: that takes. Raises: UserError where one is none.
+    """
     names = {key_name(pitch).lower(): pitch for pitch in range(128)}
     names |= {
         name.replace(f"{a}#", f"{b}b"): pitch
@@ -102,26 +115,79 @@ def typed(notes: str) -> Piece:
     for place, chord in enumerate(notes.split()):
         for name in chord.lower().split("+"):
             if names.get(name, 0) < LOWEST:
-                raise UserError(
-                    f"--primer: {name!r} is no file and no note; name a file, or notes: C4 E4 G4, C4+E4 at once"
-                )
+                raise UserError(f"{verb}: {name!r} is no {what}; notes are given as C4 E4 G4, those at once as C4+E4")
             rows.append((place, 1, names[name], VELOCITY, 0))
     if not rows:
-        raise UserError("--primer: is empty; name a file, or notes: C4 E4 G4")
-    return Piece(notes_of(rows), 1, "--primer")
+        raise UserError(f"{verb}: is empty; notes are given as C4 E4 G4, those at once as C4+E4")
+    return Piece(notes_of(rows), 1, verb)
 
 
-def events(piece: Piece) -> list[dict[str, Any]]:
-    """The notes of a piece, those that begin together in one: seconds, and of each key, name, velocity, seconds that it lasts."""
-    starts = piece.notes["start"].astype(np.int64)
-    begin, end = seconds_at(piece, starts), seconds_at(piece, starts + piece.notes["duration"])
-    found: list[dict[str, Any]] = []
-    for note, start, stop in zip(piece.notes.tolist(), begin.tolist(), end.tolist(), strict=True):
-        if not found or found[-1]["seconds"] != start:
-            found.append({"seconds": start, "notes": []})
-        about = {"pitch": note[2], "key": key_name(note[2]), "velocity": note[3], "seconds": stop - start}
-        found[-1]["notes"].append(about)
-    return found
+class Playing:
+    """A piece as a player hears it: what is struck and what is let go, as its moments come.
+
+    Args: writing: of the moments. tempo: quarter notes a minute, program: of the tracks that are no drums; None: as they say.
+    """
+
+    def __init__(self, writing: Writing, tempo: float | None = None, program: int | None = None) -> None:
+        self.writing, self.tempo, self.program = writing, tempo, program
+        self.walker = writing.walker()
+        self._until: dict[tuple[int, int], int] = {}  # (track, pitch) of what sounds -> the step at which it ends
+        self._clock = self._time()
+
+    def read(self, moment: Moment, end: int | None) -> Iterator[dict[str, Any]]:
+        """Go on by a moment. end: the step from which on nothing is struck. Yields: lines, of all up to this moment."""
+        self.walker.read(moment)
+        step, piece, time = self.walker.step, self.writing.piece([moment]), self._time()
+        if end is not None and step >= end:
+            return
+        struck = {(note["track"], note["pitch"]): note for note in piece.notes}
+        goes_on = {key for key in struck if piece.sets and self._until.get(key) == step}
+        self._until |= {key: step for key in struck if self._until.get(key, 0) > step}
+        yield from self._let_go(step, goes_on)
+        self._clock = time
+        if fresh := [self._told(note) for key, note in struck.items() if key not in goes_on]:
+            yield {"seconds": round(time(step), 6), "on": fresh}
+        self._until |= {key: step + int(note["duration"]) for key, note in struck.items()}
+
+    def close(self, end: int | None) -> Iterator[dict[str, Any]]:
+        """Lines that let go of all that sounds, at the step `end` at the latest."""
+        last = max(self._until.values(), default=0)
+        if end is not None:
+            self._until = {key: min(until, end) for key, until in self._until.items()}
+        yield from self._let_go(last, set())
+
+    def _let_go(self, step: int, goes_on: set[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+        """Lines of what ends up to a step."""
+        over = sorted((until, key) for key, until in self._until.items() if until <= step and key not in goes_on)
+        for until, some in itertools.groupby(over, key=lambda one: one[0]):
+            keys = [key for _, key in some]
+            told = [{"track": int(track), "pitch": int(pitch), "key": key_name(int(pitch))} for track, pitch in keys]
+            yield {"seconds": round(self._clock(until), 6), "off": told}
+            for key in keys:
+                del self._until[key]
+
+    def _time(self) -> Callable[[int], float]:
+        """Seconds of a step from the last moment on, as long as the tempo is what it is."""
+        tempo = self.tempo or self.walker.tempo
+        second = 60 / (tempo * self.writing.grid)
+        step = self.walker.step
+        seconds = self.walker.seconds if self.tempo is None else step * second
+        return lambda at: seconds + (at - step) * second
+
+    def _told(self, note: Any) -> dict[str, Any]:
+        """A note that is struck."""
+        _, _, pitch, velocity, track = (int(value) for value in note)
+        program = self.walker.programs[track] if track < len(self.walker.programs) else 0
+        if self.program is not None and program != DRUMS:
+            program = self.program
+        return {"track": track, "program": program, "pitch": pitch, "key": key_name(pitch), "velocity": velocity}
+
+
+def events(playing: Playing, moments: Iterable[Moment], end: Callable[[], int | None]) -> Iterator[dict[str, Any]]:
+    """The lines of a piece, those of each moment as soon as it comes. end: tells the step at which it ends, None if any."""
+    for moment in moments:
+        yield from playing.read(moment, end())
+    yield from playing.close(end())
 
 
 def about(composed: Composed, paths: Sequence[Path], copied: float) -> dict[str, Any]:

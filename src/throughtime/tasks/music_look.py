@@ -67,5 +67,6 @@ def look(model: MusicModel, piece: Written) -> Look:
         score=score,
         stacks={"stack": Stack(name="", steps=inputs, at=list(range(len(piece) - 1)), lasts="a moment")},
         without=without,
+        discrete=True,
         verb="write",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from throughtime.models.composer import Composer
     from throughtime.runs import Run
     from throughtime.tasks.composing import Composed, Composing, Extent
+    from throughtime.tasks.music_session import MusicEngine, MusicSession
 
 DEFAULT_BARS = 16  # of frames, which do not say where a piece ends
 PLACED = ("out", "primer", "overwrite", "soundfont")  # options that are not of what is written
@@ -34,6 +36,8 @@ SURPRISES = 3  # notes of a piece that are told in words
 
 class MusicModel(Trained[Piece]):
     """A trained model of pieces."""
+
+    travels: ClassVar[str] = "music"
 
     network: Composer
 
@@ -211,9 +215,14 @@ class MusicModel(Trained[Piece]):
         chosen = build_options(ComposeOptions, dict(options))
         out = [name for name in chosen.out if name != STDIN]
         places = music_files.places_for(out, samples, overwrite=chosen.overwrite, sets=self.frames)
-        primer = None if chosen.primer is None else self._primer(chosen.primer)
+        primer = None if chosen.primer is None else self.piece_of(chosen.primer, "--primer")
         grams = Grams.open(self.run.folder / GRAMS)
-        made = self.compose(samples, primer, **{k: v for k, v in options.items() if k not in PLACED})
+        heard = not json and (not out or STDIN in chosen.out)
+        made: list[Composed] = []
+        if heard and samples == 1:
+            yield from self._streamed(primer, chosen, made)
+        else:
+            made += self.compose(samples, primer, **{k: v for k, v in options.items() if k not in PLACED})
         for number, (composed, paths) in enumerate(zip(made, places, strict=True), 1):
             for path in paths:
                 music_files.write(composed.piece, path, chosen.soundfont)
@@ -222,17 +231,52 @@ class MusicModel(Trained[Piece]):
                 yield dumps(about) + "\n"
                 continue
             tell(music_files.told(about, f"sample {number}"))
-            if not out or STDIN in chosen.out:
-                yield from (dumps(event) + "\n" for event in music_files.events(composed.piece))
+            if heard and samples > 1:
+                yield from self._played_lines(composed.moments, chosen, composed.end)
 
-    def _primer(self, given: str) -> Piece:
-        """What a user names: a file of one piece, or notes."""
+    def _streamed(self, primer: Piece | None, options: ComposeOptions, made: list[Composed]) -> Iterator[str]:
+        """A piece as lines for a player, each as soon as it is known; then it is put to what is made."""
+        from throughtime.tasks.composing import finished, moments_of
+
+        for composing, opening, extent in self._composings(1, primer, options):
+            moments = moments_of(composing, opening, extent)
+            yield from self._played_lines(moments, options, partial(extent.end, composing))
+            made.append(self._played(finished(composing, len(opening), extent), options))
+
+    def _played_lines(
+        self, moments: Iterable[Moment], options: ComposeOptions, end: Callable[[], int | None]
+    ) -> Iterator[str]:
+        """Lines for a player."""
+        from throughtime.tasks.music_files import Playing, events
+
+        playing = Playing(self.notation, options.tempo, options.program)
+        yield from (dumps(event) + "\n" for event in events(playing, moments, end))
+
+    def piece_of(self, notes: str, verb: str) -> Piece:
+        """What a user names: a file of one piece, or notes. verb: what it is given to. Raises: UserError where it is neither."""
         from throughtime.tasks.music_files import typed
         from throughtime.tasks.scores import read_pieces
 
-        if not os.path.exists(given):  # that of a Path fails where there are many notes
-            return typed(given)
-        pieces = read_pieces(given, option="--", repeats=self.config.data.repeats)
+        if not os.path.exists(notes):  # that of a Path fails where there are many notes
+            return typed(notes, verb, "file and no note")
+        pieces = read_pieces(notes, option="--", repeats=self.config.data.repeats)
         if len(pieces) > 1:
-            raise UserError(f"--primer: {given} holds {len(pieces):,} pieces; name a file of one")
+            raise UserError(f"{verb}: {notes} holds {len(pieces):,} pieces; name a file of one")
         return pieces[0]
+
+    # -- back and forth
+
+    def engine(self, backend: str = "auto") -> MusicEngine:
+        from throughtime.tasks.music_session import MusicEngine
+
+        return MusicEngine(self.network, self.notation, backend)
+
+    def session(self, *, snapshots: int = 256, keep: int = 1_000_000, backend: str = "auto") -> MusicSession:
+        """A piece that is read and written moment by moment, and can be gone back in, changed, and compared.
+
+        Args: keep: how many moments it may have; all are kept. The others: as of `Session`.
+        Raises: UserError for a Transformer, or a network of cell none, which has no state to go back to.
+        """
+        from throughtime.tasks.music_session import MusicSession
+
+        return MusicSession(self.engine(backend), snapshots=snapshots, keep=keep)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from throughtime.travel.history import History
 
 SNAPSHOTS = 256
 KEEP = 1_000_000
+NOTHING: Mapping[int, Tensor] = {}
 
 
 class Session:
@@ -205,7 +206,8 @@ class Session:
         self._history.put(t, state)
         self._settle(t, self._time)
 
-    def _splice(self, start: int, stop: int, rows: Tensor) -> None:
+    def _splice(self, start: int, stop: int, rows: Tensor, later: Mapping[int, Tensor] = NOTHING) -> None:
+        """later: inputs [1, ...] after those that are put in, by their time then, that follow from them and change with them."""
         self._engine.check_weights()
         time = self._time
         if time >= stop:
@@ -213,6 +215,8 @@ class Session:
         elif time > start:
             time = start + min(time - start, len(rows))
         self._history.splice(start, stop, rows)
+        for t, row in later.items():
+            self._history.splice(t, t + 1, row)
         self._settle(start, time)  # at its start there may now be a state that was put in later
 
     def _settle(self, changed: int, time: int) -> None:

@@ -4,7 +4,7 @@ let chosen = D.shown;
 function onChoice(draw) { redraws.push(draw); draw(ANSWERS.get(chosen)); }
 function choose(output) { if (!ANSWERS.has(output)) return; chosen = output; for (const draw of redraws) draw(ANSWERS.get(output)); }
 
-const likely = o => D.likeliest[o].length ? `p ${D.probabilities[o] > .9995 ? "over 0.999" : `= ${num(D.probabilities[o])}`}` : `density ${num(D.probabilities[o])}`;
+const likely = o => D.discrete ? `p ${D.probabilities[o] > .9995 ? "over 0.999" : `= ${num(D.probabilities[o])}`}` : `density ${num(D.probabilities[o])}`;
 const answerName = o => seen(D.outputs[o]) + (D.about ? ` for ${seen(D.about[o])}` : "");
 const ranked = o => D.likeliest[o].map(p => `${seen(p[0])} ${chance(p[1])}`);
 

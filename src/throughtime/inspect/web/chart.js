@@ -76,7 +76,7 @@ function spectrogram(curve, labels, colours, tips) {
   const W = Math.max(3, Math.min(12, (room() - 2 * EDGE) / count)), width = W * count + 2 * EDGE, height = 160, foot = 34;
   let out = `<svg class="course" width="${width}" height="${height + strip + foot}" viewBox="0 0 ${width} ${height + strip + foot}"><rect x="${EDGE}" width="${W * count}" height="${height}" fill="#fff"/><image href="${canvas.toDataURL()}" x="${EDGE}" y="0" width="${W * count}" height="${height}" preserveAspectRatio="none" style="image-rendering:pixelated"/>`;
   for (let t = 0; t < count; t++) out += `<rect x="${EDGE + W * t}" y="${colours ? height + 2 : 0}" width="${W + .3}" height="${colours ? strip - 2 : height}" fill="${colours ? colours[t] : "transparent"}" ${tipped(tips ? tips[t] : seen(labels[t]))}/>`;
-  for (const t of niceTicks(0, Math.max(1, count - 1), Math.min(10, W * count / 80)).filter(t => Number.isInteger(t) && t < count)) out += `<text class="soft" x="${EDGE + W * (t + .5)}" y="${height + strip + 16}" text-anchor="middle">${esc(labels[t])}</text>`;
+  for (const t of niceTicks(0, Math.max(1, count - 1), Math.min(10, W * count / Math.max(80, 8 * Math.max(...labels.map(l => l.length))))).filter(t => Number.isInteger(t) && t < count)) out += `<text class="soft" x="${EDGE + W * (t + .5)}" y="${height + strip + 16}" text-anchor="middle">${esc(labels[t])}</text>`;
   return `<div class="wide">${out}</svg></div>`;
 }
 
