@@ -49,30 +49,6 @@ def test_nats_of_a_made_piece():
     assert chains.key_nats(of((3,), (1,), (1,))) == pytest.approx(-math.log(math.prod(key.values()) * others))
 
 
-def test_the_probabilities_of_what_may_follow_sum_to_one():
-    chains = Chains.of([of((9,), (1, 2), (), (1,))], V)
-
-    def of_first(symbol):
-        """p of a moment that begins so, whatever follows: 1 = p(end) + p(each other symbol) after it."""
-        return sum(math.exp(-chains.nats(of((3,), (symbol, *rest)))) for rest in ((), *((s,) for s in range(1, V))))
-
-    whole = math.exp(-chains.nats(of((3,), ()))) + sum(of_first(symbol) for symbol in range(1, V))
-    # what is left out are moments of three symbols or more
-    longer = sum(
-        math.exp(-chains.nats(of((3,), (a, b)))) * (math.exp(_end(chains, b)) - 1)
-        for a in range(1, V)
-        for b in range(1, V)
-    )
-    assert whole + longer == pytest.approx(1)
-
-
-def _end(chains, symbol):
-    """What an end costs after a symbol."""
-    general = (chains.after.sum(0) + 0.5) / (chains.after.sum() + 0.5 * V)
-    begun = -math.log((chains.after[V, symbol] + general[symbol]) / (chains.after[V].sum() + 1))
-    return chains.nats(of((3,), (symbol,))) - begun
-
-
 def test_they_come_back_from_a_file(tmp_path):
     chains = Chains.of([of((9,), (1, 2), (), (1,))], V)
     chains.save(tmp_path / "x.safetensors")
