@@ -167,8 +167,19 @@ class Composer(nn.Module):
         and the state to go on from."""
         if isinstance(self.stack, Memoryless):
             return self.stack(given, lengths=torch.full(given.shape[1:2], len(given)))[0][-1], None
+        if isinstance(self.stack, TransformerWindow):
+            return self._heard_in_window(self.stack, given, state)
         hidden, state = self.stack(given, state)
         return hidden[-1], state
+
+    def _heard_in_window(self, stack: TransformerWindow, given: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The same of a Transformer, which is carried on from what was before its window and the moments in it so far: so each
+        stands at the place where training met it, not at the end of a window that slides."""
+        before, read = (None, given[:0]) if state is None else state
+        read = torch.cat([read, given])
+        while len(read) > stack.window:
+            before, read = stack(read[: stack.window], before)[1], read[stack.window :]
+        return stack(read, before)[0][-1], (before, read)
 
     # -- what is written
 

@@ -231,7 +231,7 @@ class Extent:
     def over(self, composing: Composing, symbols: Sequence[int] = ()) -> bool:
         """Whether a moment that begins so lies past the end."""
         if self.seconds is not None:
-            return self._step_at(self.seconds, composing) <= composing.walker.steps
+            return self._step_at(self.seconds, composing) <= composing.walker.reached(symbols)
         return composing.walker.passed(symbols) >= (self.bars or MOST_BARS)
 
     def _step_at(self, seconds: float, composing: Composing) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -87,8 +88,8 @@ class Values:
         return _nearest(self.velocities, velocity)
 
     def program(self, program: int) -> int:
-        """Of General MIDI, whose families lie side by side."""
-        return _nearest(self.programs, program)
+        """Of General MIDI, whose families lie side by side; drums are near to nothing else."""
+        return _nearest([p if (p == DRUMS) == (program == DRUMS) else math.inf for p in self.programs], program)
 
     def drum(self, key: int) -> int:
         """By the key."""

@@ -31,8 +31,8 @@ NOTES = {
     "begin": ("bar", "place", "stop"),
     "bar": ("bar", "metre", "place"),
     "metre": ("bar", "place"),
-    "place": ("tempo", "track", "note"),
-    "tempo": ("track", "note"),
+    "place": ("tempo", "track"),
+    "tempo": ("track",),
     "track": ("note",),
     "note": ("velocity",),
     "velocity": ("quarters", "steps"),
@@ -220,7 +220,7 @@ class EventWriting(Writing):
 
     def moved(self, semitones: int) -> Array:
         table = super().moved(semitones)
-        for number, (sharps, mode) in enumerate(self.values.keys):
+        for number, (sharps, mode) in enumerate(self.values.keys if semitones else ()):
             key = ((sharps + 7 * semitones + 5) % 12 - 5, mode)
             if key in self.values.keys:
                 table[self.symbol("signature", number)] = self.symbol("signature", self.values.keys.index(key))
@@ -288,23 +288,28 @@ class _EventWalker(Walker):
         kinds = [self.writing.kind_of(symbol) for symbol in moment]
         if any(kind == "stop" for kind, _ in kinds):
             return
-        length, before = self._length, self.steps
+        self.bar, step, self.place, self.metre = self._after(kinds)
+        self.seconds += (step - self.steps) * 60 / (self.tempo * self.writing.grid)
+        self.steps = step
         for kind, number in kinds:
-            if kind == "metre":
-                self.metre = number
-            elif kind == "bar":
-                self.bar, self.steps, self.place = self.bar + 1, self.steps + length - self.place, 0
-                length = self._length
-            elif kind == "place" and not self._heading:
-                self.steps, self.place = self.steps + number - self.place, number
-                self.seconds += (self.steps - before) * 60 / (self.tempo * self.writing.grid)
-            elif kind == "place":
-                self.place = number
-            elif kind == "tempo":
+            if kind == "tempo":
                 self.tempo = self.writing.values.tempos[number]
             elif kind == "program":
                 self.programs.append(self.writing.values.programs[number])
         self._begun, self._heading = not self._heading, False
+
+    def _after(self, kinds: Iterable[tuple[str, int]]) -> tuple[int, int, int, int]:
+        """The bar, the step of the grid, the place and the metre that symbols lead to."""
+        bar, step, place, metre = self.bar, self.steps, self.place, self.metre
+        for kind, number in kinds:
+            if kind == "metre":
+                metre = number
+            elif kind == "bar":
+                # a new metre is told behind its bar, so this is the length of the one that ends
+                bar, step, place = bar + 1, step + self.writing.bar_of(metre) - place, 0
+            elif kind == "place":
+                step, place = step + (0 if self._heading else number - place), number
+        return bar, step, place, metre
 
     @property
     def _length(self) -> int:
@@ -312,7 +317,7 @@ class _EventWalker(Walker):
 
     def allowed(self, symbols: Sequence[int]) -> Array:
         kinds = [self.writing.kind_of(symbol) for symbol in symbols]
-        metre = next((number for kind, number in kinds if kind == "metre"), self.metre)
+        *_, metre = self._after(kinds)
         found = self._all.copy()
         bars = sum(kind == "bar" for kind, _ in kinds)
         places = self.writing.rows("place")
@@ -348,7 +353,10 @@ class _EventWalker(Walker):
         return self.steps - self.place + (bar - self.bar) * self._length
 
     def passed(self, symbols: Sequence[int]) -> int:
-        return self.bar + sum(self.writing.kind_of(symbol)[0] == "bar" for symbol in symbols)
+        return self._after(map(self.writing.kind_of, symbols))[0]
+
+    def reached(self, symbols: Sequence[int]) -> int:
+        return self._after(map(self.writing.kind_of, symbols))[1]
 
 
 class _Reading:

@@ -5,6 +5,7 @@ Shapes: T frames, V symbols.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -39,6 +40,11 @@ class FrameWriting(Writing):
         return self.grid * self.quarters
 
     def moments(self, piece: Piece) -> tuple[list[Moment], list[int]]:
+        drums = np.array([track.drums for track in piece.tracks])[piece.notes["track"]]
+        if drums.any():
+            what = "notes of drums, which frames do not hold, are left out"
+            warnings.warn(f"{piece.place}: {drums.sum():,} {what}", stacklevel=2)
+            piece = replace(piece, notes=piece.notes[~drums])
         frames = frames_at(piece, self.grid)
         for number, frame in enumerate(frames):
             for pitch in frame:

@@ -154,6 +154,10 @@ class Walker:
         """The bar in which a moment lies that begins so."""
         return self.bar
 
+    def reached(self, symbols: Sequence[int]) -> int:
+        """The step before which a moment cannot lie that begins so."""
+        return self.steps
+
 
 def key_name(pitch: int) -> str:
     """The name of a key: 60 is C4."""

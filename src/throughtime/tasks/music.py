@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from throughtime.config import Strict
+from throughtime.errors import UserError
 from throughtime.tasks.base import Advance, Task
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig, PieceOptions
 from throughtime.tasks.settings import check_cell
@@ -34,6 +35,8 @@ class MusicTask(Task[MusicConfig, "Piece"]):
 
     def check(self, config: MusicConfig, files: Sequence[Path] = ()) -> None:
         check_cell(config.model.cell, memoryless=True)
+        if config.model.kind == "transformer" and config.model.cell == "none":
+            raise UserError("model.cell: none remembers nothing, and a transformer does; leave one of them out")
 
     # -- what is read
 

@@ -187,15 +187,16 @@ def keys_before(moments: Array) -> Array:
 
 
 def split(items: list[Piece], share: float, seed: int, file: Path) -> tuple[list[Piece], list[Piece]]:
-    """The parts of a file that is divided; else some pieces drawn, with about so large a share of all notes, and a piece with all
-    transposed copies of it in one of the two. Raises: UserError where there is one piece alone."""
-    if any(piece.part for piece in items):
-        return items, [piece for piece in items if piece.part == "valid"]
+    """The parts of a file that is divided; where none is to be held out, some pieces drawn, with about so large a share of all
+    notes, and a piece with all transposed copies of it in one of the two. Raises: UserError where there is one piece alone."""
+    if valid := [piece for piece in items if piece.part == "valid"]:
+        return items, valid
+    items = [piece for piece in items if piece.part != "test"]
     groups: dict[str, list[int]] = {}
     for i, piece in enumerate(items):
         groups.setdefault(piece.shape(), []).append(i)
     if len(groups) < 2:
-        what = "one piece" if len(items) < 2 else f"{len(items)} copies of one piece"
+        what = {0: "no piece to train on", 1: "one piece"}.get(len(items), f"{len(items)} copies of one piece")
         raise UserError(
             f"{name_of(file)}: holds {what}; at least two are needed, one of them held out: add some, or give --valid"
         )
@@ -212,7 +213,8 @@ def split(items: list[Piece], share: float, seed: int, file: Path) -> tuple[list
             continue
         held.update(listed[number])
         notes = grown
-    return [x for i, x in enumerate(items) if i not in held], [x for i, x in enumerate(items) if i in held]
+    drawn = [replace(items[i], part="valid") for i in sorted(held)]
+    return [piece for i, piece in enumerate(items) if i not in held], drawn
 
 
 def prepare(config: MusicConfig, train: list[Piece], held: list[Piece], run: Run, advance: Advance) -> MusicConfig:
@@ -224,6 +226,9 @@ def prepare(config: MusicConfig, train: list[Piece], held: list[Piece], run: Run
         "train": [piece for piece in train if piece.part in ("", "train")],
         "valid": [piece for piece in held if piece.part in ("", "valid")],
     }
+    for part, given in (("train", train), ("valid", held)):
+        if not parts[part]:
+            raise UserError(f"{given[0].place}: no piece is of the part {part!r}; add one, or name another file")
     writing = _writing(config, parts["train"])
     run.write_json(WRITING, {"kind": writing.kind, **writing.settings()})
     total = sum(map(len, parts.values()))

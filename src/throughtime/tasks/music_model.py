@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from json import dumps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,10 +16,10 @@ from throughtime.errors import UserError
 from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.chains import Chains
 from throughtime.tasks.look import Look
-from throughtime.tasks.moments import KEYS, Moment, key_name
+from throughtime.tasks.moments import Moment
 from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, Stretches, Written, writing_of
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig
-from throughtime.tasks.pieces import LOWEST, Piece, Tempo
+from throughtime.tasks.pieces import Piece, Tempo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,15 +129,16 @@ class MusicModel(Trained[Piece]):
             }
 
     def _notes(self, piece: Written, nats: Any) -> Iterator[dict[str, Any]]:
-        """The keys of all moments but the first, and what each costs."""
+        """The keys and drums of all moments but the first, and what each costs."""
+        notes = self.notation.notes()
         bars = np.array(self.notation.bars(piece.moments))
         for t, moment in enumerate(piece.moments[1:], 1):
             for i, symbol in enumerate(moment):
-                if 1 <= symbol <= KEYS:
+                if notes[symbol]:
                     yield {
                         "bar": int(bars[t]) + 1,
                         "place": int(piece.places[t]),
-                        "key": key_name(symbol - 1 + LOWEST),
+                        "key": self.notation.names[symbol],
                         "nats": float(nats[t, i]),
                     }
 
@@ -256,7 +257,7 @@ class MusicModel(Trained[Piece]):
         from throughtime.tasks.music_files import typed
         from throughtime.tasks.scores import read_pieces
 
-        if not Path(notes).exists():
+        if not os.path.exists(notes):  # that of a Path fails where there are many notes
             return typed(notes, verb, "file and no note")
         pieces = read_pieces(notes, option="--", repeats=self.config.data.repeats)
         if len(pieces) > 1:

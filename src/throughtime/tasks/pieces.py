@@ -98,11 +98,12 @@ class Piece:
     def shape(self) -> str:
         """What a piece and its transposed copies have in common, and other pieces have not: a digest."""
         notes = self.notes
-        base = int(notes["pitch"].min(initial=127))
+        pitched = np.array([not track.drums for track in self.tracks])[notes["track"]]
+        pitches = notes["pitch"].astype(np.int64) - np.where(pitched, notes["pitch"][pitched].min(initial=127), -128)
         ticks = np.stack([notes["start"], notes["duration"]], 1).astype(np.int64)
         ticks = ticks - (ticks[0, 0] if len(ticks) else 0) * np.array([1, 0])
         common = int(np.gcd.reduce(np.append(ticks.reshape(-1), 0))) or 1
-        rows = np.concatenate([ticks // common, (notes["pitch"].astype(np.int64) - base)[:, None]], 1)
+        rows = np.concatenate([ticks // common, pitches[:, None]], 1)
         return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
