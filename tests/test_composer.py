@@ -80,7 +80,7 @@ def written(writing, **how):
 
 
 def batch_of(writing, pieces):
-    return side_by_side([(piece, True) for piece in pieces], len(writing.names))
+    return side_by_side([(piece, True) for piece in pieces], writing)
 
 
 # -- probabilities

@@ -1,7 +1,7 @@
 """A network that writes music: a stack that goes from moment to moment, and a cell that writes each moment symbol by symbol.
 
-Shapes: T moments, B pieces, L symbols of a moment, E embedding, N output of the stack, C chain, V symbols, K keys that are looked
-back at, R moments that are written.
+Shapes: T moments, B pieces, L symbols of a moment, E embedding, N output of the stack, C chain, V symbols, K numbers of what was
+before, R moments that are written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from throughtime.models.transformer import TransformerWindow, matched, parameter
 
 KEYS = 88  # symbols 1 to KEYS, side by side
 END = 0
+LOWEST_CLASS = 9  # the pitch class of key 1, A
 NOW = 4  # keys of the moment itself, lower than the one that is written, that it is told from
 ROWS = 2048  # moments that are scored at a time
 
@@ -27,9 +28,9 @@ class Moments(NamedTuple):
     """Stretches of pieces side by side.
 
     symbols: of each moment without its end, [T, B, L], V where there is none; counts: how many these are, [T, B]. places, bars:
-    of each, [T, B]. before: the keys struck last before each moment, the last first, 0 where there is none, [T, B, K]. first:
-    whether it is the first of its piece, [T, B]. written: whether it is written by the network, and not only read, [T, B].
-    lengths: moments of each stretch, [B].
+    of each, [T, B]. before: the keys struck last before each moment, the last first, 0 where there is none, and last the first
+    key of the scale, from 1, C, to 12, 0 where it is not known, [T, B, K]. first: whether it is the first of its piece, [T, B].
+    written: whether it is written by the network, and not only read, [T, B]. lengths: moments of each stretch, [B].
     """
 
     symbols: Tensor
@@ -92,8 +93,10 @@ class Composer(nn.Module):
         self.chord, self.motion, self.chain_chord, self.chain_motion = (
             nn.Embedding(2 * KEYS, size, 0) for _ in range(4)
         )
+        self.degree, self.chain_degree = (nn.Embedding(13, size, 0) for _ in range(2))
         self.place, self.bar = nn.Embedding(places, size), nn.Embedding(bars, size)
-        for table in (self.symbol, self.written, self.chord, self.motion, self.chain_chord, self.chain_motion):
+        tables = (self.symbol, self.written, self.chord, self.motion, self.chain_chord, self.chain_motion)
+        for table in (*tables, self.degree, self.chain_degree):
             nn.init.normal_(table.weight, std=0.3)
             with torch.no_grad():
                 table.weight[table.padding_idx] = 0
@@ -104,7 +107,7 @@ class Composer(nn.Module):
         self.given = nn.Linear(width, size)
         self.chain = recurrent("gru", size, chain_size)
         self.output = nn.Linear(width + chain_size, self.symbols)
-        self.intervals = nn.Linear(width + chain_size, 4 * KEYS)
+        self.intervals = nn.Linear(width + chain_size, 4 * KEYS + 12)
         self.read_dropout, self.write_dropout = nn.Dropout(dropout / 2), nn.Dropout(dropout / 2)
         self.dropout = nn.Dropout(dropout)
         for name, table in grammar._asdict().items():
@@ -117,7 +120,8 @@ class Composer(nn.Module):
         keys = self._keys(batch.symbols)
         found = _sum(self.symbol, batch.symbols)
         found = found + _sum(self.chord, _intervals(keys, keys).flatten(-2)) / 4
-        found = found + _sum(self.motion, _intervals(keys, batch.before).flatten(-2)) / 4
+        found = found + _sum(self.motion, _intervals(keys, batch.before[..., :-1]).flatten(-2)) / 4
+        found = found + _sum(self.degree, _degrees(keys, batch.before[..., -1:])) / 2
         found = found + self.place(batch.places) + self.bar(batch.bars)
         noisy: Tensor = self.read_dropout(found)
         return noisy
@@ -233,15 +237,16 @@ class Composer(nn.Module):
         and to those of the moment so far, [L, R, NOW], the first of which they are where they are keys. Returns: [L, R, E]."""
         key = self._keys(read).unsqueeze(-1)
         found: Tensor = self.written(read)
-        found = found + _sum(self.chain_motion, _intervals(key, before.expand(len(read), -1, -1)).flatten(-2))
+        found = found + _sum(self.chain_motion, _intervals(key, before[:, :-1].expand(len(read), -1, -1)).flatten(-2))
+        found = found + _sum(self.chain_degree, _degrees(key, before[:, -1:]))
         found = found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
         return found
 
     def log_p(self, written: Tensor, slots: Tensor, read: Tensor, under: Tensor, first: Tensor) -> Tensor:
         """log p of the next symbol, [R, V].
 
-        Args: written: of the chain and of the stack, [R, C + N]. slots: K keys before and NOW keys of the moment, [R, K + NOW].
-        read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first: whether the
+        Args: written: of the chain and of the stack, [R, C + N]. slots: what was before, K, and NOW keys of the moment, [R,
+        K + NOW]. read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first: whether the
         moment is the first of its piece, [R].
         """
         symbol = torch.arange(self.symbols, device=slots.device)
@@ -255,12 +260,17 @@ class Composer(nn.Module):
         return log_p
 
     def _relative(self, written: Tensor, slots: Tensor) -> Tensor:
-        """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at."""
+        """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at, and by its place in the
+        scale of the piece."""
         weights = self.intervals(written)
         keys = torch.arange(1, KEYS + 1, device=slots.device)
-        added: Tensor = weights.new_zeros(len(slots), KEYS)
+        home = slots.shape[1] - NOW - 1
+        degrees = _degrees(keys, slots[:, home : home + 1])
+        added: Tensor = torch.where(degrees > 0, weights[:, 4 * KEYS :].gather(1, (degrees - 1).clamp(min=0)), 0.0)
         for number, at in enumerate(slots.t().unsqueeze(-1)):
-            of = weights[:, : 2 * KEYS] if number < slots.shape[1] - NOW else weights[:, 2 * KEYS :]
+            if number == home:
+                continue
+            of = weights[:, : 2 * KEYS] if number < home else weights[:, 2 * KEYS : 4 * KEYS]
             added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)
         return added
 
@@ -291,3 +301,9 @@ def _intervals(keys: Tensor, others: Tensor) -> Tensor:
     """How far keys [..., n] lie above others [..., m], [..., n, m], from 1 to 2 · KEYS - 1; 0 where one of the two is none."""
     there = (keys > 0).unsqueeze(-1) & (others > 0).unsqueeze(-2)
     return torch.where(there, keys.unsqueeze(-1) - others.unsqueeze(-2) + KEYS, 0)
+
+
+def _degrees(keys: Tensor, home: Tensor) -> Tensor:
+    """The semitones of keys [..., n] above where a scale begins, [..., 1] from 1 to 12, octaves apart, from 1 to 12; 0 where one of
+    the two is none. Key 1 is A0."""
+    return torch.where((keys > 0) & (home > 0), (keys + LOWEST_CLASS - home) % 12 + 1, 0)

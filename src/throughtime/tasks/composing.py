@@ -19,7 +19,7 @@ from throughtime.errors import UserError
 from throughtime.models.composer import NOW, Composer, Moments
 from throughtime.tasks.batches import moved
 from throughtime.tasks.moments import END, KEYS, STOP, Moment, Walker, Writing
-from throughtime.tasks.music_data import BEFORE, PHRASE
+from throughtime.tasks.music_data import BEFORE, LOOKED, PHRASE
 from throughtime.tasks.pieces import Piece
 
 MOST_BARS = 64  # of a piece of which no length is asked, and that does not end
@@ -42,19 +42,21 @@ class Follower:
 
     def __init__(self, writing: Writing) -> None:
         self.walker = writing.walker()
-        self._keys: list[int] = [0] * BEFORE
+        self._keys: list[int] = [0] * LOOKED
+        self._homes, self._home = writing.homes(), 0
 
     @property
     def before(self) -> list[int]:
-        """The keys struck last, the last first, 0 where there is none, [BEFORE]."""
-        return self._keys[:BEFORE]
+        """The keys struck last, the last first, 0 where there is none; and where the scale of the piece begins; [BEFORE]."""
+        return [*self._keys[:LOOKED], self._home]
 
     def read(self, moment: Moment) -> list[int]:
-        """Go on by a moment. Returns: it as a row, all that a network reads of it: its place, its bar in the phrase, the keys
-        before it, how many symbols it has, and these."""
+        """Go on by a moment. Returns: it as a row, all that a network reads of it: its place, its bar in the phrase, what
+        was before it, how many symbols it has, and these."""
         self.walker.read(moment)
         row = [self.walker.place, self.walker.bar % PHRASE, *self.before, len(moment), *moment]
-        self._keys = [s for s in moment if 1 <= s <= KEYS][::-1] + self.before
+        self._keys = [s for s in moment if 1 <= s <= KEYS][::-1] + self._keys[:LOOKED]
+        self._home = max([self._home, *self._homes[list(moment)].tolist()])
         return row
 
 

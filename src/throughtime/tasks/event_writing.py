@@ -213,6 +213,12 @@ class EventWriting(Writing):
         found[self.rows("track")] = True
         return found
 
+    def homes(self) -> Array:
+        found = super().homes()
+        for number, (sharps, _) in enumerate(self.values.keys):
+            found[self.symbol("signature", number)] = 1 + 7 * sharps % 12
+        return found
+
     def notes(self) -> Array:
         found = super().notes()
         found[self.rows("drum")] = True

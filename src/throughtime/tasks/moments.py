@@ -73,6 +73,10 @@ class Writing(ABC):
         """After which symbols the next key may be lower than those before it, [V + 1], bool."""
         return np.zeros(len(self.names) + 1, dtype=bool)
 
+    def homes(self) -> Array:
+        """The first key of the major scale that a symbol says a piece is in, from 1, C, to 12, B; 0 of others, [V + 1]."""
+        return np.zeros(len(self.names) + 1, dtype=np.int64)
+
     def notes(self) -> Array:
         """Which symbols are notes, [V], bool."""
         found = np.zeros(len(self.names), dtype=bool)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 WRITING, CHAINS, GRAMS = "writing.json", "chains.safetensors", "grams.npy"
 CHUNK = 256  # moments of a piece that are learned from at once, at most
 ALL = 1 << 40  # moments: a piece whole
-BEFORE = 6  # keys that are looked back at
+LOOKED = 6  # keys that are looked back at
+BEFORE = LOOKED + 1  # these, and where the scale begins that the piece says it is in
 PHRASE = 8  # bars that are told apart
 
 
@@ -132,7 +133,7 @@ class Stretches:
 
     def batch(self, numbers: Iterable[int]) -> Moments:
         """Some of them, side by side."""
-        return side_by_side([self._stretch(*self.places[int(n)]) for n in numbers], len(self.writing.names))
+        return side_by_side([self._stretch(*self.places[int(n)]) for n in numbers], self.writing)
 
     def _stretch(self, number: int, low: int, high: int) -> tuple[Written, bool]:
         """A stretch, and whether its first moment is written too."""
@@ -148,12 +149,13 @@ class Stretches:
         return piece, self.opening and not low
 
 
-def side_by_side(stretches: Sequence[tuple[Written, bool]], symbols: int) -> Moments:
-    """Stretches as a network takes them, and of each whether its first moment is written, and not only read. symbols: V."""
+def side_by_side(stretches: Sequence[tuple[Written, bool]], writing: Writing) -> Moments:
+    """Stretches as a network takes them, and of each whether its first moment is written, and not only read."""
     import torch
 
     from throughtime.models.composer import Moments
 
+    symbols, homes = len(writing.names), writing.homes()
     lengths = [len(piece) for piece, _ in stretches]
     shape = max(lengths), len(stretches)
     counts, places, bars = (np.zeros(shape, dtype=np.int64) for _ in range(3))
@@ -167,7 +169,8 @@ def side_by_side(stretches: Sequence[tuple[Written, bool]], symbols: int) -> Mom
         block[:length, b][np.arange(longest) < counts[:length, b, None]] = piece.symbols
         places[:length, b], bars[:length, b], written[:length, b] = piece.places, piece.bars, True
         written[0, b] = opening
-        before[:length, b] = keys_before(block[:length, b])
+        before[:length, b, :LOOKED] = keys_before(block[:length, b])
+        before[1:length, b, LOOKED] = homes[block[0, b]].max()
     first = np.zeros(shape, dtype=bool)
     first[0] = True
     tensors = [torch.from_numpy(x) for x in (block, counts, places, bars, before, first, written)]
@@ -176,11 +179,11 @@ def side_by_side(stretches: Sequence[tuple[Written, bool]], symbols: int) -> Mom
 
 def keys_before(moments: Array) -> Array:
     """The keys struck last before each of moments [T, L], the last first and of a moment the highest first, 0 where there is none,
-    [T, BEFORE]."""
+    [T, LOOKED]."""
     is_key = (moments >= 1) & (moments <= KEYS)
-    keys = np.concatenate([np.zeros(BEFORE, dtype=np.int64), moments[is_key]])
-    ends = np.concatenate([[0], is_key.sum(1).cumsum()[:-1]]) + BEFORE
-    return keys[ends[:, None] - 1 - np.arange(BEFORE)]
+    keys = np.concatenate([np.zeros(LOOKED, dtype=np.int64), moments[is_key]])
+    ends = np.concatenate([[0], is_key.sum(1).cumsum()[:-1]]) + LOOKED
+    return keys[ends[:, None] - 1 - np.arange(LOOKED)]
 
 
 # -- what a training is given
