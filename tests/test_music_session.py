@@ -297,8 +297,6 @@ def test_drums_and_tracks_stay_where_keys_are_changed(models):
     assert after[changed]["pitch"].tolist() == [51, 77]
     for name in ("start", "duration", "velocity", "track"):
         assert np.array_equal(before[name], after[name]), name
-    session.edit(t, input="F5+C3")  # of each track the first may be lower than the last of the one before
-    assert session.piece.notes[changed]["pitch"].tolist() == [77, 48]
 
 
 # -- to and fro by bars
