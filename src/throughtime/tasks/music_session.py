@@ -199,7 +199,8 @@ class MusicSession(Session):
     def edit(self, t: int, *, input: Any = None, state: Any = None) -> None:
         """Change what was at time t, as `Session.edit` does; all that comes later is read again as it was.
 
-        Args: input: a moment, or keys (`C4+E4`) in the place of those of moment t, as long and as hard as they are.
+        Args: input: a moment, or keys (`C4+E4`) in the place of those of moment t, as long and as hard as they are, the lowest
+            for its first note.
         Raises: UserError where t is out of range, or what is given cannot stand there.
         """
         if (input is None) == (state is None) or state is not None:
