@@ -456,7 +456,7 @@ def test_bad_input_is_refused(models):
         ("feed: 'h4' is no note; notes are given as C4 E4 G4", session.feed, ("C4 H4",), {}),
         ("feed: takes notes (C4 E4 G4), a Piece, or moments, got a float", session.feed, (1.5,), {}),
         ("feed: takes notes", session.feed, ([1, 2],), {}),
-        ("feed: there is no note in it", session.feed, ("",), {}),
+        ("feed: is empty; notes are given as C4 E4 G4", session.feed, ("",), {}),
         ("feed: there is no note in it", session.feed, ([],), {}),
         ("moment 2: there is no symbol 89; they go from 0 to 88", session.feed, ((89,),), {}),
         ("moment 2: 'C4' cannot stand after 'E4'", session.feed, ((44, 40),), {}),

@@ -246,8 +246,8 @@ class Composer(nn.Module):
         """log p of the next symbol, [R, V].
 
         Args: written: of the chain and of the stack, [R, C + N]. slots: what was before, K, and NOW keys of the moment, [R,
-        K + NOW]. read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first: whether the
-        moment is the first of its piece, [R].
+            K + NOW]. read: the symbol before, V for none, [R]. under: the key that the next has to be higher than, [R]. first:
+            whether the moment is the first of its piece, [R].
         """
         symbol = torch.arange(self.symbols, device=slots.device)
         allowed = self.follow[1 - first.long(), read]
