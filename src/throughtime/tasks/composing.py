@@ -79,7 +79,8 @@ class Listener(Protocol):
     """What hears a piece while it is written. heard: what a stack gives after all that has been read, [1, N]."""
 
     @property
-    def heard(self) -> Tensor: ...
+    def heard(self) -> Tensor:
+        """After all that has been read, [1, N]."""
 
     def read(self, row: Sequence[int]) -> None:
         """Go on by a moment, given as a row of `Follower.read`."""
@@ -95,6 +96,7 @@ class StackListener(Listener):
 
     @property
     def heard(self) -> Tensor:
+        """After all that has been read, [1, N]; zeros at the beginning."""
         return self._heard
 
     @torch.no_grad()
