@@ -279,7 +279,7 @@ def test_a_change_that_breaks_what_comes_later_is_refused(models):
     for put in ([model.notation.symbol("place", 5), *late], [names.index(STOP)], [], [*moments[t], 3], [9999]):
         refused("moment ", session.edit, t, input=tuple(put))
     refused("cannot stand at its beginning", session.replace, t, t + 1, [moments[0]])
-    refused("nothing would be left of it", session.edit, t, input="")
+    refused("edit: is empty; notes are given as C4 E4 G4", session.edit, t, input="")
     refused("moment 0: no key is struck there", session.edit, 0, input="C4")
     assert same_throughout(session, fresh(model, moments))
 

@@ -396,7 +396,7 @@ def test_every_real_midi_comes_back():
             writing, moments, places, _, _ = check_events(piece, grid, values)
         walked(writing, moments[:100], places[:100])
         checked += 1
-    assert checked == 14
+    assert checked == 16
 
 
 @needs_data
