@@ -82,11 +82,7 @@ class Listener(Protocol):
 
     @property
     def heard(self) -> Tensor:
-<<<<<<< HEAD
         """What a stack gives after all that has been read, [1, N]."""
-=======
-        """After all that has been read, [1, N]."""
->>>>>>> mtests
 
     def read(self, row: Sequence[int]) -> None:
         """Go on by a moment, given as a row of `Follower.read`."""
@@ -102,11 +98,7 @@ class StackListener(Listener):
 
     @property
     def heard(self) -> Tensor:
-<<<<<<< HEAD
         """What the stack gives after all that has been read, [1, N]."""
-=======
-        """After all that has been read, [1, N]; zeros at the beginning."""
->>>>>>> mtests
         return self._heard
 
     @torch.no_grad()
