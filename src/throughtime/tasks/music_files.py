@@ -117,8 +117,6 @@ def typed(notes: str, verb: str, what: str = "note") -> Piece:
             if names.get(name, 0) < LOWEST:
                 raise UserError(f"{verb}: {name!r} is no {what}; notes are given as C4 E4 G4, those at once as C4+E4")
             rows.append((place, 1, names[name], VELOCITY, 0))
-    if not rows:
-        raise UserError(f"{verb}: is empty; notes are given as C4 E4 G4, those at once as C4+E4")
     return Piece(notes_of(rows), 1, verb)
 
 

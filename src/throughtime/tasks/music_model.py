@@ -257,6 +257,8 @@ class MusicModel(Trained[Piece]):
         from throughtime.tasks.music_files import typed
         from throughtime.tasks.scores import read_pieces
 
+        if not notes.strip():
+            raise UserError(f"{verb}: is empty; notes are given as C4 E4 G4, those at once as C4+E4")
         if not os.path.exists(notes):  # that of a Path fails where there are many notes
             return typed(notes, verb, "file and no note")
         pieces = read_pieces(notes, option="--", repeats=self.config.data.repeats)
