@@ -127,7 +127,8 @@ class Ahead(nn.Module):
 
     def __init__(self, size: int, steps: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((steps + 1, size), 1 / (steps + 1)))
+        self.weight = nn.Parameter(torch.zeros(steps + 1, size))
+        nn.init.ones_(self.weight[0])
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [S, B, N]. Returns: [S, B, N]; past the end is nothing."""
