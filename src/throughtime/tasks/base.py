@@ -143,6 +143,10 @@ class Task(ABC, Generic[Config, Item]):
             warnings.warn(f"{files[0]}: {len(found) - len(kept):,} empty examples are left out", stacklevel=2)
         return kept
 
+    def read_along(self, config: Config, files: Sequence[Path], options: Any, advance: Advance) -> list[Item]:
+        """As `read`; here that. advance: where reading takes long, is told of each piece of it, as a share of 1."""
+        return self.read(config, files, options)
+
     def source(self, config: Config, given: Any, options: Any = None) -> Source:
         """A file, or an open one, as it is to be read. options: of `predict` or `evaluate`; None while training."""
         data: Any = config.data if options is None else options  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from throughtime.config import Strict
 from throughtime.errors import UserError
-from throughtime.tasks.base import Advance, Task
+from throughtime.tasks.base import Advance, Task, ignore
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig, PieceOptions
 from throughtime.tasks.settings import check_cell
 from throughtime.tasks.source import Source
@@ -41,12 +41,18 @@ class MusicTask(Task[MusicConfig, "Piece"]):
     # -- what is read
 
     def read(self, config: MusicConfig, files: Sequence[Path], options: Any = None) -> list[Piece]:
-        found = [piece for file in files for piece in self._pieces(config, file, options)]
+        return self.read_along(config, files, options, ignore)
+
+    def read_along(self, config: MusicConfig, files: Sequence[Path], options: Any, advance: Advance) -> list[Piece]:
+        share = 1 / len(files)
+        found = [
+            piece for file in files for piece in self._pieces(config, file, options, lambda part: advance(part * share))
+        ]
         if options is not None and options.part is None and any(piece.part == "test" for piece in found):
             return [piece for piece in found if piece.part in ("", "test")]
         return found
 
-    def _pieces(self, config: MusicConfig, given: Any, options: Any) -> list[Piece]:
+    def _pieces(self, config: MusicConfig, given: Any, options: Any, advance: Advance = ignore) -> list[Piece]:
         from throughtime.tasks.scores import read_pieces
 
         return read_pieces(
@@ -55,6 +61,7 @@ class MusicTask(Task[MusicConfig, "Piece"]):
             option="--data." if options is None else "--",
             repeats=config.data.repeats,
             part=getattr(options, "part", None),
+            advance=advance,
         )
 
     def source(self, config: MusicConfig, given: Any, options: Any = None) -> Source:

@@ -138,12 +138,15 @@ def _start(
         with run.preparing() as made:  # an old run stays whole until all is ready
             real = [_on_disk(f, made.corpus) for f in files]
             held = [_on_disk(f, made.corpus / HELD) for f in valid]
-            with noting(made.corpus), report.counting("preparing", 1.0, "") as advance:
+            with noting(made.corpus):
                 task.check(config, [*real, *held])
-                items = task.read(config, real)
-                parts = (items, task.read(config, held)) if held else task.split(config, items, real)
+                with report.counting("reading", 2.0 if held else 1.0, "") as advance:
+                    items = task.read_along(config, real, None, advance)
+                    others = task.read_along(config, held, None, advance) if held else None
+                parts = task.split(config, items, real) if others is None else (items, others)
                 _check_there(parts, real, held)
-                full = task.prepare(config, *parts, made, advance)
+                with report.counting("preparing", 1.0, "") as advance:
+                    full = task.prepare(config, *parts, made, advance)
                 _check_steps(task, full, made, real, held)
             names = [str(v) for v in valid]
             named = full.model_copy(
