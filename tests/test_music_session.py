@@ -279,7 +279,7 @@ def test_a_change_that_breaks_what_comes_later_is_refused(models):
     for put in ([model.notation.symbol("place", 5), *late], [names.index(STOP)], [], [*moments[t], 3], [9999]):
         refused("moment ", session.edit, t, input=tuple(put))
     refused("cannot stand at its beginning", session.replace, t, t + 1, [moments[0]])
-    refused("edit: is empty; notes are given as C4 E4 G4", session.edit, t, input="")
+    refused("nothing would be left of it", session.edit, t, input="")
     refused("moment 0: no key is struck there", session.edit, 0, input="C4")
     assert same_throughout(session, fresh(model, moments))
 
@@ -456,7 +456,7 @@ def test_bad_input_is_refused(models):
         ("feed: 'h4' is no note; notes are given as C4 E4 G4", session.feed, ("C4 H4",), {}),
         ("feed: takes notes (C4 E4 G4), a Piece, or moments, got a float", session.feed, (1.5,), {}),
         ("feed: takes notes", session.feed, ([1, 2],), {}),
-        ("feed: is empty; notes are given as C4 E4 G4", session.feed, ("",), {}),
+        ("feed: there is no note in it", session.feed, ("",), {}),
         ("feed: there is no note in it", session.feed, ([],), {}),
         ("moment 2: there is no symbol 89; they go from 0 to 88", session.feed, ((89,),), {}),
         ("moment 2: 'C4' cannot stand after 'E4'", session.feed, ((44, 40),), {}),
