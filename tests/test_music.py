@@ -269,7 +269,8 @@ def test_several_are_told_the_likeliest_first(frames, tmp_path, capsys):
     costs = [row["nats_per_note"] for row in rows]
     assert costs == sorted(costs) and len(set(costs)) == 4
     for row in rows:
-        assert list(row) == ["files", "notes", "seconds", "nats_per_note", "copied"]
+        assert list(row) == ["files", "notes", "seconds", "nats_per_note", "copied", "in_common", "histograms"]
+        assert [len(row["histograms"][name]) for name in ("pitch_classes", "intervals")] == [12, 25]
         assert len(read_midi(Path(row["files"][0]))) == row["notes"] and row["seconds"] == pytest.approx(8 * 0.6)
     assert len({Path(row["files"][0]).read_bytes() for row in rows}) == 4
 
@@ -325,7 +326,12 @@ def test_what_is_copied_is_said(tunes, files, tmp_path, capsys):
     first = tmp_path / "one.abc"
     first.write_text(tune(3, 3))
     out = told("generate", tunes.run.folder, "--primer", first, "--bars", 17, "--seed", 1, "--json", capsys=capsys)
-    assert json.loads(out)["copied"] > 0.8
+    values = json.loads(out)
+    assert values["copied"] > 0.8
+    heard = json.loads((tunes.run.folder / "likeness.json").read_text())
+    for name, own in values["histograms"].items():
+        assert sum(own) == pytest.approx(1) and sum(heard[name]) == pytest.approx(1)
+        assert values["in_common"][name] == pytest.approx(sum(map(min, own, heard[name])))
     # a piece that was held out is no training piece
     shapes = [tunes.compose(1, p, bars=17, seed=1)[0] for p in read_pieces(files / "tunes.abc")]
     from throughtime.tasks.likeness import Grams

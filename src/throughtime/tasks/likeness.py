@@ -6,7 +6,7 @@ Shapes: n notes, S steps.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,11 @@ def intervals(pieces: Iterable[Piece]) -> Array:
         tops = np.array([keys[-1] for _, keys in onsets(piece) if keys], np.int64)
         counts += np.bincount(np.diff(tops).clip(-WIDEST, WIDEST) + WIDEST, minlength=len(counts))
     return _shares(counts)
+
+
+def histograms(pieces: Sequence[Piece]) -> dict[str, list[float]]:
+    """Those of pieces by name, as JSON holds them."""
+    return {"pitch_classes": pitch_classes(pieces).tolist(), "intervals": intervals(pieces).tolist()}
 
 
 def overlap(one: Array, other: Array) -> float:

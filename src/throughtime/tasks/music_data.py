@@ -22,7 +22,7 @@ from throughtime.tasks.chains import Chains
 from throughtime.tasks.event_values import Values, grid_of
 from throughtime.tasks.event_writing import EventWriting
 from throughtime.tasks.frame_writing import FrameWriting
-from throughtime.tasks.likeness import Grams
+from throughtime.tasks.likeness import Grams, histograms
 from throughtime.tasks.moments import KEYS, Array, Moment, Writing
 from throughtime.tasks.pieces import Piece
 from throughtime.tasks.settings import chosen, settled
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.music_settings import MusicConfig
 
 WRITING, CHAINS, GRAMS = "writing.json", "chains.safetensors", "grams.npy"
+LIKENESS = "likeness.json"
 CHUNK = 256  # moments of a piece that are learned from at once, at most
 ALL = 1 << 40  # moments: a piece whole
 LOOKED = 6  # keys that are looked back at
@@ -249,6 +250,7 @@ def prepare(config: MusicConfig, train: list[Piece], held: list[Piece], run: Run
         save(written[part], run.corpus / part)
     Chains.of(written["train"], len(writing.names)).save(run.folder / CHAINS)
     Grams.of(parts["train"]).save(run.folder / GRAMS)
+    run.write_json(LIKENESS, histograms(parts["train"]))
     chunk = config.training.chunk or CHUNK
     stretches = sum(-(-len(piece) // chunk) for piece in written["train"])
     fitted, trained = defaults.music(config, stretches, sum(len(piece.symbols) for piece in written["train"]))

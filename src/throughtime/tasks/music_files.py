@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from throughtime.errors import UserError, unknown
 from throughtime.files import replacing
 from throughtime.tasks.clock import seconds_at
 from throughtime.tasks.event_values import DRUMS
+from throughtime.tasks.likeness import histograms, overlap
 from throughtime.tasks.moments import Moment, Writing, key_name
 from throughtime.tasks.pieces import LOWEST, VELOCITY, Piece, finer, notes_of
 
@@ -188,15 +191,24 @@ def events(playing: Playing, moments: Iterable[Moment], end: Callable[[], int | 
     yield from playing.close(end())
 
 
-def about(composed: Composed, paths: Sequence[Path], copied: float) -> dict[str, Any]:
-    """What is told of a written piece. copied: the share of its 8-grams that stand in training pieces; NaN: it is too short."""
+def about(
+    composed: Composed, paths: Sequence[Path], copied: float, training: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """What is told of a written piece: how often its pitch classes and intervals occur, and what of that it has in common with the
+    training pieces, too.
+
+    Args: copied: the share of its 8-grams that stand in training pieces; NaN: it is too short. training: their `histograms`.
+    """
     piece = composed.piece
+    own = histograms([piece])
     return {
         "files": [str(path) for path in paths],
         "notes": len(piece),
         "seconds": float(seconds_at(piece, piece.ticks)),
         "nats_per_note": composed.nats,
         "copied": None if math.isnan(copied) else copied,
+        "in_common": {name: overlap(np.array(own[name]), np.array(training[name])) for name in own},
+        "histograms": own,
     }
 
 
@@ -209,4 +221,6 @@ def told(values: Mapping[str, Any], name: str) -> str:
         else f"{100 * share:.0f} % copied: of its 8-grams so many stand in training pieces"
     )
     measures = f"{values['notes']:,} notes, {values['seconds']:.0f} s, {values['nats_per_note']:.2f} nats a note"
-    return f"{', '.join(values['files']) or name}: {measures}; {copied}"
+    shared = values["in_common"]
+    common = f"{100 * shared['pitch_classes']:.0f} % of pitch classes and {100 * shared['intervals']:.0f} % of intervals as there"
+    return f"{', '.join(values['files']) or name}: {measures}; {copied}; {common}"

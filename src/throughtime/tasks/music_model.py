@@ -17,7 +17,7 @@ from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.chains import Chains
 from throughtime.tasks.look import Look
 from throughtime.tasks.moments import Moment
-from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, Stretches, Written, writing_of
+from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, LIKENESS, Stretches, Written, writing_of
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig
 from throughtime.tasks.pieces import Piece, Tempo
 
@@ -216,7 +216,7 @@ class MusicModel(Trained[Piece]):
         out = [name for name in chosen.out if name != STDIN]
         places = music_files.places_for(out, samples, overwrite=chosen.overwrite, sets=self.frames)
         primer = None if chosen.primer is None else self.piece_of(chosen.primer, "--primer")
-        grams = Grams.open(self.run.folder / GRAMS)
+        grams, training = Grams.open(self.run.folder / GRAMS), self.run.read_json(LIKENESS)
         heard = not json and (not out or STDIN in chosen.out)
         made: list[Composed] = []
         if heard and samples == 1:
@@ -226,7 +226,7 @@ class MusicModel(Trained[Piece]):
         for number, (composed, paths) in enumerate(zip(made, places, strict=True), 1):
             for path in paths:
                 music_files.write(composed.piece, path, chosen.soundfont)
-            about = music_files.about(composed, paths, grams.copied(composed.piece))
+            about = music_files.about(composed, paths, grams.copied(composed.piece), training)
             if json:
                 yield dumps(about) + "\n"
                 continue
