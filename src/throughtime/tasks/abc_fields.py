@@ -52,6 +52,13 @@ class Parameters(NamedTuple):
 PLAIN = Parameters(0, "", ())  # of what says nothing
 
 
+def tonic_of(sharps: int, mode: str) -> str:
+    """The note on which a key of so many sharps begins: C, F#, Bb."""
+    fifth = sharps + MODES.get(mode, 0) + 1
+    raised = fifth // 7
+    return FIFTHS[fifth % 7] + ("#" * raised if raised > 0 else "b" * -raised)
+
+
 def read_key(text: str) -> tuple[Signature | None, Parameters]:
     """The key that K: tells, None where it tells of the clef alone; and what else stands there.
 

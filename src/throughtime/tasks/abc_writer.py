@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.errors import UserError
-from throughtime.tasks.abc_fields import ACCIDENTALS, FIFTHS, MODES, NATURALS
+from throughtime.tasks.abc_fields import ACCIDENTALS, FIFTHS, MODES, NATURALS, tonic_of
 from throughtime.tasks.pieces import Array, Key, Metre, Piece
 
 UNIT = Fraction(1, 8)  # of a whole note: what a letter alone lasts
@@ -294,10 +294,8 @@ def _until(ticks: int, parts: Iterator[Part]) -> list[Part]:
 
 def _name(key: Key) -> str:
     """A key as K: has it."""
-    fifth = key.sharps + MODES.get(key.mode, 0)
     mode = {"minor": "m"}.get(key.mode, key.mode[:3]) if MODES.get(key.mode) else ""
-    raised = (fifth + 1) // 7
-    return FIFTHS[(fifth + 1) % 7] + ("#" * raised if raised > 0 else "b" * -raised) + mode
+    return tonic_of(key.sharps, key.mode) + mode
 
 
 def _tempo(quarters: float) -> str:

@@ -129,7 +129,7 @@ class Composing:
         self.moments: list[Moment] = list(past)
         self.nats = 0.0  # -log p of what was drawn, at a temperature of 1 and from all symbols
         self._listener = StackListener(network) if listener is None else listener
-        self._follower = Follower(writing)
+        self._follower, self._restarts = Follower(writing), writing.restarts()
         for moment in past:
             self._follower.read(moment)
 
@@ -209,10 +209,9 @@ class Composing:
 
     def _under(self, symbols: Sequence[int]) -> int:
         """The key that the next has to be higher than; 0: any."""
-        restarts = self.writing.restarts()
         last = 0
         for symbol in symbols:
-            last = 0 if restarts[symbol] else symbol if 1 <= symbol <= KEYS else last
+            last = 0 if self._restarts[symbol] else symbol if 1 <= symbol <= KEYS else last
         return last
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from throughtime.tasks.abc_fields import tonic_of
 from throughtime.tasks.moments import Array
-from throughtime.tasks.pieces import VELOCITY, Metre, Piece, Tempo, Track, ordered
+from throughtime.tasks.pieces import VELOCITY, Metre, Piece, Tempo, Track, apart, ordered
 
 GRIDS = (2, 4, 6, 8, 12, 24, 48)  # steps a quarter note
 FITS = 0.98  # of the notes, which have to begin on a grid
@@ -174,51 +175,10 @@ def on_grid(piece: Piece, grid: int) -> Array:
         warnings.warn(f"{piece.place}: {long:,} notes of over {BEATS} quarter notes are cut to that", stacklevel=2)
     notes["start"] = np.rint(starts)
     notes["duration"] = np.clip(np.rint(ends) - notes["start"], 1, (BEATS + 1) * grid - 1)
-    notes = notes[np.lexsort((notes["duration"], notes["start"], notes["pitch"], notes["track"]))]
-    same = (notes["track"][1:] == notes["track"][:-1]) & (notes["pitch"][1:] == notes["pitch"][:-1])
-    apart = notes["start"][1:] - notes["start"][:-1]
-    notes["duration"][:-1] = np.where(same, np.minimum(notes["duration"][:-1], apart), notes["duration"][:-1])
-    notes = notes[notes["duration"] > 0]
-    return notes[np.lexsort((notes["pitch"], notes["track"], notes["start"]))]
-
-
-FIFTHS = (
-    "fb",
-    "cb",
-    "gb",
-    "db",
-    "ab",
-    "eb",
-    "bb",
-    "f",
-    "c",
-    "g",
-    "d",
-    "a",
-    "e",
-    "b",
-    "f#",
-    "c#",
-    "g#",
-    "d#",
-    "a#",
-    "e#",
-    "b#",
-)
-MODES = {
-    "lydian": -1,
-    "major": 0,
-    "ionian": 0,
-    "mixolydian": 1,
-    "dorian": 2,
-    "minor": 3,
-    "aeolian": 3,
-    "phrygian": 4,
-    "locrian": 5,
-}
+    return apart(notes)[0]
 
 
 def key_of(sharps: int, mode: str) -> str:
     """The name of a key as a user writes it, in small letters: c, f#, bb minor."""
-    tonic = FIFTHS[8 + sharps + MODES.get(mode, 0)]
+    tonic = tonic_of(sharps, mode).lower()
     return tonic if mode == "major" else f"{tonic} {mode}"

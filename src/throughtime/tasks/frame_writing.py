@@ -6,7 +6,7 @@ Shapes: T frames, V symbols.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.tasks.moments import END, KEY_NAMES, KEYS, Array, Moment, Walker, Writing
-from throughtime.tasks.pieces import HIGHEST, LOWEST, VELOCITY, Metre, Piece, Tempo, notes_of
+from throughtime.tasks.pieces import HIGHEST, LOWEST, Metre, Piece, Tempo
+from throughtime.tasks.rolls import of_frames
 
 TEMPO = 100.0  # quarter notes a minute, of frames that are played
 BAR = 4  # quarter notes in a bar, where no metre is known
@@ -59,7 +60,8 @@ class FrameWriting(Writing):
 
     def piece(self, moments: Sequence[Moment]) -> Piece:
         frames = [[s - 1 + LOWEST for s in moment] for moment in moments]
-        return piece_of(frames, self.grid, tempos=(Tempo(0, TEMPO),), metres=(Metre(0, self.quarters, 4),))
+        played = of_frames(frames, resolution=self.grid)
+        return replace(played, tempos=(Tempo(0, TEMPO),), metres=(Metre(0, self.quarters, 4),))
 
     def follow(self) -> Array:
         allowed = np.ones((2, KEYS + 2, KEYS + 1), dtype=bool)
@@ -113,7 +115,7 @@ def frames_at(piece: Piece, rate: int) -> list[list[int]]:
     """The keys that sound at each step of a grid of so many steps a quarter note, ascending; from the beginning of the piece to
     its end. A key that sounds between two steps alone is not met."""
     scale = rate / piece.resolution
-    count = max(int(np.ceil(max(piece.end, piece.length or 0) * scale - 1e-9)), 0)
+    count = max(int(np.ceil(piece.ticks * scale - 1e-9)), 0)
     frames: list[set[int]] = [set() for _ in range(count)]
     for start, duration, pitch in zip(
         *(piece.notes[name].tolist() for name in ("start", "duration", "pitch")), strict=True
@@ -122,17 +124,3 @@ def frames_at(piece: Piece, rate: int) -> list[list[int]]:
         for t in range(first, min(int(np.ceil((start + duration) * scale - 1e-9)), count)):
             frames[t].add(pitch)
     return [sorted(frame) for frame in frames]
-
-
-def piece_of(frames: Iterable[Iterable[int]], rate: int, **about: Any) -> Piece:
-    """Frames as a piece in which a key is held as long as it stays. about: what else is known of it."""
-    held: dict[int, int] = {}
-    rows, count = [], 0
-    for t, frame in enumerate([*map(set, frames), set()]):
-        for pitch in sorted(set(held) - frame):
-            start = held.pop(pitch)
-            rows.append((start, t - start, pitch, VELOCITY, 0))
-        for pitch in frame:
-            held.setdefault(pitch, t)
-        count = t
-    return Piece(notes_of(rows), rate, length=count, sets=True, **about)

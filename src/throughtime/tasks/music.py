@@ -64,9 +64,6 @@ class MusicTask(Task[MusicConfig, "Piece"]):
             advance=advance,
         )
 
-    def source(self, config: MusicConfig, given: Any, options: Any = None) -> Source:
-        return super().source(config, given, options)
-
     def items(self, config: MusicConfig, source: Source, options: Any) -> Iterator[Piece]:
         yield from self._pieces(config, source, options)
 

@@ -24,7 +24,7 @@ from throughtime.tasks.event_writing import EventWriting
 from throughtime.tasks.frame_writing import FrameWriting
 from throughtime.tasks.likeness import Grams, histograms
 from throughtime.tasks.moments import KEYS, Array, Moment, Writing
-from throughtime.tasks.pieces import Piece
+from throughtime.tasks.pieces import Piece, groups
 from throughtime.tasks.settings import chosen, settled
 from throughtime.tasks.source import name_of
 
@@ -196,20 +196,19 @@ def split(items: list[Piece], share: float, seed: int, file: Path) -> tuple[list
     if valid := [piece for piece in items if piece.part == "valid"]:
         return items, valid
     items = [piece for piece in items if piece.part != "test"]
-    groups: dict[str, list[int]] = {}
-    for i, piece in enumerate(items):
-        groups.setdefault(piece.shape(), []).append(i)
-    if len(groups) < 2:
+    listed: dict[int, list[int]] = {}
+    for i, group in enumerate(groups(items)):
+        listed.setdefault(group, []).append(i)
+    if len(listed) < 2:
         what = {0: "no piece to train on", 1: "one piece"}.get(len(items), f"{len(items)} copies of one piece")
         raise UserError(
             f"{name_of(file)}: holds {what}; at least two are needed, one of them held out: add some, or give --valid"
         )
-    if len(groups) < len(items):
-        copies = len(items) - len(groups)
+    if len(listed) < len(items):
+        copies = len(items) - len(listed)
         warnings.warn(
             f"{copies:,} pieces are copies of others, some transposed: held out together with them", stacklevel=2
         )
-    listed = list(groups.values())
     held, notes, total = set[int](), 0, sum(map(len, items))
     for number in np.random.default_rng((seed, 1)).permutation(len(listed)).tolist():
         grown = notes + sum(len(items[i]) for i in listed[number])
