@@ -514,6 +514,7 @@ def test_settings_that_cannot_be_are_named(files, tmp_path, capsys):
         ("frames", ("--out", "no/x.mid"), "--out: no is no folder; make it first"),
         ("frames", ("--bars", 2, "--seconds", 3), "--seconds: --bars says how long it is to be; leave one of them out"),
         ("frames", ("--key", "C"), "--key: this model was not told the keys of its pieces; leave it out"),
+        ("frames", ("--soundfont", "x.sf2"), "--soundfont: only a .wav is played with it; name one with --out, or leave it out"),
         ("tunes", ("--key", "c mjor"), "--key: unknown key 'c mjor'; there are: a, ab, b, bb, c, d, db, e, eb, f, f#, g"),
         ("tunes", ("--key", "C", "--primer", "C4"), "--key: the primer says in which key; leave one of them out"),
         ("frames", ("--primer", "C4 " * 9, "--bars", 2), LONG),

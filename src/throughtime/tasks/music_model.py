@@ -215,6 +215,8 @@ class MusicModel(Trained[Piece]):
         chosen = build_options(ComposeOptions, dict(options))
         out = [name for name in chosen.out if name != STDIN]
         places = music_files.places_for(out, samples, overwrite=chosen.overwrite, sets=self.frames)
+        if chosen.soundfont is not None and not any(name.lower().endswith(".wav") for name in out):
+            raise UserError("--soundfont: only a .wav is played with it; name one with --out, or leave it out")
         primer = None if chosen.primer is None else self.piece_of(chosen.primer, "--primer")
         grams, training = Grams.open(self.run.folder / GRAMS), self.run.read_json(LIKENESS)
         heard = not json and (not out or STDIN in chosen.out)
