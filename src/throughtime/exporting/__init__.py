@@ -1,4 +1,7 @@
-"""Out of Python: a cell, a layer or a trained model as ONNX, as C, or as WebAssembly. (Not called `export`, or it would hide the function.)"""
+"""Out of Python: a cell, a layer or a trained model as ONNX, as C, or as WebAssembly.
+
+(Not called `export`, or it would hide the function of that name.)
+"""
 
 from __future__ import annotations
 
