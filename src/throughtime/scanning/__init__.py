@@ -18,6 +18,7 @@ from throughtime.scanning.cell import AnyCell
 from throughtime.scanning.checkpointing import in_pieces
 from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.observe import Observer
+from throughtime.scanning.replaced import replacement
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
 
@@ -87,6 +88,11 @@ def scan(
     Raises: ValueError or TypeError where shapes, lengths or names do not fit; RuntimeError where a named backend cannot run
         the call, saying why.
     """
+    instead = replacement()
+    if instead is not None:
+        return instead(
+            cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
+        )
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
