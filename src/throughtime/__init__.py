@@ -21,6 +21,7 @@ _HOMES = {
     "Inspection": "throughtime.inspect.inspection:Inspection",
     "Recurrent": "throughtime.layers:Recurrent",
     "Session": "throughtime.travel:Session",
+    "export": "throughtime.exporting:export",
     "load": "throughtime.tasks:load",
     "train": "throughtime.training:train",
     "UserError": "throughtime.errors:UserError",
@@ -36,6 +37,7 @@ __all__ = [
     "UserError",
     "cells",
     "explain",
+    "export",
     "load",
     "scan",
     "train",
@@ -44,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from throughtime import cells
     from throughtime.errors import UserError
+    from throughtime.exporting import export
     from throughtime.inspect.inspection import Inspection
     from throughtime.layers import GRU, LSTM, RNN, Recurrent
     from throughtime.scanning import Scanned, explain, scan
