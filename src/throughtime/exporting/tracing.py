@@ -1,0 +1,206 @@
+"""A network as a graph of ONNX, in which each scan is one mark.
+
+The network runs once as it is, where every scan is written down; then PyTorch traces it with open sizes, and the n-th scan stands in
+the graph as a node `throughtime.Scan` with that number, to be replaced.
+
+Shapes: T time, B batch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from throughtime.cells import State
+from throughtime.cells.base import split_result, watching
+from throughtime.errors import UserError
+from throughtime.scanning.backends import run_call
+from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, map_leaves, tensors_of, where_rows
+from throughtime.scanning.replaced import replacing
+
+DOMAIN, MARK = "throughtime", "Scan"
+OPSET = 20
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A scan that a network runs: what was asked, and the shapes of a step's output and records, [B, ...] without B."""
+
+    call: Call
+    shapes: list[list[int]]
+
+
+@torch.library.custom_op("throughtime::marked", mutates_args=())
+def marked(
+    number: int,
+    inputs: list[Tensor],
+    states: list[Tensor],
+    initial: list[Tensor],
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    shapes: str,
+) -> list[Tensor]:
+    """The place of a scan in what is traced: outputs, final states and records."""
+    raise NotImplementedError("a scan is marked where a network is traced, and run nowhere")
+
+
+@marked.register_fake
+def _(
+    number: int,
+    inputs: list[Tensor],
+    states: list[Tensor],
+    initial: list[Tensor],
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    shapes: str,
+) -> list[Tensor]:
+    steps, batch = inputs[0].shape[:2]
+    output, *records = [states[0].new_empty(steps, batch, *shape) for shape in json.loads(shapes)]
+    return [output, *(torch.empty_like(s) for s in states), *records]
+
+
+class Traced(nn.Module):
+    """A function of tensors, and the module whose weights it uses, as a module that PyTorch can trace."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """What the function gives."""
+        return self.call(*given)
+
+
+def trace(
+    module: nn.Module, call: Callable[..., tuple[Tensor, ...]], example: Sequence[Tensor], axes: Sequence[Sequence[Any]]
+) -> tuple[Any, list[Taken]]:
+    """A function of tensors as a ModelProto with marks, and what each mark stands for.
+
+    axes: of each tensor; what is no number is free. Raises: UserError where PyTorch cannot trace it.
+    """
+    from torch.onnx import export
+
+    taken: list[Taken] = []
+    with torch.no_grad(), replacing(lambda *given, **asked: _write_down(taken, *given, **asked)):
+        call(*example)
+    number = iter(range(len(taken)))
+
+    def mark(*given: Any, **asked: Any) -> Scanned:
+        return _mark(taken, number, *given, **asked)
+
+    free = tuple(
+        {i: Dim.DYNAMIC for i, axis in enumerate(of_one) if not isinstance(axis, int)} for of_one in axes
+    )
+    with torch.no_grad(), replacing(mark), _quiet():
+        try:
+            program = torch.export.export(Traced(module, call), tuple(example), dynamic_shapes=(free,), strict=False)
+            made = export(
+                program, dynamo=True, verbose=False, opset_version=OPSET,
+                custom_translation_table={torch.ops.throughtime.marked.default: _translated},
+            )  # fmt: skip
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"PyTorch cannot trace it: {lines[0]}") from error
+    assert made is not None
+    return made.model_proto, taken
+
+
+def _write_down(taken: list[Taken], cell: Any, inputs: Inputs, state: State | None = None, **asked: Any) -> Scanned:
+    """Run a scan as it is. One step alone is not written down: it is traced as what it does."""
+    call = make_call(cell, inputs, state, **asked)
+    found = run_call(call, "auto")
+    if not _alone(inputs, call.lengths):
+        shapes = [list(t.shape[2:]) for t in (found.outputs, *found.records.values())]
+        taken.append(Taken(call, shapes))
+    return found
+
+
+def _alone(inputs: Inputs, lengths: Any) -> bool:
+    """Whether it is one step, whatever the sizes that are free."""
+    steps = leaves(inputs)[0].shape[0]
+    return isinstance(steps, int) and steps == 1 and lengths is None
+
+
+def _mark(
+    taken: list[Taken],
+    number: Iterator[int],
+    cell: Any,
+    inputs: Inputs,
+    state: State | None = None,
+    *,
+    initial: State | None,
+    lengths: Any,
+    reverse: bool,
+    resets: Tensor | None,
+    record: tuple[str, ...],
+) -> Scanned:
+    if _alone(inputs, lengths):
+        return _one_step(cell, inputs, state, initial, resets, record)
+    n = next(number)
+    call, shapes = taken[n].call, taken[n].shapes
+    state = initial if state is None else state
+    if state is None:  # what the cell starts from hangs on the batch
+        state = _first(call, leaves(inputs)[0].shape[1])
+    initial = state if initial is None else initial
+    output, *found = torch.ops.throughtime.marked(
+        n, leaves(inputs), list(tensors_of(state)), list(tensors_of(initial)) if resets is not None else [], lengths,
+        resets, json.dumps(shapes),
+    )  # fmt: skip
+    count = len(tensors_of(state))
+    end = tuple(found[:count]) if isinstance(state, tuple) else found[0]
+    return Scanned(output, end, dict(zip(record, found[count:], strict=True)))
+
+
+def _first(call: Call, batch: Any) -> State:
+    from throughtime.scanning import initial_state
+
+    return initial_state(call.cell, batch)
+
+
+def _one_step(
+    cell: Any, inputs: Inputs, state: State | None, initial: State | None, resets: Tensor | None, record: tuple[str, ...]
+) -> Scanned:
+    state = initial if state is None else state
+    assert state is not None, "a step alone goes on from a state"
+    if resets is not None:
+        assert initial is not None
+        state = where_rows(resets[0], initial, state)
+    with watching() as seen:
+        output, new = split_result(cell(map_leaves(lambda leaf: leaf[0], inputs), state), state)
+    output = tensors_of(new)[0] if output is None else output
+    return Scanned(output.unsqueeze(0), new, {name: seen[name].unsqueeze(0) for name in record})
+
+
+def _translated(number: int, inputs: Any, states: Any, initial: Any, lengths: Any, resets: Any, shapes: str) -> Any:
+    import onnx_ir
+    from onnxscript import evaluator
+
+    given = [*inputs, *states, *initial, lengths, resets]
+    node = onnx_ir.Node(
+        DOMAIN, MARK, given, attributes=[onnx_ir.AttrInt64("number", number)],
+        num_outputs=len(states) + len(json.loads(shapes)),
+    )  # fmt: skip
+    evaluator.default().nodes.append(node)  # type: ignore[attr-defined]  # the recorder of a translation
+    return list(node.outputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's exporter tells of packages that are not needed, and of its own use of what is deprecated."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
