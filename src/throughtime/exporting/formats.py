@@ -25,6 +25,7 @@ class Format:
 
     @property
     def write(self) -> Callable[..., Path]:
+        """What writes it."""
         made: Callable[..., Path] = importlib.import_module(self.module).write
         return made
 
