@@ -94,7 +94,7 @@ class _Scan:
         """What each step is told beside its inputs: name in the body, value [T, B], and the nodes that make them."""
         p, make = self.prefix, self.helper.make_node
         asked, nodes = [], []
-        if self.call.lengths is not None:
+        if self.lengths:
             nodes = [
                 make("Constant", [], [f"{p}zero"], value_int=0),
                 make("Constant", [], [f"{p}one"], value_int=1),
@@ -139,7 +139,7 @@ class _Scan:
         ends, outs = [f"{p}end_{i}" for i in range(len(news))], [f"{p}out_{i}" for i in range(len(outputs))]
         kinds = [v.type for v in graph.output]
         ranks = [len(kind.tensor_type.shape.dim) for kind in kinds]
-        running = call.lengths is not None
+        running = bool(self.lengths)
         if running:
             nodes.append(helper.make_node("Constant", [], [f"{p}nothing"], value_float=0.0))
         for i, (new, end) in enumerate(zip(news, ends, strict=True)):

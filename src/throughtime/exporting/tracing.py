@@ -23,6 +23,7 @@ from torch.export import Dim
 from throughtime.cells import State
 from throughtime.cells.base import split_result, watching
 from throughtime.errors import UserError
+from throughtime.scanning import initial_state
 from throughtime.scanning.backends import run_call
 from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, map_leaves, tensors_of, where_rows
 from throughtime.scanning.replaced import replacing
@@ -100,7 +101,7 @@ def trace(
     free = tuple(
         {i: Dim.DYNAMIC for i, axis in enumerate(of_one) if not isinstance(axis, int)} for of_one in axes
     )
-    with torch.no_grad(), replacing(mark), _quiet():
+    with torch.no_grad(), replacing(mark), quiet():
         try:
             program = torch.export.export(Traced(module, call), tuple(example), dynamic_shapes=(free,), strict=False)
             made = export(
@@ -146,24 +147,32 @@ def _mark(
     if _alone(inputs, lengths):
         return _one_step(cell, inputs, state, initial, resets, record)
     n = next(number)
-    call, shapes = taken[n].call, taken[n].shapes
+    steps, batch = leaves(inputs)[0].shape[:2]
+    initial = initial_state(taken[n].call.cell, batch, like=state) if initial is None else initial
     state = initial if state is None else state
-    if state is None:  # what the cell starts from hangs on the batch
-        state = _first(call, leaves(inputs)[0].shape[1])
-    initial = state if initial is None else initial
+    padded = _may_be_none(steps)
+    if padded:
+        inputs = map_leaves(_padded, inputs)
+        lengths = torch.full((batch,), steps) if lengths is None else lengths
+        resets = None if resets is None else _padded(resets)
     output, *found = torch.ops.throughtime.marked(
         n, leaves(inputs), list(tensors_of(state)), list(tensors_of(initial)) if resets is not None else [], lengths,
-        resets, json.dumps(shapes),
+        resets, json.dumps(taken[n].shapes),
     )  # fmt: skip
     count = len(tensors_of(state))
+    output, *records = (value[:-1] if padded else value for value in (output, *found[count:]))
     end = tuple(found[:count]) if isinstance(state, tuple) else found[0]
-    return Scanned(output, end, dict(zip(record, found[count:], strict=True)))
+    return Scanned(output, end, dict(zip(record, records, strict=True)))
 
 
-def _first(call: Call, batch: Any) -> State:
-    from throughtime.scanning import initial_state
+def _may_be_none(steps: Any) -> bool:
+    """Whether there may be no step at all, which onnxruntime's Scan does not run: the size is no axis of an input, but made of one."""
+    return isinstance(steps, torch.SymInt) and not steps.node.expr.is_symbol
 
-    return initial_state(call.cell, batch)
+
+def _padded(value: Tensor) -> Tensor:
+    """With one more step, [T + 1, B, ...]."""
+    return torch.cat([value, value.new_zeros(1, *value.shape[1:])])
 
 
 def _one_step(
@@ -194,7 +203,7 @@ def _translated(number: int, inputs: Any, states: Any, initial: Any, lengths: An
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """PyTorch's exporter tells of packages that are not needed, and of its own use of what is deprecated."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -111,8 +111,8 @@ def states(example: Any, batch: str = "B") -> tuple[tuple[Input, ...], dict[str,
     """The inputs, outputs and what is carried of a state, as `Network` has them. example: of one sequence, [1, ...] each."""
     tensors = flat(example)
     inputs = tuple(
-        Input(f"state_{i}", (batch, *t.shape[1:]), "a state; zeros at the beginning", normal)
+        Input(f"state{i}", (batch, *t.shape[1:]), "a state; zeros at the beginning", normal)
         for i, t in enumerate(tensors)
     )
-    outputs = {f"final_state_{i}": f"what `state_{i}` is in the next call" for i in range(len(tensors))}
-    return inputs, outputs, {f"final_state_{i}": f"state_{i}" for i in range(len(tensors))}
+    outputs = {f"final{i}": f"what `state{i}` is in the next call" for i in range(len(tensors))}
+    return inputs, outputs, {f"final{i}": f"state{i}" for i in range(len(tensors))}
