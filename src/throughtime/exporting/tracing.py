@@ -109,10 +109,17 @@ def trace(
                 custom_translation_table={torch.ops.throughtime.marked.default: _translated},
             )  # fmt: skip
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"PyTorch cannot trace it: {lines[0]}") from error
+            raise UserError(f"PyTorch cannot trace it: {_first_cause(error)}") from error
     assert made is not None
     return made.model_proto, taken
+
+
+def _first_cause(error: BaseException) -> str:
+    """What an error began with, on one line: PyTorch's exporter wraps it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _write_down(taken: list[Taken], cell: Any, inputs: Inputs, state: State | None = None, **asked: Any) -> Scanned:

@@ -138,6 +138,10 @@ class Tokens:
         """As JSON holds it."""
         return {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
 
+    def exported(self, name: str) -> dict[str, str]:
+        """A file that the package tokenizers reads, by its name, where byte-pair pieces are cut; else none."""
+        return {name: self._bpe.to_str()} if self.kind == "bpe" else {}
+
     @classmethod
     def of(cls, values: Any) -> Tokens:
         """A vocabulary as JSON holds it."""
