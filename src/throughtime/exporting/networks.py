@@ -28,6 +28,7 @@ COMPARED = (
 )  # and those at which what was written is run
 SMALL = (3, 2, 4, 3, 2, 2, 2)  # of the test vectors
 SCRIPT = "answer.py"
+HELPERS = ("vocabulary",)  # what scripts import
 ANSWERS = Path(__file__).parent / "answers"  # scripts by task: they are written out, and not imported
 
 
@@ -48,6 +49,9 @@ def write_trained(trained: Trained[Any], path: Path, *, overwrite: bool = False,
         _write_vectors(folder, networks)
         script = ANSWERS / f"{trained.task.name.replace('-', '_')}.py"
         shutil.copyfile(script, folder / SCRIPT)
+        beside = [name for name in HELPERS if f"from {name} import" in script.read_text(encoding="utf-8")]
+        for name in beside:
+            shutil.copyfile(ANSWERS / f"{name}.py", folder / f"{name}.py")
         write_readme(folder, f"{trained.task.name}: {trained.task.describe(trained.config)}", [
             ("", _about(trained, int8)),
             *((f"{network.name}.onnx", _table(network, facts[network.name])) for network in networks),

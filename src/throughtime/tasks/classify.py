@@ -20,7 +20,7 @@ from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.labels import balance_of, class_weights, label_scores
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
-from throughtime.tasks.networks import Input, Network, below, lengths
+from throughtime.tasks.networks import Network
 from throughtime.tasks.settings import (
     DataSettings,
     ReadOptions,
@@ -31,8 +31,6 @@ from throughtime.tasks.settings import (
     settled,
 )
 from throughtime.tasks.source import Source
-from throughtime.tasks.spelling import LONGEST as LONGEST_PIECE
-from throughtime.tasks.spelling import SHORTEST as SHORTEST_PIECE
 from throughtime.tasks.spelling import Reading, Spelling, Texts
 from throughtime.tasks.tables import Columns, Labelled, one_field, rows
 from throughtime.tasks.tokens import FILE, UNKNOWN, Tokens, learn, looks_tokenised
@@ -331,40 +329,20 @@ class ClassifyModel(Trained[Labelled]):
             yield values if item.label is None else values | {"gold": item.label}
 
     def networks(self) -> list[Network]:
-        def classified(tokens: torch.Tensor, lengths: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor]:
-            left = list(given)
-            spelt = (left.pop(0), left.pop(0), left.pop(0)) if self.reading.spelling is not None else None
-            language = left.pop(0) if self.reading.numbers is not None else None
-            return (self.network.logits(encoder.TokenBatch(tokens, lengths, spelt, language)).log_softmax(-1),)
+        from throughtime.tasks.classify_networks import networks_of
 
-        from throughtime.models import encoder
-
-        inputs = [
-            Input("tokens", ("T", "B"), "of each token its place in the vocabulary; 0: not known", below(len(self.reading.tokens))),
-            Input("lengths", ("B",), "tokens of each text", lengths("T")),
-        ]  # fmt: skip
-        if self.reading.spelling is not None:
-            inputs += _spelt(len(self.reading.spelling))
-        if self.reading.language is not None:
-            numbers = below(len(self.reading.language))
-            inputs.append(Input("language", ("T", "B"), "each token's place in the language model's vocabulary", numbers))
-        outputs = {"log_p": "log of the probability of each label"}
-        return [Network("classifier", self.network, classified, tuple(inputs), outputs, fewest={"W": 2})]
+        return networks_of(self.network, self.reading)
 
     def beside(self) -> dict[str, str]:
-        read, tokens = self.reading, self.reading.tokens
+        words = self.reading.tokens.kind == "words" and not read_about(self.run)["spaced"]
         about = {
             "labels": self.labels,
-            "kind": tokens.kind,
             "lower": self.config.data.lower,
-            "pattern": WORDS_AND_SIGNS if tokens.kind == "words" and not read_about(self.run)["spaced"] else None,
+            "pattern": WORDS_AND_SIGNS if words else None,
             "longest": LONGEST,
-            "entries": tokens.entries,
-            "pieces": None if read.spelling is None else read.spelling.pieces,
-            "piece_sizes": [SHORTEST_PIECE, LONGEST_PIECE],
-            "language": None if read.language is None else read.language.entries,
         }
-        return {"reading.json": dumps(about, ensure_ascii=False), **tokens.exported("tokenizer.json")}
+        read = {"reading.json": dumps(about | self.reading.exported(), ensure_ascii=False)}
+        return read | self.reading.tokens.exported("vocabulary")
 
     def written(self, values: dict[str, Any]) -> str:
         if values["label"] is None:
@@ -416,28 +394,6 @@ class ClassifyModel(Trained[Labelled]):
             without=without,
             attention=attention if network.pool.kind == "attention" else None,
         )
-
-
-def _spelt(pieces: int) -> list[Input]:
-    """How words are spelt, as inputs."""
-
-    def words(shape: tuple[int, ...], sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
-        import torch
-
-        return torch.randint(0, sizes["W"] - 1, shape, generator=generator)
-
-    def starts(shape: tuple[int, ...], sizes: Mapping[str, int], generator: torch.Generator) -> torch.Tensor:
-        import torch
-
-        found = torch.randint(0, sizes["P"] + 1, shape, generator=generator).sort().values
-        found[0], found[-1] = 0, sizes["P"]
-        return found
-
-    return [
-        Input("index", ("T", "B"), "of each token its place among the different words", words),
-        Input("pieces", ("P",), "the places in `pieces` of all pieces of the different words, one word after the other", below(pieces)),
-        Input("starts", ("W",), "where each word's pieces begin in `pieces`, and their end", starts),
-    ]  # fmt: skip
 
 
 def _columns(config: ClassifyConfig, options: Any) -> Columns:

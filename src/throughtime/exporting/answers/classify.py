@@ -1,5 +1,5 @@
 """The label of each text, one a line, and its probability: python answer.py < texts.txt. Needs numpy and onnxruntime (and tokenizers,
-where there is a tokenizer.json)."""
+where there is a .tokenizer.json)."""
 
 import json
 import re
@@ -8,29 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from vocabulary import Vocabulary  # the file beside this one
 
 here = Path(__file__).parent
 known = json.loads((here / "reading.json").read_text(encoding="utf-8"))
+vocabulary = Vocabulary(here / "vocabulary.json")
 classifier = onnxruntime.InferenceSession(here / "classifier.onnx")
-number = {entry: i for i, entry in enumerate(known["entries"]) if i != 1}
 piece_number = {piece: i for i, piece in enumerate(known["pieces"] or [])}
 language_number = {entry: i for i, entry in enumerate(known["language"] or []) if i != 1}
-tokenizer = None
-if known["kind"] == "bpe":
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
-
-
-def cut(text: str) -> list[str]:
-    """What a text is read as: words, characters, bytes, or byte-pair pieces."""
-    text = " ".join(text.split())
-    if known["kind"] == "words":
-        text = text.lower() if known["lower"] else text
-        return re.findall(known["pattern"] or r"[^ ]+", text)
-    if tokenizer is not None:
-        return tokenizer.encode(text).tokens
-    return [f"<{byte:02x}>" for byte in text.encode()] if known["kind"] == "bytes" else list(text)
 
 
 def spelling(word: str) -> list[int]:
@@ -47,18 +32,21 @@ def in_language(word: str) -> int:
 
 
 for line in sys.stdin:
-    words, half = cut(line), known["longest"] // 2
-    words = words if len(words) <= 2 * half else words[:half] + words[-half:]
-    if not words:
+    text, half = " ".join(line.split()), known["longest"] // 2
+    words = re.findall(known["pattern"] or "[^ ]+", text.lower() if known["lower"] else text)
+    read = words if vocabulary.kind == "words" else vocabulary.encode(text)
+    read = read if len(read) <= 2 * half else read[:half] + read[-half:]
+    if not read:
         print()
         continue
-    asked = {"tokens": [[number.get(word, 0)] for word in words], "lengths": [len(words)]}
+    tokens = [vocabulary.number.get(word, 0) for word in read] if vocabulary.kind == "words" else read
+    asked = {"tokens": [[token] for token in tokens], "lengths": [len(tokens)]}
     if known["pieces"]:
-        parts = [spelling(word) for word in words]
-        asked["index"] = [[i] for i in range(len(words))]
+        parts = [spelling(word) for word in read]
+        asked["index"] = [[i] for i in range(len(read))]
         asked["pieces"] = [piece for part in parts for piece in part]
         asked["starts"] = np.cumsum([0, *map(len, parts)])
     if known["language"]:
-        asked["language"] = [[in_language(word)] for word in words]
+        asked["language"] = [[in_language(word)] for word in read]
     log_p = classifier.run(None, {name: np.array(value, np.int64) for name, value in asked.items()})[0][0]
     print(known["labels"][log_p.argmax()], f"{np.exp(log_p.max()):.4f}", sep="\t")
