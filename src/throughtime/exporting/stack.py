@@ -51,8 +51,11 @@ class Direction:
         """What its cell is called."""
         return name_of(self.cell)
 
-    def step(self) -> Step:
-        """Its step. Raises: UserError where an operation cannot be exported, naming it and its line."""
+    def step(self, *, hoist: bool = False) -> Step:
+        """Its step. hoist: with what needs no state before it and after it, for whole sequences.
+
+        Raises: UserError where an operation cannot be exported, naming it and its line.
+        """
         inputs = map_leaves(lambda t: t.detach().unsqueeze(0), self.inputs)
         state = map_states(lambda t: t.detach(), self.state)
         try:
@@ -62,7 +65,7 @@ class Direction:
         own = [t.detach() for t in own_tensors(self.cell).values()]
         with torch.no_grad():
             vectors, matrices = captured.constants.made_of(own)
-        return Step(divide(captured, resets=False, hoist=False), vectors, matrices)
+        return Step(divide(captured, resets=False, hoist=hoist), vectors, matrices)
 
 
 @dataclass(frozen=True)
