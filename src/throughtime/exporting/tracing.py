@@ -29,7 +29,7 @@ from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, 
 from throughtime.scanning.replaced import replacing
 
 DOMAIN, MARK = "throughtime", "Scan"
-OPSET = 20
+OPSET = 18  # as `onnx.model` has it
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def marked(
     number: int,
     inputs: list[Tensor],
     states: list[Tensor],
-    initial: list[Tensor],
     lengths: Tensor | None,
-    resets: Tensor | None,
     shapes: str,
 ) -> list[Tensor]:
     """The place of a scan in what is traced: outputs, final states and records."""
@@ -59,9 +57,7 @@ def _(
     number: int,
     inputs: list[Tensor],
     states: list[Tensor],
-    initial: list[Tensor],
     lengths: Tensor | None,
-    resets: Tensor | None,
     shapes: str,
 ) -> list[Tensor]:
     steps, batch = inputs[0].shape[:2]
@@ -161,11 +157,9 @@ def _mark(
     if padded:
         inputs = map_leaves(_padded, inputs)
         lengths = torch.full((batch,), steps) if lengths is None else lengths
-        resets = None if resets is None else _padded(resets)
     output, *found = torch.ops.throughtime.marked(
-        n, leaves(inputs), list(tensors_of(state)), list(tensors_of(initial)) if resets is not None else [], lengths,
-        resets, json.dumps(taken[n].shapes),
-    )  # fmt: skip
+        n, leaves(inputs), list(tensors_of(state)), lengths, json.dumps(taken[n].shapes)
+    )
     count = len(tensors_of(state))
     output, *records = (value[:-1] if padded else value for value in (output, *found[count:]))
     end = tuple(found[:count]) if isinstance(state, tuple) else found[0]
@@ -196,11 +190,11 @@ def _one_step(
     return Scanned(output.unsqueeze(0), new, {name: seen[name].unsqueeze(0) for name in record})
 
 
-def _translated(number: int, inputs: Any, states: Any, initial: Any, lengths: Any, resets: Any, shapes: str) -> Any:
+def _translated(number: int, inputs: Any, states: Any, lengths: Any, shapes: str) -> Any:
     import onnx_ir
     from onnxscript import evaluator
 
-    given = [*inputs, *states, *initial, lengths, resets]
+    given = [*inputs, *states] if lengths is None else [*inputs, *states, lengths]
     node = onnx_ir.Node(
         DOMAIN, MARK, given, attributes=[onnx_ir.AttrInt64("number", number)],
         num_outputs=len(states) + len(json.loads(shapes)),

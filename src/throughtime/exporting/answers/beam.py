@@ -18,7 +18,9 @@ def beam_search(
         scores[:, never] = -np.inf
         if length == longest:  # nothing may follow but the end
             scores[:, np.arange(scores.shape[1]) != end] = -np.inf
-        best = np.argsort(-scores, axis=None, kind="stable")[: 2 * size]
+        few = min(2 * size, scores.size)
+        best = np.argpartition(-scores, few - 1, axis=None)[:few]
+        best = best[np.argsort(-scores.flat[best])]
         best = best[np.isfinite(scores.flat[best])]
         row, token = np.divmod(best, scores.shape[1])
         for k in np.flatnonzero(token[:size] == end):  # one that ends further down was not among the best
