@@ -28,7 +28,7 @@ COMPARED = (
 )  # and those at which what was written is run
 SMALL = (3, 2, 4, 3, 2, 2, 2)  # of the test vectors
 SCRIPT = "answer.py"
-HELPERS = ("vocabulary", "beam")  # what scripts import
+HELPERS = ("vocabulary", "beam", "series")  # what scripts import
 ANSWERS = Path(__file__).parent / "answers"  # scripts by task: they are written out, and not imported
 
 
