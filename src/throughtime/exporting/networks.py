@@ -17,6 +17,7 @@ from throughtime.exporting.agreement import TOLERANCE
 from throughtime.exporting.folder import MARK, new_folder
 from throughtime.exporting.readme import write_readme
 from throughtime.exporting.vectors import VECTORS, values_of
+from throughtime.tasks import pauses
 from throughtime.tasks.base import Trained
 from throughtime.tasks.networks import Network
 
@@ -28,8 +29,11 @@ COMPARED = (
 )  # and those at which what was written is run
 SMALL = (3, 2, 4, 3, 2, 2, 2)  # of the test vectors
 SCRIPT = "answer.py"
-HELPERS = ("vocabulary", "beam", "series")  # what scripts import
 ANSWERS = Path(__file__).parent / "answers"  # scripts by task: they are written out, and not imported
+HELPERS = [  # what scripts import
+    *(ANSWERS / f"{name}.py" for name in ("vocabulary", "beam", "series", "logmel")),
+    Path(pauses.__file__),
+]
 
 
 def write_trained(trained: Trained[Any], path: Path, *, overwrite: bool = False, int8: bool = False) -> Path:
@@ -49,9 +53,9 @@ def write_trained(trained: Trained[Any], path: Path, *, overwrite: bool = False,
         _write_vectors(folder, networks)
         script = ANSWERS / f"{trained.task.name.replace('-', '_')}.py"
         shutil.copyfile(script, folder / SCRIPT)
-        beside = [name for name in HELPERS if f"from {name} import" in script.read_text(encoding="utf-8")]
-        for name in beside:
-            shutil.copyfile(ANSWERS / f"{name}.py", folder / f"{name}.py")
+        for helper in HELPERS:
+            if f"from {helper.stem} import" in script.read_text(encoding="utf-8"):
+                shutil.copyfile(helper, folder / helper.name)
         write_readme(folder, f"{trained.task.name}: {trained.task.describe(trained.config)}", [
             ("", _about(trained, int8)),
             *((f"{network.name}.onnx", _table(network, facts[network.name])) for network in networks),
