@@ -1,0 +1,277 @@
+"""Trained models as ONNX: what each says is what `predict` says, in a Python that has neither this library nor torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import throughtime as tt
+from throughtime.errors import UserError
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from throughtime.exporting import networks, scans  # noqa: E402  (they import onnx)
+from throughtime.exporting.onnx.nodes import Nodes  # noqa: E402
+
+DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data"))
+pytestmark = [
+    pytest.mark.usefixtures("_one_thread"),
+    # of networks that have hardly learned, and of words that none has learned
+    pytest.mark.filterwarnings("ignore:.* translated up to the limit of its length"),
+    pytest.mark.filterwarnings("ignore:of .* different .* the vocabulary has room"),
+    pytest.mark.filterwarnings("ignore:the model never saw these"),
+    pytest.mark.filterwarnings("ignore:.* of over 40 characters the first 40 are read"),
+    pytest.mark.filterwarnings("ignore:.* its times are in"),
+]
+
+ALONE = """
+import runpy, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "throughtime"):
+            raise ImportError(f"{name} is not to be had here")
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def needs(folder):
+    where = DATA / folder
+    return pytest.mark.skipif(not where.exists(), reason=f"no {where}; THROUGHTIME_DATA names the data")
+
+
+def answered(folder, given="", *arguments):
+    """What the script of an export writes, by lines."""
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE, str(folder / "answer.py"), *map(str, arguments)],
+        input=given, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_nothing_of_ours_can_be_imported_there(tmp_path):
+    (tmp_path / "answer.py").write_text("import throughtime\n")
+    with pytest.raises(AssertionError, match="throughtime is not to be had here"):
+        answered(tmp_path)
+
+
+def operators(folder, name):
+    """What goes through time in a graph of an export."""
+    import onnx
+
+    nodes = onnx.load(folder / name).graph.node
+    return [node.op_type for node in nodes if node.op_type in ("LSTM", "GRU", "RNN", "Scan")]
+
+
+def some_lines(path, count):
+    with path.open(encoding="utf-8") as file:
+        return list(itertools.islice(file, count))
+
+
+def beginning(path, lines, out):
+    out.write_text("".join(some_lines(path, lines)), encoding="utf-8")
+    return out
+
+
+def trained(task, files, out, **more):
+    more = {"steps": 20, "progress": False} | more
+    return tt.train(task, files, out=out, **more)
+
+
+# -- tag
+
+
+@needs("tag/ewt")
+@pytest.mark.parametrize(
+    ("model", "standing"),
+    [
+        ({"cell": "lstm", "layers": 2}, ["LSTM"] * 6),
+        ({"cell": "coupled", "crf": True}, ["Scan"] * 6),  # two of them are the search for the best path
+        ({"cell": "none"}, ["LSTM"] * 2),
+    ],
+)
+def test_a_tagger_tags(tmp_path, model, standing):
+    folder = DATA / "tag" / "ewt"
+    tagger = trained(
+        "tag", [beginning(folder / "train.conllu", 6000, tmp_path / "train.conllu")], tmp_path / "run", steps=60,
+        model={"hidden_size": 24, "embedding_size": 20, "character_size": 12, **model},
+    )  # fmt: skip
+    path = tt.export(tagger, to="onnx", path=tmp_path / "onnx")
+    assert operators(path, "tagger.onnx") == standing
+    said = [line[9:].strip() for line in some_lines(folder / "dev.conllu", 1500) if line.startswith("# text = ")]
+    lines = [*said, "", "x"]
+    found = answered(path, "\n".join(lines) + "\n").splitlines()
+    wanted = [
+        " ".join(f"{w}/{t}" for w, t in zip(v["words"], v["tags"], strict=True)) for v in tagger.predict(iter(lines))
+    ]
+    assert found == wanted and len({word.rpartition("/")[2] for line in found for word in line.split()}) > 3
+
+
+# -- classify
+
+
+@needs("classify/sst2")
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"tokens": "bpe", "vocabulary": 300, "counts": False, "pooling": "last", "cell": "lstm", "layers": 2}, "language"],
+)
+def test_a_classifier_classifies(tmp_path, model):
+    folder = DATA / "classify" / "sst2"
+    if model == "language":
+        text = beginning(DATA / "text" / "tinyshakespeare" / "train.txt", 1500, tmp_path / "text.txt")
+        small = {"tokens": "bpe", "vocabulary": 300, "hidden_size": 20, "embedding_size": 12}
+        trained("text", [text], tmp_path / "language", model=small)
+        model = {"init_from": str(tmp_path / "language"), "tokens": "auto", "pooling": "max", "counts": True}
+    classifier = trained(
+        "classify", [beginning(folder / "train.csv", 600, tmp_path / "train.csv")], tmp_path / "run",
+        model={"hidden_size": 20, "embedding_size": 16, "word_dropout": 0.0, **model},
+    )  # fmt: skip
+    path = tt.export(classifier, to="onnx", path=tmp_path / "onnx")
+    with (folder / "dev.csv").open() as file:
+        texts = [row["text"] for row in itertools.islice(csv.DictReader(file), 80)]
+    texts += ["", "qqqzzzx", "Good, GOOD: it's  good!", "a " * 2100]  # nothing, nothing known, other signs, too long
+    found = answered(path, "\n".join(texts) + "\n").split("\n")[: len(texts)]
+    with pytest.warns(UserWarning, match="their beginning and end are read"):
+        wanted = list(classifier.predict(iter(texts)))
+    assert [line.split("\t")[0] for line in found] == [v["label"] or "" for v in wanted]
+    probabilities = [float(line.split("\t")[1]) if line else None for line in found]
+    assert probabilities == [v["probability"] and pytest.approx(v["probability"], abs=1e-4) for v in wanted]
+    assert len(set(probabilities)) > 40
+
+
+# -- text
+
+
+@needs("text/tinyshakespeare")
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ({"tokens": "characters", "layers": 2}, {}),
+        ({"tokens": "bpe", "vocabulary": 300, "cell": "gru", "zoneout": 0.1}, {"documents": "line"}),
+        ({"tokens": "words", "vocabulary": 900, "output": "adaptive"}, {}),
+        ({"tokens": "bytes", "cell": "layernormgru", "tied": False}, {"documents": "paragraph"}),
+    ],
+)
+def test_a_text_model_scores_and_writes(tmp_path, model, data):
+    folder = DATA / "text" / "tinyshakespeare"
+    text = beginning(folder / "train.txt", 2000, tmp_path / "text.txt")
+    writer = trained(
+        "text", [text], tmp_path / "run", steps=40, model={"hidden_size": 24, "embedding_size": 16, **model}, data=data
+    )
+    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    lines = [line.rstrip("\n") for line in some_lines(folder / "valid.txt", 60)] + ["§ é", ""]
+    found = [line.split("\t") for line in answered(path, "\n".join(lines) + "\n").splitlines()]
+    assert [line for _, line in found] == lines
+    wanted = [v["log_probability"] for v in writer.predict(iter(lines))]
+    assert [float(n) for n, _ in found] == [pytest.approx(n, abs=1e-3) for n in wanted]
+    for prompt in ("First Cit", "What, say \n", "§"):
+        assert answered(path, "", prompt, 50) == writer.generate(prompt, 50, temperature=0)
+
+
+# -- translate
+
+
+@needs("translate/multi30k")
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"tokens": "bpe", "vocabulary": 400, "cell": "gru", "layers": 2},
+        {"tokens": "characters", "input_feeding": True, "attention": "additive", "tied": False},
+        {"tokens": "words", "attention": "additive", "joint": False},
+    ],
+)
+def test_a_translator_translates(tmp_path, model):
+    folder = DATA / "translate" / "multi30k"
+    files = [beginning(folder / f"train.{side}", 400, tmp_path / f"train.{side}") for side in ("de", "en")]
+    translator = trained(
+        "translate", files, tmp_path / "run", steps=60, model={"hidden_size": 20, "embedding_size": 16, **model},
+        training={"learning_rate": 1e-2},
+    )  # fmt: skip
+    path = tt.export(translator, to="onnx", path=tmp_path / "onnx")
+    lines = [line.strip() for line in some_lines(folder / "valid.de", 12)] + ["", "x"]
+    wanted = [v["translation"] for v in translator.predict(iter(lines))]
+    assert answered(path, "\n".join(lines) + "\n").split("\n")[: len(lines)] == wanted
+    assert len(set(wanted)) > 2
+
+
+# -- forecast
+
+
+@needs("forecast/small")
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [
+        ({"kind": "segments", "members": 3}, "airline-passengers.csv"),
+        ({"kind": "segments", "cell": "lstm"}, "daily-min-temperatures.csv"),
+        ({"kind": "steps", "cell": "lstm", "layers": 2}, "airline-passengers.csv"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of what is found out of the files
+def test_a_forecaster_forecasts(tmp_path, model, file):
+    series = DATA / "forecast" / "small" / file
+    forecaster = trained(
+        "forecast", [series], tmp_path / "run", model={"hidden_size": 16, **model}, data={"horizon": 12}
+    )
+    path = tt.export(forecaster, to="onnx", path=tmp_path / "onnx")
+    found = list(csv.DictReader(io.StringIO(answered(path, series.read_text()))))
+    for row, wanted in zip(found, forecaster.predict(series), strict=True):
+        for name in ("forecast", "forecast-lo-80", "forecast-hi-80"):
+            assert float(row[name]) == pytest.approx(wanted[name], rel=1e-5)
+    assert len({row["forecast"] for row in found}) == 12
+
+
+# -- what is heard
+
+
+def recordings(count, tmp_path, key):
+    """Digits as WAV of 16 kHz."""
+    soundfile, soxr = pytest.importorskip("soundfile"), pytest.importorskip("soxr")
+    folder = DATA / "speech" / "fsdd"
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()][::7][:count]
+    for i, row in enumerate(rows):
+        heard, rate = soundfile.read(folder / row["audio"])
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, soxr.resample(heard, rate, 16000), 16000, subtype="PCM_16")
+        rows[i] = {"audio": str(path), key: row["text"]}
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [Path(row["audio"]) for row in rows]
+
+
+@needs("speech/fsdd")
+def test_a_classifier_of_recordings_classifies(tmp_path):
+    paths = recordings(80, tmp_path, "label")
+    model = trained(
+        "classify-audio", [tmp_path / "all.jsonl"], tmp_path / "run", model={"hidden_size": 16}, data={"speed": 0.0}
+    )
+    path = tt.export(model, to="onnx", path=tmp_path / "onnx")
+    found = [line.split("\t") for line in answered(path, "", *paths).splitlines()]
+    for (label, probability, _), wanted in zip(found, model.predict(paths), strict=True):
+        assert label == wanted["label"] and float(probability) == pytest.approx(wanted["probability"], abs=1e-3)
+
+
+@needs("speech/fsdd")
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_recogniser_hears(tmp_path, streaming):
+    paths = recordings(80, tmp_path, "text")
+    model = trained(
+        "transcribe", [tmp_path / "all.jsonl"], tmp_path / "run", steps=60,
+        model={"hidden_size": 24, "layers": 2, "streaming": streaming, "units": "words", "dropout": 0.0},
+        training={"learning_rate": 1e-2}, data={"speed": 0.0, "masks": 0},
+    )  # fmt: skip
+    path = tt.export(model, to="onnx", path=tmp_path / "onnx")
+    wanted = [v["text"] for v in model.predict(paths, decoding="greedy")]
+    assert answered(path, "", *paths).split("\n")[: len(paths)] == wanted
+    assert len(set(wanted)) > 2
+    assert (path / "step.onnx").exists() == streaming
