@@ -31,6 +31,7 @@ VERBS = {
     "compare": "Runs of one task on the same data, side by side.",
     "inspect": "What a network remembers: gradients through time, states, gates, what mattered.",
     "travel": "Back and forth in time, command by command: change a word, and see both futures.",
+    "export": "A trained model out of Python: as ONNX, as C, as WebAssembly.",
     "memory": "How far back a cell can learn to remember, side by side with others.",
     "info": "What a run is, trained on what, for how long, with what scores.",
     "demo": "Train a small model on the text every Python carries, and let it write.",

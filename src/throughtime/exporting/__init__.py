@@ -13,6 +13,7 @@ from throughtime.errors import UserError
 from throughtime.exporting.formats import checked
 from throughtime.exporting.stack import stack_of
 from throughtime.scanning import Inputs
+from throughtime.tasks.base import Trained
 
 __all__ = ["export"]
 
@@ -35,7 +36,7 @@ def export(  # noqa: PLR0913  (each is a user's to name)
     """Write a cell, a layer or a Recurrent so that it runs without Python, checked against the reference before it is kept.
 
     Args:
-        what: a cell (ours, torch.nn's, one's own), an RNN, LSTM, GRU or Recurrent.
+        what: a cell (ours, torch.nn's, one's own), an RNN, LSTM, GRU or Recurrent; or a trained model, as `load` returns it.
         to: "onnx", "c" or "wasm".
         path: a folder that is new or empty. ONNX may also go to one file that ends in .onnx, which holds whole sequences.
         inputs: an example of what one step is given, [B, I] or a tuple of such, where a cell does not say its `input_size`.
@@ -54,6 +55,11 @@ def export(  # noqa: PLR0913  (each is a user's to name)
     path = Path(path)
     given = {"lengths": lengths, "name": name, "target": target, "source": source, "int8": int8}
     form, options = checked(to, given)
+    if isinstance(what, Trained):
+        for option, value in {"inputs": inputs, "state": state, "lengths": lengths, "reverse": reverse}.items():
+            if value is not None and value is not False:
+                raise UserError(f"{option} is not for a trained model, which says itself what it takes")
+        return form.write_trained(what, path, overwrite=overwrite, **options)
     stack = stack_of(what, inputs, state, reverse=reverse)
     if to != "onnx" and not stack.can_step:
         raise UserError(

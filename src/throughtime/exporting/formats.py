@@ -13,21 +13,34 @@ from throughtime.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class Format:
-    """A format. module: whose `write(stack, path, *, overwrite, **options)` writes it. options: those that it has."""
+    """A format.
+
+    module: its `write(stack, path, *, overwrite, **options)` writes a stack of cells. trained: the `write_trained` of this module,
+    which takes a trained model in the place of the stack. options: those that it has.
+    """
 
     module: str
+    trained: str
     options: frozenset[str]
 
     @property
     def write(self) -> Callable[..., Path]:
+        """What writes a stack of cells."""
+        """What writes it."""
         made: Callable[..., Path] = importlib.import_module(self.module).write
+        return made
+
+    @property
+    def write_trained(self) -> Callable[..., Path]:
+        """What writes a trained model."""
+        made: Callable[..., Path] = importlib.import_module(self.trained).write_trained
         return made
 
 
 FORMATS = {
-    "onnx": Format("throughtime.exporting.onnx", frozenset({"lengths", "int8"})),
-    "c": Format("throughtime.exporting.c", frozenset({"name", "target", "source", "int8"})),
-    "wasm": Format("throughtime.exporting.wasm", frozenset({"name", "int8"})),
+    "onnx": Format("throughtime.exporting.onnx", "throughtime.exporting.networks", frozenset({"lengths", "int8"})),
+    "c": Format("throughtime.exporting.c", "throughtime.exporting.c", frozenset({"name", "target", "source", "int8"})),
+    "wasm": Format("throughtime.exporting.wasm", "throughtime.exporting.wasm", frozenset({"name", "int8"})),
 }
 
 

@@ -58,7 +58,7 @@ class Attention(nn.Module):
 
     def remember(self, values: Tensor, lengths: Tensor) -> Memory:
         """A memory of values [S, B, M], of which each sequence has `lengths` [B] real steps, at least 1."""
-        real = torch.arange(len(values), device=values.device).unsqueeze(1) < lengths
+        real = torch.arange(values.shape[0], device=values.device).unsqueeze(1) < lengths
         return Memory(values, self.key(values), real)
 
     def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:

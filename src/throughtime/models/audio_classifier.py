@@ -51,4 +51,4 @@ class AudioClassifier(Front):
         if self.training and self.class_weights is not None:
             weights = torch.tensor(self.class_weights, device=features.device)
         nats = F.cross_entropy(self.logits(features, batch.lengths), batch.labels, weights, reduction="sum")
-        return nats, torch.tensor(len(batch.labels), device=features.device), None
+        return nats, torch.tensor(batch.labels.shape[0], device=features.device), None

@@ -34,7 +34,7 @@ class Pool(nn.Module):
 
     def weights(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """How much each step counts: [T, B], its sum over time 1 (attention and mean)."""
-        real = torch.arange(len(hidden), device=hidden.device).unsqueeze(1) < lengths.clamp(min=1)
+        real = torch.arange(hidden.shape[0], device=hidden.device).unsqueeze(1) < lengths.clamp(min=1)
         if self.kind == "attention":
             scores: Tensor = self.score(torch.tanh(self.inner(hidden))).squeeze(-1)
             return scores.masked_fill(~real, -torch.inf).softmax(0)
@@ -44,13 +44,13 @@ class Pool(nn.Module):
         """One vector a sequence. hidden: [T, B, N]; lengths: [B]. Returns: [B, N]."""
         if self.kind == "last":
             ends = (lengths - 1).clamp(min=0)
-            last = hidden[ends, torch.arange(len(ends), device=hidden.device)]
+            last = hidden[ends, torch.arange(ends.shape[0], device=hidden.device)]
             if self.directions == 1:
                 return last
             n = hidden.shape[-1] // 2
             return torch.cat([last[:, :n], hidden[0, :, n:]], -1)
         if self.kind == "max":
-            real = torch.arange(len(hidden), device=hidden.device).unsqueeze(1) < lengths.clamp(min=1)
+            real = torch.arange(hidden.shape[0], device=hidden.device).unsqueeze(1) < lengths.clamp(min=1)
             return hidden.masked_fill(~real.unsqueeze(-1), -torch.inf).amax(0)
         return (hidden * self.weights(hidden, lengths).unsqueeze(-1)).sum(0)
 
@@ -104,7 +104,7 @@ class Classifier(nn.Module):
     def forward(self, batch: tuple[TokenBatch, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
         """(what is read of B examples, labels [B]): nats summed over the examples, how many they are."""
         read, labels = batch
-        count = torch.tensor(len(labels), device=labels.device)
+        count = torch.tensor(labels.shape[0], device=labels.device)
         if not self.training:
             return F.cross_entropy(self.logits(read), labels, reduction="sum"), count, None
         weights = None
@@ -118,5 +118,5 @@ class Classifier(nn.Module):
         if self.counts is None:
             return nats(alone), count, None
         said, weighed = self.counts(read, labels)
-        penalty = len(labels) * self.counts.penalty()
+        penalty = labels.shape[0] * self.counts.penalty()
         return (nats(alone + self._voiced(said)) + nats(alone) + nats(weighed) + penalty) / 3, count, None

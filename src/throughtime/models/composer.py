@@ -149,11 +149,11 @@ class Composer(nn.Module):
         heard, flat = self.heard_before(after).flatten(0, 1), [x.flatten(0, 1) for x in batch[:-1]]
         rows = batch.written.flatten().nonzero().squeeze(1)
         parts = []
-        for some in torch.split(rows, max(len(rows), 1) if self.training else ROWS):
+        for some in torch.split(rows, max(rows.shape[0], 1) if self.training else ROWS):
             moments = Moments._make([*(x[some] for x in flat), batch.lengths])
             parts.append(self.chain_nats(heard[some], moments))
         found = heard.new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
-        found = found.index_put((rows,), torch.cat(parts) if len(rows) else found[:0])
+        found = found.index_put((rows,), torch.cat(parts) if rows.shape[0] else found[:0])
         return found.view(*batch.written.shape, -1)
 
     def heard_before(self, batch: Moments) -> Tensor:
@@ -170,7 +170,7 @@ class Composer(nn.Module):
         """What the stack gives after moments as they are read, [T, B, E], from a state on, None at the beginning. Returns: [B, N],
         and the state to go on from."""
         if isinstance(self.stack, Memoryless):
-            return self.stack(given, lengths=torch.full(given.shape[1:2], len(given)))[0][-1], None
+            return self.stack(given, lengths=torch.full(given.shape[1:2], given.shape[0]))[0][-1], None
         if isinstance(self.stack, TransformerWindow):
             return self._heard_in_window(self.stack, given, state)
         hidden, state = self.stack(given, state)
@@ -181,7 +181,7 @@ class Composer(nn.Module):
         stands at the place where training met it, not at the end of a window that slides."""
         before, read = (None, given[:0]) if state is None else state
         read = torch.cat([read, given])
-        while len(read) > stack.window:
+        while read.shape[0] > stack.window:
             before, read = stack(read[: stack.window], before)[1], read[stack.window :]
         return stack(read, before)[0][-1], (before, read)
 
@@ -198,7 +198,7 @@ class Composer(nn.Module):
         given = self.chain_input(read.t(), moments.before, now) + self.given(heard)
         chain, _ = self.chain(given, lengths=counts + 1)
         real = torch.arange(longest + 1, device=counts.device).unsqueeze(1) <= counts  # [L + 1, R]
-        row = torch.arange(len(symbols), device=counts.device).expand(longest + 1, -1)[real]
+        row = torch.arange(symbols.shape[0], device=counts.device).expand(longest + 1, -1)[real]
         log_p = self.log_p(
             torch.cat([self.write_dropout(chain[real]), heard[row]], -1),
             torch.cat([moments.before[row], now[real]], -1),
@@ -209,12 +209,12 @@ class Composer(nn.Module):
         goals = F.pad(symbols, (0, 1), value=self.symbols).t()[real]
         goals = torch.where(goals == self.symbols, END, goals)
         nats = -log_p.gather(1, goals.unsqueeze(1)).squeeze(1)
-        found = nats.new_zeros(longest + 1, len(symbols)).masked_scatter(real, nats)
+        found = nats.new_zeros(longest + 1, symbols.shape[0]).masked_scatter(real, nats)
         return F.pad(found.t(), (0, width - longest))
 
     def _now(self, symbols: Tensor) -> Tensor:
         """The last keys of each moment before each symbol that is written, the last first, [L + 1, R, NOW]."""
-        last = symbols.new_zeros(len(symbols), NOW)
+        last = symbols.new_zeros(symbols.shape[0], NOW)
         found = [last]
         for symbol in symbols.t():
             key = self._keys(symbol).unsqueeze(1)
@@ -224,7 +224,7 @@ class Composer(nn.Module):
 
     def _under(self, symbols: Tensor) -> Tensor:
         """The key that the next has to be higher than, before each symbol that is written, [L + 1, R]; 0: any."""
-        under = symbols.new_zeros(len(symbols))
+        under = symbols.new_zeros(symbols.shape[0])
         found = [under]
         for symbol in symbols.t():
             key = self._keys(symbol)
@@ -237,7 +237,9 @@ class Composer(nn.Module):
         and to those of the moment so far, [L, R, NOW], the first of which they are where they are keys. Returns: [L, R, E]."""
         key = self._keys(read).unsqueeze(-1)
         found: Tensor = self.written(read)
-        found = found + _sum(self.chain_motion, _intervals(key, before[:, :-1].expand(len(read), -1, -1)).flatten(-2))
+        found = found + _sum(
+            self.chain_motion, _intervals(key, before[:, :-1].expand(read.shape[0], -1, -1)).flatten(-2)
+        )
         found = found + _sum(self.chain_degree, _degrees(key, before[:, -1:]))
         found = found + _sum(self.chain_chord, _intervals(key, now[..., 1:]).flatten(-2))
         return found

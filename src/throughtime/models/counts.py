@@ -52,7 +52,7 @@ class Counts(nn.Module):
         """Count sequences: what is read, and labels [B]."""
         for read, labels in batches:
             for table, kinds, owners in self._kinds(read):
-                table.index_put_((kinds, labels[owners]), torch.ones(len(owners)), accumulate=True)
+                table.index_put_((kinds, labels[owners]), torch.ones(owners.shape[0]), accumulate=True)
 
     def forward(self, read: TokenBatch, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What is read of B sequences, labels [B] or None. Returns: said, of each sort, [B, width, C]; weighed, [B, C]."""
@@ -62,7 +62,7 @@ class Counts(nn.Module):
             counts = table[kinds]  # [n, C]
             empty = torch.zeros_like(weighed)
             ratio = self._ratio(table, counts)
-            square = ratio.new_zeros(len(empty)).index_add(0, owners, ratio.square().mean(-1))
+            square = ratio.new_zeros(empty.shape[0]).index_add(0, owners, ratio.square().mean(-1))
             weight = self.SCALE * weights[kinds] / (self.width * square.clamp(min=1e-12)).sqrt()[owners]
             weighed = weighed + empty.index_add(0, owners, ratio * weight.unsqueeze(-1))
             if labels is not None:
@@ -79,7 +79,7 @@ class Counts(nn.Module):
     def _ratio(self, table: Tensor, counts: Tensor) -> Tensor:
         """r for the counts [n, C] of n kinds; 0 for a kind that was never counted."""
         known = counts.sum(-1, keepdim=True) > 0
-        everything, added = table.sum(0), self.alpha * len(table)
+        everything, added = table.sum(0), self.alpha * table.shape[0]
         rest, rest_everything = counts.sum(-1, keepdim=True) - counts, everything.sum() - everything
         here = (counts + self.alpha) / (everything + added)
         elsewhere = (rest + self.alpha) / (rest_everything + added)
@@ -89,7 +89,7 @@ class Counts(nn.Module):
     def _kinds(self, read: TokenBatch) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each sort: its table, the kinds [n], each once a sequence, and whose they are [n]."""
         tokens, batch = read.tokens, read.tokens.shape[1]
-        real = torch.arange(len(tokens), device=tokens.device).unsqueeze(1) < read.lengths
+        real = torch.arange(tokens.shape[0], device=tokens.device).unsqueeze(1) < read.lengths
         column = torch.arange(batch, device=tokens.device).expand_as(tokens)
         pairs = (tokens[:-1] * 1_000_003 + tokens[1:] * 7_919) % BUCKETS
         found = [

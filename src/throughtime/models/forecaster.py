@@ -94,9 +94,9 @@ class Attending(nn.Module):
     def forward(self, read: Tensor, asked: Tensor) -> Tensor:
         """As of `Unrolled`."""
         every = torch.cat([read, asked.transpose(0, 1)])
-        lengths = torch.full((every.shape[1],), len(every), device=every.device)
+        lengths = torch.full((every.shape[1],), every.shape[0], device=every.device)
         hidden: Tensor = self.stack(every, lengths=lengths)[0]
-        return hidden[len(read) :].transpose(0, 1)
+        return hidden[read.shape[0] :].transpose(0, 1)
 
 
 class Segments(nn.Module):
@@ -152,7 +152,7 @@ class Segments(nn.Module):
     def added(self, window: Window) -> Tensor:
         """What the network adds to the linear forecast, [B, H, Q]."""
         hidden = self.network(self.read(window), self.questions(window))
-        out: Tensor = self.output(self.dropout(hidden)).view(len(hidden), self.ahead * self.sizes.segment, -1)
+        out: Tensor = self.output(self.dropout(hidden)).view(hidden.shape[0], self.ahead * self.sizes.segment, -1)
         return out[:, : self.sizes.horizon]
 
     def read(self, window: Window) -> Tensor:
@@ -179,7 +179,7 @@ class Segments(nn.Module):
 
     def _cut(self, steps: Tensor, count: int) -> Tensor:
         """[B, count · W, F] as segments, [B, count, W · F]."""
-        return steps.reshape(len(steps), count, self.sizes.segment * steps.shape[2])
+        return steps.reshape(steps.shape[0], count, self.sizes.segment * steps.shape[2])
 
 
 def normalised(window: Window, values: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class Forecaster(nn.Module):
     def normalised(self, window: Window) -> Tensor:
         """The same in the scale of each window."""
         found = torch.stack([member(window) for member in self.members])
-        return (found.median(0).values if len(found) > 1 else found[0]).sort(-1).values
+        return (found.median(0).values if found.shape[0] > 1 else found[0]).sort(-1).values
 
     def forward(self, batch: Window, state: None) -> tuple[Tensor, Tensor, None]:
         """The pinball loss of normalised values, summed over the values that are known, and how many they are."""

@@ -16,5 +16,5 @@ def framed(target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """target [T, B], each with its END, unless it was cut; lengths [B]. Returns: what a decoder reads, END and all but the last of
     the target, [T, B]; and what follows each, the target, IGNORED past it."""
     read = torch.cat([torch.full_like(target[:1], END), target[:-1]])
-    place = torch.arange(len(target), device=target.device).unsqueeze(1)
+    place = torch.arange(target.shape[0], device=target.device).unsqueeze(1)
     return read, target.masked_fill(place >= lengths, IGNORED)

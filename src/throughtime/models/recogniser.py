@@ -113,7 +113,7 @@ class Front(nn.Module):
 
     def hidden(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features [T, B, F], lengths [B]. Returns: h [S, B, N], and how many steps of each are real [B]."""
-        missing = self.steps(len(features)) * self.sizes.stride - len(features)
+        missing = self.steps(features.shape[0]) * self.sizes.stride - features.shape[0]
         padded = F.pad(features, (0, 0, 0, 0, self.sizes.before, self.sizes.after + missing))
         real = self.steps(lengths)
         return self.dropout(self.ahead(self.stack(self.read(padded), lengths=real)[0])), real
@@ -132,9 +132,9 @@ class Ahead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden [S, B, N]. Returns: [S, B, N]; past the end is nothing."""
-        steps = len(self.weight) - 1
+        steps = self.weight.shape[0] - 1
         padded = F.pad(hidden, (0, 0, 0, 0, 0, steps))
-        return torch.stack([w * padded[k : k + len(hidden)] for k, w in enumerate(self.weight)]).sum(0)
+        return torch.stack([w * padded[k : k + hidden.shape[0]] for k, w in enumerate(self.weight)]).sum(0)
 
 
 class Recogniser(Front):
@@ -196,7 +196,7 @@ class _Decoder(nn.Module):
         written, _ = self.stack(self.dropout(self.embedding(torch.cat([nothing, units]))))
         context, _ = self.attention(written, self.attention.remember(hidden, real.clamp(min=1)))
         logits = self.output(self.dropout(torch.cat([written, context], -1)))
-        past = torch.arange(len(goals), device=goals.device).unsqueeze(1) > lengths
+        past = torch.arange(goals.shape[0], device=goals.device).unsqueeze(1) > lengths
         goals = goals.masked_fill(past, -100)
         return F.cross_entropy(
             logits.flatten(0, 1), goals.flatten(), ignore_index=-100, reduction="sum", label_smoothing=SMOOTHING

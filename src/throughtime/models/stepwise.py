@@ -160,7 +160,7 @@ class Stepwise(nn.Module):
         steps = torch.arange(self.horizon, device=season.device)
         again, naive = season[:, steps % self.season], season[:, self.season - self.naive + steps % self.naive]
         hidden = self.dropout(hidden)
-        out: Tensor = self.output(hidden).view(len(hidden), self.horizon, -1)
+        out: Tensor = self.output(hidden).view(hidden.shape[0], self.horizon, -1)
         if self.ahead is not None and self.mixed is not None:
             both = torch.cat([known, hidden.unsqueeze(1).expand(-1, self.horizon, -1)], -1)
             out = out + self.mixed(torch.relu(self.ahead(both)))

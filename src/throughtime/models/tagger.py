@@ -34,7 +34,7 @@ class Crf(nn.Module):
     def nats(self, scores: Tensor, lengths: Tensor, tags: Tensor) -> Tensor:
         """-log p of the tags of each sentence, whatever those that are not given. scores [T, B, K], lengths [B] at least 1, tags
         [T, B], under 0 where not given. Returns: [B]."""
-        real = torch.arange(len(scores), device=scores.device).unsqueeze(1) < lengths
+        real = torch.arange(scores.shape[0], device=scores.device).unsqueeze(1) < lengths
         total = self._all_ways(scores, lengths)
         open_ = real & (tags < 0)
         if bool(open_.any()):  # all ways that go through the tags that are given
@@ -66,7 +66,7 @@ class Crf(nn.Module):
             _Back(), records["before"], tag.to(scores.dtype), lengths=lengths - 1, reverse=True, backend="reference"
         )
         out = torch.cat([way, way.new_zeros(1, *tag.shape)])
-        out[lengths - 1, torch.arange(len(lengths), device=out.device)] = tag.to(out.dtype)
+        out[lengths - 1, torch.arange(lengths.shape[0], device=out.device)] = tag.to(out.dtype)
         return out.squeeze(-1).long()
 
 
@@ -145,14 +145,14 @@ class Tagger(nn.Module):
         letters, _ = self.spelling(self.characters(spelt), lengths=spelt_lengths)
         ends = (spelt_lengths - 1).clamp(min=0)
         n = letters.shape[-1] // 2
-        of_word = torch.cat([letters[ends, torch.arange(len(ends), device=ends.device), :n], letters[0, :, n:]], -1)
+        of_word = torch.cat([letters[ends, torch.arange(ends.shape[0], device=ends.device), :n], letters[0, :, n:]], -1)
         x = self.dropout(torch.cat([self.words(words), of_word[index]], -1))
         hidden, _ = self.stack(x, lengths=lengths)
         return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
 
     def nats(self, scores: Tensor, lengths: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
         """-log p of tags [T, B] by their scores [T, B, K], summed over those that are given (from 0 on), and how many these are."""
-        real = (torch.arange(len(scores), device=scores.device).unsqueeze(1) < lengths) & (tags >= 0)
+        real = (torch.arange(scores.shape[0], device=scores.device).unsqueeze(1) < lengths) & (tags >= 0)
         if self.crf is not None:
             return self.crf.nats(scores, lengths, tags).sum(), real.sum()
         nats = F.cross_entropy(scores.flatten(0, 1), tags.clamp(min=0).flatten(), reduction="none").view_as(tags)

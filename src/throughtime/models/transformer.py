@@ -37,8 +37,8 @@ class TransformerStack(nn.Module):
     def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
         """inputs [T, B, I], lengths [B]. Returns: [T, B, D]; past a sequence's length anything; and no state."""
         x = self.project(inputs)
-        x = x + positions(len(x), x.shape[-1]).to(x).unsqueeze(1)
-        padding = torch.arange(len(x), device=x.device) >= lengths.clamp(min=1).unsqueeze(1)
+        x = x + positions(x.shape[0], x.shape[-1]).to(x).unsqueeze(1)
+        padding = torch.arange(x.shape[0], device=x.device) >= lengths.clamp(min=1).unsqueeze(1)
         return self.layers(x, src_key_padding_mask=padding), None
 
 
@@ -75,12 +75,12 @@ class TransformerWindow(nn.Module):
         begun = torch.zeros(batch, steps, device=x.device) if resets is None else resets.t().cumsum(1)
         # which document each step is of; what is not there is of none
         document = torch.cat([there.detach() - 1, begun.to(there)], 1)
-        place = torch.arange(len(x), device=x.device)
+        place = torch.arange(x.shape[0], device=x.device)
         distance = place.unsqueeze(1) - place
         seen = (document.unsqueeze(2) == document.unsqueeze(1)) & (distance >= 0) & (distance <= self.window)
         seen |= distance == 0
         y = self.stack.project(x)
-        y = y + positions(len(y), y.shape[-1]).to(y).unsqueeze(1)
+        y = y + positions(y.shape[0], y.shape[-1]).to(y).unsqueeze(1)
         y = self.stack.layers(y, mask=~seen.repeat_interleave(HEADS, 0))
         last = document[:, -self.window :]
         return y[self.window :], (
@@ -160,24 +160,24 @@ class TransformerTranslator(nn.Module):
 
     def _embedded(self, tokens: Tensor, embedding: nn.Module) -> Tensor:
         x: Tensor = embedding(tokens) * math.sqrt(self.size)
-        return self.dropout(x + positions(len(x), self.size).to(x).unsqueeze(1))  # type: ignore[no-any-return]
+        return self.dropout(x + positions(x.shape[0], self.size).to(x).unsqueeze(1))  # type: ignore[no-any-return]
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """source [S, B], lengths [B]. Returns: [S, B, D], and what of it is padding, [B, S]."""
-        padding = torch.arange(len(source), device=source.device) >= lengths.clamp(min=1).unsqueeze(1)
+        padding = torch.arange(source.shape[0], device=source.device) >= lengths.clamp(min=1).unsqueeze(1)
         return self.encoder(self._embedded(source, self.source_embedding), src_key_padding_mask=padding), padding
 
     def decode(self, memory: tuple[Tensor, Tensor], tokens: Tensor) -> Tensor:
         """Read tokens [T, B] from the beginning. Returns: logits [T, B, V]."""
         read, padding = memory
         x = self._embedded(tokens, self.embedding)
-        mask = later(len(tokens), tokens.device)
+        mask = later(tokens.shape[0], tokens.device)
         return self.output(self.decoder(x, read, tgt_mask=mask, memory_key_padding_mask=padding))  # type: ignore[no-any-return]
 
     def attended(self, source: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
         """What each token attends to in the last layer, a mean over heads: [T, B, S]."""
         read, padding = self.encode(source, lengths)
-        x, mask = self._embedded(tokens, self.embedding), later(len(tokens), tokens.device)
+        x, mask = self._embedded(tokens, self.embedding), later(tokens.shape[0], tokens.device)
         *lower, last = self.decoder.layers
         for layer in lower:
             x = layer(x, read, tgt_mask=mask, memory_key_padding_mask=padding)
@@ -196,8 +196,8 @@ class TransformerTranslator(nn.Module):
             memory = read.index_select(1, numbers), padding.index_select(0, numbers)
             return self.decode(memory, whole.t())[-1].log_softmax(-1), (numbers, whole)
 
-        nothing = torch.zeros(len(lengths), 0, dtype=torch.int64, device=source.device)
-        return step, (torch.arange(len(lengths), device=source.device), nothing)
+        nothing = torch.zeros(lengths.shape[0], 0, dtype=torch.int64, device=source.device)
+        return step, (torch.arange(lengths.shape[0], device=source.device), nothing)
 
     def forward(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
         """As in `Translator`."""

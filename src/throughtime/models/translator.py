@@ -94,7 +94,7 @@ class Translator(nn.Module):
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
         """source [S, B], lengths [B]. Returns: the memory, and the decoder's first state."""
         read = self.encoder(TokenBatch(source, lengths))
-        real = (torch.arange(len(read), device=read.device).unsqueeze(1) < lengths).unsqueeze(-1)
+        real = (torch.arange(read.shape[0], device=read.device).unsqueeze(1) < lengths).unsqueeze(-1)
         mean = (read * real).sum(0) / lengths.clamp(min=1).unsqueeze(-1)
         flat, start = torch.tanh(self.bridge(mean)), 0
 
@@ -143,8 +143,8 @@ class Translator(nn.Module):
     def _in_parts(self, source: Tensor, lengths: Tensor, read: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits and attention of what is read, [T, B]: at once where gradients need it whole, else as much at a time as fits."""
         memory, state = self.encode(source, lengths)
-        size = len(read) if torch.is_grad_enabled() else max(1, CELLS // (self.attention.width * source.numel()))
-        for low in range(0, len(read), size):
+        size = read.shape[0] if torch.is_grad_enabled() else max(1, CELLS // (self.attention.width * source.numel()))
+        for low in range(0, read.shape[0], size):
             logits, state, weights = self.decode(memory, state, read[low : low + size])
             yield logits, weights
 
@@ -164,7 +164,7 @@ class Translator(nn.Module):
             logits, inner, _ = self.decode(last[1], inner, tokens.unsqueeze(0))
             return logits[0].log_softmax(-1), (numbers, inner)
 
-        return step, (torch.arange(len(lengths), device=source.device), begin)
+        return step, (torch.arange(lengths.shape[0], device=source.device), begin)
 
     def forward(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], state: None) -> tuple[Tensor, Tensor, None]:
         """(source [S, B], its lengths, target [T, B] with its ends, its lengths): nats summed over the target, how many they are.
@@ -174,9 +174,9 @@ class Translator(nn.Module):
         smoothing = self.smoothing if self.training else 0.0
         nats, low = torch.zeros((), device=source.device), 0
         for logits, _ in self._in_parts(source, source_lengths, read):
-            goal = goals[low : low + len(logits)].flatten()
+            goal = goals[low : low + logits.shape[0]].flatten()
             nats = nats + F.cross_entropy(logits.flatten(0, 1), goal, reduction="sum", label_smoothing=smoothing)
-            low += len(logits)
+            low += logits.shape[0]
         return nats, lengths.sum(), None
 
 
