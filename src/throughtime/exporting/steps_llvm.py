@@ -99,6 +99,7 @@ class LayerCode:
         self.reserved = 4 * sum(self.scratch.values())
 
     def define(self) -> None:
+        """Write it into the module."""
         self.module.define(
             f"layer_{self.number}", PASSED, self._body, kind="internal ", attributes=f"noinline {ATTRIBUTES}"
         )
@@ -213,7 +214,7 @@ def widened(matrix: Tensor, lanes: int) -> Tensor:
 
 def packed(matrix: Tensor, wide: int) -> Tensor:
     """A matrix [K, N] as panels of so many columns, one after the other, the last as wide as is left."""
-    return torch.cat([panel.reshape(-1) for panel in matrix.split(wide, 1)])
+    return torch.cat([panel.reshape(-1) for panel in torch.split(matrix, wide, 1)])
 
 
 def constant(module: Module, name: str, values: Tensor) -> str:
