@@ -34,7 +34,7 @@ class Evaluated(Stack):
             y, rows = self._step(list(x), rows)
             outputs.append(y)
         shape = self.steps[-1].program.captured.shapes[0]
-        return torch.stack(outputs).unflatten(-1, shape or (1,)).reshape(len(outputs), len(y), *shape), [
+        return torch.stack(outputs).reshape(len(outputs), len(y), *shape), [
             row.reshape(s.shape) for row, s in zip(rows, states, strict=True)
         ]
 
