@@ -23,7 +23,7 @@ from throughtime.exporting.stack import stack_of
 from throughtime.exporting.targets import TARGETS, target_of
 from throughtime.scanning.cpu.functions import VECTORS
 
-I, N, T = 7, 13, 6
+I, N, T = 7, 13, 6  # noqa: E741
 CELLS = sorted(tt.cells.NAMED)
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Wshadow", "-Werror"]
 gcc = shutil.which("gcc")
