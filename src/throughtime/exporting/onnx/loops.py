@@ -75,7 +75,7 @@ def scan_nodes(
         body=_body(Nodes(f"{nodes.prefix}body{len(nodes.nodes)}_"), program, constants, scanned, shown),
         num_scan_inputs=len(scanned),
         scan_input_directions=[int(reverse)] * len(scanned),
-        scan_output_directions=[int(reverse)] * len(shown),
+        **({"scan_output_directions": [int(reverse)] * len(shown)} if shown else {}),
     )
     finals, stacked = results[: len(states)], results[len(states) :]
     rows = arrays | {key: Value(name, written[key], rows=True) for key, name in zip(shown, stacked, strict=True)}

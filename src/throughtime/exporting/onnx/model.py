@@ -99,9 +99,11 @@ def sequence_nodes(
         outputs = []
         for direction in layer.directions:
             given = [next(left) for _ in tensors_of(direction.state)]
-            known = recognised(direction.step(), direction)
+            known = recognised(direction.step())
             if known is not None and known.operator in allowed:
-                output, new = standard(nodes, known, x[0], given, lengths, reverse=direction.reverse)
+                read, inputs_ = known.input, leaves(direction.inputs)
+                flat = _flat(nodes, x[read], inputs_[read].dim() + 1, known.gates[0].input.shape[1], 2)
+                output, new = standard(nodes, known, flat, given, lengths, reverse=direction.reverse)
             else:
                 output, new = _loop(nodes, direction, x, given, active)
             outputs.append(output)
