@@ -73,7 +73,9 @@ def step_nodes(
     for i, (name, tensor) in enumerate(zip(states, tensors_of(direction.state), strict=True)):
         width = program.state_widths[i]
         rows["s", i] = Value(_flat(nodes, name, tensor.dim(), width, 1), width, rows=True)
-    made = constants.operations(nodes, rows, rows["s", 0].name, 1).rows([*program.states, *program.extras])
+    made = constants.operations(nodes, rows, rows["s", 0].name, 1).rows(
+        program.graph, [*program.states, *program.extras]
+    )
     shapes = [*program.captured.state_shapes, *program.captured.shapes]
     *news, output = [_shaped(nodes, v.name, shape, 1) for v, shape in zip(made, shapes, strict=True)]
     return output, news

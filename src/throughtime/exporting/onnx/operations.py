@@ -15,8 +15,9 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.exporting.onnx.nodes import Array, Nodes
+from throughtime.exporting.onnx.refining import refined
 from throughtime.scanning.evaluate import evaluate
-from throughtime.scanning.nodes import Row
+from throughtime.scanning.nodes import Graph, Row
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class OnnxOperations:
     def slice(self, value: Value, offset: int, width: int) -> Value:
         if offset == 0 and width == value.width:
             return value
-        n = self.nodes
-        name = n.add("Slice", value.name, n.whole(offset), n.whole(offset + width), n.whole(-1))
+        name = self.nodes.piece(value.name, value.width, offset, width)
         return Value(name, width, value.rows, value.boolean)
 
     def expand(self, value: Value, width: int) -> Value:
@@ -114,8 +114,9 @@ class OnnxOperations:
         sizes = n.add("Concat", n.add("Shape", self.like, start=0, end=self.axes), n.whole(1), axis=0)
         return Value(n.add("Expand", value.name, sizes), value.width, rows=True)
 
-    def rows(self, rows: Sequence[Row]) -> list[Value]:
-        """The values of rows of nodes, each as one value with a row for each sequence."""
+    def rows(self, graph: Graph, rows: Sequence[Row]) -> list[Value]:
+        """The values of rows of a graph's nodes, each as one value with a row for each sequence."""
+        rows = refined(graph, rows, lambda kind, index: self.whole(kind, index).width)
         values = iter(evaluate([n for row in rows for n in row], self))
         return [self.in_rows(self.joined([next(values) for _ in row])) for row in rows]
 
