@@ -72,7 +72,7 @@ class Nodes:
     def graph(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
         """What has been written, as a graph."""
         nodes = list(self.nodes)
-        for value, pieces in sorted(reversed(self._pieces.items()), key=lambda item: -item[1].place):
+        for value, pieces in sorted(self._pieces.items(), key=lambda item: item[1].place)[::-1]:
             nodes[pieces.place : pieces.place] = self._cut(value, pieces)
         return helper.make_graph(nodes, name, inputs, outputs, self.initializers)
 

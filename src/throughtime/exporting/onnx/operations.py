@@ -77,7 +77,10 @@ class OnnxOperations:
         return total
 
     def max(self, row: list[Value]) -> Value:
-        return self._reduced("ReduceMax", self.joined(row))
+        """The largest of a row; NaN where one is, which the runtime's passes over."""
+        value = self.joined(row)
+        odd = self._reduced("ReduceMax", self.as_number(self.make("IsNaN", value, boolean=True)))
+        return self.make("Where", self.as_truth(odd), self.number(np.nan), self._reduced("ReduceMax", value))
 
     # what the table is written with
 
@@ -158,13 +161,13 @@ def _erf(o: OnnxOperations, a: Value) -> Value:
 
 
 def _log1p(o: OnnxOperations, a: Value) -> Value:
-    """log(1 + a) by u = 1 + a, which is rounded: log(u) · a / (u - 1), where the rounding falls out; a itself where u is 1.
+    """log(1 + a) by u = 1 + a, which is rounded: log(u) · (a / (u - 1)), where the rounding falls out; a itself where u is 1.
 
     Source: Kahan, as in the HP-15C Advanced Functions Handbook (1982), appendix.
     """
     a = o.as_number(a)
     u = o.make("Add", a, o.number(1))
-    near = o.make("Div", o.make("Mul", o.make("Log", u), a), o.make("Sub", u, o.number(1)))
+    near = o.make("Mul", o.make("Log", u), o.make("Div", a, o.make("Sub", u, o.number(1))))
     value = o.make("Where", o.make("Equal", u, o.number(1), boolean=True), a, near)
     return o.make("Where", o.make("Equal", a, o.number(np.inf), boolean=True), a, value)
 
