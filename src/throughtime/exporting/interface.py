@@ -42,7 +42,7 @@ class Interface:
 
 
 def interface_of(stack: Stack) -> Interface:
-    """The names and shapes of a stack. Raises: UserError where a step of it fails."""
+    """The names and shapes of a stack. Raises: UserError where a step of it fails, or its output is without features."""
     given = leaves(stack.inputs)
     what = [f"input {i} of a step" if len(given) > 1 else "what a step is given" for i in range(len(given))]
     names = [f"x{i}" if len(given) > 1 else "x" for i in range(len(given))]
@@ -56,6 +56,8 @@ def interface_of(stack: Stack) -> Interface:
         pairs = enumerate(zip(stack.states, meanings, strict=True))
         return tuple(Named(f"{prefix}{i}", tuple(t.shape[1:]), _type(t.dtype), words(said)) for i, (t, said) in pairs)
 
+    if 0 in y.shape:
+        raise UserError(f"{stack.name} gives an output of {['B', *y.shape[2:]]}, without features".replace("'", ""))
     return Interface(
         tuple(Named(n, tuple(t.shape[1:]), _type(t.dtype), w) for n, t, w in zip(names, given, what, strict=True)),
         rows("state", lambda said: said),

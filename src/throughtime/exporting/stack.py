@@ -139,6 +139,7 @@ def stack_of(
     Raises: UserError, saying what to give.
     """
     try:
+        _check_memory(what)
         if isinstance(what, Recurrent):
             return _of_recurrent(what)
         if isinstance(what, RNN | LSTM | GRU):
@@ -148,6 +149,13 @@ def stack_of(
         return _of_cell(as_cell(what), inputs, state, reverse)
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def _check_memory(what: AnyCell) -> None:
+    if isinstance(what, nn.Module):
+        for name, tensor in own_tensors(what).items():
+            if tensor.device.type != "cpu":
+                raise UserError(f"{name_of(what)} is on {tensor.device} ({name}): export a copy of it on the CPU")
 
 
 def _of_cell(cell: nn.Module, inputs: Inputs | None, state: State | None, reverse: bool) -> Stack:
