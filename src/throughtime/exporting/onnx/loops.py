@@ -31,6 +31,7 @@ class Constants:
 
     @classmethod
     def of(cls, step: Step) -> Constants:
+        """Those of a step."""
         dtype = np.dtype(str(step.program.captured.constants.dtype).removeprefix("torch."))
         return cls([v.numpy() for v in step.vectors], [m.numpy() for m in step.matrices], dtype)
 

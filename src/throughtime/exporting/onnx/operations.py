@@ -48,28 +48,34 @@ class OnnxOperations:
     # what `evaluate` asks for
 
     def number(self, value: float) -> Value:
+        """A constant, [1]."""
         return Value(self.nodes.constant(np.array([value], self.dtype)), 1, rows=False)
 
     def leaf(self, kind: str, index: int, offset: int, width: int) -> Value:
+        """A piece of a tensor that is given."""
         return self.slice(self.whole(kind, index), offset, width)
 
     def slice(self, value: Value, offset: int, width: int) -> Value:
+        """A piece of a value."""
         if offset == 0 and width == value.width:
             return value
         name = self.nodes.piece(value.name, value.width, offset, width)
         return Value(name, width, value.rows, value.boolean)
 
     def expand(self, value: Value, width: int) -> Value:
+        """One number a row, repeated."""
         value = self.as_number(value)
         return Value(self.nodes.add("Expand", value.name, self.nodes.whole(width)), width, value.rows)
 
     def product(self, row: list[Value], weights: tuple[int, ...], bias: Value | None) -> Value:
+        """Values side by side times matrices side by side."""
         matrix = np.concatenate([self.matrices[w] for w in weights], -1)
         left = self.joined(row)
         made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
         return made if bias is None else self.make("Add", made, bias)
 
     def sum(self, row: list[Value]) -> Value:
+        """The sum of each row, [..., 1]."""
         parts = [self._reduced("ReduceSum", value) for value in row]
         total = parts[0]
         for part in parts[1:]:

@@ -91,6 +91,7 @@ class Term:
     constant: Tensor = field(default_factory=lambda: torch.zeros(1))
 
     def plus(self, other: Term) -> Term:
+        """The sum of two."""
         factors = dict(self.factors)
         for node, matrix in other.factors.items():
             factors[node] = factors[node] + matrix if node in factors else matrix
