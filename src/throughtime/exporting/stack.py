@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,15 +140,25 @@ def stack_of(
     Raises: UserError, saying what to give.
     """
     try:
+        _check_memory(what)
         if isinstance(what, Recurrent):
             return _of_recurrent(what)
         if isinstance(what, RNN | LSTM | GRU):
             return _of_layers(what)
+        if isinstance(what, str | Path):
+            raise UserError(f"a folder is not exported, but what is loaded of it: throughtime.load({str(what)!r})")
         if isinstance(what, nn.RNNBase):
             raise UserError(f"torch.nn's {type(what).__name__} is exported by its twin: tt.{type(what).__name__}")
         return _of_cell(as_cell(what), inputs, state, reverse)
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def _check_memory(what: AnyCell) -> None:
+    if isinstance(what, nn.Module):
+        for name, tensor in own_tensors(what).items():
+            if tensor.device.type != "cpu":
+                raise UserError(f"{name_of(what)} is on {tensor.device} ({name}): export a copy of it on the CPU")
 
 
 def _of_cell(cell: nn.Module, inputs: Inputs | None, state: State | None, reverse: bool) -> Stack:

@@ -32,9 +32,8 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, lengths: bool = 
     from throughtime.exporting.onnx.writing import write_folder, written
 
     if path.suffix == ".onnx":
-        model = written(stack, steps=False, lengths=lengths, int8=int8)
         with replacing(path) as temporary:
-            temporary.write_bytes(model.data)
+            temporary.write_bytes(written(stack, steps=False, lengths=lengths, int8=int8).data)
     else:
         with new_folder(path, overwrite=overwrite) as folder:
             write_folder(stack, folder, lengths=lengths, int8=int8)

@@ -31,6 +31,7 @@ class Constants:
 
     @classmethod
     def of(cls, step: Step) -> Constants:
+        """Those of a step."""
         dtype = np.dtype(str(step.program.captured.constants.dtype).removeprefix("torch."))
         return cls([v.numpy() for v in step.vectors], [m.numpy() for m in step.matrices], dtype)
 
@@ -75,11 +76,11 @@ def scan_nodes(
         body=_body(Nodes(f"{nodes.prefix}body{len(nodes.nodes)}_"), program, constants, scanned, shown),
         num_scan_inputs=len(scanned),
         scan_input_directions=[int(reverse)] * len(scanned),
-        scan_output_directions=[int(reverse)] * len(shown),
+        **({"scan_output_directions": [int(reverse)] * len(shown)} if shown else {}),
     )
     finals, stacked = results[: len(states)], results[len(states) :]
     rows = arrays | {key: Value(name, written[key], rows=True) for key, name in zip(shown, stacked, strict=True)}
-    (output,) = constants.operations(nodes, rows, inputs[0], 2).rows([program.outputs[0]])
+    (output,) = constants.operations(nodes, rows, inputs[0], 2).rows(program.graph, [program.outputs[0]])
     if active is None:
         return output.name, finals
     return nodes.add("Where", active, output.name, nodes.constant(np.zeros(1, constants.dtype))), finals
@@ -94,7 +95,7 @@ def _before(
         for i, (name, width) in enumerate(zip(inputs, program.captured.input_widths, strict=True))
     }
     operations = constants.operations(nodes, given, inputs[0], 2)
-    arrays = operations.rows([(node,) for node in program.arrays])
+    arrays = operations.rows(program.graph, [(node,) for node in program.arrays])
     made = {("a", i): value for i, value in enumerate(arrays)}
     for i, h in enumerate(program.hoisted):
         bias = None if h.bias is None else operations.whole("v", h.bias)
@@ -122,7 +123,7 @@ def _body(
         key: Value(info.name, info.type.tensor_type.shape.dim[1].dim_value, rows=True)
         for key, info in zip(keys, given, strict=True)
     }
-    made = constants.operations(nodes, rows, given[0].name, 1).rows([*program.states, *program.extras])
+    made = constants.operations(nodes, rows, given[0].name, 1).rows(program.graph, [*program.states, *program.extras])
     news, extras = made[: len(program.states)], made[len(program.states) :]
     finals = [v.name for v in news]
     if ACTIVE in scanned:

@@ -73,7 +73,9 @@ def step_nodes(
     for i, (name, tensor) in enumerate(zip(states, tensors_of(direction.state), strict=True)):
         width = program.state_widths[i]
         rows["s", i] = Value(_flat(nodes, name, tensor.dim(), width, 1), width, rows=True)
-    made = constants.operations(nodes, rows, rows["s", 0].name, 1).rows([*program.states, *program.extras])
+    made = constants.operations(nodes, rows, rows["s", 0].name, 1).rows(
+        program.graph, [*program.states, *program.extras]
+    )
     shapes = [*program.captured.state_shapes, *program.captured.shapes]
     *news, output = [_shaped(nodes, v.name, shape, 1) for v, shape in zip(made, shapes, strict=True)]
     return output, news
@@ -99,9 +101,11 @@ def sequence_nodes(
         outputs = []
         for direction in layer.directions:
             given = [next(left) for _ in tensors_of(direction.state)]
-            known = recognised(direction.step(), direction)
+            known = recognised(direction.step())
             if known is not None and known.operator in allowed:
-                output, new = standard(nodes, known, x[0], given, lengths, reverse=direction.reverse)
+                read, inputs_ = known.input, leaves(direction.inputs)
+                flat = _flat(nodes, x[read], inputs_[read].dim() + 1, known.gates[0].input.shape[1], 2)
+                output, new = standard(nodes, known, flat, given, lengths, reverse=direction.reverse)
             else:
                 output, new = _loop(nodes, direction, x, given, active)
             outputs.append(output)

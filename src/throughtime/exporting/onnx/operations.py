@@ -15,8 +15,9 @@ import numpy as np
 
 from throughtime.errors import UserError
 from throughtime.exporting.onnx.nodes import Array, Nodes
+from throughtime.exporting.onnx.refining import refined
 from throughtime.scanning.evaluate import evaluate
-from throughtime.scanning.nodes import Row
+from throughtime.scanning.nodes import Graph, Row
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,34 @@ class OnnxOperations:
     # what `evaluate` asks for
 
     def number(self, value: float) -> Value:
+        """A constant, [1]."""
         return Value(self.nodes.constant(np.array([value], self.dtype)), 1, rows=False)
 
     def leaf(self, kind: str, index: int, offset: int, width: int) -> Value:
+        """A piece of a tensor that is given."""
         return self.slice(self.whole(kind, index), offset, width)
 
     def slice(self, value: Value, offset: int, width: int) -> Value:
+        """A piece of a value."""
         if offset == 0 and width == value.width:
             return value
-        n = self.nodes
-        name = n.add("Slice", value.name, n.whole(offset), n.whole(offset + width), n.whole(-1))
+        name = self.nodes.piece(value.name, value.width, offset, width)
         return Value(name, width, value.rows, value.boolean)
 
     def expand(self, value: Value, width: int) -> Value:
+        """One number a row, repeated."""
         value = self.as_number(value)
         return Value(self.nodes.add("Expand", value.name, self.nodes.whole(width)), width, value.rows)
 
     def product(self, row: list[Value], weights: tuple[int, ...], bias: Value | None) -> Value:
+        """Values side by side times matrices side by side."""
         matrix = np.concatenate([self.matrices[w] for w in weights], -1)
         left = self.joined(row)
         made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
         return made if bias is None else self.make("Add", made, bias)
 
     def sum(self, row: list[Value]) -> Value:
+        """The sum of each row, [..., 1]."""
         parts = [self._reduced("ReduceSum", value) for value in row]
         total = parts[0]
         for part in parts[1:]:
@@ -77,7 +83,10 @@ class OnnxOperations:
         return total
 
     def max(self, row: list[Value]) -> Value:
-        return self._reduced("ReduceMax", self.joined(row))
+        """The largest of a row; NaN where one is, which the runtime's passes over."""
+        value = self.joined(row)
+        odd = self._reduced("ReduceMax", self.as_number(self.make("IsNaN", value, boolean=True)))
+        return self.make("Where", self.as_truth(odd), self.number(np.nan), self._reduced("ReduceMax", value))
 
     # what the table is written with
 
@@ -114,8 +123,9 @@ class OnnxOperations:
         sizes = n.add("Concat", n.add("Shape", self.like, start=0, end=self.axes), n.whole(1), axis=0)
         return Value(n.add("Expand", value.name, sizes), value.width, rows=True)
 
-    def rows(self, rows: Sequence[Row]) -> list[Value]:
-        """The values of rows of nodes, each as one value with a row for each sequence."""
+    def rows(self, graph: Graph, rows: Sequence[Row]) -> list[Value]:
+        """The values of rows of a graph's nodes, each as one value with a row for each sequence."""
+        rows = refined(graph, rows, lambda kind, index: self.whole(kind, index).width)
         values = iter(evaluate([n for row in rows for n in row], self))
         return [self.in_rows(self.joined([next(values) for _ in row])) for row in rows]
 
@@ -157,13 +167,13 @@ def _erf(o: OnnxOperations, a: Value) -> Value:
 
 
 def _log1p(o: OnnxOperations, a: Value) -> Value:
-    """log(1 + a) by u = 1 + a, which is rounded: log(u) · a / (u - 1), where the rounding falls out; a itself where u is 1.
+    """log(1 + a) by u = 1 + a, which is rounded: log(u) · (a / (u - 1)), where the rounding falls out; a itself where u is 1.
 
     Source: Kahan, as in the HP-15C Advanced Functions Handbook (1982), appendix.
     """
     a = o.as_number(a)
     u = o.make("Add", a, o.number(1))
-    near = o.make("Div", o.make("Mul", o.make("Log", u), a), o.make("Sub", u, o.number(1)))
+    near = o.make("Mul", o.make("Log", u), o.make("Div", a, o.make("Sub", u, o.number(1))))
     value = o.make("Where", o.make("Equal", u, o.number(1), boolean=True), a, near)
     return o.make("Where", o.make("Equal", a, o.number(np.inf), boolean=True), a, value)
 

@@ -12,6 +12,10 @@ from throughtime.exporting.stack import Stack
 from throughtime.exporting.vectors import VECTORS
 
 STEP, SEQUENCE = "step.onnx", "sequence.onnx"
+COUNTS = (
+    "any number of steps T and of sequences B, each from 1 on "
+    "(without any, onnxruntime's Scan fails, and its GRU and LSTM may end the process)."
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ def sections(stack: Stack, models: dict[str, Written], lengths: bool) -> list[tu
     ends = " Past its length a sequence's output is 0 and its states stand still." if lengths else ""
     made = [
         ("", _intro(stack, models)),
-        (f"`{SEQUENCE}`", f"Whole sequences: any number of steps T from 1 on, and of sequences B.{ends}\n\n{table}"),
+        (
+            f"`{SEQUENCE}`",
+            f"Whole sequences: {COUNTS}{ends}\n\n{table}",
+        ),
     ]
     if STEP in models:
         made.append((f"`{STEP}`", f"One step, of any number of streams B.\n\n{shapes(names, time=False)}"))

@@ -1,9 +1,9 @@
 """Whether a step is that of an LSTM, a GRU or a plain network, however it is written: then ONNX has an operator for it.
 
-A program and the one of our own cell of the same sizes are set beside each other as equations in which what is linear in the input
-and in the state (a matrix each, and a constant row) is one term, whichever products, pieces and constants it is made of, and in which
-the order of sums and products does not count. Where they are the same but for the numbers, the numbers of a term are the weights of a
-gate. Which gate, our own cell says itself: its weights are given the number of their gate for their values.
+A program and the one of our own cell of the same sizes are set beside each other as equations in which what is linear in the
+input and in the state (a matrix each, and a constant row) is one term, whichever products, pieces and constants it is made of,
+and in which the order of sums and products does not count. Where they are the same but for the numbers, the numbers of a term
+are the weights of a gate. Which gate, our own cell says itself: its weights are given the number of their gate for values.
 
 Shapes: I input, N hidden.
 """
@@ -46,37 +46,41 @@ class Gate:
 
 @dataclass(frozen=True)
 class Known:
-    """A step that is that of an operator. gates: in the order of our own cell's. attributes: those that it needs."""
+    """A step that is that of an operator. input: the number of the input that it reads. gates: in the order of our own cell's.
+    attributes: those that the operator needs."""
 
     operator: str
+    input: int
     gates: list[Gate]
     attributes: dict[str, Any]
 
 
-def recognised(step: Step, direction: Direction) -> Known | None:
+def recognised(step: Step) -> Known | None:
     """The operator whose step this is, or None."""
     program = step.program
     if program.captured.constants.dtype != torch.float32:  # onnxruntime has no others of them
         return None
-    if len(program.arrays) != 1 or program.captured.state_shapes != [(program.state_widths[0],)] * len(program.states):
+    hidden = program.state_widths[0]
+    if len(program.arrays) != 1 or {*program.captured.state_shapes, *program.captured.shapes} != {(hidden,)}:
         return None
-    sizes = (program.array_widths[0], program.state_widths[0])
+    sizes = (program.array_widths[0], hidden)
     for operator, templates in TEMPLATES.items():
         for make, attributes in templates:
             if (operator == "LSTM") == (len(program.states) == 2) and len(program.states) < 3:
-                match = _Match(_numbered(make(*sizes), direction), _Linear(step), sizes)
+                match = _Match(_numbered(make(*sizes), len(program.states)), _Linear(step), sizes)
                 if match.found():
-                    return Known(operator, match.gates, attributes)
+                    return Known(operator, program.arrays[0].attribute[1], match.gates, attributes)
     return None
 
 
-def _numbered(cell: nn.Module, direction: Direction) -> _Linear:
+def _numbered(cell: nn.Module, states: int) -> _Linear:
     """The step of a cell whose every weight is the number of its gate, counted from 1."""
-    hidden: int = cell.hidden_size  # type: ignore[assignment]
+    inputs, hidden = int(cell.input_size), int(cell.hidden_size)  # type: ignore[arg-type]
     for tensor in cell.parameters():
         numbers = torch.arange(len(tensor)) // hidden + 1
         tensor.data = numbers.reshape(-1, *[1] * (tensor.dim() - 1)).expand(tensor.shape).to(torch.float32).contiguous()
-    return _Linear(Direction(cell, direction.inputs, direction.state).step())
+    state = (torch.zeros(1, hidden),) * states
+    return _Linear(Direction(cell, torch.zeros(1, inputs), state if states > 1 else state[0]).step())
 
 
 @dataclass
@@ -87,6 +91,7 @@ class Term:
     constant: Tensor = field(default_factory=lambda: torch.zeros(1))
 
     def plus(self, other: Term) -> Term:
+        """The sum of two."""
         factors = dict(self.factors)
         for node, matrix in other.factors.items():
             factors[node] = factors[node] + matrix if node in factors else matrix

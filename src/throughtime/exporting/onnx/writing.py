@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from throughtime.errors import UserError
 from throughtime.exporting.agreement import Run, check
+from throughtime.exporting.interface import interface_of
 from throughtime.exporting.onnx.model import OPSET, STANDARD, operators, sequence_model, step_model
 from throughtime.exporting.onnx.page import SEQUENCE, STEP, Written, sections
 from throughtime.exporting.onnx.quantised import QUANTISED, loss, quantised
@@ -20,6 +22,8 @@ def written(stack: Stack, *, steps: bool, lengths: bool = False, int8: bool = Fa
 
     Raises: UserError where an operation cannot be exported, or what was written differs from the reference.
     """
+    if int8 and interface_of(stack).output.dtype != "float32":
+        raise UserError(f"{stack.name} is of {interface_of(stack).output.dtype}: int8 is of float32")
     what = f"{stack.name} as onnx, {'a step at a time' if steps else 'whole sequences'}"
     model = (
         step_model(stack) if steps else sequence_model(stack, lengths=lengths, allowed=QUANTISED if int8 else STANDARD)
