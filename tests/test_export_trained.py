@@ -14,13 +14,10 @@ from pathlib import Path
 import pytest
 
 import throughtime as tt
-from throughtime.errors import UserError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from throughtime.exporting import networks, scans  # noqa: E402  (they import onnx)
-from throughtime.exporting.onnx.nodes import Nodes  # noqa: E402
 
 DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data"))
 pytestmark = [
@@ -126,7 +123,11 @@ def test_a_tagger_tags(tmp_path, model, standing):
 @needs("classify/sst2")
 @pytest.mark.parametrize(
     "model",
-    [{}, {"tokens": "bpe", "vocabulary": 300, "counts": False, "pooling": "last", "cell": "lstm", "layers": 2}, "language"],
+    [
+        {},
+        {"tokens": "bpe", "vocabulary": 300, "counts": False, "pooling": "last", "cell": "lstm", "layers": 2},
+        "language",
+    ],
 )
 def test_a_classifier_classifies(tmp_path, model):
     folder = DATA / "classify" / "sst2"

@@ -114,7 +114,10 @@ def _write(trained: Trained[Any], network: Network, folder: Path, int8: bool) ->
         session = _session(path)
         away = max(_compare(network, session, sizes, what, exact=False) for sizes in COMPARED)
     shapes = {o.name: list(o.shape) for o in session.get_outputs()}
-    types = {t.name: t.type.removeprefix("tensor(").removesuffix(")") for t in [*session.get_inputs(), *session.get_outputs()]}
+    types = {
+        t.name: t.type.removeprefix("tensor(").removesuffix(")")
+        for t in [*session.get_inputs(), *session.get_outputs()]
+    }
     return Facts(shapes, types, away, OPSET)
 
 
@@ -138,7 +141,9 @@ def _rename(model: Any, network: Network) -> None:
         for size, axis in zip(value.type.tensor_type.shape.dim, given.axes, strict=True):
             if isinstance(axis, str):
                 if not size.dim_param:
-                    raise UserError(f"{network.name}.onnx: {axis} of {given.name} does not stay free: nothing was written")
+                    raise UserError(
+                        f"{network.name}.onnx: {axis} of {given.name} does not stay free: nothing was written"
+                    )
                 names[size.dim_param] = axis
     for value in [*graph.input, *graph.output, *graph.value_info]:
         for size in value.type.tensor_type.shape.dim:
@@ -179,7 +184,13 @@ def _compare(network: Network, session: Any, sizes: Sequence[int], what: str, *,
     for _ in range(2 if network.carried else 1):
         with torch.no_grad():
             right = dict(zip(network.outputs, network.call(*given.values()), strict=True))
-        got = dict(zip(network.outputs, map(torch.from_numpy, session.run(None, {n: t.numpy() for n, t in carried.items()})), strict=True))
+        got = dict(
+            zip(
+                network.outputs,
+                map(torch.from_numpy, session.run(None, {n: t.numpy() for n, t in carried.items()})),
+                strict=True,
+            )
+        )
         for name, value in right.items():
             worst = max(worst, _difference(got[name], value, f"{what}: {name}", own, exact))
         fresh = {i.name: t for i, t in zip(network.inputs, network.example(own, generator), strict=True)}
@@ -231,7 +242,9 @@ def _table(network: Network, facts: Facts) -> str:
     rows = [
         (i.name, "in", ", ".join(map(str, i.axes)), facts.types[i.name], i.meaning) for i in network.inputs
     ]  # fmt: skip
-    rows += [(n, "out", ", ".join(map(str, facts.shapes[n])), facts.types[n], said) for n, said in network.outputs.items()]
+    rows += [
+        (n, "out", ", ".join(map(str, facts.shapes[n])), facts.types[n], said) for n, said in network.outputs.items()
+    ]
     lines = ["| name | | shape | type | what it is |", "|---|---|---|---|---|"]
     lines += [f"| `{name}` | {way} | [{shape}] | {kind} | {said} |" for name, way, shape, kind, said in rows]
     said = f"\n\nIn the next call `{'`, `'.join(network.carried.values())}` are what came out as `{'`, `'.join(network.carried)}`."
@@ -239,7 +252,7 @@ def _table(network: Network, facts: Facts) -> str:
 
 
 def _files(files: Mapping[str, str], script: Path) -> dict[str, str]:
-    said = {name: "what else it needs to read and to answer" for name in files}
+    said = dict.fromkeys(files, "what else it needs to read and to answer")
     return said | {
         VECTORS: "test vectors: what goes into each network and what must come out",
         SCRIPT: f"answers in Python: `python {SCRIPT}`",

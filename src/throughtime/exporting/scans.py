@@ -46,7 +46,11 @@ def unmarked(model: ModelProto, taken: Sequence[Taken]) -> None:
 def _operators(call: Call, mark: NodeProto, prefix: str) -> Nodes:
     """What stands in the place of a mark."""
     count, states = len(leaves(call.inputs)), len(tensors_of(call.state))
-    inputs, given, lengths = mark.input[:count], mark.input[count : count + states], "".join(mark.input[count + states :])
+    inputs, given, lengths = (
+        mark.input[:count],
+        mark.input[count : count + states],
+        "".join(mark.input[count + states :]),
+    )
     if call.resets is not None:
         raise UserError(f"{name_of(call.cell)}: a network that puts a state back within a sequence is not exported")
     if not call.record:

@@ -1,7 +1,7 @@
 """A network as a graph of ONNX, in which each scan is one mark.
 
-The network runs once as it is, where every scan is written down; then PyTorch traces it with open sizes, and the n-th scan stands in
-the graph as a node `throughtime.Scan` with that number, to be replaced.
+The network runs once as it is, where every scan is written down; then PyTorch traces it with open sizes, and the n-th scan stands
+in the graph as a node `throughtime.Scan` with that number, to be replaced.
 
 Shapes: T time, B batch.
 """
@@ -94,9 +94,7 @@ def trace(
     def mark(*given: Any, **asked: Any) -> Scanned:
         return _mark(taken, number, *given, **asked)
 
-    free = tuple(
-        {i: Dim.DYNAMIC for i, axis in enumerate(of_one) if not isinstance(axis, int)} for of_one in axes
-    )
+    free = tuple({i: Dim.DYNAMIC for i, axis in enumerate(of_one) if not isinstance(axis, int)} for of_one in axes)
     with torch.no_grad(), replacing(mark), quiet():
         try:
             program = torch.export.export(Traced(module, call), tuple(example), dynamic_shapes=(free,), strict=False)
@@ -167,7 +165,7 @@ def _mark(
 
 
 def _may_be_none(steps: Any) -> bool:
-    """Whether there may be no step at all, which onnxruntime's Scan does not run: the size is no axis of an input, but made of one."""
+    """Whether there may be no step at all, which onnxruntime's Scan does not run: the size is made of an axis of an input."""
     return isinstance(steps, torch.SymInt) and not steps.node.expr.is_symbol
 
 
@@ -177,7 +175,12 @@ def _padded(value: Tensor) -> Tensor:
 
 
 def _one_step(
-    cell: Any, inputs: Inputs, state: State | None, initial: State | None, resets: Tensor | None, record: tuple[str, ...]
+    cell: Any,
+    inputs: Inputs,
+    state: State | None,
+    initial: State | None,
+    resets: Tensor | None,
+    record: tuple[str, ...],
 ) -> Scanned:
     state = initial if state is None else state
     assert state is not None, "a step alone goes on from a state"

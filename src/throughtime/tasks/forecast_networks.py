@@ -34,7 +34,11 @@ def _of_windows(network: Forecaster) -> Network:
     sizes: Any = network.members[0].sizes
     steps = sizes.history + sizes.horizon
     covariates = {  # those that there are
-        "known": (steps, sizes.known, "what is known ahead at each step of the window and of the horizon, as `series.json` names it"),
+        "known": (
+            steps,
+            sizes.known,
+            "what is known ahead at each step of the window and of the horizon, as `series.json` names it",
+        ),
         "past": (sizes.history, sizes.past, "what is known at each step of the window alone"),
     }
     inputs = [
@@ -66,7 +70,7 @@ def _of_steps(network: Stepwise) -> Network:
     stack, horizon = network.stack, network.horizon
     first = stack.initial_state(1)
     given, outputs, carried = states(first)
-    steps = "of each step: the value less the first of its series and in its scale, 0 where missing; 1 or 0, whether it is there; covariates"
+    steps = "the value less the first of its series and in its scale, 0 where missing; 1 or 0, whether it is there; covariates"
     inputs = [
         Input("steps", ("T", "B", stack.input_size), steps, normal),
         Input("lengths", ("B",), "steps of each series", lengths("T")),
@@ -80,7 +84,9 @@ def _of_steps(network: Stepwise) -> Network:
         found, _ = network.answer(read[lengths - 1, torch.arange(batch)], known)
         return found, *flat(end)
 
-    said = {"quantiles": f"of each step to come, less the first value and in the scale of its series; the quantiles {NAMED}"}
+    said = {
+        "quantiles": f"of each step to come, less the first value and in the scale of its series; the quantiles {NAMED}"
+    }
     return Network("forecaster", network, forecast, (*inputs, *given), said | outputs, carried)
 
 

@@ -14,6 +14,7 @@ from throughtime.tasks.networks import Input, Network, below, flat, like, normal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from throughtime.layers import Recurrent
     from throughtime.models.composer import Composer
 
 
@@ -23,13 +24,14 @@ def networks_of(network: Composer, looked: int) -> list[Network]:
 
     if not isinstance(network.stack, Recurrent):
         raise UserError("a Transformer, or a network of cell none, has no state to step from, and is not exported")
-    before = Input("before", ("B", looked + 1), f"the last {looked} keys, the last first, 0 for none; and where the scale begins, "
-                   "from 1, C, to 12, 0 where that is not known", below(13))  # fmt: skip
+    said = (
+        f"the {looked} keys struck last, the last first, 0 for none; and where the scale begins, from 1, C, to 12; 0: not known"
+    )
+    before = Input("before", ("B", looked + 1), said, below(13))
     return [_listener(network, network.stack, before), _writer(network, before)]
 
 
 def _listener(network: Composer, stack: Recurrent, before: Input) -> Network:
-    import torch
 
     from throughtime.models.composer import Moments
 

@@ -67,7 +67,9 @@ def _step(network: Recogniser) -> Network:
         answered = network.ahead(every)[0] if sizes.ahead else every[-1]
         return network.output(answered).log_softmax(-1), every[1:], *flat(end)
 
-    frames = f"those that the step sees: {sizes.before} before its first, and {sizes.after} after; zeros beyond both ends"
+    frames = (
+        f"those that the step sees: {sizes.before} before its first, and {sizes.after} after; zeros beyond both ends"
+    )
     there = "1; and 0 past the end of an utterance, for the answers that are still to come"
     waiting = "outputs that are not answered; zeros at the beginning of an utterance"
     inputs = (

@@ -19,7 +19,9 @@ def networks_of(network: LanguageModel) -> list[Network]:
 
     stack = network.stack
     if not isinstance(stack, Recurrent):
-        raise UserError("a Transformer that reads text has no state to step from, and is not exported: train a recurrent network")
+        raise UserError(
+            "a Transformer that reads text has no state to step from, and is not exported: train a recurrent network"
+        )
     recurrent: Recurrent = stack
     first = recurrent.initial_state(1)
     given, outputs, carried = states(first)

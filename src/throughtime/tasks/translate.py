@@ -444,7 +444,10 @@ class TranslateModel(Trained[Pair]):
         names = ["vocabulary"] * 2 if self.source is self.target else ["source", "target"]
         about = {"source": names[0], "target": names[1], "limit": list(self.limit), "longest": self.read}
         sides = {side: tokens.exported(side) for side, tokens in zip(names, (self.source, self.target), strict=True)}
-        return {"translate.json": dumps(about), **{name: text for files in sides.values() for name, text in files.items()}}
+        return {
+            "translate.json": dumps(about),
+            **{name: text for files in sides.values() for name, text in files.items()},
+        }
 
     def written(self, values: dict[str, Any]) -> str:
         return str(values["translation"]) + (f"\t{values['gold']}" if "gold" in values else "")

@@ -46,7 +46,9 @@ def networks_of(network: Translator) -> list[Network]:
     remembered = {"values": "what the decoder attends to", "keys": "by which it finds what"}
     source = "entries of the source's vocabulary; 0: not known"
     read = "the entry of the target's vocabulary that was written last; 1 before the first"
-    states = [Input(f"state{i}", ("B", n), "as the encoder gave it, then `final`", normal) for i, n in enumerate(widths)]
+    states = [
+        Input(f"state{i}", ("B", n), "as the encoder gave it, then `final`", normal) for i, n in enumerate(widths)
+    ]
     return [
         Network("encoder", network, encoder, (
             Input("source", ("S", "B"), source, below(entries)), Input("lengths", ("B",), "tokens of each source, at least 1", lengths("S")),

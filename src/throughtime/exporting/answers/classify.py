@@ -1,5 +1,7 @@
-"""The label of each text, one a line, and its probability: python answer.py < texts.txt. Needs numpy and onnxruntime (and tokenizers,
-where there is a .tokenizer.json)."""
+"""The label of each text, one a line, and its probability: python answer.py < texts.txt
+
+Needs numpy and onnxruntime; and tokenizers, where there is a .tokenizer.json.
+"""
 
 import json
 import re

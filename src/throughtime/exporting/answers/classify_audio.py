@@ -1,5 +1,7 @@
-"""The label of each recording, and its probability: python answer.py a.wav b.wav. Needs numpy and onnxruntime (soundfile for what is
-no 16-bit WAV, soxr for another rate than 16 kHz)."""
+"""The label of each recording, and its probability: python answer.py a.wav b.wav
+
+Needs numpy and onnxruntime; soundfile for what is no 16-bit WAV, soxr for another rate than 16 kHz.
+"""
 
 import json
 import sys

@@ -1,5 +1,7 @@
-"""Forecasts series: python answer.py < series.csv, whose columns are unique_id (where there are several series), a time (as 2016-07-31
-13:00) and a number. Needs numpy and onnxruntime."""
+"""Forecasts series: python answer.py < series.csv
+
+Its columns are unique_id (where there are several series), a time (as 2016-07-31 13:00) and a number. Needs numpy and onnxruntime.
+"""
 
 import json
 import sys

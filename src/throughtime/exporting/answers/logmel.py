@@ -1,5 +1,7 @@
-"""Log-mel features as Kaldi computes them, without dither: 80 filters, windows of 25 ms every 10 ms, of 16,000 samples a second. Needs
-numpy; soundfile for what is no 16-bit WAV, soxr for another rate."""
+"""Log-mel features as Kaldi computes them, without dither: 80 filters, windows of 25 ms every 10 ms, of 16,000 samples a second.
+
+Needs numpy; soundfile for what is no 16-bit WAV, soxr for another rate.
+"""
 
 import wave
 from typing import Any
@@ -14,7 +16,9 @@ def samples(path: str) -> Any:
     if path.lower().endswith(".wav"):
         with wave.open(path) as file:
             rate, channels = file.getframerate(), file.getnchannels()
-            found = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, channels) / np.float32(32768)
+            found = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, channels) / np.float32(
+                32768
+            )
     else:
         import soundfile
 
@@ -37,7 +41,10 @@ def features(heard: Any) -> Any:
     spectrum = np.fft.rfft((frames[:, 1:] - np.float32(0.97) * frames[:, :-1]) * window.astype(np.float32), 512)
     mels = 1127 * np.log1p(np.arange(257) * RATE / 512 / 700)
     edges = np.linspace(1127 * np.log1p(20 / 700), mels[-1], BINS + 2)
-    rising, falling = (mels[:, None] - edges[:-2]) / np.diff(edges)[:-1], (edges[2:] - mels[:, None]) / np.diff(edges)[1:]
+    rising, falling = (
+        (mels[:, None] - edges[:-2]) / np.diff(edges)[:-1],
+        (edges[2:] - mels[:, None]) / np.diff(edges)[1:],
+    )
     filters = np.clip(np.minimum(rising, falling), 0, None).astype(np.float32)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     return np.log(np.maximum(power @ filters, np.finfo(np.float32).eps))

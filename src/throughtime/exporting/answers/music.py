@@ -1,5 +1,8 @@
-"""Reads frames, one a line, as C4 E4 G4: what each but the first costs in nats, and their sum. With a number, what comes next: so many
-frames, the likeliest symbol each time: python answer.py 16 < frames.txt. Needs numpy and onnxruntime."""
+"""Reads frames, one a line, as C4 E4 G4: python answer.py 16 < frames.txt
+
+Tells what each but the first costs in nats, and their sum; then, where a number is given, so many frames that come next, the likeliest
+symbol each time. Needs numpy and onnxruntime.
+"""
 
 import json
 import sys
@@ -12,7 +15,9 @@ import onnxruntime
 here = Path(__file__).parent
 known = json.loads((here / "music.json").read_text(encoding="utf-8"))
 if known["kind"] != "frames":
-    sys.exit("this model writes events, and what may stand where hangs on their grammar: README.md says what its networks take")
+    sys.exit(
+        "this model writes events, and what may stand where hangs on their grammar: README.md says what its networks take"
+    )
 listener, writer = (onnxruntime.InferenceSession(here / f"{name}.onnx") for name in ("listener", "writer"))
 names, number = known["names"], {name: i for i, name in enumerate(known["names"])}
 END, NONE = 0, len(names)

@@ -55,7 +55,9 @@ def calendar(times: list[str], ahead: int, about: dict[str, Any]) -> Any:
         day = read[-1] - read[-1].astype("datetime64[M]")
         more = read[-1].astype("datetime64[M]") + np.arange(1, ahead + 1) * count + day
     else:
-        more = np.busday_offset(read[-1].astype("datetime64[D]"), np.arange(1, ahead + 1) * count).astype("datetime64[us]")
+        more = np.busday_offset(read[-1].astype("datetime64[D]"), np.arange(1, ahead + 1) * count).astype(
+            "datetime64[us]"
+        )
     moments = np.concatenate([read, more])
     days, months, years = (moments.astype(f"datetime64[{u}]") for u in "DMY")
     in_year = (days - years).astype(int) / ((years + 1).astype("datetime64[D]") - years).astype(int)

@@ -1,4 +1,7 @@
-"""Tags sentences, one a line: python answer.py < sentences.txt. Needs numpy and onnxruntime."""
+"""Tags sentences, one a line: python answer.py < sentences.txt
+
+Needs numpy and onnxruntime.
+"""
 
 import json
 import re

@@ -1,5 +1,8 @@
-"""Writes on after a prompt, the likeliest token each time: python answer.py "Once upon a" 400. Without a prompt: the log-probability
-of each line that it reads. Needs numpy and onnxruntime (and tokenizers, where there is a .tokenizer.json)."""
+"""Writes on after a prompt, the likeliest token each time: python answer.py "Once upon a" 400
+
+Without a prompt: the log-probability of each line that it reads. Needs numpy and onnxruntime; and tokenizers, where there is a
+.tokenizer.json.
+"""
 
 import json
 import sys

@@ -1,5 +1,7 @@
-"""What is said in recordings, a line each, by the likeliest unit at each step: python answer.py a.wav b.wav. Needs numpy and
-onnxruntime (soundfile for what is no 16-bit WAV, soxr for another rate than 16 kHz)."""
+"""What is said in recordings, a line each, by the likeliest unit at each step: python answer.py a.wav b.wav
+
+Needs numpy and onnxruntime; soundfile for what is no 16-bit WAV, soxr for another rate than 16 kHz.
+"""
 
 import json
 import sys
@@ -56,7 +58,9 @@ def text(frames: Any) -> str:
     """What is said in normalised frames [T, F]."""
     log_p, _ = recogniser.run(None, {"features": frames[:, None], "lengths": np.array([len(frames)])})
     path = log_p[:, 0].argmax(1)
-    units = [known["units"][unit] for unit, before in zip(path, [0, *path[:-1]], strict=True) if unit and unit != before]
+    units = [
+        known["units"][unit] for unit, before in zip(path, [0, *path[:-1]], strict=True) if unit and unit != before
+    ]
     return "".join(f" {unit}" if known["kind"] == "words" else unit.replace("▁", " ") for unit in units).strip()
 
 

@@ -1,4 +1,7 @@
-"""Translates lines: python answer.py < lines.txt. Needs numpy and onnxruntime (and tokenizers, where there is a .tokenizer.json)."""
+"""Translates lines: python answer.py < lines.txt
+
+Needs numpy and onnxruntime; and tokenizers, where there is a .tokenizer.json.
+"""
 
 import json
 import math

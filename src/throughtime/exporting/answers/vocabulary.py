@@ -12,7 +12,9 @@ class Vocabulary:
 
     def __init__(self, path: Path) -> None:
         about = json.loads(path.read_text(encoding="utf-8"))
-        self.kind, self.entries, self.pattern, self.spaced = (about[k] for k in ("kind", "entries", "pattern", "spaced"))
+        self.kind, self.entries, self.pattern, self.spaced = (
+            about[k] for k in ("kind", "entries", "pattern", "spaced")
+        )
         self.number = {entry: i for i, entry in enumerate(self.entries) if i != 1}
         if self.kind == "bpe":
             from tokenizers import Tokenizer
