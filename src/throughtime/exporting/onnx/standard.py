@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from onnx import TensorProto
 
 from throughtime.exporting.onnx.nodes import Nodes
 from throughtime.exporting.onnx.recognition import Known
@@ -37,7 +38,7 @@ def standard(
         constant([g.input for g in gates]),
         constant([g.state for g in gates]),
         constant([g.input_bias for g in gates] + [g.state_bias for g in gates]),
-        "" if lengths is None else n.add("Cast", lengths, to=6),  # int32
+        "" if lengths is None else n.add("Cast", lengths, to=TensorProto.INT32),
         *(n.add("Unsqueeze", s, n.whole(0)) for s in states),
         hidden_size=len(gates[0].state),
         direction="reverse" if reverse else "forward",
