@@ -211,7 +211,7 @@ def test_lengths_of_nothing_and_of_all(name):
         assert not got[torch.arange(6).unsqueeze(1) >= lengths].any()
 
 
-@pytest.mark.parametrize("name", ["lstm", "tt.RNN"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "tt.GRU", "tt.RNN"])
 def test_no_steps_leave_states_as_they_are(name):
     stack, _ = stack_called(name)
     run = sequences(session(sequence_model(stack).SerializeToString()))

@@ -14,7 +14,7 @@ from throughtime.exporting.vectors import VECTORS
 STEP, SEQUENCE = "step.onnx", "sequence.onnx"
 COUNTS = (
     "any number of steps T and of sequences B, each from 1 on "
-    "(without any, onnxruntime's Scan fails, and its GRU and LSTM may end the process)."
+    "(at T = 0 onnxruntime refuses a Scan, at B = 0 its GRU and LSTM end the process)."
 )
 
 
