@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -144,6 +145,8 @@ def stack_of(
             return _of_recurrent(what)
         if isinstance(what, RNN | LSTM | GRU):
             return _of_layers(what)
+        if isinstance(what, str | Path):
+            raise UserError(f"a folder is not exported, but what is loaded of it: throughtime.load({str(what)!r})")
         if isinstance(what, nn.RNNBase):
             raise UserError(f"torch.nn's {type(what).__name__} is exported by its twin: tt.{type(what).__name__}")
         return _of_cell(as_cell(what), inputs, state, reverse)
