@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.errors import UserError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -280,3 +282,129 @@ def test_a_recogniser_hears(tmp_path, streaming):
     assert answered(path, "", *paths).split("\n")[: len(paths)] == wanted
     assert len(set(wanted)) > 2
     assert (path / "step.onnx").exists() == streaming
+
+
+# -- music
+
+
+@needs("music/jsb")
+def test_a_composer_scores_and_writes(tmp_path):
+    pieces = json.loads((DATA / "music" / "jsb" / "jsb-chorales-quarter.json").read_text())
+    (tmp_path / "some.json").write_text(json.dumps({part: some[:12] for part, some in pieces.items()}))
+    composer = trained(
+        "music", [tmp_path / "some.json"], tmp_path / "run", steps=60, training={"learning_rate": 1e-2},
+        model={"hidden_size": 24, "chain_size": 12, "embedding_size": 12},
+    )  # fmt: skip
+    path = tt.export(composer, to="onnx", path=tmp_path / "onnx")
+    items = composer.task.read(composer.config, [tmp_path / "some.json"], composer.task.evaluate_options())[:2]
+    names, (composed,) = composer.notation.names, composer.compose(temperature=0, bars=3)
+    for piece, wanted in zip(items, composer.predict(items), strict=True):
+        frames = [" ".join(names[s] for s in moment) for moment in composer.notation.moments(piece)[0]]
+        found = answered(path, "\n".join(frames) + "\n").splitlines()
+        assert len(found) == len(frames) and float(found[-1]) == pytest.approx(wanted["nats"], rel=1e-4)
+    assert answered(path, "", 12).splitlines() == [" ".join(names[s] for s in moment) for moment in composed.moments]
+
+
+# -- what is written, and what is not
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory, _one_thread):
+    """A model of text, to be exported in many ways."""
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "text.txt").write_text("a man saw a woman; a woman saw the sea. " * 60)
+    model = {"hidden_size": 16, "embedding_size": 16, "tokens": "characters", "cell": "gru"}
+    return trained("text", [folder / "text.txt"], folder / "run", steps=30, model=model)
+
+
+def test_a_folder_says_what_is_in_it(writer, tmp_path):
+    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    readme = (path / "README.md").read_text()
+    about = json.loads((path / "EXPORT.json").read_text())
+    vocabulary = len(writer.tokens)
+    assert f"| `log_p` | out | [T, B, {vocabulary}] | float | log of the probability" in readme
+    assert "| `state0` | in | [B, 16] | float |" in readme and (path / "answer.py").read_text().strip() in readme
+    for file in path.iterdir():
+        assert file.name in readme or file.name == "README.md"
+    assert about["networks"]["step"]["carried"] == {"final0": "state0"}
+    assert about["networks"]["sequences"]["shapes"]["tokens"] == ["T", "B"]
+    for case in json.loads((path / "vectors.json").read_text()):
+        given, right = (
+            {name: np.array(v["values"]).reshape(v["shape"]) for name, v in case[side].items()}
+            for side in ("inputs", "outputs")
+        )
+        session = onnxruntime.InferenceSession(path / f"{case['network']}.onnx")
+        types = {i.name: np.int64 if i.type == "tensor(int64)" else np.float32 for i in session.get_inputs()}
+        found = session.run(list(right), {name: value.astype(types[name]) for name, value in given.items()})
+        for got, value in zip(found, right.values(), strict=True):
+            assert np.allclose(got, value, atol=1e-5)
+    with pytest.raises(UserError, match="holds an export already"):
+        tt.export(writer, to="onnx", path=path)
+    assert tt.export(writer, to="onnx", path=path, overwrite=True) == path
+
+
+def test_a_state_that_is_carried_is_the_whole_sequence(writer, tmp_path):
+    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    step, whole = (onnxruntime.InferenceSession(path / f"{name}.onnx") for name in ("step", "sequences"))
+    tokens = np.array([[1, 1], *np.random.default_rng(0).integers(2, len(writer.tokens), (9, 2))])
+    state = np.random.default_rng(1).standard_normal((2, 16)).astype(np.float32)
+    log_p, last = whole.run(None, {"tokens": tokens, "state0": state})
+    for t, row in enumerate(tokens):
+        found, state = step.run(None, {"tokens": row, "state0": state})
+        assert np.allclose(found, log_p[t], atol=1e-5)
+    assert np.allclose(state, last, atol=1e-5)
+
+
+def test_eight_bits_are_smaller_and_say_nearly_the_same(tmp_path):
+    (tmp_path / "text.txt").write_text("a man saw a woman; a woman saw the sea. " * 60)
+    model = {"hidden_size": 128, "embedding_size": 64, "tokens": "characters", "cell": "gru", "layers": 2}
+    large = trained("text", [tmp_path / "text.txt"], tmp_path / "run", steps=40, model=model)
+    paths = {bits: tt.export(large, to="onnx", path=tmp_path / f"{bits}", int8=bits == 8) for bits in (32, 8)}
+    sizes = {bits: (path / "sequences.onnx").stat().st_size for bits, path in paths.items()}
+    assert sizes[8] < 0.4 * sizes[32]
+    lines = "a man saw the sea.\nthe sea\n"
+    found = {
+        bits: [float(row.split("\t")[0]) for row in answered(path, lines).splitlines()] for bits, path in paths.items()
+    }
+    assert found[8] != found[32] and found[8] == pytest.approx(found[32], rel=0.1)
+    assert "in eight bits" in (paths[8] / "README.md").read_text()
+
+
+def test_what_differs_is_not_kept(writer, tmp_path, monkeypatch):
+    """A wrong graph: the direction in which a scan goes."""
+    from throughtime.exporting import scans
+
+    right = scans.sequence_nodes
+
+    def turned(nodes, stack, *given, **more):
+        from dataclasses import replace
+
+        (layer,) = stack.layers
+        (direction,) = layer.directions
+        other = replace(direction, reverse=not direction.reverse)
+        return right(nodes, replace(stack, layers=(replace(layer, directions=(other,)),)), *given, **more)
+
+    monkeypatch.setattr(scans, "sequence_nodes", turned)
+    with pytest.raises(
+        UserError, match=r"sequences.onnx: log_p differs from the network's at T = 5, B = 2: by .*nothing was"
+    ):
+        tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_named(writer, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"needs onnxscript.*pip install 'throughtime\[export\]'"):
+        tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    with pytest.raises(UserError, match="lengths is not for a trained model"):
+        tt.export(writer, to="onnx", path=tmp_path / "onnx", lengths=True)
+
+
+def test_a_transformer_that_writes_is_refused(writer, tmp_path):
+    folder = tmp_path / "text.txt"
+    folder.write_text("a man saw a woman; a woman saw the sea. " * 60)
+    model = {"hidden_size": 16, "embedding_size": 16, "tokens": "characters", "kind": "transformer"}
+    transformer = trained("text", [folder], tmp_path / "run", steps=2, model=model)
+    with pytest.raises(UserError, match="a Transformer that reads text has no state to step from"):
+        tt.export(transformer, to="onnx", path=tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from throughtime.cells.base import split_result, watching
 from throughtime.errors import UserError
-from throughtime.exporting.onnx.model import sequence_nodes
+from throughtime.exporting.onnx.model import STANDARD, sequence_nodes
 from throughtime.exporting.onnx.nodes import Nodes
+from throughtime.exporting.onnx.quantised import QUANTISED
 from throughtime.exporting.stack import Direction, Layer, Stack
 from throughtime.exporting.tracing import DOMAIN, MARK, Taken, trace
 from throughtime.scanning.call import Call, Inputs, leaves, map_leaves, map_states, tensors_of
 from throughtime.scanning.cell import name_of
 
 
-def unmarked(model: ModelProto, taken: Sequence[Taken]) -> None:
-    """Put operators in the place of the marks of a model, in place. taken: what the marks stand for, by their numbers.
+def unmarked(model: ModelProto, taken: Sequence[Taken], *, int8: bool = False) -> None:
+    """Put operators in the place of the marks of a model, in place. taken: what the marks stand for, by their numbers. int8: those
+    operators alone that can be put into eight bits.
 
     Raises: UserError where a cell cannot be exported.
     """
@@ -33,7 +35,7 @@ def unmarked(model: ModelProto, taken: Sequence[Taken]) -> None:
     for node in nodes:
         if node.domain == DOMAIN and node.op_type == MARK:
             (number,) = (a.i for a in node.attribute if a.name == "number")
-            made = _operators(taken[number].call, node, f"scan{number}_")
+            made = _operators(taken[number].call, node, f"scan{number}_", QUANTISED if int8 else STANDARD)
             model.graph.node.extend(made.nodes)
             model.graph.initializer.extend(made.initializers)
         else:
@@ -43,7 +45,7 @@ def unmarked(model: ModelProto, taken: Sequence[Taken]) -> None:
     model.opset_import.extend(kept)
 
 
-def _operators(call: Call, mark: NodeProto, prefix: str) -> Nodes:
+def _operators(call: Call, mark: NodeProto, prefix: str, allowed: Sequence[str]) -> Nodes:
     """What stands in the place of a mark."""
     count, states = len(leaves(call.inputs)), len(tensors_of(call.state))
     inputs, given, lengths = (
@@ -56,7 +58,7 @@ def _operators(call: Call, mark: NodeProto, prefix: str) -> Nodes:
     if not call.record:
         nodes = Nodes(prefix)
         try:
-            output, finals = sequence_nodes(nodes, _stack_of(call), inputs, given, lengths or None)
+            output, finals = sequence_nodes(nodes, _stack_of(call), inputs, given, lengths or None, allowed)
         except UserError:  # which of its operations is none of the engine's
             pass
         else:

@@ -24,9 +24,7 @@ def networks_of(network: Composer, looked: int) -> list[Network]:
 
     if not isinstance(network.stack, Recurrent):
         raise UserError("a Transformer, or a network of cell none, has no state to step from, and is not exported")
-    said = (
-        f"the {looked} keys struck last, the last first, 0 for none; and where the scale begins, from 1, C, to 12; 0: not known"
-    )
+    said = f"the {looked} keys struck last, the last first, 0 for none; and where the scale begins, from 1, C, to 12; 0: not known"
     before = Input("before", ("B", looked + 1), said, below(13))
     return [_listener(network, network.stack, before), _writer(network, before)]
 

@@ -20,8 +20,8 @@ Draw = Callable[[tuple[int, ...], Mapping[str, int], "torch.Generator"], "Tensor
 class Input:
     """One tensor that a network takes.
 
-    axes: a name for each size that is free, a number for one that is not. meaning: in words. draw: (shape, sizes of all axes, generator)
-    -> a random example of it, with which the network is traced and compared.
+    axes: a name for each size that is free, a number for one that is not. meaning: in words. draw: of a shape, the sizes of all
+    axes and a generator a random example, with which the network is traced and compared.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Input:
 class Network:
     """A part of a model that is exported as one graph.
 
-    call: takes tensors in the order of `inputs`, and gives them in that of `outputs`: name -> meaning. module: whose weights it uses.
-    carried: outputs that the next call takes, output -> input. fewest: the least that each axis may be, where that is over 1.
+    call: takes tensors in the order of `inputs`, and gives them in that of `outputs`, name -> meaning. module: whose weights it
+    uses. carried: outputs that the next call takes, output -> input. fewest: the least that each axis may be, where that is over 1.
     """
 
     name: str

@@ -293,7 +293,7 @@ class TagModel(Trained[Sentence]):
         known = "0: not known"
         words, characters = len(self.lexicon.words) + FIRST, len(self.lexicon.characters) + FIRST
         inputs = (
-            Input("words", ("T", "B"), f"of each word, in small letters, its place in `words`, from {FIRST}; {known}", below(words)),
+            Input("words", ("T", "B"), f"of each word in small letters its place in `words`, from {FIRST}; {known}", below(words)),
             Input("lengths", ("B",), "words of each sentence", lengths("T")),
             Input("index", ("T", "B"), "of each word its place in `spelt`", below("U")),
             Input("spelt", ("L", "U"), f"of each different word its characters' places in `characters`, from {FIRST}; {known}; "

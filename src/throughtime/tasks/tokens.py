@@ -139,8 +139,8 @@ class Tokens:
         return {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
 
     def exported(self, name: str) -> dict[str, str]:
-        """What an export needs of it, text by the name of its file: NAME.json, and of byte-pair pieces NAME.tokenizer.json, which the
-        package tokenizers reads."""
+        """What an export needs of it, text by the name of its file: NAME.json; of byte-pair pieces also NAME.tokenizer.json, which
+        the package tokenizers reads."""
         pattern = (SPACED_AND_ENDS if self.spaced else PIECES) if self.kind == "words" else None
         about = {"kind": self.kind, "spaced": self.spaced, "pattern": pattern, "entries": self.entries}
         bpe = {f"{name}.tokenizer.json": self._bpe.to_str()} if self.kind == "bpe" else {}

@@ -49,17 +49,25 @@ def networks_of(network: Translator) -> list[Network]:
     states = [
         Input(f"state{i}", ("B", n), "as the encoder gave it, then `final`", normal) for i, n in enumerate(widths)
     ]
+    count = Input("lengths", ("B",), "tokens of each source, at least 1", lengths("S"))
+    attended = [
+        Input("values", ("S", "B", values), "of the encoder", normal),
+        Input("keys", ("S", "B", keys), "of the encoder", normal),
+    ]
+    carried = {f"final{i}": f"state{i}" for i in range(len(widths))}
+    outputs = {
+        "log_p": "log of the probability of each entry to come next; 1 is the end",
+        "attention": "how much the step attends to each token of the source",
+        **{final: f"what `{state}` is in the next call" for final, state in carried.items()},
+    }
+    given = (Input("tokens", ("B",), read, below(written)), *attended, count, *states)
     return [
-        Network("encoder", network, encoder, (
-            Input("source", ("S", "B"), source, below(entries)), Input("lengths", ("B",), "tokens of each source, at least 1", lengths("S")),
-        ), remembered | begins),
-        Network("decoder", network, decoder, (
-            Input("tokens", ("B",), read, below(written)),
-            Input("values", ("S", "B", values), "of the encoder", normal), Input("keys", ("S", "B", keys), "of the encoder", normal),
-            Input("lengths", ("B",), "tokens of each source", lengths("S")), *states,
-        ), {
-            "log_p": "log of the probability of each entry to come next; 1 is the end",
-            "attention": "how much the step attends to each token of the source",
-            **{f"final{i}": f"`state{i}` of the next step" for i in range(len(widths))},
-        }, {f"final{i}": f"state{i}" for i in range(len(widths))}),
-    ]  # fmt: skip
+        Network(
+            "encoder",
+            network,
+            encoder,
+            (Input("source", ("S", "B"), source, below(entries)), count),
+            remembered | begins,
+        ),
+        Network("decoder", network, decoder, given, outputs, carried),
+    ]

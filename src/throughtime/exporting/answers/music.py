@@ -1,7 +1,7 @@
 """Reads frames, one a line, as C4 E4 G4: python answer.py 16 < frames.txt
 
-Tells what each but the first costs in nats, and their sum; then, where a number is given, so many frames that come next, the likeliest
-symbol each time. Needs numpy and onnxruntime.
+Tells what each but the first costs in nats, and their sum; then, where a number is given, so many frames that come next, the
+likeliest symbol each time. Needs numpy and onnxruntime.
 """
 
 import json
