@@ -36,8 +36,9 @@ def unmarked(model: ModelProto, taken: Sequence[Taken], *, int8: bool = False) -
         if node.domain == DOMAIN and node.op_type == MARK:
             (number,) = (a.i for a in node.attribute if a.name == "number")
             made = _operators(taken[number].call, node, f"scan{number}_", QUANTISED if int8 else STANDARD)
-            model.graph.node.extend(made.nodes)
-            model.graph.initializer.extend(made.initializers)
+            graph = made.graph("scan", [], [])
+            model.graph.node.extend(graph.node)
+            model.graph.initializer.extend(graph.initializer)
         else:
             model.graph.node.append(node)
     kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
@@ -57,8 +58,9 @@ def _operators(call: Call, mark: NodeProto, prefix: str, allowed: Sequence[str])
         raise UserError(f"{name_of(call.cell)}: a network that puts a state back within a sequence is not exported")
     if not call.record:
         nodes = Nodes(prefix)
+        own = [nodes.add("Identity", name) for name in (*inputs, *given)]  # pieces are called by what they are of
         try:
-            output, finals = sequence_nodes(nodes, _stack_of(call), inputs, given, lengths or None, allowed)
+            output, finals = sequence_nodes(nodes, _stack_of(call), own[:count], own[count:], lengths or None, allowed)
         except UserError:  # which of its operations is none of the engine's
             pass
         else:
