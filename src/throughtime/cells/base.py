@@ -132,7 +132,7 @@ class Cell(nn.Module):
     @staticmethod
     def watch(name: str, value: Tensor) -> Tensor:
         """Name an inner value for inspection; returns it unchanged, and costs nothing where nobody watches."""
-        if torch.compiler.is_compiling():  # a graph has no names, and cannot ask
+        if torch.compiler.is_dynamo_compiling():  # its graph has no names, and cannot ask
             return value
         values = _watched.get()
         if values is not None:
