@@ -33,7 +33,7 @@ def run(call: Call) -> Scanned:
             f"throughtime: an exported graph has no records ({', '.join(call.record)}), but for a fixed number of steps and "
             "with strict=False; give them out as the cell's output"
         )
-    return reference.run(call) if fixed else _loop(call)
+    return reference.run(call) if fixed and call.lengths is None else _loop(call)
 
 
 def _loop(call: Call) -> Scanned:
