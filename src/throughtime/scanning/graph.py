@@ -5,17 +5,27 @@ The graph is of PyTorch's own operations: it runs, is saved and is translated (t
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_iter, tree_map_only
 
 from throughtime.cells import State
 from throughtime.cells.base import split_result
 from throughtime.scanning import reference
-from throughtime.scanning.call import Call, Scanned, first_leaf, leaves, map_leaves, tensors_of, where_rows
-from throughtime.scanning.cell import FunctionCell
+from throughtime.scanning.call import (
+    Call,
+    Scanned,
+    first_leaf,
+    leaves,
+    map_leaves,
+    map_states,
+    tensors_of,
+    where_rows,
+)
 
 
 def is_fixed(size: int) -> bool:
@@ -38,44 +48,40 @@ def run(call: Call) -> Scanned:
 
 def _loop(call: Call) -> Scanned:
     """The call as one `while_loop`, which carries the step's number, all outputs and the state."""
-    from torch._higher_order_ops.while_loop import while_loop
-
     steps, batch = first_leaf(call.inputs).shape[:2]
     device, lengths = first_leaf(call.inputs).device, call.lengths
-    output = _output_of_zeros(call)
-    link = _link(call)
-    outputs = output.new_zeros(steps, batch, *output.shape[1:]) + link.to(output.dtype)
-    states = [s.clone(memory_format=torch.contiguous_format) for s in tensors_of(call.state)]
-    states = [s + link.to(s.dtype) if s.is_floating_point() else s for s in states]
     start = torch.zeros((), dtype=torch.int64, device=device)
     # no step is taken past the longest sequence, whose row is the one that others are replaced by where they have ended
     count = start + steps if lengths is None else lengths.amax()
     longest, rows = (None, None) if lengths is None else (lengths.argmax(), torch.arange(batch, device=device))
 
-    def goes_on(number: Tensor, outputs: Tensor, *states: Tensor) -> Tensor:
-        return number < count
-
-    def step(number: Tensor, outputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        t = count - 1 - number if call.reverse else number
-        at = t.reshape(1)
+    def step(at: Tensor, state: State) -> tuple[Tensor, State]:
         x = map_leaves(lambda leaf: leaf.index_select(0, at)[0], call.inputs)
-        state: State = states if isinstance(call.state, tuple) else states[0]
         if call.resets is not None:
             state = where_rows(call.resets.index_select(0, at)[0], call.initial, state)
         if lengths is None:
-            output, new = _step(call.cell, x, state)
-        else:
-            active = t < lengths
-            others = torch.where(active, rows, longest)  # type: ignore[arg-type]
-            given: State = tuple(s.index_select(0, others) for s in tensors_of(state))
-            x = map_leaves(lambda leaf: leaf.index_select(0, others), x)
-            output, new = _step(call.cell, x, given if isinstance(state, tuple) else given[0])
-            new = where_rows(active, new, state)
-            output = where_rows(active, output, torch.zeros_like(output))  # type: ignore[assignment]
-        kept = (s.clone(memory_format=torch.contiguous_format) for s in tensors_of(new))
-        return number + 1, outputs.index_put((at,), output.unsqueeze(0)), *kept
+            return _step(call.cell, x, state)
+        active = at < lengths
+        others = torch.where(active, rows, longest)  # type: ignore[arg-type]
+        x = map_leaves(lambda leaf: leaf.index_select(0, others), x)
+        output, new = _step(call.cell, x, map_states(lambda s: s.index_select(0, others), state))
+        return where_rows(active, output, torch.zeros_like(output)), where_rows(active, new, state)  # type: ignore[return-value]
 
-    _, outputs, *last = while_loop(goes_on, step, (start, outputs, *states))  # type: ignore[no-untyped-call]
+    like, read = _tried(step, call)
+    outputs = torch.zeros(steps, batch, *like.shape[1:], dtype=like.dtype, device=device)
+    states = [s.clone(memory_format=torch.contiguous_format) for s in tensors_of(call.state)]
+    outputs, *states = _linked([outputs, *states], (*read, *states))
+
+    def goes_on(number: Tensor, count: Tensor, *others: Tensor) -> Tensor:
+        return number < count
+
+    def body(number: Tensor, count: Tensor, outputs: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        at = (count - 1 - number if call.reverse else number).reshape(1)
+        output, new = step(at, states if isinstance(call.state, tuple) else states[0])
+        kept = (s.clone(memory_format=torch.contiguous_format) for s in tensors_of(new))
+        return number + 1, count.clone(), outputs.index_put((at,), output.unsqueeze(0)), *kept
+
+    _, _, outputs, *last = _while(goes_on, body, (start, count, outputs, *states), read)
     return Scanned(outputs, tuple(last) if isinstance(call.state, tuple) else last[0], {})
 
 
@@ -84,35 +90,79 @@ def _step(cell: nn.Module, x: object, state: State) -> tuple[Tensor, State]:
     return tensors_of(new)[0] if output is None else output, new
 
 
-def _output_of_zeros(call: Call) -> Tensor:
-    """What a step gives, for its shape and type."""
-    zeros = map_leaves(lambda leaf: leaf.new_zeros(leaf.shape[1:]), call.inputs)
-    return _step(call.cell, zeros, call.state)[0].detach()
+def _tried(step: Callable[[Tensor, State], tuple[Tensor, State]], call: Call) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What a step gives, for its shape and type, and all tensors from outside that it reads, or that are made of these."""
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
+    if (
+        torch.compiler.is_dynamo_compiling()
+    ):  # which does not say what is read: a step of no sequences, made of all that
+        nothing = map_leaves(lambda leaf: leaf.new_zeros(0, *leaf.shape[2:]), call.inputs)
+        output, new = _step(call.cell, nothing, map_states(lambda s: s[:0], call.state))
+        return output, (*leaves(call.inputs), *tensors_of(call.initial), output, *tensors_of(new))
+    first = torch.zeros(1, dtype=torch.int64, device=first_leaf(call.inputs).device)
+    state = map_states(torch.clone, call.state)
+    with disable_proxy_modes_tracing(), _Reads((first, *tensors_of(state))) as reads:  # it is not in the graph
+        output, _ = step(first, state)
+    return output, tuple(reads.read.values())
 
 
-def _link(call: Call) -> Tensor:
-    """0, made of no number of any tensor that the step reads.
+def _while(
+    goes_on: Callable[..., Tensor],
+    body: Callable[..., tuple[Tensor, ...]],
+    carried: tuple[Tensor, ...],
+    read: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """PyTorch's `while_loop`.
+
+    Under torch.export(strict=False) it would call torch.compile, which remembers sizes from one export to the next: so there it is
+    told what is read, and is not compiled.
+    """
+    from torch._higher_order_ops.while_loop import while_loop, while_loop_op
+
+    if torch.compiler.is_dynamo_compiling():
+        return while_loop(goes_on, body, carried)  # type: ignore[no-any-return, no-untyped-call]
+
+    def replaced(*given: Tensor) -> tuple[Tensor, ...]:
+        with _Replaced({id(old): new for old, new in zip(read, given[len(carried) :], strict=True)}):
+            return body(*given[: len(carried)])
+
+    return while_loop_op(goes_on, replaced, carried, read)  # type: ignore[arg-type, no-any-return]
+
+
+class _Reads(TorchFunctionMode):
+    """Notes every tensor that PyTorch's functions are given and that none of them made."""
+
+    def __init__(self, own: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.read: dict[int, Tensor] = {}
+        self.made = {id(tensor): tensor for tensor in own}  # held, so that no other takes its id
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
+        self.read |= {id(tensor): tensor for tensor in given if id(tensor) not in self.made}
+        result = func(*args, **kwargs or {})
+        self.made |= {id(value): value for value in tree_iter(result) if isinstance(value, Tensor)}
+        return result
+
+
+class _Replaced(TorchFunctionMode):
+    """Gives PyTorch's functions other tensors in the place of some."""
+
+    def __init__(self, others: dict[int, Tensor]) -> None:
+        super().__init__()
+        self.others = others
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map_only(Tensor, lambda value: self.others.get(id(value), value), (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _linked(carried: list[Tensor], read: tuple[Tensor, ...]) -> list[Tensor]:
+    """What is carried, and 0 added to it that is made of no number of any tensor that is read.
 
     PyTorch's `while_loop` has a derivative, but takes none through what it carries where that needs no gradient to begin with, as
     outputs and states of zeros do not.
     """
-    tensors = (*leaves(call.inputs), *tensors_of(call.state), *tensors_of(call.initial), *_tensors_in(call.cell))
-    zero = first_leaf(call.inputs).new_zeros((), dtype=torch.get_default_dtype())
-    for tensor in tensors:
-        if tensor.is_floating_point():
-            zero = zero + tensor.reshape(-1)[:0].sum()
-    return zero
-
-
-def _tensors_in(cell: nn.Module) -> Iterator[Tensor]:
-    """Parameters and other tensors of a cell, or of those that a function closes over."""
-    for module in cell.modules():
-        yield from module.parameters(recurse=False)
-        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
-        if isinstance(module, FunctionCell):
-            closed = inspect.getclosurevars(module.function)
-            for value in (*closed.nonlocals.values(), *closed.globals.values()):
-                if isinstance(value, nn.Module):
-                    yield from _tensors_in(value)
-                elif isinstance(value, Tensor):
-                    yield value
+    zero = torch.cat([tensor.reshape(-1)[:0] for tensor in read if tensor.is_floating_point()]).sum()
+    return [t + (zero if t.dtype == zero.dtype else zero.to(t.dtype)) if t.is_floating_point() else t for t in carried]
