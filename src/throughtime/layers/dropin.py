@@ -48,7 +48,8 @@ class _Layers(nn.RNNBase):
         plain = lengths is None and resets is None and self.backend in ("auto", "torch")
         if plain and self._is_for_torch(input, hx):
             return super().forward(input, hx)  # type: ignore[no-any-return]
-        self._update_flat_weights()  # which the checks read
+        if not torch.compiler.is_exporting():
+            self._update_flat_weights()  # which the checks read
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
         if packed is not None:

@@ -94,9 +94,7 @@ def _tried(step: Callable[[Tensor, State], tuple[Tensor, State]], call: Call) ->
     """What a step gives, for its shape and type, and all tensors from outside that it reads, or that are made of these."""
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
-    if (
-        torch.compiler.is_dynamo_compiling()
-    ):  # which does not say what is read: a step of no sequences, made of all that
+    if torch.compiler.is_dynamo_compiling():  # it does not say what is read: a step of no sequences is made of all that
         nothing = map_leaves(lambda leaf: leaf.new_zeros(0, *leaf.shape[2:]), call.inputs)
         output, new = _step(call.cell, nothing, map_states(lambda s: s[:0], call.state))
         return output, (*leaves(call.inputs), *tensors_of(call.initial), output, *tensors_of(new))
@@ -164,5 +162,8 @@ def _linked(carried: list[Tensor], read: tuple[Tensor, ...]) -> list[Tensor]:
     PyTorch's `while_loop` has a derivative, but takes none through what it carries where that needs no gradient to begin with, as
     outputs and states of zeros do not.
     """
-    zero = torch.cat([tensor.reshape(-1)[:0] for tensor in read if tensor.is_floating_point()]).sum()
+    nothing = [tensor.reshape(-1)[:0].sum() for tensor in read if tensor.is_floating_point()]
+    if not nothing:
+        return carried
+    zero = torch.stack(nothing).sum()
     return [t + (zero if t.dtype == zero.dtype else zero.to(t.dtype)) if t.is_floating_point() else t for t in carried]
