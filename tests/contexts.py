@@ -372,6 +372,12 @@ give the same, it is written once. "GRU, deep" has two layers in two directions,
 of peephole cells; scan runs `tt.cells.MinimalGated`, and a cell of the test's own.
 After every case, whatever came of it, a plain call of the same layer gives the right numbers on the compiled loop.
 
+torch.export fixes every size that it is not told to leave open, by `dynamic_shapes=({{0: Dim.DYNAMIC, 1: Dim.DYNAMIC}},)` for
+[T, B, I]. Then, and wherever there are lengths, a layer or a scan is one `while_loop` of PyTorch's in the graph: right at any
+number of steps and sequences, as are its gradients, and to be saved, loaded and made ONNX without throughtime. It copies all
+outputs at each step, so that long sequences are slow. It has no records, takes no PackedSequence (give lengths), and no
+gradient of no steps.
+
 | | |
 |---|---|
 | same | what torch.nn gives in this context, or for Recurrent and scan what a plain loop gives: values, types, gradients |

@@ -48,8 +48,7 @@ class _Layers(nn.RNNBase):
         plain = lengths is None and resets is None and self.backend in ("auto", "torch")
         if plain and self._is_for_torch(input, hx):
             return super().forward(input, hx)  # type: ignore[no-any-return]
-        if not torch.compiler.is_exporting():
-            self._update_flat_weights()  # which the checks read
+        self._refresh_checks()
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
         if packed is not None:
@@ -171,6 +170,11 @@ class _Layers(nn.RNNBase):
             *([hx] if isinstance(hx, Tensor) else hx or ()),
         ]
         return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
+
+    def _refresh_checks(self) -> None:
+        """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""
+        if not torch.compiler.is_exporting():
+            self._update_flat_weights()
 
     def _has_open_time(self, input: Tensor | PackedSequence) -> bool:
         """Whether the graph that is exported is to take any number of steps, which torch.nn's kernel fixes."""
