@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper
 from torch import Tensor, nn
 
-from throughtime.cells.base import split_result, watching
+from throughtime.cells.base import split_result
 from throughtime.errors import UserError
 from throughtime.exporting.onnx.model import STANDARD, sequence_nodes
 from throughtime.exporting.onnx.nodes import Nodes
@@ -48,26 +48,17 @@ def unmarked(model: ModelProto, taken: Sequence[Taken], *, int8: bool = False) -
 
 def _operators(call: Call, mark: NodeProto, prefix: str, allowed: Sequence[str]) -> Nodes:
     """What stands in the place of a mark."""
-    count, states = len(leaves(call.inputs)), len(tensors_of(call.state))
-    inputs, given, lengths = (
-        mark.input[:count],
-        mark.input[count : count + states],
-        "".join(mark.input[count + states :]),
-    )
-    if call.resets is not None:
-        raise UserError(f"{name_of(call.cell)}: a network that puts a state back within a sequence is not exported")
-    if not call.record:
-        nodes = Nodes(prefix)
-        own = [nodes.add("Identity", name) for name in (*inputs, *given)]  # pieces are called by what they are of
-        try:
-            output, finals = sequence_nodes(nodes, _stack_of(call), own[:count], own[count:], lengths or None, allowed)
-        except UserError:  # which of its operations is none of the engine's
-            pass
-        else:
-            for value, name in zip([output, *finals], mark.output, strict=True):
-                nodes.named(value, name)
-            return nodes
-    return _traced(call, mark, prefix, lengths)
+    count, states, nodes = len(leaves(call.inputs)), len(tensors_of(call.state)), Nodes(prefix)
+    lengths = "".join(mark.input[count + states :])
+    # pieces of what is given are called by its name
+    given = [nodes.add("Identity", name) for name in mark.input[: count + states]]
+    try:
+        output, finals = sequence_nodes(nodes, _stack_of(call), given[:count], given[count:], lengths or None, allowed)
+    except UserError:  # which of its operations is none of the engine's
+        return _traced(call, mark, prefix, lengths)
+    for value, name in zip([output, *finals], mark.output, strict=True):
+        nodes.named(value, name)
+    return nodes
 
 
 def _stack_of(call: Call) -> Stack:
@@ -78,11 +69,11 @@ def _stack_of(call: Call) -> Stack:
 
 
 class _Step(nn.Module):
-    """One step of a cell, of flat tensors: inputs, then states; gives the output, new states, and records."""
+    """One step of a cell, of flat tensors: inputs, then states; gives the output, and new states."""
 
     def __init__(self, call: Call) -> None:
         super().__init__()
-        self.cell, self.record, self.like = call.cell, call.record, call.state
+        self.cell, self.like = call.cell, call.state
         self.inputs = map_leaves(lambda leaf: leaf[0], call.inputs)
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
@@ -90,10 +81,9 @@ class _Step(nn.Module):
         left = iter(given)
         x: Inputs = map_leaves(lambda _: next(left), self.inputs)
         state = map_states(lambda _: next(left), self.like)
-        with watching() as seen:
-            output, new = split_result(self.cell(x, state), state)
+        output, new = split_result(self.cell(x, state), state)
         found = tensors_of(new)
-        return (found[0] if output is None else output, *found, *(seen[name] for name in self.record))
+        return (found[0] if output is None else output, *found)
 
 
 def _traced(call: Call, mark: NodeProto, prefix: str, lengths: str) -> Nodes:
@@ -102,17 +92,17 @@ def _traced(call: Call, mark: NodeProto, prefix: str, lengths: str) -> Nodes:
     inputs = list(mark.input[: len(mark.input) - states - bool(lengths)])
     nodes = Nodes(prefix)
     scanned = [*inputs, _running(nodes, inputs[0], lengths)] if lengths else inputs
-    output, *rest = mark.output
+    output, *finals = mark.output
     nodes.nodes.append(
         helper.make_node(
             "Scan",
             [*mark.input[len(inputs) : len(inputs) + states], *scanned],
-            [*rest[:states], output, *rest[states:]],
+            [*finals, output],
             name=f"{prefix}scan",
             body=_body(call, f"{prefix}body_", bool(lengths)),
             num_scan_inputs=len(scanned),
             scan_input_directions=[int(call.reverse)] * len(scanned),
-            scan_output_directions=[int(call.reverse)] * (1 + len(call.record)),
+            scan_output_directions=[int(call.reverse)],
         )
     )
     return nodes
@@ -127,7 +117,7 @@ def _running(nodes: Nodes, x: str, lengths: str) -> str:
 
 
 def _body(call: Call, prefix: str, stops: bool) -> GraphProto:
-    """The graph of a step: states, inputs, perhaps whether it is taken -> states, output, records."""
+    """The graph of a step: states, inputs, perhaps whether it is taken -> states, output."""
     step = _Step(call).eval()
     example = [*(leaf[0] for leaf in leaves(call.inputs)), *tensors_of(call.state)]
     try:
@@ -138,8 +128,8 @@ def _body(call: Call, prefix: str, stops: bool) -> GraphProto:
     graph = compose.add_prefix_graph(model.graph, prefix)
     states = len(tensors_of(call.state))
     x, before = graph.input[:-states], graph.input[-states:]
-    output, *rest = graph.output
-    found, nodes = [*rest[:states], output, *rest[states:]], Nodes(f"{prefix}end_")
+    output, *ends = graph.output
+    found, nodes = [*ends, output], Nodes(f"{prefix}end_")
     nodes.nodes += graph.node
     nodes.initializers += graph.initializer
     given, results = [*before, *x], []

@@ -8,7 +8,6 @@ Shapes: T time, B batch.
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +20,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from throughtime.cells import State
-from throughtime.cells.base import split_result, watching
 from throughtime.errors import UserError
-from throughtime.scanning import initial_state
+from throughtime.scanning import initial_state, reference
 from throughtime.scanning.backends import run_call
-from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, map_leaves, tensors_of, where_rows
+from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, map_leaves, tensors_of
+from throughtime.scanning.cell import as_cell, name_of
 from throughtime.scanning.replaced import replacing
 
 DOMAIN, MARK = "throughtime", "Scan"
@@ -34,10 +33,10 @@ OPSET = 18  # as `onnx.model` has it
 
 @dataclass(frozen=True)
 class Taken:
-    """A scan that a network runs: what was asked, and the shapes of a step's output and records, [B, ...] without B."""
+    """A scan that a network runs: what was asked, and the shape of a step's output, [B, ...] without B."""
 
     call: Call
-    shapes: list[list[int]]
+    shape: list[int]
 
 
 @torch.library.custom_op("throughtime::marked", mutates_args=())
@@ -46,9 +45,9 @@ def marked(
     inputs: list[Tensor],
     states: list[Tensor],
     lengths: Tensor | None,
-    shapes: str,
+    shape: list[int],
 ) -> list[Tensor]:
-    """The place of a scan in what is traced: outputs, final states and records."""
+    """The place of a scan in what is traced: outputs, and final states."""
     raise NotImplementedError("a scan is marked where a network is traced, and run nowhere")
 
 
@@ -58,11 +57,9 @@ def _(
     inputs: list[Tensor],
     states: list[Tensor],
     lengths: Tensor | None,
-    shapes: str,
+    shape: list[int],
 ) -> list[Tensor]:
-    steps, batch = inputs[0].shape[:2]
-    output, *records = [states[0].new_empty(steps, batch, *shape) for shape in json.loads(shapes)]
-    return [output, *(torch.empty_like(s) for s in states), *records]
+    return [states[0].new_empty(*inputs[0].shape[:2], *shape), *(torch.empty_like(s) for s in states)]
 
 
 class Traced(nn.Module):
@@ -121,8 +118,11 @@ def _write_down(taken: list[Taken], cell: Any, inputs: Inputs, state: State | No
     call = make_call(cell, inputs, state, **asked)
     found = run_call(call, "auto")
     if not _alone(inputs, call.lengths):
-        shapes = [list(t.shape[2:]) for t in (found.outputs, *found.records.values())]
-        taken.append(Taken(call, shapes))
+        if call.record or call.resets is not None:
+            raise UserError(
+                f"{name_of(call.cell)}: a scan that shows inner values, or puts its state back, is not exported"
+            )
+        taken.append(Taken(call, list(found.outputs.shape[2:])))
     return found
 
 
@@ -146,22 +146,17 @@ def _mark(
     record: tuple[str, ...],
 ) -> Scanned:
     if _alone(inputs, lengths):
-        return _one_step(cell, inputs, state, initial, resets, record)
+        return reference.run(make_call(cell, inputs, state, initial=initial, resets=resets, record=record))
     n = next(number)
     steps, batch = leaves(inputs)[0].shape[:2]
-    initial = initial_state(taken[n].call.cell, batch, like=state) if initial is None else initial
-    state = initial if state is None else state
+    if state is None:
+        state = initial_state(as_cell(cell), batch) if initial is None else initial
     padded = _may_be_none(steps)
     if padded:
         inputs = map_leaves(_padded, inputs)
         lengths = torch.full((batch,), steps) if lengths is None else lengths
-    output, *found = torch.ops.throughtime.marked(
-        n, leaves(inputs), list(tensors_of(state)), lengths, json.dumps(taken[n].shapes)
-    )
-    count = len(tensors_of(state))
-    output, *records = (value[:-1] if padded else value for value in (output, *found[count:]))
-    end = tuple(found[:count]) if isinstance(state, tuple) else found[0]
-    return Scanned(output, end, dict(zip(record, records, strict=True)))
+    output, *found = torch.ops.throughtime.marked(n, leaves(inputs), list(tensors_of(state)), lengths, taken[n].shape)
+    return Scanned(output[:-1] if padded else output, tuple(found) if isinstance(state, tuple) else found[0], {})
 
 
 def _may_be_none(steps: Any) -> bool:
@@ -174,33 +169,14 @@ def _padded(value: Tensor) -> Tensor:
     return torch.cat([value, value.new_zeros(1, *value.shape[1:])])
 
 
-def _one_step(
-    cell: Any,
-    inputs: Inputs,
-    state: State | None,
-    initial: State | None,
-    resets: Tensor | None,
-    record: tuple[str, ...],
-) -> Scanned:
-    state = initial if state is None else state
-    assert state is not None, "a step alone goes on from a state"
-    if resets is not None:
-        assert initial is not None
-        state = where_rows(resets[0], initial, state)
-    with watching() as seen:
-        output, new = split_result(cell(map_leaves(lambda leaf: leaf[0], inputs), state), state)
-    output = tensors_of(new)[0] if output is None else output
-    return Scanned(output.unsqueeze(0), new, {name: seen[name].unsqueeze(0) for name in record})
-
-
-def _translated(number: int, inputs: Any, states: Any, lengths: Any, shapes: str) -> Any:
+def _translated(number: int, inputs: Any, states: Any, lengths: Any, shape: Any) -> Any:
     import onnx_ir
     from onnxscript import evaluator
 
     given = [*inputs, *states] if lengths is None else [*inputs, *states, lengths]
     node = onnx_ir.Node(
         DOMAIN, MARK, given, attributes=[onnx_ir.AttrInt64("number", number)],
-        num_outputs=len(states) + len(json.loads(shapes)),
+        num_outputs=1 + len(states),
     )  # fmt: skip
     evaluator.default().nodes.append(node)  # type: ignore[attr-defined]  # the recorder of a translation
     return list(node.outputs)
