@@ -6,7 +6,7 @@ Shapes: B pieces, L symbols of a moment, N output of the stack, V symbols.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from throughtime.errors import UserError
 from throughtime.tasks.networks import Input, Network, below, flat, like, normal, states
@@ -14,25 +14,23 @@ from throughtime.tasks.networks import Input, Network, below, flat, like, normal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from throughtime.layers import Recurrent
     from throughtime.models.composer import Composer
 
 
 def networks_of(network: Composer, looked: int) -> list[Network]:
     """Of a composer. looked: keys that are looked back at. Raises: UserError for a network that has no state."""
-    from throughtime.layers import Recurrent
-
-    if not isinstance(network.stack, Recurrent):
+    if not hasattr(network.stack, "stepper"):
         raise UserError("a Transformer, or a network of cell none, has no state to step from, and is not exported")
     said = f"the {looked} keys struck last, the last first, 0 for none; and where the scale begins, from 1, C, to 12; 0: not known"
     before = Input("before", ("B", looked + 1), said, below(13))
-    return [_listener(network, network.stack, before), _writer(network, before)]
+    return [_listener(network, before), _writer(network, before)]
 
 
-def _listener(network: Composer, stack: Recurrent, before: Input) -> Network:
+def _listener(network: Composer, before: Input) -> Network:
 
     from throughtime.models.composer import Moments
 
+    stack: Any = network.stack
     first = stack.initial_state(1)
     given, finals, carried = states(first)
 

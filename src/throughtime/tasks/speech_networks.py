@@ -5,7 +5,7 @@ Shapes: T frames, B batch, F features of a frame, K frames that a step sees.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from throughtime.tasks.networks import Input, Network, flat, lengths, like, normal, states
 
@@ -51,11 +51,8 @@ def _step(network: Recogniser) -> Network:
     """A step, whose answer is that of `ahead` steps before."""
     import torch
 
-    from throughtime.layers import Recurrent
-
-    sizes, stack = network.sizes, network.stack
-    assert isinstance(stack, Recurrent), "a network that streams"
-    recurrent: Recurrent = stack
+    sizes = network.sizes
+    recurrent: Any = network.stack
     first = recurrent.initial_state(1)
     given, finals, carried = states(first)
     seen = sizes.before + 1 + sizes.after

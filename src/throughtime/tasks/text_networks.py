@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def networks_of(network: LanguageModel) -> list[Network]:
     """Of a language model. Raises: UserError for a Transformer, which has no state."""
-    from throughtime.layers import Recurrent
+    from throughtime.models.transformer import TransformerWindow
 
     stack = network.stack
-    if not isinstance(stack, Recurrent):
+    if isinstance(stack, TransformerWindow):
         raise UserError(
             "a Transformer that reads text has no state to step from, and is not exported: train a recurrent network"
         )
-    recurrent: Recurrent = stack
+    recurrent = stack
     first = recurrent.initial_state(1)
     given, outputs, carried = states(first)
     vocabulary = network.embedding.num_embeddings

@@ -20,7 +20,6 @@ def networks_of(network: Translator) -> list[Network]:
     """Of a translator. Raises: UserError for a Transformer, whose steps read all that was written."""
     import torch
 
-    from throughtime.layers import Memory
     from throughtime.models.translator import Translator
 
     if not isinstance(network, Translator):
@@ -37,9 +36,8 @@ def networks_of(network: Translator) -> list[Network]:
 
     def decoder(tokens: Tensor, values: Tensor, keys: Tensor, lengths: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
         real = torch.arange(values.shape[0]).unsqueeze(1) < lengths
-        logits, state, weights = network.decode(
-            Memory(values, keys, real), like(first, list(before)), tokens.unsqueeze(0)
-        )
+        seen = memory._replace(values=values, keys=keys, real=real)
+        logits, state, weights = network.decode(seen, like(first, list(before)), tokens.unsqueeze(0))
         return logits[0].log_softmax(-1), weights[0], *flat(state)
 
     begins = {f"state{i}": "where the decoder begins" for i in range(len(widths))}
