@@ -400,6 +400,22 @@ def test_what_is_missing_is_named(writer, tmp_path, monkeypatch):
         tt.export(writer, to="onnx", path=tmp_path / "onnx", lengths=True)
 
 
+def test_a_task_without_a_script_is_exported_without_one(writer, tmp_path, monkeypatch):
+    from throughtime.exporting import networks
+
+    monkeypatch.setattr(networks, "ANSWERS", tmp_path)
+    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
+    assert not (path / "answer.py").exists() and "answer.py" not in (path / "README.md").read_text()
+    with pytest.raises(UserError, match="a trained model is several files; name a folder"):
+        tt.export(writer, to="onnx", path=tmp_path / "text.onnx")
+
+
+def test_the_examples_are_the_scripts():
+    from throughtime.exporting.networks import ANSWERS
+
+    assert (Path(__file__).parents[1] / "examples" / "onnx").resolve() == ANSWERS.resolve()
+
+
 def test_a_transformer_that_writes_is_refused(writer, tmp_path):
     folder = tmp_path / "text.txt"
     folder.write_text("a man saw a woman; a woman saw the sea. " * 60)

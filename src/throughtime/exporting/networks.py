@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,23 +48,22 @@ def write_trained(trained: Trained[Any], path: Path, *, overwrite: bool = False,
         what the model gives, or something is in the way.
     """
     check_installed("onnx", "onnxruntime", "onnxscript")
-    networks, files = trained.networks(), trained.beside()
-    task = trained.task.name
+    if path.suffix == ".onnx":
+        raise UserError(f"{path}: a trained model is several files; name a folder, as {path.with_suffix('')}")
+    networks, files, task = trained.networks(), trained.beside(), trained.task.name
+    scripts = _scripts_of(task)
     with new_folder(path, overwrite=overwrite) as folder:
         written = {network.name: _write(network, folder, int8) for network in networks}
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        script = (ANSWERS / f"{task.replace('-', '_')}.py").read_text(encoding="utf-8")
-        (folder / SCRIPT).write_text(script, encoding="utf-8")
-        helpers = [helper for helper in HELPERS if f"from {helper.stem} import" in script]
-        for helper in helpers:
-            shutil.copyfile(helper, folder / helper.name)
+        for name, text in scripts.items():
+            (folder / name).write_text(text, encoding="utf-8")
         _write_vectors(folder, networks)
         write_readme(folder, f"{task}: {trained.task.describe(trained.config)}", [
             ("", _about(trained, networks, written, int8)),
             *((f"{network.name}.onnx", _table(network, written[network.name])) for network in networks),
-            ("Files", _files(files, [helper.name for helper in helpers])),
-            ("In Python", f"{SCRIPT}:\n\n```python\n{script.strip()}\n```"),
+            ("Files", _files(files, scripts)),
+            *([("In Python", f"{SCRIPT}:\n\n```python\n{scripts[SCRIPT].strip()}\n```")] if scripts else []),
         ])  # fmt: skip
         _write_mark(folder, trained, networks, written, int8)
     return path
@@ -120,9 +118,19 @@ def _table(network: Network, written: Written) -> str:
     return "\n".join(lines)
 
 
-def _files(files: Mapping[str, str], helpers: Sequence[str]) -> str:
+def _scripts_of(task: str) -> dict[str, str]:
+    """The script that answers, and what it imports of its folder, by their names; none of a task that is somebody else's."""
+    script = ANSWERS / f"{task.replace('-', '_')}.py"
+    if not script.is_file():
+        return {}
+    text = script.read_text(encoding="utf-8")
+    helpers = [helper for helper in HELPERS if f"from {helper.stem} import" in text]
+    return {SCRIPT: text, **{helper.name: helper.read_text(encoding="utf-8") for helper in helpers}}
+
+
+def _files(files: Mapping[str, str], scripts: Mapping[str, str]) -> str:
     said = dict.fromkeys(files, "what else is needed to read and to answer")
-    said |= {SCRIPT: f"answers: `python {SCRIPT}`"} | dict.fromkeys(helpers, f"of {SCRIPT}")
+    said |= {name: f"answers: `python {SCRIPT}`" if name == SCRIPT else f"of {SCRIPT}" for name in scripts}
     said |= {VECTORS: "test vectors: random inputs of each network, and what comes out"}
     said |= {MARK: "by what this was written"}
     return "\n".join(f"- `{name}`: {what}" for name, what in said.items())
