@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 import throughtime as tt
@@ -25,6 +26,7 @@ from throughtime.exporting.onnx.nodes import Nodes
 from throughtime.exporting.onnx.operations import ONNX, OnnxOperations, Value
 from throughtime.exporting.onnx.running import sequences, session, steps
 from throughtime.exporting.stack import stack_of
+from throughtime.scanning.call import leaves
 from throughtime.scanning.evaluate import TORCH
 from throughtime.scanning.nodes import COMPARISONS, LOGIC, POINTWISE
 
@@ -188,6 +190,18 @@ def test_whole_sequences_and_steps_are_those_of_pytorch(name):
         assert check(stack, whole, name, lengths=lengths) < 1e-5
     if stack.can_step:
         assert check(stack, steps(session(step_model(stack).SerializeToString())), name) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "tt.GRU", "reset-before-gru", "layernorm-lstm", "ranks", "zoneout"])
+def test_they_are_so_by_the_standard_and_not_by_one_runtime_alone(name):
+    stack, _ = stack_called(name)  # onnx's own evaluator is plain NumPy, which has no lengths and no Scan backwards
+    made = sequence_model(stack)
+    (trial,) = trials(stack, ((5, 4),))
+    names = [i.name for i in made.graph.input]
+    given = [t.numpy() for t in (*leaves(trial.inputs), *trial.states)]
+    results = ReferenceEvaluator(made).run(None, dict(zip(names, given, strict=True)))
+    for got, right in zip(results, [trial.output, *trial.finals], strict=True):
+        np.testing.assert_allclose(got, right.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
