@@ -79,6 +79,19 @@ class Softened(nn.Module):
         return z.log_softmax(-1), z.softmax(-1) + z.amax(-1, keepdim=True) / (1 + z * z).sqrt()
 
 
+class Encoding(nn.Module):
+    """A product of a product that no state stands between."""
+
+    input_size = I
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.again = nn.Linear(I, 5), nn.Linear(5, N), nn.Linear(N, N)
+
+    def forward(self, x, h):
+        return torch.tanh(self.second(torch.tanh(self.first(x))) + self.again(h))
+
+
 def odd():
     torch.manual_seed(3)
     given = (torch.zeros(1, 5), torch.zeros(1, 3))
@@ -148,10 +161,10 @@ def test_a_cell_steps_as_it_does_in_python(name, how, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize("source", [False, True])
-@pytest.mark.parametrize("what", [*stacks(), "softened"])
+@pytest.mark.parametrize("what", [*stacks(), Softened, Encoding])
 def test_stacks_and_cells_of_ones_own(what, source, tmp_path):
-    made = Softened() if what == "softened" else stacks()[what]
-    extra = {"state": torch.randn(1, N)} if what == "softened" else {}
+    made = stacks()[what] if isinstance(what, str) else what()
+    extra = {} if isinstance(what, str) else {"state": torch.randn(1, N)}
     export(made, "c", tmp_path / "out", name="m", source=source, **extra)
     stack = stack_of(made, **extra)
     shared = Shared(tmp_path / "out", "m", source=source)
@@ -169,8 +182,9 @@ def test_a_cell_that_needs_the_c_library_says_which_functions(source, tmp_path):
     cell, given = odd()
     export(cell, "c", tmp_path / "out", source=source, **given)
     said = (tmp_path / "out" / "README.md").read_text()
+    header = (tmp_path / "out" / "odd.h").read_text()
     for function in ("sinf", "cosf", "erff", "log1pf", "expm1f", "powf"):
-        assert f"`{function}`" in said and "-lm" in said
+        assert f"`{function}`" in said and "-lm" in said and function in header
     if not source:
         undefined, _ = looked_at((tmp_path / "out" / "odd.o").read_bytes())
         assert undefined == {"sinf", "cosf", "erff", "log1pf", "expm1f", "powf"}
@@ -513,6 +527,17 @@ def test_a_wrong_row_of_the_embedding_is_caught(texts, tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="log p differs from the reference"):
         export(texts(), "c", tmp_path / "out")
+
+
+@pytest.mark.parametrize("documents", ["line", "paragraph"])
+def test_the_readme_says_where_a_document_ends(documents, tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT.replace("\n", "\n\n"))
+    trained = tt.train(
+        "text", [tmp_path / "book.txt"], out=tmp_path / "run", steps=2, model={"tokens": "characters", "hidden_size": 8},
+        data={"documents": documents}, progress=False,
+    )  # fmt: skip
+    export(trained, "c", tmp_path / "out")
+    assert f"A document is a {documents} here" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_models_that_do_not_step_are_refused(texts, tmp_path):

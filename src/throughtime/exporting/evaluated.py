@@ -27,8 +27,8 @@ class Evaluated(Stack):
     ) -> tuple[Tensor, list[Tensor]]:
         """As that of `Stack`, without lengths."""
         assert lengths is None
-        given = [t.flatten(2) for t in leaves(inputs)]
-        rows = [s.flatten(1) for s in states]
+        given = [t.reshape(*t.shape[:2], -1) for t in leaves(inputs)]
+        rows = [s.reshape(len(s), -1) for s in states]
         outputs = []
         for x in zip(*given, strict=True):
             y, rows = self._step(list(x), rows)
