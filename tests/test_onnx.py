@@ -381,6 +381,32 @@ def test_a_small_sigmoid_has_a_size_where_it_counts(written):
         torch.testing.assert_close(got, right, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("number", [True, False])
+def test_what_is_scaled_and_read_twice_is_loaded(width, number):
+    """By the optimiser of onnxruntime 1.32, which takes a scale into a product, and away from whoever else reads it."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (nn.Parameter(torch.randn(width, 6)) for _ in range(2))
+            self.scale = nn.Parameter(torch.rand(1) + 0.5)
+
+        def forward(self, x, h):
+            shared = torch.tanh(h[:, :width]) / (6 if number else self.scale)
+            output = (shared * (0.2 if number else self.scale.exp())) @ self.first
+            return output, torch.tanh(output + h) * torch.sigmoid(shared @ self.second)
+
+    stack = stack_of(Scaled(), torch.zeros(1, 6), torch.zeros(1, 6))
+    check(stack, sequences(session(sequence_model(stack).SerializeToString())), "sequences")
+    check(stack, steps(session(step_model(stack).SerializeToString())), "steps")
+
+
+def test_what_the_runtime_does_not_load_is_said():
+    with pytest.raises(UserError, match="onnxruntime does not load what was written"):
+        session(b"nothing")
+
+
 def test_gates_are_worked_out_together():
     model = step_model(stack_of(tt.cells.LSTM(INPUT, HIDDEN)))
     kinds = [node.op_type for node in model.graph.node]
