@@ -74,14 +74,10 @@ class OnnxOperations:
         """Values side by side times matrices side by side."""
         matrix = np.concatenate([self.matrices[w] for w in weights], -1)
         left = self.joined(row)
-        if len(matrix) == 1:  # else onnxruntime's MatMulScaleFusion: see `_scaled`
-            matrix_row = Value(self.nodes.constant(matrix[0]), matrix.shape[1], rows=False)
-            return (
-                self.make("Mul", left, matrix_row)
-                if bias is None
-                else self.make("Add", self.make("Mul", left, matrix_row), bias)
-            )
-        made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
+        if len(matrix) == 1:  # a product by name only, and one that a scale before it would break: see `_scaled`
+            made = self.make("Mul", left, Value(self.nodes.constant(matrix[0]), matrix.shape[1], rows=False))
+        else:
+            made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
         return made if bias is None else self.make("Add", made, bias)
 
     def sum(self, row: list[Value]) -> Value:
@@ -149,8 +145,11 @@ def _plain(op: str) -> Callable[..., Value]:
 
 
 def _scaled(op: str) -> Callable[..., Value]:
-    """By a number, as by a row of it: what is scaled by one number, and read by more than a product, onnxruntime's
-    MatMulScaleFusion takes out of the graph with the product's left operand still to come of it."""
+    """By a number as by a row of it.
+
+    onnxruntime's optimiser (MatMulScaleFusion, in 1.32) takes a scale that is one number into the product behind it, also where
+    something else reads what was scaled; then the file cannot be loaded.
+    """
 
     def make(o: OnnxOperations, *args: Value) -> Value:
         width = max(a.width for a in args)
