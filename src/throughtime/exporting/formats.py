@@ -25,11 +25,14 @@ class Format:
 
     @property
     def write(self) -> Callable[..., Path]:
+        """What writes a stack of cells."""
+        """What writes it."""
         made: Callable[..., Path] = importlib.import_module(self.module).write
         return made
 
     @property
     def write_trained(self) -> Callable[..., Path]:
+        """What writes a trained model."""
         made: Callable[..., Path] = importlib.import_module(self.trained).write_trained
         return made
 

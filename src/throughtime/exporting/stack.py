@@ -48,6 +48,7 @@ class Direction:
 
     @property
     def name(self) -> str:
+        """What its cell is called."""
         return name_of(self.cell)
 
     def step(self) -> Step:

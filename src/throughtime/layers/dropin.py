@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from throughtime.cells import GRU as GRUCell
 from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
-from throughtime.scanning import Stepper, scan
+from throughtime.scanning import Stepper, Streams, scan
 from throughtime.scanning.foreign import context, transform
 
 
@@ -144,6 +144,10 @@ class _Layers(nn.RNNBase):
         ]
         x = weight.new_zeros(batch, self.input_size)  # type: ignore[operator]
         return Stepper(self._cells(), states, x, backend=backend, again=self._cells)
+
+    def streams(self, slots: int) -> Streams:
+        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. Raises: as `stepper`."""
+        return Streams(self, slots)
 
     def _cells(self) -> list[Cell]:
         """Those that run forwards, over the weights as they are now."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import RecurrentDropout, State, Zoneout, chrono_, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.cells.base import split_result
-from throughtime.scanning import Inputs, Stepper, initial_state, scan
+from throughtime.scanning import Inputs, Stepper, Streams, initial_state, scan
 from throughtime.scanning.call import map_leaves
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
@@ -212,6 +212,10 @@ class Recurrent(nn.Module):
             extra.append(map_leaves(lambda leaf: leaf[0], given[1]) if isinstance(given, tuple) else None)
             width = size
         return Stepper(cells, [s[0] for s in state], like.new_zeros(batch, self.input_size), extra, backend)
+
+    def streams(self, slots: int) -> Streams:
+        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. Raises: as `stepper`."""
+        return Streams(self, slots)
 
     def initial_state(self, batch: int, like: Stack | None = None) -> Stack:
         """The state before the first step: the learned one, or zeros, in the shape of `like` where no cell says its own."""

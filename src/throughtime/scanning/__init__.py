@@ -17,9 +17,10 @@ from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.cell import AnyCell
 from throughtime.scanning.checkpointing import in_pieces
 from throughtime.scanning.cpu.stepping import Stepper
+from throughtime.scanning.cpu.streams import Streams
 from throughtime.scanning.observe import Observer
 
-__all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "explain", "initial_state", "scan"]
+__all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "Streams", "explain", "initial_state", "scan"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

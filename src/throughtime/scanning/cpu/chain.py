@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import backend, product
 from throughtime.scanning.cpu.arguments import constant, rows_of
 from throughtime.scanning.cpu.engine import CPUEngine
-from throughtime.scanning.cpu.launch import even
+from throughtime.scanning.cpu.launch import Shares
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.symbols import Unsupported
 
@@ -40,7 +41,7 @@ class Chain:
                 raise Unsupported(engine)
             self._links.append(_Link(engine, call, x))
             x = self._links[-1].out
-        self._out = x
+        self._out, self._rows = x, len(x)
         self._run = product.products(NAMES[x.dtype]).quick("chain")
         self.turn = 0
         # of a turn: the first block and where its input goes, the last block and where its output goes, the chain's own block
@@ -55,9 +56,16 @@ class Chain:
             first, last = one.turns[turn].block, end.turns[turn].block
             self._turns.append((first, one.x_at, last, end.out_at, ctypes.addressof(self._blocks[-1])))
 
-    def step(self, x: Tensor) -> Tensor:
-        """One step of all cells. x: [B, I], contiguous. Returns: the output of the last one, newly made."""
-        out = _like(self._out)
+    def step(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """One step of all cells. x: [B, I], contiguous. rows: of the first so many streams alone, of which x is then.
+
+        Returns: the output of the last one, newly made.
+        """
+        if rows is not None and rows != self._rows:
+            self._rows = rows
+            for link in self._links:
+                link.shares.bounds[1] = rows
+        out = _like(self._out if rows is None else self._out[:rows])
         first, x_at, last, out_at, block = self._turns[self.turn]
         first[x_at] = x.data_ptr()
         last[out_at] = out.data_ptr()
@@ -91,7 +99,7 @@ class _Link:
         rows = [s.reshape(batch, -1) for s in tensors_of(call.state)]
         self.pairs = [(s.clone(), s.clone()) for s in rows]
         self.inputs = [x.reshape(batch, -1), *(t.reshape(batch, -1).contiguous() for t in leaves(call.inputs)[1:])]
-        self.shares = even(batch, 1)
+        self.shares = Shares(np.array([0, batch], dtype=np.int64), batch)  # its own: how many rows may change
         self.turns, self.scratch = zip(*(self.loop.arguments(self.shares, dtype) for _ in range(2)), strict=True)
         words, self.x_at = self.loop.code.layout.words, 0
         for i, node in enumerate(self.program.arrays):

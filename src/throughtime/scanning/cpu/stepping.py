@@ -56,19 +56,19 @@ class Stepper:
         self.why_not: str | None = None  # why the compiled code does not run it
         if backend not in ("auto", "cpu", "reference"):
             raise ValueError(f"a stepper runs on 'auto', 'cpu' or 'reference', got {backend!r}")
-        self._chain: Chain | None = None
+        self.chain: Chain | None = None
         if backend != "reference":
             try:
-                self._chain = Chain(self.cells, self._first, x, self.extra)
+                self.chain = Chain(self.cells, self._first, x, self.extra)
             except Unsupported as error:
                 self.why_not = str(error)
                 if backend == "cpu":
                     raise RuntimeError(f"backend 'cpu' cannot run this: {error}; use backend='auto'") from None
-        self.backend = "reference" if self._chain is None else "cpu"
+        self.backend = "reference" if self.chain is None else "cpu"
         self._states: list[State] = []  # of the reference
         self.state = self._first
-        if self._chain is not None:
-            self._chain.refresh(self.cells)
+        if self.chain is not None:
+            self.chain.refresh(self.cells)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: cells and states. A copy takes the weights as they are when it is made."""
@@ -84,20 +84,20 @@ class Stepper:
         """One step. x: [B, I], of the type the stepper was made for. Returns: the output of the last cell, [B, N], newly made."""
         if x.shape != self.shape or x.dtype is not self.dtype:
             raise ValueError(f"a step takes {list(self.shape)} of {self.dtype}, got {list(x.shape)} of {x.dtype}")
-        if self._chain is None:
+        if self.chain is None:
             return self._plainly(x)
         if not is_plain_memory(x):
             reason = context((x,)) or f"its input is a {type(x).__name__} on {x.device}"
             raise RuntimeError(f"a stepper reads memory, which cannot be here: {reason}; use the layer's step()")
-        return self._chain.step(x if x.is_contiguous() else x.contiguous())
+        return self.chain.step(x if x.is_contiguous() else x.contiguous())
 
     @property
     def state(self) -> list[State]:
         """The states of the cells, as copies; set it to go on from other ones."""
-        if self._chain is None:
+        if self.chain is None:
             return [map_states(torch.clone, s) for s in self._states]
         made: list[State] = []
-        for rows, first in zip(self._chain.states, self._first, strict=True):
+        for rows, first in zip(self.chain.states, self._first, strict=True):
             tensors = [r.clone().view_as(f) for r, f in zip(rows, tensors_of(first), strict=True)]
             made.append(tuple(tensors) if isinstance(first, tuple) else tensors[0])
         return made
@@ -109,11 +109,11 @@ class Stepper:
                 if one.shape != other.shape:
                     raise ValueError(f"a state of these streams is {list(other.shape)}, got {list(one.shape)}")
         with torch.no_grad():
-            if self._chain is None:
+            if self.chain is None:
                 self._states = [map_states(lambda s, f: s.detach().to(f.dtype).clone(), s, f)
                                 for s, f in zip(states, self._first, strict=True)]  # fmt: skip
                 return
-            for rows, state in zip(self._chain.states, states, strict=True):
+            for rows, state in zip(self.chain.states, states, strict=True):
                 for row, tensor in zip(rows, tensors_of(state), strict=True):
                     row.copy_(tensor.reshape(row.shape))
 
@@ -136,8 +136,8 @@ class Stepper:
         """Take the weights as they are now. Raises: ValueError where they have other shapes than when this was made."""
         if self.again is not None:
             self.cells = list(self.again())
-        if self._chain is not None:
-            self._chain.refresh(self.cells)
+        if self.chain is not None:
+            self.chain.refresh(self.cells)
 
     def _plainly(self, x: Tensor) -> Tensor:
         with torch.no_grad():
