@@ -1,5 +1,5 @@
-/** What a network carries on from step to step: a part of every stream's state. */
-export interface State {
+/** A part of a row of numbers. */
+export interface Part {
   name: string;
   offset: number;
   shape: number[];
@@ -20,11 +20,12 @@ export interface Streams {
 
 export interface Network {
   readonly name: string;
+  readonly inputs: Part[];
+  readonly states: Part[];
   /** Numbers that a step of a stream reads, gives and carries on. */
   readonly inputSize: number;
   readonly outputSize: number;
   readonly stateSize: number;
-  readonly states: State[];
   /** One stream, at the first state. */
   stream(): Streams;
   /** Many streams that step together: their inputs, outputs and states are [count, size], row after row. */

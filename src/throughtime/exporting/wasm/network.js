@@ -24,12 +24,16 @@ async function read(source) {
   return answer.arrayBuffer();
 }
 
+const size = (shape) => shape.reduce((product, n) => product * n, 1);
+const total = (tensors) => tensors.reduce((sum, { shape }) => sum + size(shape), 0);
+
 class Network {
   name = SPEC.name;
-  inputSize = SPEC.input; // numbers that a step reads
-  outputSize = SPEC.output; // and gives
-  stateSize = SPEC.state; // and carries on
-  states = SPEC.states; // what they are: [{name, offset, shape}]
+  inputs = SPEC.inputs; // of a row of numbers: [{name, offset, shape}]
+  states = SPEC.states;
+  inputSize = total(SPEC.inputs); // numbers that a step reads
+  outputSize = size(SPEC.output); // and gives
+  stateSize = total(SPEC.states); // and carries on
   #wasm;
   #memory;
   #floats; // the whole memory; made anew when it has grown
