@@ -9,11 +9,11 @@ import pytest
 NODE = shutil.which("node")
 
 
-def in_node(folder, script, name=None, values=None):
+def in_node(folder, script, values=None):
     """What an ES script leaves in `out`, after `net` was loaded from an export. values: what it finds in `given`."""
     if NODE is None:
         pytest.skip("no node on the PATH")
-    module = (folder / f"{name or folder.name}.js").as_uri()
+    module = next(folder.glob("*.js")).as_uri()
     text = f"""
         import {{ load }} from {json.dumps(module)};
         import {{ readFileSync }} from "node:fs";

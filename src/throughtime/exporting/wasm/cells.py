@@ -16,7 +16,7 @@ from throughtime.exporting.stack import Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, StepModule, step_module
 from throughtime.exporting.targets import ExportTarget
 from throughtime.exporting.vectors import write_vectors
-from throughtime.exporting.wasm.linking import check_linker, imported, link
+from throughtime.exporting.wasm.linking import check_linker, link
 from throughtime.exporting.wasm.node import OLDEST, find_node, running
 from throughtime.exporting.wasm.script import TYPES, es_module, sections
 
@@ -41,7 +41,7 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, name: str | None
     with new_folder(path, overwrite=overwrite) as folder:
         (folder / f"{name}.wasm").write_bytes(code)
         script = folder / f"{name}.js"
-        script.write_text(es_module(name, stack, names, imported(code)), encoding="utf-8")
+        script.write_text(es_module(name, stack, names, made.libm), encoding="utf-8")
         (folder / f"{name}.d.ts").write_text(TYPES.read_text(encoding="utf-8"), encoding="utf-8")
         package = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": f"./{name}.js"}
         (folder / "package.json").write_text(json.dumps(package, indent=2) + "\n", encoding="utf-8")

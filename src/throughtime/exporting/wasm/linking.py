@@ -10,7 +10,7 @@ from pathlib import Path
 
 from throughtime.errors import UserError
 
-# what WebAssembly has no instruction for, by its name in C, in JavaScript; rounded to float32 where it comes back
+# what WebAssembly has no instruction for, by its name in C: in JavaScript, and rounded to float32 where it comes back
 ERF = """(x) => {
     if (!(Math.abs(x) < 4)) return Math.sign(x); // 1 in float32; NaN is NaN
     let term = x, sum = x;
@@ -18,8 +18,7 @@ ERF = """(x) => {
     return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
   }"""
 LIBM = {
-    **{f"{name}f": f"Math.{name}" for name in ("sin", "cos", "exp", "log", "log1p", "expm1", "tanh")},
-    "exp2f": "(x) => 2 ** x",
+    **{f"{name}f": f"Math.{name}" for name in ("sin", "cos", "log", "log1p", "expm1")},
     "powf": "(a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b)",  # where JavaScript says NaN
     "erff": ERF,  # Source: Abramowitz, Stegun, Handbook of Mathematical Functions (1964), 7.1.6
 }
@@ -52,8 +51,3 @@ def link(code: bytes, exports: Sequence[str], stack_bytes: int) -> bytes:
         if done.returncode:
             raise RuntimeError(f"wasm-ld: {done.stderr.strip()}")
         return (folder / "net.wasm").read_bytes()
-
-
-def imported(module: bytes) -> list[str]:
-    """The functions of LIBM that a module asks for: each stands in it after the name `env`, both with their lengths."""
-    return [name for name in LIBM if b"\3env" + bytes([len(name)]) + name.encode() in module]
