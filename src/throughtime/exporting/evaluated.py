@@ -1,0 +1,65 @@
+"""A stack by its program: each node worked out by PyTorch, with matrices as they are or as eight bits tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from throughtime.exporting.int8 import dequantised
+from throughtime.exporting.stack import Stack, Step
+from throughtime.scanning import Inputs
+from throughtime.scanning.call import leaves
+from throughtime.scanning.evaluate import TorchOperations
+
+
+@dataclass(frozen=True)
+class Evaluated(Stack):
+    """A stack that can step, run by the programs of its steps in place of its cells."""
+
+    steps: tuple[Step, ...] = ()
+
+    @torch.no_grad()
+    def run(
+        self, inputs: Inputs, states: Sequence[Tensor], lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As that of `Stack`, without lengths."""
+        assert lengths is None
+        given = [t.flatten(2) for t in leaves(inputs)]
+        rows = [s.flatten(1) for s in states]
+        outputs = []
+        for x in zip(*given, strict=True):
+            y, rows = self._step(list(x), rows)
+            outputs.append(y)
+        shape = self.steps[-1].program.captured.shapes[0]
+        return torch.stack(outputs).unflatten(-1, shape or (1,)).reshape(len(outputs), len(y), *shape), [
+            row.reshape(s.shape) for row, s in zip(rows, states, strict=True)
+        ]
+
+    def _step(self, x: list[Tensor], rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        left, news = list(rows), list[Tensor]()
+        for step, layer in zip(self.steps, self.layers, strict=True):
+            program = step.program
+            count, like, batch = len(program.states), x[0], len(x[0])
+            leaf = {
+                "a": [x[node.attribute[1]] for node in program.arrays],
+                "s": left[:count],
+                "v": [v.to(like.dtype) for v in step.vectors],
+            }
+            left = left[count:]
+            matrices = [m.to(like.dtype) for m in step.matrices]
+            made = TorchOperations(lambda kind, i, leaf=leaf: leaf[kind][i], matrices, like)  # type: ignore[misc]
+            *new, y = [row.expand(batch, -1) for row in made.rows([*program.states, *program.extras])]
+            news += new
+            x = [y + x[0] if layer.residual else y]
+        return x[0], news
+
+
+def evaluated(stack: Stack, *, int8: bool = False) -> Evaluated:
+    """A stack by its program. int8: with matrices as eight bits tell them."""
+    steps = [d.step() for d in stack.directions]
+    if int8:
+        steps = [Step(s.program, s.vectors, [dequantised(m) for m in s.matrices]) for s in steps]
+    return Evaluated(stack.name, stack.layers, tuple(steps))
