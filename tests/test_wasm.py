@@ -20,6 +20,7 @@ import throughtime as tt
 from in_node import in_node
 from throughtime.errors import UserError
 from throughtime.exporting.agreement import trials
+from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.stack import stack_of
 from throughtime.exporting.wasm import script
 from throughtime.scanning.cpu import functions
@@ -94,6 +95,24 @@ def test_every_cell(kind, tmp_path):
 def test_stacks(what, tmp_path):
     made = randomised(what())
     assert_right(exported(made, tmp_path / "net"), made)
+
+
+@needs_node
+@pytest.mark.parametrize("kind", ["gru", "layernorm-lstm"])
+def test_eight_bits(kind, tmp_path):
+    cell = randomised(tt.cells.NAMED[kind](17, 33))
+    folder = exported(cell, tmp_path / "net", int8=True)
+    stack = stack_of(cell)
+    (trial,) = trials(evaluated(stack, int8=True), ((6, 4),), seed=3)
+    output, finals = run(folder, trial)
+    torch.testing.assert_close(output, trial.output, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(finals, torch.cat(trial.finals, 1), rtol=1e-5, atol=2e-6)
+    plain, _ = stack.run(trial.inputs, trial.states)
+    assert 1e-3 < (output - plain).abs().max() < 0.1
+    whole = exported(cell, tmp_path / "whole")
+    name = kind.replace("-", "")
+    assert (folder / f"{name}.wasm").stat().st_size < 0.5 * (whole / f"{name}.wasm").stat().st_size
+    assert "eight bits" in (folder / "README.md").read_text()
 
 
 class Own(nn.Module):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from throughtime.errors import UserError
 from throughtime.exporting.agreement import check
+from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.interface import interface_of
 from throughtime.exporting.readme import write_mark, write_readme
@@ -38,6 +39,7 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, name: str | None
     exports = [f"{name}_{what}" for what in ("init", "step", "steps")]
     code = link(WASM.compiled(f"{made.text}\n{many(name, made)}\n"), exports, STACK + made.stack)
     names, node = interface_of(stack), find_node()
+    reference = evaluated(stack, int8=True) if int8 else stack
     with new_folder(path, overwrite=overwrite) as folder:
         (folder / f"{name}.wasm").write_bytes(code)
         script = folder / f"{name}.js"
@@ -49,10 +51,10 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, name: str | None
             warnings.warn(f"{name}.wasm: there is no Node {OLDEST} here: it was linked, but not run", stacklevel=2)
         else:
             with running(node, script, stack, names.output.shape) as run:
-                check(stack, run, f"{name}.wasm")
-        write_vectors(folder, stack)
+                check(reference, run, f"{name}.wasm")
+        write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
-        write_readme(folder, f"{stack.name} as WebAssembly", sections(name, names, ran=node is not None))
+        write_readme(folder, f"{stack.name} as WebAssembly", sections(name, names, ran=node is not None, int8=int8))
     return path
 
 

@@ -36,7 +36,7 @@ def find_node() -> str | None:
 
 @contextmanager
 def running(node: str, script: Path, stack: Stack, shape: Sequence[int]) -> Iterator[Run]:
-    """An ES module of a stack at work, as what `agreement.check` runs, until the block ends. shape: of its output, but for T and B."""
+    """An ES module of a stack at work until the block ends, as what `agreement.check` runs. shape: of its output, behind [T, B]."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [node, str(_SCRIPT), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
@@ -68,7 +68,7 @@ class _Conversation:
         except BrokenPipeError:
             raise self._failed() from None
         output = self._read(steps, batch, *self.shape)
-        parts = self._read(*rows.shape).split([s[0].numel() for s in states], -1)
+        parts = torch.split(self._read(*rows.shape), [s[0].numel() for s in states], -1)
         return output, [part.reshape(s.shape) for part, s in zip(parts, states, strict=True)]
 
     def _read(self, *shape: int) -> Tensor:
