@@ -375,7 +375,7 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
 # Its mathematics
 
 
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "log"])
 def test_functions_within_a_few_units_in_the_last_place(name):
     lanes = target.host().lanes("float")
     module = Module("float", lanes)
@@ -394,20 +394,20 @@ def test_functions_within_a_few_units_in_the_last_place(name):
     module.define("entry", "ptr %args", entry)
     run = target.library(f"test of {name}", module.text).function("entry")
     x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30]
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30, 1e-45, 1e-40]
     x = np.concatenate([x, -x[-12_000:], special]).astype(np.float32)
     x = np.concatenate([x, np.zeros(-len(x) % lanes, np.float32)])
     y = np.empty_like(x)
     block = np.array([x.ctypes.data, y.ctypes.data, len(x)], dtype=np.int64)
     run(block.ctypes.data)
     wide = x.astype(np.float64)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v))}[name](wide)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "log": np.log}[name](wide)
         rounded = truth.astype(np.float32)
     same = np.isfinite(rounded) & (np.abs(truth) > 1.2e-38)
     unit = np.spacing(np.abs(rounded[same]))
     assert np.max(np.abs(y[same] - truth[same]) / unit) < 5
-    assert np.array_equal(np.isnan(y), np.isnan(x))
+    assert np.array_equal(np.isnan(y), np.isnan(truth))
     assert np.array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
     tiny = np.abs(truth) <= 1.2e-38
     assert np.max(np.abs(y[tiny] - truth[tiny]), initial=0) < 1.2e-38

@@ -1,6 +1,7 @@
 """exp, tanh, sigmoid and the rest, on vectors.
 
-For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by lane.
+For float32 the three that gates are made of and log are written out; the others, and all of float64, call the C library lane by
+lane.
 Each is right at 0, at infinities and for NaN. How far they are from the truth is measured in the tests.
 """
 
@@ -65,6 +66,50 @@ def sigmoid(code: Assembly, x: str) -> str:
     """1 / (1 + e^-x)."""
     e = exp(code, code.let(f"fneg {code.vector} {x}"))
     return code.binary("fdiv", code.literal(1.0), code.binary("fadd", code.literal(1.0), e))
+
+
+LOG = (  # of log(1 + r) = r - r²/2 + r³ p(r), the highest power first
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+    -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+LOG2_HIGH, LOG2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first with few digits
+
+
+def log(code: Assembly, x: str) -> str:
+    """ln x.
+
+        x = 2^n (1 + r),   √½ <= 1 + r < √2,   ln x = n ln 2 + r - r²/2 + r³ p(r)
+
+    Source: the coefficients of p are those of Cephes (Moshier), logf.
+    """
+    if code.dtype == "double":
+        return by_lane(code, "log", x)
+    ints = f"<{code.lanes} x i32>"
+
+    def splat(v: int) -> str:
+        return "<" + ", ".join([f"i32 {v}"] * code.lanes) + ">"
+
+    small = code.compare("olt", x, code.literal(2.0**-126))  # its exponent does not tell its size
+    given = code.select(small, code.binary("fmul", x, code.literal(2.0**23)), x)
+    bits = code.let(f"bitcast {code.vector} {given} to {ints}")
+    # the exponent as it is where the digits are below √2, else the next one
+    past = code.let(f"sub {ints} {bits}, {splat(0x3F3504F3)}")
+    n = code.let(f"sitofp {ints} {code.let(f'ashr {ints} {past}, {splat(23)}')} to {code.vector}")
+    n = code.binary("fsub", n, code.select(small, code.literal(23.0), code.literal(0.0)))
+    digits = code.let(f"add {ints} {code.let(f'and {ints} {past}, {splat(0x007FFFFF)}')}, {splat(0x3F3504F3)}")
+    r = code.binary("fsub", code.let(f"bitcast {ints} {digits} to {code.vector}"), code.literal(1.0))
+    p = code.literal(LOG[0])
+    for c in LOG[1:]:
+        p = code.fma(p, r, code.literal(c))
+    square = code.binary("fmul", r, r)
+    tail = code.fma(code.binary("fmul", p, r), square, code.binary("fmul", n, code.literal(LOG2_LOW)))
+    tail = code.fma(square, code.literal(-0.5), tail)
+    value = code.fma(n, code.literal(LOG2_HIGH), code.binary("fadd", r, tail))
+    # what has no logarithm: infinity, NaN and negative numbers, zero
+    value = code.select(code.compare("ult", x, code.literal(math.inf)), value, x)
+    value = code.select(code.compare("uge", x, code.literal(0.0)), value, code.literal(math.nan))
+    value = code.select(code.compare("uno", x, x), x, value)
+    return code.select(code.compare("oeq", x, code.literal(0.0)), code.literal(-math.inf), value)
 
 
 def tanh(code: Assembly, x: str) -> str:
@@ -161,6 +206,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         "sign": _sign,
         "floor": _floor,
         "exp": exp,
+        "log": log,
         "sigmoid": sigmoid,
         "tanh": tanh,
     }
@@ -170,7 +216,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         made[op] = lambda code, a, b, how=how: code.compare(how, a, b)
     for op in ("minimum", "maximum", "sqrt"):
         made[op] = lambda code, *args, op=op: code.intrinsic(op, *args)
-    for op in ("log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
+    for op in ("log1p", "expm1", "sin", "cos", "erf", "pow"):
         made[op] = lambda code, *args, op=op: by_lane(code, op, *args)
     return made
 
