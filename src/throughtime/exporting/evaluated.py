@@ -27,16 +27,15 @@ class Evaluated(Stack):
     ) -> tuple[Tensor, list[Tensor]]:
         """As that of `Stack`, without lengths."""
         assert lengths is None
-        given = [t.flatten(2) for t in leaves(inputs)]
-        rows = [s.flatten(1) for s in states]
+        given = [t.reshape(*t.shape[:2], -1) for t in leaves(inputs)]
+        rows = [s.reshape(len(s), -1) for s in states]
         outputs = []
         for x in zip(*given, strict=True):
             y, rows = self._step(list(x), rows)
             outputs.append(y)
         shape = self.steps[-1].program.captured.shapes[0]
-        return torch.stack(outputs).unflatten(-1, shape or (1,)).reshape(len(outputs), len(y), *shape), [
-            row.reshape(s.shape) for row, s in zip(rows, states, strict=True)
-        ]
+        finals = [row.reshape(s.shape) for row, s in zip(rows, states, strict=True)]
+        return torch.stack(outputs).reshape(len(outputs), len(y), *shape), finals
 
     def _step(self, x: list[Tensor], rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         left, news = list(rows), list[Tensor]()
