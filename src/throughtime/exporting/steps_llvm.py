@@ -19,6 +19,7 @@ from torch import Tensor
 
 from throughtime.exporting.int8 import quantised
 from throughtime.exporting.plan import LayerPlan, plans_of
+from throughtime.exporting.reading import Reading
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
@@ -44,8 +45,13 @@ class StepModule:
     libm: tuple[str, ...]
 
 
-def step_module(stack: Stack, name: str, target: ExportTarget, *, int8: bool = False) -> StepModule:
-    """A stack that can step as functions NAME_init and NAME_step.
+def step_module(
+    stack: Stack, name: str, target: ExportTarget, *, int8: bool = False, reading: Reading | None = None
+) -> StepModule:
+    """A stack that can step as functions NAME_init and NAME_step; with `reading`, NAME_read and NAME_text besides:
+
+        void NAME_read(float *state, int token, float *log_p)   a step that is given a token
+        const char *NAME_text(int token)                        what it adds to a text that is written
 
     int8: matrices in eight bits, each column with a scale of its own. Raises: UserError where an operation cannot be exported, or
     its numbers are not float32.
@@ -71,6 +77,9 @@ def step_module(stack: Stack, name: str, target: ExportTarget, *, int8: bool = F
             state += sum(plan.states)
 
     module.define(f"{name}_step", PASSED, body, attributes=ATTRIBUTES)
+    if reading is not None:
+        _define_read(module, name, reading, int8)
+        _define_text(module, name, reading)
     called = [re.search(r"@(\w+)\(", d) for d in module.declarations if "@llvm." not in d]
     own = max(layer.reserved for layer in layers) + 4 * sum(padded(w, module.lanes) for w in widths)
     names = sorted(found[1] for found in called if found)
@@ -190,6 +199,53 @@ def widened(matrix: Tensor, lanes: int) -> Tensor:
 def packed(matrix: Tensor, wide: int) -> Tensor:
     """A matrix [K, N] as panels of so many columns, one after the other, the last as wide as is left."""
     return torch.cat([panel.reshape(-1) for panel in torch.split(matrix, wide, 1)])
+
+
+def _define_read(module: Module, name: str, reading: Reading, int8: bool) -> None:
+    count, wide = reading.table.shape
+    whole, scales = reading.quantised() if int8 else (reading.table, None)
+    table = constant(module, "table", whole)
+    scale = "" if scales is None else constant(module, "table_scales", scales)
+
+    def body(code: Assembly) -> None:
+        token = _known_token(code, count)
+        with code.when(code.let(f"icmp eq i32 {token}, {reading.start}")):
+            code.line(f"call void @{name}_init(ptr %state)")
+        number = _whole(code, token)
+        row = code.at(table, code.mul(number, wide), "i8" if int8 else "")
+        if int8:
+            times, made = code.load(code.dtype, code.at(scale, number)), reserve(code, wide)
+            with code.loop(wide) as j:
+                one = code.let(f"sitofp i8 {code.load('i8', code.at(row, j, 'i8'), 1)} to {code.dtype}")
+                code.store(code.dtype, code.let(f"fmul {code.dtype} {one}, {times}"), code.at(made, j))
+            row = made
+        code.line(f"call void @{name}_step(ptr %state, ptr {row}, ptr %log_p)")
+
+    module.define(f"{name}_read", "ptr noalias %state, i32 %token, ptr noalias %log_p", body, attributes=ATTRIBUTES)
+
+
+def _define_text(module: Module, name: str, reading: Reading) -> None:
+    data, starts = reading.text_bytes()
+    texts = constant(module, "texts", torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    # what is no token: the zero that ends the last text
+    places = constant(module, "text_starts", torch.tensor([*starts, len(data) - 1], dtype=torch.int32))
+
+    def body(code: Assembly) -> None:
+        number = _whole(code, _known_token(code, len(starts), len(starts)))
+        at = _whole(code, code.load("i32", code.at(places, number, "i32"), 4))
+        code.line(f"ret ptr {code.at(texts, at, 'i8')}")
+
+    module.define(f"{name}_text", "i32 %token", body, returns="ptr", attributes=ATTRIBUTES)
+
+
+def _known_token(code: Assembly, count: int, other: int = 0) -> str:
+    """The argument `token`, or another number where it is none."""
+    return code.choose(code.let(f"icmp ult i32 %token, {count}"), "%token", str(other), "i32")
+
+
+def _whole(code: Assembly, number: str) -> str:
+    """An i32, not negative, as the module's whole number."""
+    return number if code.whole == "i32" else code.let(f"zext i32 {number} to {code.whole}")
 
 
 def constant(module: Module, name: str, values: Tensor) -> str:
