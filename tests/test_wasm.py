@@ -22,7 +22,7 @@ from throughtime.errors import UserError
 from throughtime.exporting.agreement import trials
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.stack import stack_of
-from throughtime.exporting.wasm import script
+from throughtime.exporting.wasm import cells, script
 from throughtime.scanning.cpu import functions
 
 pytest.importorskip("ziglang", reason="no linker: pip install ziglang")
@@ -354,16 +354,18 @@ def test_a_wrong_operation_is_caught(table, what, tmp_path, monkeypatch):
         ("view().set(values, state / 4)", "view().set(values, state / 4 + 1)", "differs from the reference"),
         ("steps(this.count,", "steps(1,", "differs from the reference"),
         ("view().set(x, at / 4);", "", "differs from the reference"),
+        ("init(state);", "", "does not start from the state of GRU"),
         ("return y;", "return z;", "GRU in Node: ReferenceError: z is not defined: nothing was written"),
     ],
 )
 def test_a_wrong_es_module_is_caught(line, instead, said, tmp_path, monkeypatch):
-    text = script.TEMPLATE.read_text()
+    text = (script.TEMPLATES / "network.js").read_text()
     assert text.count(line) == 1
     (tmp_path / "network.js").write_text(text.replace(line, instead))
-    monkeypatch.setattr(script, "TEMPLATE", tmp_path / "network.js")
+    monkeypatch.setattr(script, "TEMPLATES", tmp_path)
+    monkeypatch.setattr(cells, "types", lambda reads: "")
     with pytest.raises(UserError, match=said):
-        exported(randomised(tt.cells.GRU(I, N)), tmp_path / "net")
+        exported(randomised(tt.cells.GRU(I, N)), tmp_path / "net", state=torch.ones(1, N))
     assert not (tmp_path / "net").exists()
 
 

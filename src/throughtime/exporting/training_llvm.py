@@ -121,7 +121,9 @@ class LayerTraining:
         self.gradients = backward(plan.program, frozenset({*self.weights.trained, *arrays}))
         saved = [width_of(row) for row in self.gradients.saved]
         # a step's row of the tape: what it was given, the state before and after, and values that its derivative reads
-        self.starts = dict(zip(("x", "s", "n", "k"), _starts([plan.inputs, sum(plan.states), sum(plan.states)]), strict=False))
+        self.starts = dict(
+            zip(("x", "s", "n", "k"), _starts([plan.inputs, sum(plan.states), sum(plan.states)]), strict=False)
+        )
         self.on_tape = {array: self.starts["x"] + plan.passed[array][1] for array in arrays}
         for kind, widths in (("s", plan.states), ("n", plan.states), ("k", saved)):
             self.on_tape |= {(kind, i): self.starts[kind] + at for i, at in enumerate(_starts(widths)[:-1])}

@@ -61,7 +61,9 @@ def weights_of(direction: Direction, plan: LayerPlan, lanes: int) -> Weights:
         one, other = ((found[1] if array[0] == "w" else found[0])[array[1]].flatten() for found in (first, second))
         trained = not torch.equal(one, other)
         if trained and not (bool((other == one + count).all()) and bool(((one > 0) & (one <= count)).all())):
-            raise UserError(f"{plan.name} cannot be trained where it goes: it works {name} out of its parameters before it steps")
+            raise UserError(
+                f"{plan.name} cannot be trained where it goes: it works {name} out of its parameters before it steps"
+            )
         seen += [one] * trained
         row = widened(values[array], lanes)
         parts[array] = Part(name, at, tuple(values[array].shape), row.shape[-1], trained)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from throughtime.exporting.wasm.cells import write
+from throughtime.exporting.wasm.cells import write, write_trained
 
-__all__ = ["write"]
+__all__ = ["write", "write_trained"]

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from throughtime.errors import UserError
 from throughtime.exporting.agreement import check
+from throughtime.exporting.c.text import text_stack
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.interface import interface_of
+from throughtime.exporting.reading import Reading
 from throughtime.exporting.readme import write_mark, write_readme
+from throughtime.exporting.running import check_reading
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, StepModule, step_module
 from throughtime.exporting.targets import ExportTarget
 from throughtime.exporting.vectors import write_vectors
 from throughtime.exporting.wasm.linking import check_linker, link
 from throughtime.exporting.wasm.node import OLDEST, find_node, running
-from throughtime.exporting.wasm.script import TYPES, es_module, sections
+from throughtime.exporting.wasm.readme import sections
+from throughtime.exporting.wasm.script import Vocabulary, es_module, types
+from throughtime.tasks.base import Trained
+from throughtime.tasks.text import TextModel
 
 WASM = ExportTarget("wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory", 128, 1, 8, "i32", "static")
 STACK = 16384  # bytes, beside the arrays of a step
@@ -32,30 +44,72 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, name: str | None
     Raises: UserError where an operation cannot be exported, where there is no linker, where what was written does not agree with
         the reference, or where something is in the way. Where there is no Node it is not run here, and a warning says so.
     """
+    return _write(stack, path, None, overwrite=overwrite, name=name, int8=int8)
+
+
+def write_trained(
+    trained: Trained[Any], path: Path, *, overwrite: bool = False, name: str | None = None, int8: bool = False
+) -> Path:
+    """Write a trained text model, which reads tokens and writes texts. As `write` otherwise."""
+    if not isinstance(trained, TextModel):
+        raise UserError(f"a trained model of {trained.task.name} is exported to onnx; to wasm, a text model or a cell")
+    stack, reading, log_p = text_stack(trained)
+    ends = {"line": "\n", "paragraph": "\n\n"}.get(trained.config.data.documents, "")
+    return _write(
+        stack, path, Text(reading, log_p, Vocabulary(trained.tokens, ends)), overwrite=overwrite, name=name, int8=int8
+    )
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a text model has beside its steps: how tokens become inputs, its own log p of tokens [T, B], and its vocabulary."""
+
+    reading: Reading
+    log_p: Callable[[Tensor], Tensor]
+    vocabulary: Vocabulary
+
+
+def _write(stack: Stack, path: Path, text: Text | None, *, overwrite: bool, name: str | None, int8: bool) -> Path:
     check_free(path, overwrite=overwrite)
     check_linker()
-    name = _checked(stack, name)
-    made = step_module(stack, name, WASM, int8=int8)
-    exports = [f"{name}_{what}" for what in ("init", "step", "steps")]
-    code = link(WASM.compiled(f"{made.text}\n{many(name, made)}\n"), exports, STACK + made.stack)
-    names, node = interface_of(stack), find_node()
+    name, node, names = _checked(stack, name), find_node(), interface_of(stack)
+    made = step_module(stack, name, WASM, int8=int8, reading=text.reading if text else None)
+    functions = ("init", "step", "steps", *(["read"] if text else []))
+    code = link(
+        WASM.compiled(f"{made.text}\n{many(name, made)}\n"), [f"{name}_{f}" for f in functions], STACK + made.stack
+    )
     reference = evaluated(stack, int8=True) if int8 else stack
     with new_folder(path, overwrite=overwrite) as folder:
+        files = {
+            f"{name}.js": es_module(name, stack, names, made.libm, text.vocabulary if text else None),
+            f"{name}.d.ts": types(reads=text is not None),
+            "package.json": _package(name),
+        }
         (folder / f"{name}.wasm").write_bytes(code)
-        script = folder / f"{name}.js"
-        script.write_text(es_module(name, stack, names, made.libm), encoding="utf-8")
-        (folder / f"{name}.d.ts").write_text(TYPES.read_text(encoding="utf-8"), encoding="utf-8")
-        package = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": f"./{name}.js"}
-        (folder / "package.json").write_text(json.dumps(package, indent=2) + "\n", encoding="utf-8")
+        for file, content in files.items():
+            (folder / file).write_text(content, encoding="utf-8")
         if node is None:
-            warnings.warn(f"{name}.wasm: there is no Node {OLDEST} here: it was linked, but not run", stacklevel=2)
+            warnings.warn(f"{name}.wasm: there is no Node {OLDEST} here: it was linked, but not run", stacklevel=3)
         else:
-            with running(node, script, stack, names.output.shape) as run:
-                check(reference, run, f"{name}.wasm")
+            with running(node, folder / f"{name}.js", stack, names.output.shape) as network:
+                if not torch.equal(network.first(), torch.cat([torch.zeros(0), *(s.flatten() for s in stack.states)])):
+                    raise UserError(
+                        f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written"
+                    )
+                check(reference, network.run, f"{name}.wasm")
+                if text:
+                    check_reading(network, reference, text.reading, f"{name}.wasm", int8=int8, log_p=text.log_p)
         write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
-        write_readme(folder, f"{stack.name} as WebAssembly", sections(name, names, ran=node is not None, int8=int8))
+        about = sections(name, names, ran=node is not None, int8=int8, text=text is not None)
+        write_readme(folder, f"{stack.name} as WebAssembly", about)
     return path
+
+
+def _package(name: str) -> str:
+    """package.json, without which Node takes NAME.js for a script of the older kind."""
+    values = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": f"./{name}.js"}
+    return json.dumps(values, indent=2) + "\n"
 
 
 def _checked(stack: Stack, name: str | None) -> str:

@@ -1,5 +1,6 @@
 // Runs an exported network on what comes from standard input, until that ends: int32 T and B, float32 x [T, B, I] and states
-// [B, S]; and answers on standard output: float32 y [T, B, O] and states [B, S].
+// [B, S]. Answers on standard output: the state of a new stream; then for each y [T, B, O] and states [B, S]. Where B is 0, one
+// stream reads tokens, int32 [T].
 import { readSync, writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
@@ -20,13 +21,16 @@ function write(values) {
   for (let done = 0; done < data.length; ) done += writeSync(1, data, done);
 }
 
+write(net.stream().state);
 for (;;) {
-  const [steps, count] = new Int32Array(read(8));
-  const x = new Float32Array(read(4 * steps * count * net.inputSize));
-  const streams = count === 1 ? net.stream() : net.streams(count);
-  streams.state = new Float32Array(read(4 * count * net.stateSize));
-  const wide = count * net.inputSize;
-  for (let t = 0; t < steps; t++) write(streams.step(x.subarray(t * wide, (t + 1) * wide)));
+  const [steps, count] = new Int32Array(read(8)), wide = count * net.inputSize;
+  const given = read(4 * steps * (wide || 1));
+  const streams = net.streams(count || 1);
+  streams.state = new Float32Array(read(4 * (count || 1) * net.stateSize));
+  const step = count
+    ? (t) => streams.step(new Float32Array(given, 4 * t * wide, wide))
+    : (t) => streams.read(new Int32Array(given)[t]);
+  for (let t = 0; t < steps; t++) write(step(t));
   write(streams.state);
   streams.free();
 }

@@ -9,7 +9,7 @@ export interface Streams {
   readonly count: number;
   /** One step. x: [count, inputSize]. Returns: [count, outputSize], in y where that is given. */
   step(x: ArrayLike<number>, y?: Float32Array): Float32Array;
-  /** The states, [count, stateSize], as a copy; set them to go on from others. */
+{{reading}}  /** The states, [count, stateSize], as a copy; set them to go on from others. */
   get state(): Float32Array;
   set state(values: ArrayLike<number>);
   /** Put the first state back: in one stream, by its number, or in all. */
@@ -31,6 +31,6 @@ export interface Network {
   /** Many streams that step together: their inputs, outputs and states are [count, size], row after row. */
   streams(count: number): Streams;
 }
-
+{{text}}
 /** The network of a URL, a path (Node), the bytes of a .wasm file or a compiled WebAssembly.Module. */
-export function load(source?: string | URL | BufferSource | WebAssembly.Module): Promise<Network>;
+export function load(source?: string | URL | BufferSource | WebAssembly.Module): Promise<{{network}}>;

@@ -10,7 +10,7 @@ const PAGE = 65536;
 export async function load(source = new URL(`${SPEC.name}.wasm`, import.meta.url)) {
   const code = typeof source === "string" || source instanceof URL ? await read(source) : source;
   const module = code instanceof WebAssembly.Module ? code : await WebAssembly.compile(code);
-  return new Network(await WebAssembly.instantiate(module, { env: LIBM }));
+  return new {{network}}(await WebAssembly.instantiate(module, { env: LIBM }));
 }
 
 async function read(source) {
@@ -58,7 +58,7 @@ class Network {
     const state = this.#take(bytes, count);
     return new Streams(this, count, {
       state, sizes, x: state + 4 * sizes[0], y: state + 4 * (sizes[0] + sizes[1]),
-      init: this.#wasm[`${this.name}_init`], steps: this.#wasm[`${this.name}_steps`],
+      init: this.#wasm[`${this.name}_init`], steps: this.#wasm[`${this.name}_steps`],{{read}}
       view: () => this.#view(), give: () => this.#give(state, bytes),
     });
   }
@@ -119,7 +119,7 @@ class Streams {
     y.set(view().subarray(to / 4, to / 4 + sizes[2]));
     return y;
   }
-
+{{reading}}
   /** The states, [count, stateSize], as a copy; set them to go on from others. */
   get state() {
     const { state, sizes, view } = this.#alive();
@@ -164,3 +164,4 @@ class Streams {
     }
   }
 }
+{{text}}

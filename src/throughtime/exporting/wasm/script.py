@@ -1,25 +1,38 @@
-"""The ES module that runs what was exported, and what its README says of it."""
+"""The ES module that runs what was exported, and its types."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from throughtime.exporting.interface import Interface, Named
-from throughtime.exporting.readme import shapes
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.wasm.linking import LIBM
-from throughtime.exporting.wasm.node import OLDEST
+from throughtime.tasks.tokens import Tokens
+from throughtime.tasks.words import PIECES, SPACED_AND_ENDS
 
-TEMPLATE = Path(__file__).with_name("network.js")
-TYPES = Path(__file__).with_name("network.d.ts")
+TEMPLATES = Path(__file__).parent
+# what `\w` and `\s` are in JavaScript's terms: in Python's patterns of words, and in those of tokenizers
+_WORDS = r"\p{L}\p{N}_", r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_PARTS = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}", r"\p{White_Space}"
 
 
-def es_module(name: str, stack: Stack, names: Interface, libm: Iterable[str]) -> str:
-    """The text of NAME.js. libm: the functions that NAME.wasm asks for."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a text model's texts are cut into tokens, and what ends a document within them, if anything does."""
+
+    tokens: Tokens
+    ends: str
+
+
+def es_module(
+    name: str, stack: Stack, names: Interface, libm: Iterable[str], vocabulary: Vocabulary | None = None
+) -> str:
+    """The text of NAME.js. libm: the functions that NAME.wasm asks for. vocabulary: of a model that reads tokens."""
     import throughtime
 
     spec = {
@@ -32,11 +45,28 @@ def es_module(name: str, stack: Stack, names: Interface, libm: Iterable[str]) ->
         "heading": f"{stack.name} as {name}.wasm, by throughtime {throughtime.__version__}; README.md tells how it is used.",
         "spec": json.dumps(spec, ensure_ascii=False),
         "libm": "{" + "".join(f"\n  {function}: {LIBM[function]},\n" for function in libm) + "}",
+        "read": " read: this.#wasm[`${this.name}_read`]," if vocabulary else "",
+        "tokens": _tokens(vocabulary) if vocabulary else "",
     }
-    text = TEMPLATE.read_text(encoding="utf-8")
-    for part, value in parts.items():
-        text = text.replace("{{" + part + "}}", value)
-    return text
+    return _filled("js", parts, reads=vocabulary is not None)
+
+
+def types(*, reads: bool) -> str:
+    """The text of NAME.d.ts. reads: whether the model reads tokens."""
+    return _filled("d.ts", {}, reads=reads)
+
+
+def _filled(ending: str, parts: dict[str, str], *, reads: bool) -> str:
+    """A template with its parts."""
+
+    def read(part: str) -> str:
+        return (TEMPLATES / f"{part}.{ending}").read_text(encoding="utf-8")
+
+    text = {part: read(part) if reads else "" for part in ("reading", "text")}
+    found = read("network")
+    for part, value in {"network": "TextNetwork" if reads else "Network", **text, **parts}.items():
+        found = found.replace("{{" + part + "}}", value)
+    return found
 
 
 def _rows(tensors: Sequence[Named]) -> list[dict[str, Any]]:
@@ -45,47 +75,20 @@ def _rows(tensors: Sequence[Named]) -> list[dict[str, Any]]:
     return [{"name": n.name, "offset": at, "shape": list(n.shape)} for n, at in zip(tensors, starts, strict=False)]
 
 
-def sections(name: str, names: Interface, *, ran: bool, int8: bool) -> list[tuple[str, str]]:
-    """The sections of the README."""
-    weights = "weights included, in eight bits with a scale for each output" if int8 else "weights included"
-    unproven = "" if ran else (
-        " **It was linked, but not run where it was made: there was no Node.** Set it beside `vectors.json` before you rely on it."
-    )  # fmt: skip
-    return [
-        ("", f"""`{name}.wasm` holds one step, {weights}, in float32 with SIMD. `{name}.js` is an ES module without dependencies
-that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later.{unproven}"""),
-        ("Use", f"""```js
-import {{ load }} from "./{name}.js";
-
-const net = await load();
-const stream = net.stream();
-const x = new Float32Array(net.inputSize);  // what a step is given{", one tensor after the other" * (len(names.inputs) > 1)}
-const y = stream.step(x);                   // Float32Array of net.outputSize; stream.step(x, y) writes into y
-const state = stream.state;                 // Float32Array of net.stateSize, a copy
-stream.state = state;                       // goes on from there
-stream.reset();                             // begins again
-stream.free();                              // gives its memory back
-```
-
-Many streams that step together, their inputs, outputs and states [count, size], row after row; each gives what it gives
-alone, to the bit:
-
-```js
-const many = net.streams(1000);
-const y = many.step(new Float32Array(1000 * net.inputSize));
-many.reset(17);                             // one of them begins again
-```
-
-A page loads it from a server (`python -m http.server`), not from a file, and a server that forbids `eval` must allow
-`wasm-unsafe-eval`. `load` also takes a URL, a path (Node), bytes, or a compiled `WebAssembly.Module`, which can be sent to a
-worker or an AudioWorklet. `net.inputs` and `net.states` say what lies where in a row."""),
-        ("Shapes", f"""B streams; a row of a state or an input is its tensors one after the other.
-
-{shapes(names, time=False)}"""),
-        ("Files", f"""| file | |
-|---|---|
-| `{name}.wasm` | `{name}_init(state)`, `{name}_step(state, x, y)`, `{name}_steps(count, state, x, y)`, of addresses; its memory |
-| `{name}.js`, `{name}.d.ts` | the ES module, and its types |
-| `vectors.json` | inputs and states, and what comes out |
-| `package.json` | says that the folder is a package of ES modules |"""),
-    ]  # fmt: skip
+def _tokens(vocabulary: Vocabulary) -> str:
+    """A vocabulary as JSON. What is no text by itself (half a surrogate pair) is escaped."""
+    tokens = vocabulary.tokens
+    word, space = _WORDS if tokens.kind == "words" else _PARTS
+    same = {r"[^\W_]": rf"(?:(?!_)[{word}])", r"[^\w\s]": f"[^{word}{space}]", r"[^\S\n]": rf"(?:(?!\n)[{space}])"}
+    pieces = PIECES
+    for python, javascript in same.items():
+        pieces = pieces.replace(python, javascript)
+    values = {
+        "kind": tokens.kind,
+        "spaced": tokens.spaced,
+        "pattern": SPACED_AND_ENDS if tokens.spaced else pieces,
+        "ends": vocabulary.ends,
+        "entries": tokens.entries,
+        "merges": tokens.merges or [],
+    }
+    return json.dumps(values)

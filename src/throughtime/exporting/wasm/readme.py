@@ -1,0 +1,82 @@
+"""The README of an export as WebAssembly."""
+
+from __future__ import annotations
+
+from throughtime.exporting.interface import Interface
+from throughtime.exporting.readme import shapes
+from throughtime.exporting.wasm.node import OLDEST
+
+
+def sections(name: str, names: Interface, *, ran: bool, int8: bool, text: bool) -> list[tuple[str, str]]:
+    """Its sections. ran: whether it was run where it was made. text: whether it is a model that reads and writes."""
+    weights = "weights included, in eight bits with a scale for each output" if int8 else "weights included"
+    given = "one tensor after the other" if len(names.inputs) > 1 else "what a step is given"
+    unproven = "" if ran else (
+        " **It was linked, but not run where it was made: there was no Node.** Set it beside `vectors.json` before you rely on it."
+    )  # fmt: skip
+    begin = [
+        ("", f"""`{name}.wasm` holds one step, {weights}, in float32 with SIMD. `{name}.js` is an ES module without dependencies
+that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later.{unproven}"""),
+        *([("Reading and writing", _WRITING.replace("NAME", name))] if text else []),
+        ("Use", _USE.replace("NAME", name).replace("GIVEN", given)),
+        ("Shapes", f"""B streams; a row of a state or an input is its tensors one after the other.
+
+{shapes(names, time=False)}"""),
+    ]  # fmt: skip
+    functions = f"`{name}_init(state)`, `{name}_step(state, x, y)`, `{name}_steps(count, state, x, y)`"
+    functions += f", `{name}_read(state, token, log_p)`" * text
+    return [
+        *begin,
+        ("Files", f"""| file | |
+|---|---|
+| `{name}.wasm` | {functions}, of addresses; its memory |
+| `{name}.js`, `{name}.d.ts` | the ES module, and its types |
+| `vectors.json` | inputs and states, and what comes out |
+| `package.json` | says that the folder is a package of ES modules |"""),
+    ]  # fmt: skip
+
+
+_USE = """\
+```js
+import { load } from "./NAME.js";
+
+const net = await load();
+const stream = net.stream();
+const x = new Float32Array(net.inputSize);  // GIVEN
+const y = stream.step(x);                   // Float32Array of net.outputSize; stream.step(x, y) writes into y
+const state = stream.state;                 // Float32Array of net.stateSize, a copy
+stream.state = state;                       // goes on from there
+stream.reset();                             // begins again
+stream.free();                              // gives its memory back
+```
+
+Many streams that step together, their inputs, outputs and states [count, size], row after row; each gives what it gives
+alone, to the bit:
+
+```js
+const many = net.streams(1000);
+const y = many.step(new Float32Array(1000 * net.inputSize));
+many.reset(17);                             // one of them begins again
+```
+
+A page loads it from a server (`python -m http.server`), not from a file, and a server that forbids `eval` must allow
+`wasm-unsafe-eval`. `load` also takes a URL, a path (Node), bytes, or a compiled `WebAssembly.Module`, which can be sent to a
+worker or an AudioWorklet. `net.inputs` and `net.states` say what lies where in a row."""
+
+_WRITING = """\
+```js
+import { load } from "./NAME.js";
+
+const net = await load();
+console.log(net.write("The ", { length: 200, temperature: 0.8, seed: 1 }));
+for (const piece of net.pieces("The ", { length: 200 })) console.log(piece);  // as they are written
+
+const stream = net.stream();
+let logP = stream.read(net.start);          // begins a document
+for (const token of net.encode("The ")) logP = stream.read(token);
+net.vocabulary[logP.indexOf(Math.max(...logP))];  // the likeliest token to come next
+```
+
+`stream.state`, a Float32Array, is all that it remembers of what it has read: set it to go back. Tokens 0 (unknown) and 1 (the
+beginning of a document) are never written. What is under "Use" takes rows of the embedding and gives log p; `stream.read(token)` is
+a step that takes a token."""
