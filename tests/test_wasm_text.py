@@ -111,7 +111,8 @@ def test_what_is_drawn_is_as_likely_as_the_model_says(trained, tmp_path):
     folder = tt.export(model, to="wasm", path=tmp_path / "net")
     out = in_node(folder, """
         const first = Array.from({ length: 4000 }, (_, seed) => net.write("", { length: 1, temperature: 0.7, seed }));
-        out = { first, same: net.write("a", { seed: 3 }) === net.write("a", { seed: 3 }), other: net.write("a", { seed: 3 }) === net.write("a", { seed: 4 }),
+        out = { first, same: net.write("a", { seed: 3 }) === net.write("a", { seed: 3 }),
+          other: net.write("a", { seed: 3 }) === net.write("a", { seed: 4 }),
           pieces: [...net.pieces("The", { seed: 3 })], whole: net.write("The", { seed: 3 }) };
     """)  # fmt: skip
     log_p = model.network.log_probabilities(torch.tensor([[1]]))[0, 0].detach()

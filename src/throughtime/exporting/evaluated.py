@@ -27,6 +27,10 @@ class Evaluated(Stack):
     ) -> tuple[Tensor, list[Tensor]]:
         """As that of `Stack`, without lengths."""
         assert lengths is None
+        return self.traced(inputs, states)
+
+    def traced(self, inputs: Inputs, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The same, with gradients."""
         given = [t.reshape(*t.shape[:2], -1) for t in leaves(inputs)]
         rows = [s.reshape(len(s), -1) for s in states]
         outputs = []

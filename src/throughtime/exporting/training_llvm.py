@@ -1,18 +1,19 @@
-"""One step of a stack forwards, and backwards, for one stream, as LLVM assembly: weights lie in memory, so that they can be trained.
+"""One step of a stack, forwards and backwards, for one stream, as LLVM assembly: its weights lie in memory, where they are trained.
 
-    void NAME_weights(float *weights)                                                 those that the stack has
-    void NAME_forward(weights, state, x, y, tape)                                     one step, which is written down on the tape
-    void NAME_backward(weights, gradients, tape, dy, dstate, dx)                      the same step backwards
+    void NAME_init(float *state)                                   the state that the stack starts from
+    void NAME_weights(float *weights)                              the weights that it has
+    void NAME_forward(weights, state, x, y, tape)                  one step, which is written down on the tape
+    void NAME_backward(weights, gradients, tape, dy, dstate, dx)   the same step backwards
 
-All are rows of float32. Backwards `dy` is the gradient of what the step gave, and `dstate` that of the state after it, which becomes
-that of the state before; `dx` is written, and the gradient of the weights is added to `gradients`, which are laid out as the weights.
+All are rows of float32. Backwards `dy` is the gradient of what the step gave, and `dstate` that of the state after it, which
+becomes that of the state before; `dx` is written. The gradient of the weights is added to `gradients`, which lie as they do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -22,7 +23,7 @@ from throughtime.exporting.plan import LayerPlan
 from throughtime.exporting.stack import Direction, Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, add, constant, copy, padded, reserve, sweep
 from throughtime.exporting.targets import ExportTarget
-from throughtime.exporting.weights import Weights, weights_of
+from throughtime.exporting.weights import Part, weights_of
 from throughtime.scanning.backward import backward
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly, Module
@@ -39,39 +40,35 @@ BACKWARD = ("weights", "gradients", "tape", "dy", "dstate", "dx")
 
 @dataclass(frozen=True)
 class TrainingModule:
-    """LLVM assembly of steps both ways. weights: those that the stack has. inputs, outputs, state, tape: numbers of a step. stack:
-    bytes that its own arrays take there, at most. libm: functions of the C library that it calls."""
+    """LLVM assembly of steps both ways.
+
+    weights, tape: numbers. parts: of the weights, those of the layers one after the other. stack: bytes that its own arrays take
+    there, at most. libm: functions of the C library that it calls.
+    """
 
     text: str
-    weights: Weights
-    inputs: int
-    outputs: int
-    state: int
+    weights: int
+    parts: tuple[Part, ...]
     tape: int
     stack: int
     libm: tuple[str, ...]
 
 
 def training_module(stack: Stack, name: str, target: ExportTarget) -> TrainingModule:
-    """A stack that can step as functions NAME_weights, NAME_forward and NAME_backward.
+    """A stack that can step, as functions that train it.
 
-    Raises: UserError where an operation cannot be exported, its numbers are not float32, or its weights cannot be trained one by one.
+    Raises: UserError where an operation cannot be exported, its numbers are not float32, or its parameters cannot be trained there.
     """
     module = Module("float", target.lanes("float"), whole=target.whole, fused=False, rounds=target.rounds)
     layers = [LayerTraining(module, target, number, d) for number, d in enumerate(stack.directions)]
-    weights = Weights.joined([layer.weights for layer in layers])
-    own = constant(module, "weights", weights.values)
-    module.define(f"{name}_weights", _passed(["weights"]), lambda code: copy(code, own, "%weights", len(weights.values)),
-                  attributes=ATTRIBUTES)  # fmt: skip
+    numbers = [layer.weights.values for layer in layers]
+    _define_copy(module, f"{name}_weights", torch.cat(numbers))
+    _define_copy(module, f"{name}_init", torch.cat([torch.zeros(0), *(s.flatten() for s in stack.states)]))
     widths = [layer.plan.outputs for layer in layers]
     # where the rows of each layer begin, in those of the stack
-    starts = {
-        "weights": _starts(len(layer.weights.values) for layer in layers),
-        "gradients": _starts(len(layer.weights.values) for layer in layers),
-        "state": _starts(sum(layer.plan.states) for layer in layers),
-        "dstate": _starts(sum(layer.plan.states) for layer in layers),
-        "tape": _starts(layer.tape for layer in layers),
-    }
+    weights, state = _starts(map(len, numbers)), _starts(sum(layer.plan.states) for layer in layers)
+    starts = {"weights": weights, "gradients": weights, "state": state, "dstate": state,
+              "tape": _starts(layer.tape for layer in layers)}  # fmt: skip
 
     def call(code: Assembly, way: str, number: int, names: Sequence[str], rows: dict[str, str]) -> None:
         passed = [rows.get(n) or code.at(f"%{n}", starts[n][number]) for n in names]
@@ -95,18 +92,34 @@ def training_module(stack: Stack, name: str, target: ExportTarget) -> TrainingMo
     module.define(f"{name}_backward", _passed(BACKWARD), backward, attributes=ATTRIBUTES)
     called = {found[1] for d in module.declarations if (found := re.search(r"@(?!llvm\.)(\w+)\(", d))}
     between = 4 * sum(padded(w, module.lanes) for w in widths[:-1])
+    parts = [
+        replace(
+            part,
+            name=f"layer{number}_{part.name}" if len(layers) > 1 else part.name,
+            offset=weights[number] + part.offset,
+        )
+        for number, layer in enumerate(layers)
+        for part in layer.weights.parts.values()
+    ]
+    own_arrays = max(layer.reserved for layer in layers) + between
     return TrainingModule(
-        module.text(), weights, layers[0].plan.inputs, widths[-1], sum(sum(layer.plan.states) for layer in layers),
-        starts["tape"][-1], max(layer.reserved for layer in layers) + between, tuple(sorted(called)),
-    )  # fmt: skip
+        module.text(), weights[-1], tuple(parts), starts["tape"][-1], own_arrays, tuple(sorted(called))
+    )
+
+
+def _define_copy(module: Module, name: str, values: Tensor) -> None:
+    """A function that writes these numbers."""
+    own = constant(module, f"{name}_values", values)
+    module.define(name, _passed(["to"]), lambda code: copy(code, own, "%to", len(values)), attributes=ATTRIBUTES)
 
 
 def _passed(names: Sequence[str]) -> str:
     return ", ".join(f"ptr %{name}" for name in names)
 
 
-def _starts(widths: object) -> list[int]:
-    return [*accumulate(widths, initial=0)]  # type: ignore[call-overload]
+def _starts(widths: Iterable[int]) -> list[int]:
+    """Where rows one after the other begin, and where the last ends."""
+    return [*accumulate(widths, initial=0)]
 
 
 class LayerTraining:
@@ -163,18 +176,18 @@ class LayerTraining:
             if kind == "A":
                 copy(code, found(("A", i)), code.at("%dx", plan.passed["a", i][1]), self.gradients.widths["A", i])
             elif kind == "V":
-                to = code.at("%gradients", self.weights.starts["v", i])
+                to = code.at("%gradients", self.weights.parts["v", i].offset)
                 add(code, found(("V", i)), to, self.gradients.widths["V", i])
         for p, (lhs, numbers) in enumerate(zip(self.gradients.lhs, self.gradients.weights, strict=True)):
             at = 0
             for w in numbers:
                 if ("w", w) in self.weights.trained:
                     self._outer(code, w, blocks[lhs].at, code.at(found(("d", p)), at))
-                at += self.weights.shapes[w][1]
+                at += self.weights.parts["w", w].shape[1]
 
     def _given(self, code: Assembly) -> dict[Array, Block]:
         """What lies in memory: the tape, and constant rows."""
-        rows = {("v", i): code.at("%weights", self.weights.starts["v", i]) for i in self.plan.vectors}
+        rows = {("v", i): code.at("%weights", self.weights.parts["v", i].offset) for i in self.plan.vectors}
         tape = {array: code.at("%tape", at) for array, at in self.on_tape.items()}
         return {array: Block(at, "0") for array, at in (rows | tape).items()}
 
@@ -198,8 +211,9 @@ class LayerTraining:
 
     def _matrix(self, code: Assembly, w: int, base: str = "%weights") -> tuple[str, int, int, int]:
         """Where a matrix begins, its rows, its columns, and how many numbers lie between its rows."""
-        rows, columns = self.weights.shapes[w]
-        return code.at(base, self.weights.starts["w", w]), rows, columns, padded(columns, self.lanes)
+        part = self.weights.parts["w", w]
+        rows, columns = part.shape
+        return code.at(base, part.offset), rows, columns, part.stride
 
     def _product(self, code: Assembly, product: Node, x: str, out: str) -> None:
         if product.attribute[0] < 0:
@@ -208,7 +222,7 @@ class LayerTraining:
         at = 0
         for w in product.attribute:
             self._times(code, w, x, code.at(out, at))
-            at += self.weights.shapes[w][1]
+            at += self.weights.parts["w", w].shape[1]
 
     def _times(self, code: Assembly, w: int, x: str, out: str) -> None:
         """out = x W, a panel of columns after the other."""

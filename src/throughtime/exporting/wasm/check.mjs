@@ -1,25 +1,11 @@
 // Runs an exported network on what comes from standard input, until that ends: int32 T and B, float32 x [T, B, I] and states
 // [B, S]. Answers on standard output: the state of a new stream; then for each y [T, B, O] and states [B, S]. Where B is 0, one
 // stream reads tokens, int32 [T].
-import { readSync, writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
+import { read, write } from "./pipes.mjs";
 
 const { load } = await import(pathToFileURL(process.argv[2]));
 const net = await load();
-
-function read(bytes) {
-  const data = new Uint8Array(bytes);
-  for (let have = 0, got; have < bytes; have += got) {
-    got = readSync(0, data, have, bytes - have);
-    if (!got) process.exit();
-  }
-  return data.buffer;
-}
-
-function write(values) {
-  const data = new Uint8Array(values.buffer);
-  for (let done = 0; done < data.length; ) done += writeSync(1, data, done);
-}
 
 write(net.stream().state);
 for (;;) {

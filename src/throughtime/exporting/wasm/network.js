@@ -8,9 +8,12 @@ const PAGE = 65536;
 
 /** The network of a URL, a path (Node), the bytes of a .wasm file or a compiled WebAssembly.Module. */
 export async function load(source = new URL(`${SPEC.name}.wasm`, import.meta.url)) {
+  return new {{network}}(await WebAssembly.instantiate(await compile(source), { env: LIBM }));
+}
+
+export async function compile(source) {
   const code = typeof source === "string" || source instanceof URL ? await read(source) : source;
-  const module = code instanceof WebAssembly.Module ? code : await WebAssembly.compile(code);
-  return new {{network}}(await WebAssembly.instantiate(module, { env: LIBM }));
+  return code instanceof WebAssembly.Module ? code : WebAssembly.compile(code);
 }
 
 async function read(source) {
