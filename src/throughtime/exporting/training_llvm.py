@@ -42,13 +42,13 @@ BACKWARD = ("weights", "gradients", "tape", "dy", "dstate", "dx")
 class TrainingModule:
     """LLVM assembly of steps both ways.
 
-    weights, tape: numbers. parts: of the weights, those of the layers one after the other. stack: bytes that its own arrays take
+    weights, tape: numbers. parts: of the weights: the number of a layer, the array of its program, where it lies. stack: bytes that its own arrays take
     there, at most. libm: functions of the C library that it calls.
     """
 
     text: str
     weights: int
-    parts: tuple[Part, ...]
+    parts: tuple[tuple[int, Array, Part], ...]
     tape: int
     stack: int
     libm: tuple[str, ...]
@@ -92,15 +92,12 @@ def training_module(stack: Stack, name: str, target: ExportTarget) -> TrainingMo
     module.define(f"{name}_backward", _passed(BACKWARD), backward, attributes=ATTRIBUTES)
     called = {found[1] for d in module.declarations if (found := re.search(r"@(?!llvm\.)(\w+)\(", d))}
     between = 4 * sum(padded(w, module.lanes) for w in widths[:-1])
-    parts = [
-        replace(
-            part,
-            name=f"layer{number}_{part.name}" if len(layers) > 1 else part.name,
-            offset=weights[number] + part.offset,
-        )
-        for number, layer in enumerate(layers)
-        for part in layer.weights.parts.values()
-    ]
+    parts = []
+    for number, layer in enumerate(layers):
+        before = f"layer{number}_" if len(layers) > 1 else ""
+        for array, part in layer.weights.parts.items():
+            placed = replace(part, name=before + part.name, offset=weights[number] + part.offset)
+            parts.append((number, array, placed))
     own_arrays = max(layer.reserved for layer in layers) + between
     return TrainingModule(
         module.text(), weights[-1], tuple(parts), starts["tape"][-1], own_arrays, tuple(sorted(called))

@@ -24,27 +24,32 @@ from throughtime.exporting.readme import write_mark, write_readme
 from throughtime.exporting.running import check_reading
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, StepModule, step_module
-from throughtime.exporting.targets import ExportTarget
 from throughtime.exporting.vectors import write_vectors
-from throughtime.exporting.wasm.linking import check_linker, link
-from throughtime.exporting.wasm.node import OLDEST, find_node, running
+from throughtime.exporting.wasm.linking import STACK, WASM, check_linker, link
+from throughtime.exporting.wasm.node import OLDEST, InNode, beside, find_node, running
 from throughtime.exporting.wasm.readme import sections
 from throughtime.exporting.wasm.script import Vocabulary, es_module, types
+from throughtime.exporting.wasm.training import Training
 from throughtime.tasks.base import Trained
 from throughtime.tasks.text import TextModel
 
-WASM = ExportTarget("wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory", 128, 1, 8, "i32", "static")
-STACK = 16384  # bytes, beside the arrays of a step
 
-
-def write(stack: Stack, path: Path, *, overwrite: bool = False, name: str | None = None, int8: bool = False) -> Path:
+def write(
+    stack: Stack,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    name: str | None = None,
+    int8: bool = False,
+    train: bool = False,
+) -> Path:
     """Write a stack that can step as a folder: NAME.wasm, NAME.js, NAME.d.ts, test vectors and a README.
 
-    name: None: that of the stack in small letters. int8: matrices in eight bits.
+    name: None: that of the stack in small letters. int8: matrices in eight bits. train: also what moves its weights where it goes.
     Raises: UserError where an operation cannot be exported, where there is no linker, where what was written does not agree with
         the reference, or where something is in the way. Where there is no Node it is not run here, and a warning says so.
     """
-    return _write(stack, path, None, overwrite=overwrite, name=name, int8=int8)
+    return _write(stack, path, None, overwrite=overwrite, name=name, int8=int8, train=train)
 
 
 def write_trained(
@@ -69,7 +74,9 @@ class Text:
     vocabulary: Vocabulary
 
 
-def _write(stack: Stack, path: Path, text: Text | None, *, overwrite: bool, name: str | None, int8: bool) -> Path:
+def _write(
+    stack: Stack, path: Path, text: Text | None, *, overwrite: bool, name: str | None, int8: bool, train: bool
+) -> Path:
     check_free(path, overwrite=overwrite)
     check_linker()
     name, node, names = _checked(stack, name), find_node(), interface_of(stack)
@@ -79,6 +86,7 @@ def _write(stack: Stack, path: Path, text: Text | None, *, overwrite: bool, name
         WASM.compiled(f"{made.text}\n{many(name, made)}\n"), [f"{name}_{f}" for f in functions], STACK + made.stack
     )
     reference = evaluated(stack, int8=True) if int8 else stack
+    training = Training(stack, name, names) if train else None
     with new_folder(path, overwrite=overwrite) as folder:
         files = {
             f"{name}.js": es_module(name, stack, names, made.libm, text.vocabulary if text else None),
@@ -88,17 +96,20 @@ def _write(stack: Stack, path: Path, text: Text | None, *, overwrite: bool, name
         (folder / f"{name}.wasm").write_bytes(code)
         for file, content in files.items():
             (folder / file).write_text(content, encoding="utf-8")
+        if training:
+            training.write(folder)
         if node is None:
             warnings.warn(f"{name}.wasm: there is no Node {OLDEST} here: it was linked, but not run", stacklevel=3)
         else:
-            with running(node, folder / f"{name}.js", stack, names.output.shape) as network:
-                if not torch.equal(network.first(), torch.cat([torch.zeros(0), *(s.flatten() for s in stack.states)])):
-                    raise UserError(
-                        f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written"
-                    )
+            with running(node, "check.mjs", folder / f"{name}.js", f"{name}.wasm") as pipe:
+                network = InNode(pipe, stack, names.output.shape)
+                if not torch.equal(network.first(), beside(stack.states, 1)[0]):
+                    raise UserError(f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written")
                 check(reference, network.run, f"{name}.wasm")
                 if text:
                     check_reading(network, reference, text.reading, f"{name}.wasm", int8=int8, log_p=text.log_p)
+            if training:
+                training.check(node, folder)
         write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
         about = sections(name, names, ran=node is not None, int8=int8, text=text is not None)

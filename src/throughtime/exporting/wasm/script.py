@@ -44,11 +44,16 @@ def es_module(
     parts = {
         "heading": f"{stack.name} as {name}.wasm, by throughtime {throughtime.__version__}; README.md tells how it is used.",
         "spec": json.dumps(spec, ensure_ascii=False),
-        "libm": "{" + "".join(f"\n  {function}: {LIBM[function]},\n" for function in libm) + "}",
+        "libm": libm_of(libm),
         "read": " read: this.#wasm[`${this.name}_read`]," if vocabulary else "",
         "tokens": _tokens(vocabulary) if vocabulary else "",
     }
     return _filled("js", parts, reads=vocabulary is not None)
+
+
+def libm_of(functions: Iterable[str]) -> str:
+    """What a module asks for, as an object of JavaScript."""
+    return "{" + "".join(f"\n  {function}: {LIBM[function]},\n" for function in functions) + "}"
 
 
 def types(*, reads: bool) -> str:
