@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from throughtime.exporting.c.functions import HELPERS, LIBM, Expression, applied, helper_of, literal
 from throughtime.exporting.plan import LayerPlan
@@ -119,15 +119,14 @@ class LayerSource:
 
     def _sweeps(self, stage: Stage) -> None:
         for phase in stage.phases:
-            begun: set[Node] = set()
-            for work in phase:
-                for reduction, _ in work.reductions:
-                    if reduction not in begun:
-                        begun.add(reduction)
-                        self.lines.append(f"float {self.names[reduction]} = {ZERO[reduction.op]};")
-                        self.scalars[reduction] = Expression(self.names[reduction])
-            for work in phase:
-                self._sweep(work)
+            # a reduction that an earlier stage has done is there
+            works = [replace(w, reductions=[r for r in w.reductions if r[0] not in self.scalars]) for w in phase]
+            for reduction in dict.fromkeys(reduction for work in works for reduction, _ in work.reductions):
+                self.lines.append(f"float {self.names[reduction]} = {ZERO[reduction.op]};")
+                self.scalars[reduction] = Expression(self.names[reduction])
+            for work in works:
+                if work.roots:
+                    self._sweep(work)
 
     def _sweep(self, work: Work) -> None:
         """A loop over the features of a row, after what is the same for all of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -40,7 +41,7 @@ def text_stack(trained: TextModel) -> tuple[Stack, Reading, Callable[[Tensor], T
         raise UserError(
             "its softmax is adaptive (model.cutoffs), which is not written as C: train with a vocabulary that a plain one serves"
         )
-    network = network.float().cpu().eval()
+    network = copy.deepcopy(network).cpu().float().eval()
     body = stack_of(network.stack)
     x = torch.zeros(1, network.stack.output_size)
     stack = Stack("text", (*body.layers, Layer((Direction(Head(network), x, ()),))))
