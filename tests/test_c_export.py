@@ -79,6 +79,19 @@ class Softened(nn.Module):
         return z.log_softmax(-1), z.softmax(-1) + z.amax(-1, keepdim=True) / (1 + z * z).sqrt()
 
 
+class Encoding(nn.Module):
+    """A product of a product that no state stands between."""
+
+    input_size = I
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.again = nn.Linear(I, 5), nn.Linear(5, N), nn.Linear(N, N)
+
+    def forward(self, x, h):
+        return torch.tanh(self.second(torch.tanh(self.first(x))) + self.again(h))
+
+
 def odd():
     torch.manual_seed(3)
     given = (torch.zeros(1, 5), torch.zeros(1, 3))
@@ -148,10 +161,10 @@ def test_a_cell_steps_as_it_does_in_python(name, how, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize("source", [False, True])
-@pytest.mark.parametrize("what", [*stacks(), "softened"])
+@pytest.mark.parametrize("what", [*stacks(), Softened, Encoding])
 def test_stacks_and_cells_of_ones_own(what, source, tmp_path):
-    made = Softened() if what == "softened" else stacks()[what]
-    extra = {"state": torch.randn(1, N)} if what == "softened" else {}
+    made = stacks()[what] if isinstance(what, str) else what()
+    extra = {} if isinstance(what, str) else {"state": torch.randn(1, N)}
     export(made, "c", tmp_path / "out", name="m", source=source, **extra)
     stack = stack_of(made, **extra)
     shared = Shared(tmp_path / "out", "m", source=source)

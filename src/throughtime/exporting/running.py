@@ -164,8 +164,8 @@ def run_of(running: Running, stack: Stack) -> Run:
 
     def run(inputs: Inputs, states: Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         assert lengths is None
-        given = torch.cat([t.flatten(2) for t in leaves(inputs)], -1).transpose(0, 1)  # [B, T, I]
-        rows = torch.cat([given.new_zeros(len(given), 0), *(s.flatten(1) for s in states)], 1)
+        given = torch.cat([t.reshape(*t.shape[:2], -1) for t in leaves(inputs)], -1).transpose(0, 1)  # [B, T, I]
+        rows = torch.cat([given.new_zeros(len(given), 0), *(s.reshape(len(s), -1) for s in states)], 1)
         outputs, ends = zip(*(running.steps(s, x.contiguous()) for s, x in zip(rows, given, strict=True)), strict=True)
         parts = torch.split(torch.stack(ends), [s[0].numel() for s in states], 1)
         finals = [part.reshape(s.shape) for part, s in zip(parts, states, strict=True)]

@@ -59,6 +59,9 @@ class Direction:
         """
         inputs = map_leaves(lambda t: t.detach().unsqueeze(0), self.inputs)
         state = map_states(lambda t: t.detach(), self.state)
+        first = leaves(inputs)[0].dtype
+        if not first.is_floating_point:
+            raise UserError(f"{self.name} cannot be exported: a step is given {first}, not numbers with a point")
         try:
             captured = capture(make_call(self.cell, inputs, state, initial=state))
         except Unsupported as error:

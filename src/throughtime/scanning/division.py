@@ -135,7 +135,7 @@ class _Parts:
         graph = self.graph
         unfolded: dict[Node, Node] = {}
         for n in ordered(roots):
-            if n.op == "affine":  # of which others may be the argument
+            if n.op == "affine":  # of others, maybe: those are unfolded by now
                 *row, bias = substituted(graph, n.args, unfolded)
                 unfolded[n] = graph.apply("add", graph.product(tuple(row), n.attribute, n.width), bias)
         roots = substituted(graph, roots, unfolded)
