@@ -63,7 +63,12 @@ def written(stack: Stack, kind: str) -> Iterator[Running]:
         sizes = "\n".join(f"#define FUZZ_{k.upper()} {getattr(module, k)}" for k in ("inputs", "outputs", "state"))
         functions = "void fuzz_init(float *state);\nvoid fuzz_step(float *state, const float *x, float *y);"
         (folder / "fuzz.h").write_text(f"{sizes}\n{functions}\n")
-        options = [*target.linked, "-O1", "-static", *(["-DHOSTED", "-lm"] if module.libm else ["-nostdlib", "-ffreestanding"])]
+        options = [
+            *target.linked,
+            "-O1",
+            "-static",
+            *(["-DHOSTED", "-lm"] if module.libm else ["-nostdlib", "-ffreestanding"]),
+        ]
         made = program(zig(), "fuzz", folder, folder, [folder / "fuzz.o"], options, read=False)
         yield AsProgram([target.emulator, str(made)], module.state, module.outputs)
 
@@ -73,7 +78,14 @@ def judge(spec: Spec) -> Judged:
     spec = replace(spec, dtype="float32")
     judged = Judged(spec.seed, tags=spec.tags)
     draw = random.Random(spec.seed)
-    asked = spec.call | {"resets": False, "initial": False, "own": False, "reverse": False, "lengths": None, "poison": False}
+    asked = spec.call | {
+        "resets": False,
+        "initial": False,
+        "own": False,
+        "reverse": False,
+        "lengths": None,
+        "poison": False,
+    }
     asked |= {"layouts": ["plain"] * len(spec.input_shapes)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -32,7 +32,7 @@ from throughtime.scanning.call import map_leaves
 FAULTS = ("WRONG", "RAISED")
 
 
-def judge(spec: Spec, *, int8: bool = False) -> tuple[str, str]:
+def judge(spec: Spec, *, int8: bool = False, train: bool = False) -> tuple[str, str]:
     """What became of a cell, and why."""
     spec = replace(spec, dtype="float32")
     try:
@@ -42,7 +42,7 @@ def judge(spec: Spec, *, int8: bool = False) -> tuple[str, str]:
         return "refused", f"no cell in float32: {error}"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            tt.export(cell, to="wasm", path=Path(folder, "net"), inputs=x, state=h, int8=int8)
+            tt.export(cell, to="wasm", path=Path(folder, "net"), inputs=x, state=h, int8=int8, train=train)
         except UserError as error:
             if "differs from the reference" not in str(error):
                 return "refused", str(error)
@@ -74,12 +74,13 @@ def main() -> int:
     parser.add_argument("--cells", type=int, default=50, help="that are exported; what is refused does not count")
     parser.add_argument("--seed", type=int, default=0, help="of the first cell")
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--train", action="store_true", help="gradients too")
     parser.add_argument("--show", action="store_true", help="print each cell")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")  # of the cells' own
     found, reasons, seed = collections.Counter[str](), collections.Counter[str](), asked.seed
     while found.total() - found["refused"] < asked.cells:
-        verdict, why = judge(make(seed), int8=asked.int8)
+        verdict, why = judge(make(seed), int8=asked.int8, train=asked.train)
         found[verdict] += 1
         if verdict == "refused":
             reasons[general(why)] += 1

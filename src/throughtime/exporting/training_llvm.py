@@ -19,6 +19,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from throughtime.errors import UserError
 from throughtime.exporting.plan import LayerPlan
 from throughtime.exporting.stack import Direction, Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, add, constant, copy, padded, reserve, sweep
@@ -42,8 +43,8 @@ BACKWARD = ("weights", "gradients", "tape", "dy", "dstate", "dx")
 class TrainingModule:
     """LLVM assembly of steps both ways.
 
-    weights, tape: numbers. parts: of the weights: the number of a layer, the array of its program, where it lies. stack: bytes that its own arrays take
-    there, at most. libm: functions of the C library that it calls.
+    weights, tape: numbers. parts: of the weights: the number of a layer, the array of its program, where it lies. stack: bytes
+    that its own arrays take there, at most. libm: functions of the C library that it calls.
     """
 
     text: str
@@ -61,6 +62,10 @@ def training_module(stack: Stack, name: str, target: ExportTarget) -> TrainingMo
     """
     module = Module("float", target.lanes("float"), whole=target.whole, fused=False, rounds=target.rounds)
     layers = [LayerTraining(module, target, number, d) for number, d in enumerate(stack.directions)]
+    if not any(layer.weights.trained for layer in layers):
+        raise UserError(
+            f"{stack.name} cannot be trained where it goes: it steps by no parameter that asks for gradients"
+        )
     numbers = [layer.weights.values for layer in layers]
     _define_copy(module, f"{name}_weights", torch.cat(numbers))
     _define_copy(module, f"{name}_init", torch.cat([torch.zeros(0), *(s.flatten() for s in stack.states)]))

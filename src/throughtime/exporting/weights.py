@@ -54,9 +54,9 @@ def weights_of(direction: Direction, plan: LayerPlan, lanes: int) -> Weights:
     """
     constants, own = plan.program.captured.constants, list(own_tensors(direction.cell).values())
     numbers = sum(t.numel() for t in own if _is_parameter(t))
-    if not 0 < numbers < MOST:
+    if numbers >= MOST:
         raise UserError(
-            f"{plan.name} cannot be trained where it goes: it has {numbers:,} parameters; from 1 to {MOST:,} can be"
+            f"{plan.name} cannot be trained where it goes: it has {numbers:,} parameters; less than {MOST:,} can be"
         )
     arrays = [("w", w) for w in sorted({w for p in plan.schedule.loop.products for w in p.attribute})]
     arrays += [("v", i) for i in plan.vectors]

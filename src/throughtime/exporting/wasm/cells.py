@@ -60,9 +60,8 @@ def write_trained(
         raise UserError(f"a trained model of {trained.task.name} is exported to onnx; to wasm, a text model or a cell")
     stack, reading, log_p = text_stack(trained)
     ends = {"line": "\n", "paragraph": "\n\n"}.get(trained.config.data.documents, "")
-    return _write(
-        stack, path, Text(reading, log_p, Vocabulary(trained.tokens, ends)), overwrite=overwrite, name=name, int8=int8
-    )
+    text = Text(reading, log_p, Vocabulary(trained.tokens, ends))
+    return _write(stack, path, text, overwrite=overwrite, name=name, int8=int8, train=False)
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,8 @@ def _write(
 ) -> Path:
     check_free(path, overwrite=overwrite)
     check_linker()
+    if train and int8:
+        raise UserError("train moves weights a little at a time, which eight bits do not hold: leave out int8 or train")
     name, node, names = _checked(stack, name), find_node(), interface_of(stack)
     made = step_module(stack, name, WASM, int8=int8, reading=text.reading if text else None)
     functions = ("init", "step", "steps", *(["read"] if text else []))
@@ -104,7 +105,9 @@ def _write(
             with running(node, "check.mjs", folder / f"{name}.js", f"{name}.wasm") as pipe:
                 network = InNode(pipe, stack, names.output.shape)
                 if not torch.equal(network.first(), beside(stack.states, 1)[0]):
-                    raise UserError(f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written")
+                    raise UserError(
+                        f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written"
+                    )
                 check(reference, network.run, f"{name}.wasm")
                 if text:
                     check_reading(network, reference, text.reading, f"{name}.wasm", int8=int8, log_p=text.log_p)
@@ -112,14 +115,15 @@ def _write(
                 training.check(node, folder)
         write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
-        about = sections(name, names, ran=node is not None, int8=int8, text=text is not None)
+        about = sections(name, names, ran=node is not None, int8=int8, text=text is not None, train=train)
         write_readme(folder, f"{stack.name} as WebAssembly", about)
     return path
 
 
 def _package(name: str) -> str:
     """package.json, without which Node takes NAME.js for a script of the older kind."""
-    values = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": f"./{name}.js"}
+    exports = {".": {"types": f"./{name}.d.ts", "default": f"./{name}.js"}, "./*": "./*"}
+    values = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": exports}
     return json.dumps(values, indent=2) + "\n"
 
 

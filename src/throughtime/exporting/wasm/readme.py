@@ -7,8 +7,9 @@ from throughtime.exporting.readme import shapes
 from throughtime.exporting.wasm.node import OLDEST
 
 
-def sections(name: str, names: Interface, *, ran: bool, int8: bool, text: bool) -> list[tuple[str, str]]:
-    """Its sections. ran: whether it was run where it was made. text: whether it is a model that reads and writes."""
+def sections(name: str, names: Interface, *, ran: bool, int8: bool, text: bool, train: bool) -> list[tuple[str, str]]:
+    """Its sections. ran: whether it was run where it was made. text: whether it is a model that reads and writes. train: whether
+    what moves its weights is there too."""
     weights = "weights included, in eight bits with a scale for each output" if int8 else "weights included"
     given = "one tensor after the other" if len(names.inputs) > 1 else "what a step is given"
     unproven = "" if ran else (
@@ -19,18 +20,25 @@ def sections(name: str, names: Interface, *, ran: bool, int8: bool, text: bool) 
 that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later.{unproven}"""),
         *([("Reading and writing", _WRITING.replace("NAME", name))] if text else []),
         ("Use", _USE.replace("NAME", name).replace("GIVEN", given)),
+        *([("Training", _TRAINING.replace("NAME", name))] if train else []),
         ("Shapes", f"""B streams; a row of a state or an input is its tensors one after the other.
 
 {shapes(names, time=False)}"""),
     ]  # fmt: skip
     functions = f"`{name}_init(state)`, `{name}_step(state, x, y)`, `{name}_steps(count, state, x, y)`"
     functions += f", `{name}_read(state, token, log_p)`" * text
+    training = (
+        f"""
+| `{name}_training.wasm` | `{name}_weights`, `{name}_forward`, `{name}_backward` |
+| `{name}_training.js`, `{name}_training.d.ts` | the ES module that trains, and its types |"""
+        * train
+    )
     return [
         *begin,
         ("Files", f"""| file | |
 |---|---|
 | `{name}.wasm` | {functions}, of addresses; its memory |
-| `{name}.js`, `{name}.d.ts` | the ES module, and its types |
+| `{name}.js`, `{name}.d.ts` | the ES module, and its types |{training}
 | `vectors.json` | inputs and states, and what comes out |
 | `package.json` | says that the folder is a package of ES modules |"""),
     ]  # fmt: skip
@@ -80,3 +88,27 @@ net.vocabulary[logP.indexOf(Math.max(...logP))];  // the likeliest token to come
 `stream.state`, a Float32Array, is all that it remembers of what it has read: set it to go back. Tokens 0 (unknown) and 1 (the
 beginning of a document) are never written. What is under "Use" takes rows of the embedding and gives log p; `stream.read(token)` is
 a step that takes a token."""
+
+_TRAINING = """\
+`NAME_training.js` has weights of its own, at first those above, and moves them by the gradients of a loss that is yours. A copy
+of something heard four steps ago, for one:
+
+```js
+import { trainer } from "./NAME_training.js";
+
+const batch = 8, steps = 20, net = await trainer(batch);  // sequences side by side
+for (let n = 0; n < 300; n++) {
+  const x = Float32Array.from({ length: steps * batch * net.inputSize }, () => Math.random() - 0.5);
+  net.reset();                                            // else it goes on from the state that it is in
+  const y = net.forward(x);                               // [T, B, outputSize]
+  const back = 4 * batch, wanted = (i) => x[(Math.floor(i / net.outputSize) - back) * net.inputSize] ?? 0;
+  const dy = y.map((value, i) => (i % net.outputSize ? 0 : 2 * (value - wanted(i)) / (steps * batch)));
+  net.backward(dy);                                       // dy: the gradient of the loss; adds to the gradients
+  net.update({ rate: 0.01, clip: 1 });                    // a step of Adam
+}
+```
+
+`backward` gives the gradient of the input, and `net.stateGradient` that of the state before the first step. `net.weights` is a
+copy of all weights, to keep and to set; `net.parts` says where each matrix [K, N] (a row of numbers times it) and each constant row
+begins there. A long sequence is cut: `forward`, `backward` and `update` piece by piece, without `reset`, carry the state but no
+gradient across. All gradients were set beside autograd's where it was made."""
