@@ -67,13 +67,12 @@ def weights_of(direction: Direction, plan: LayerPlan, lanes: int) -> Weights:
             made[kind == "w"][index] for made in ((plan.step.vectors, plan.step.matrices), first, second)
         )
         name = plan.matrix_named(index) if kind == "w" else plan.vector_name(index)
-        trained = not torch.equal(one, other)
-        if trained:
+        if trained := one.requires_grad:
             if not bool(((other == one + numbers) & (one >= 1) & (one <= numbers)).all()):
                 raise UserError(
                     f"{plan.name} cannot be trained where it goes: it works {name} out of parameters before it steps"
                 )
-            places.append(one.flatten())
+            places.append(one.detach().flatten())
         wide = widened(row, lanes)
         parts[kind, index] = Part(name, sum(map(len, values)), tuple(row.shape), wide.shape[-1], trained)
         values.append(wide.flatten())
@@ -94,7 +93,8 @@ def _counted(own: Sequence[Tensor], start: int) -> list[Tensor]:
         if id(tensor) not in known:
             known[id(tensor)] = tensor.detach()
             if _is_parameter(tensor):
-                known[id(tensor)] = torch.arange(start, start + tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
+                counted = torch.arange(start, start + tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
+                known[id(tensor)] = counted.requires_grad_()
                 start += tensor.numel()
         made.append(known[id(tensor)])
     return made
