@@ -19,7 +19,7 @@ from onnx_fuzz import outcome as outcome_of
 from throughtime.errors import UserError
 from throughtime.exporting import export
 from throughtime.exporting.agreement import check, trials
-from throughtime.exporting.onnx import operations, standard
+from throughtime.exporting.onnx import model, operations, standard
 from throughtime.exporting.onnx.model import operators, sequence_model, step_model
 from throughtime.exporting.onnx.nodes import Nodes
 from throughtime.exporting.onnx.operations import ONNX, OnnxOperations, Value
@@ -99,6 +99,20 @@ class Grid(nn.Module):
 GRID = (torch.zeros(1, 2, 4), torch.zeros(1))
 
 
+class Second(nn.Module):
+    """A GRU of the second of two inputs, which is [3, 1]."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = tt.cells.GRU(3, HIDDEN)
+
+    def initial_state(self, batch, *, device=None):
+        return self.cell.initial_state(batch)
+
+    def forward(self, x, h):
+        return self.cell(x[1].flatten(1), h)
+
+
 class Idle(nn.Module):
     """Reads no input."""
 
@@ -141,7 +155,7 @@ def stacks():
         "projection": (lambda i, n: tt.cells.LSTM(i, n, proj_size=2), {}, ["Scan"]),
         "ranks": (lambda *_: Grid(), {"inputs": GRID}, ["Scan"]),
         "ranks, backwards": (lambda *_: Grid(), {"inputs": GRID, "reverse": True}, ["Scan"]),
-        "a tuple of one": (lambda i, n: tt.cells.GRU(i, n), {}, ["GRU"]),
+        "the second input": (lambda *_: Second(), {"inputs": (torch.zeros(1), torch.zeros(1, 3, 1))}, ["GRU"]),
         "reads no input": (lambda *_: Idle(), {}, ["Scan"]),
         "output of the input": (lambda *_: Blind(), {}, ["Scan"]),
         "float64": (lambda i, n: tt.cells.GRU(i, n).double(), {}, ["Scan"]),
@@ -168,9 +182,9 @@ def stack_called(name):
 def test_whole_sequences_and_steps_are_those_of_pytorch(name):
     stack, chosen = stack_called(name)
     for lengths in (False, True):
-        model = sequence_model(stack, lengths=lengths)
-        assert operators(model) == chosen
-        whole = sequences(session(model.SerializeToString()))
+        made = sequence_model(stack, lengths=lengths)
+        assert operators(made) == chosen
+        whole = sequences(session(made.SerializeToString()))
         assert check(stack, whole, name, lengths=lengths) < 1e-5
     if stack.can_step:
         assert check(stack, steps(session(step_model(stack).SerializeToString())), name) < 1e-5
@@ -197,7 +211,7 @@ def test_lengths_of_nothing_and_of_all(name):
         assert not got[torch.arange(6).unsqueeze(1) >= lengths].any()
 
 
-@pytest.mark.parametrize("name", ["lstm", "tt.RNN"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "tt.GRU", "tt.RNN"])
 def test_no_steps_leave_states_as_they_are(name):
     stack, _ = stack_called(name)
     run = sequences(session(sequence_model(stack).SerializeToString()))
@@ -389,6 +403,41 @@ def test_an_operator_whose_reset_gate_stands_elsewhere_is_seen(monkeypatch, tmp_
     monkeypatch.setitem(recognition.TEMPLATES, "GRU", ((first, {}), *rest))
     with pytest.raises(UserError, match=r"GRU as onnx, whole sequences: .* differs"):
         export(tt.cells.GRU(INPUT, HIDDEN), "onnx", tmp_path / "cell.onnx")
+
+
+def test_a_length_that_is_one_too_much_is_seen(monkeypatch, tmp_path):
+    right = model._active
+    monkeypatch.setattr(model, "_active", lambda nodes, x, n: right(nodes, x, nodes.add("Add", n, nodes.whole(1))))
+    with pytest.raises(UserError, match="differs"):
+        export(tt.cells.UGRNN(INPUT, HIDDEN), "onnx", tmp_path / "cell.onnx", lengths=True)
+
+
+@pytest.mark.parametrize(("kind", "made"), [(tt.cells.GRU, "standard"), (tt.cells.UGRNN, "scan_nodes")])
+def test_a_wrong_direction_is_seen(monkeypatch, tmp_path, kind, made):
+    right = getattr(model, made)
+    monkeypatch.setattr(model, made, lambda *given, reverse: right(*given, reverse=not reverse))
+    with pytest.raises(UserError, match="differs"):
+        export(kind(INPUT, HIDDEN), "onnx", tmp_path / "cell.onnx", reverse=True)
+
+
+def test_a_step_of_thousands_of_operations(tmp_path):
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x, h):
+            for k in range(700):
+                h = h + torch.tanh(x * k) * 0.01
+            for k in range(100):
+                a, b = (h @ self.weight + k / 1000).chunk(2, 1)
+                h = torch.cat([torch.tanh(b), torch.tanh(a)], 1)
+            return h
+
+    path = export(Deep(), "onnx", tmp_path / "cell.onnx", inputs=torch.zeros(1, 4), state=torch.zeros(1, 4))
+    (loop,) = [n for n in onnx.load(path).graph.node if n.op_type == "Scan"]
+    (body,) = [a.g for a in loop.attribute if a.name == "body"]
+    assert len(body.node) > 2000
 
 
 # files

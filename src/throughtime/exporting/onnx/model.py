@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto, checker, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper
 
 from throughtime.errors import UserError
 from throughtime.exporting.interface import Interface, Named, interface_of
@@ -55,7 +55,7 @@ def sequence_model(stack: Stack, *, lengths: bool = False, allowed: Sequence[str
         "lengths" if lengths else None,
         allowed,
     )
-    given = [helper.make_tensor_value_info("lengths", 7, ["B"])] if lengths else []  # int64
+    given = [helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"])] if lengths else []
     return _model(nodes, names, output, finals, ["T", "B"], f"{stack.name} through time", given)
 
 

@@ -14,7 +14,7 @@ from throughtime.exporting.vectors import VECTORS
 STEP, SEQUENCE = "step.onnx", "sequence.onnx"
 COUNTS = (
     "any number of steps T and of sequences B, each from 1 on "
-    "(without any, onnxruntime's Scan fails, and its GRU and LSTM may end the process)."
+    "(at T = 0 onnxruntime refuses a Scan, at B = 0 its GRU and LSTM end the process)."
 )
 
 
@@ -81,12 +81,13 @@ def _example(stack: Stack, models: dict[str, Written], lengths: bool) -> str:
         return f'"{n.name}": np.zeros({(4, *n.shape)}, "{n.dtype}")'
 
     more = ', "lengths": np.array([50, 20, 1, 0])' if lengths else ""
+    gap = ",\n    " if len(names.states) > 2 else ", "
     lines = [
         "import numpy as np",
         "import onnxruntime",
         "",
         f"inputs = {{{', '.join(map(drawn, names.inputs))}}}  # 50 steps of 4 sequences",
-        f"states = {{{', '.join(map(zeros, names.states))}}}",
+        f"states = {{{gap.join(map(zeros, names.states))}}}",
         f'model = onnxruntime.InferenceSession("{SEQUENCE}")',
         f"y, *finals = model.run(None, {{**inputs, **states{more}}})",
     ]
@@ -114,6 +115,7 @@ def _checked(models: dict[str, Written]) -> str:
             lines.append(
                 f"- `{name}`: weights in eight bits: {len(model.data):,} bytes, {model.before:,} in float32; the largest "
                 f"difference of an output or a final state is {model.difference:.2g}, the root of the mean square "
-                f"{model.mean:.2g}; in float32 it has passed the check"
+                f"{model.mean:.2g}; in float32 it has passed the check. What weights are multiplied with is rounded to eight bits "
+                "by the largest of all that is multiplied at once, so that a sequence's result hangs a little on those beside it"
             )
     return "\n".join(lines)

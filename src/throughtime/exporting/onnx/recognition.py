@@ -103,12 +103,8 @@ class _Linear:
 
     def __init__(self, step: Step) -> None:
         self.step, self._terms = step, dict[Node, Term | None]()
-
-    def term(self, node: Node) -> Term | None:
-        """A node as a linear term; None where it is more than that."""
-        if node not in self._terms:
+        for node in step.program.forward.nodes:
             self._terms[node] = self._made(node)
-        return self._terms[node]
 
     def _made(self, node: Node) -> Term | None:
         match node.op:
@@ -120,10 +116,10 @@ class _Linear:
             case "product":
                 return self._product(node)
             case "slice":
-                whole = self.term(node.args[0])
+                whole = self._terms[node.args[0]]
                 return None if whole is None else _cut(whole, node.attribute, node.width)
             case "add":
-                a, b = map(self.term, node.args)
+                a, b = (self._terms[arg] for arg in node.args)
                 return None if a is None or b is None else a.plus(b)
         return None
 
@@ -136,13 +132,17 @@ class _Linear:
 
     def summed(self, node: Node) -> tuple[Term, list[Node]]:
         """A sum as its linear term and the rest of what is added."""
-        term = self.term(node)
-        if term is not None:
-            return term, []
-        if node.op != "add":
-            return Term(), [node]
-        (a, others), (b, more) = map(self.summed, node.args)
-        return a.plus(b), [*others, *more]
+        total, rest, left = Term(), list[Node](), [node]
+        while left:
+            node = left.pop()
+            term = self._terms[node]
+            if term is not None:
+                total = total.plus(term)
+            elif node.op == "add":
+                left += reversed(node.args)
+            else:
+                rest.append(node)
+        return total, rest
 
 
 def _cut(term: Term, offset: int, width: int) -> Term:

@@ -50,12 +50,13 @@ def _whole(graph: Graph, roots: list[Node], widths: Widths) -> list[Node]:
             if found is not None:
                 wholes, offset = found
                 groups[node.op, wholes].append((node, offset))
-        for (op, wholes), pieces in groups.items():
+        for (op, wholes), pieces in groups.items():  # the first one: all that it hangs on has been looked at
             width = max(w.width for w in wholes)
             if len(pieces) > 1 and 2 * sum(node.width for node, _ in pieces) >= width:
-                made.append(graph.node(op, wholes, width))
+                whole = graph.node(op, wholes, width)
+                made.append(whole)
                 graph = graph.fork(made)
-                new = {node: graph.node("slice", (made[-1],), node.width, offset) for node, offset in pieces}
+                new = {n: graph.node("slice", (whole,), n.width, offset) for n, offset in pieces if n is not whole}
                 roots = substituted(graph, roots, new)
                 break
         else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from onnx import TensorProto
 
 from throughtime.exporting.onnx.nodes import Nodes
 from throughtime.exporting.onnx.recognition import Known
@@ -37,7 +38,7 @@ def standard(
         constant([g.input for g in gates]),
         constant([g.state for g in gates]),
         constant([g.input_bias for g in gates] + [g.state_bias for g in gates]),
-        "" if lengths is None else n.add("Cast", lengths, to=6),  # int32
+        _lengths(n, known.operator, x, lengths),
         *(n.add("Unsqueeze", s, n.whole(0)) for s in states),
         hidden_size=len(gates[0].state),
         direction="reverse" if reverse else "forward",
@@ -50,3 +51,15 @@ def standard(
         n.add("Where", none, old, n.add("Squeeze", new, n.whole(0))) for old, new in zip(states, made[1:], strict=True)
     ]
     return n.add("Squeeze", made[0], n.whole(1)), finals
+
+
+def _lengths(n: Nodes, operator: str, x: str, lengths: str | None) -> str:
+    """Lengths as the operators take them, int32 [B]; no name where there are none."""
+    if lengths is not None:
+        return n.add("Cast", lengths, to=TensorProto.INT32)
+    if operator != "GRU":
+        return ""
+    steps = n.add(
+        "Cast", n.add("Shape", x, start=0, end=1), to=TensorProto.INT32
+    )  # or at T = 0 onnxruntime would abort
+    return n.add("Expand", steps, n.add("Shape", x, start=1, end=2))
