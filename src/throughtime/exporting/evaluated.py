@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from throughtime.exporting.agreement import trials
 from throughtime.exporting.int8 import dequantised
 from throughtime.exporting.stack import Stack, Step
 from throughtime.scanning import Inputs
@@ -66,3 +67,13 @@ def evaluated(stack: Stack, *, int8: bool = False) -> Evaluated:
     if int8:
         steps = [Step(s.program, s.vectors, [dequantised(m) for m in s.matrices]) for s in steps]
     return Evaluated(stack.name, stack.layers, tuple(steps))
+
+
+def moved_by_eight_bits(stack: Stack) -> str:
+    """What eight bits change of a stack's outputs, as a sentence."""
+    other, worst, largest = evaluated(stack, int8=True), 0.0, 0.0
+    for trial in trials(stack):
+        output, _ = other.run(trial.inputs, trial.states)
+        worst = max(worst, float((output - trial.output).abs().max()))
+        largest = max(largest, float(trial.output.abs().max()))
+    return f"On the random inputs of the check outputs (up to {largest:.3g}) moved by at most {worst:.2g}."

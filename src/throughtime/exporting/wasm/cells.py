@@ -99,25 +99,29 @@ def _write(
             (folder / file).write_text(content, encoding="utf-8")
         if training:
             training.write(folder)
+        worst = None
         if node is None:
             warnings.warn(f"{name}.wasm: there is no Node {OLDEST} here: it was linked, but not run", stacklevel=3)
         else:
             with running(node, "check.mjs", folder / f"{name}.js", f"{name}.wasm") as pipe:
-                network = InNode(pipe, stack, names.output.shape)
-                if not torch.equal(network.first(), beside(stack.states, 1)[0]):
-                    raise UserError(
-                        f"{name}.wasm: it does not start from the state of {stack.name}: nothing was written"
-                    )
-                check(reference, network.run, f"{name}.wasm")
-                if text:
-                    check_reading(network, reference, text.reading, f"{name}.wasm", int8=int8, log_p=text.log_p)
+                worst = _check(InNode(pipe, stack, names.output.shape), reference, text, f"{name}.wasm", int8=int8)
             if training:
                 training.check(node, folder)
         write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
-        about = sections(name, names, ran=node is not None, int8=int8, text=text is not None, train=train)
+        about = sections(name, stack, names, worst=worst, int8=int8, text=text is not None, train=train)
         write_readme(folder, f"{stack.name} as WebAssembly", about)
     return path
+
+
+def _check(network: InNode, right: Stack, text: Text | None, what: str, *, int8: bool) -> float:
+    """Set a network beside the reference. Returns: the largest difference. Raises: UserError where it is too large."""
+    if not torch.equal(network.first(), beside(right.states, 1)[0]):
+        raise UserError(f"{what}: it does not start from the state of {right.name}: nothing was written")
+    worst = check(right, network.run, what)
+    if text is None:
+        return worst
+    return max(worst, check_reading(network, right, text.reading, what, int8=int8, log_p=text.log_p))
 
 
 def _package(name: str) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from throughtime.exporting.evaluated import moved_by_eight_bits
 from throughtime.exporting.interface import Interface
 from throughtime.exporting.readme import shapes
+from throughtime.exporting.stack import Stack
 from throughtime.exporting.wasm.node import OLDEST
 
 
-def sections(name: str, names: Interface, *, ran: bool, int8: bool, text: bool, train: bool) -> list[tuple[str, str]]:
-    """Its sections. ran: whether it was run where it was made. text: whether it is a model that reads and writes. train: whether
-    what moves its weights is there too."""
-    weights = "weights included, in eight bits with a scale for each output" if int8 else "weights included"
+def sections(
+    name: str, stack: Stack, names: Interface, *, worst: float | None, int8: bool, text: bool, train: bool
+) -> list[tuple[str, str]]:
+    """Its sections. worst: the largest difference where it was made, or None where it was not run. text: whether it is a model that
+    reads and writes. train: whether what moves its weights is there too."""
+    weights = "weights included, in eight bits" if int8 else "weights included"
     given = "one tensor after the other" if len(names.inputs) > 1 else "what a step is given"
-    unproven = "" if ran else (
-        " **It was linked, but not run where it was made: there was no Node.** Set it beside `vectors.json` before you rely on it."
+    checked = _UNPROVEN if worst is None else (
+        "Run in Node beside PyTorch: random inputs from random states, several lengths, many streams together, whole and cut in "
+        f"two with the state carried. The largest difference was {worst:.2g}."
     )  # fmt: skip
+    eight = f"""Weights are whole numbers from -127 to 127, each output's times a scale of its own; sums are in float32.
+{moved_by_eight_bits(stack)}""" if int8 else ""  # fmt: skip
     begin = [
         ("", f"""`{name}.wasm` holds one step, {weights}, in float32 with SIMD. `{name}.js` is an ES module without dependencies
-that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later.{unproven}"""),
+that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later."""),
         *([("Reading and writing", _WRITING.replace("NAME", name))] if text else []),
         ("Use", _USE.replace("NAME", name).replace("GIVEN", given)),
         *([("Training", _TRAINING.replace("NAME", name))] if train else []),
@@ -41,8 +48,13 @@ that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in N
 | `{name}.js`, `{name}.d.ts` | the ES module, and its types |{training}
 | `vectors.json` | inputs and states, and what comes out |
 | `package.json` | says that the folder is a package of ES modules |"""),
+        *([("Eight bits", eight)] if int8 else []),
+        ("How it was checked", checked),
     ]  # fmt: skip
 
+
+_UNPROVEN = """\
+**It was linked, but not run where it was made: there was no Node.** Set it beside `vectors.json` before you rely on it."""
 
 _USE = """\
 ```js
@@ -111,4 +123,4 @@ for (let n = 0; n < 300; n++) {
 `backward` gives the gradient of the input, and `net.stateGradient` that of the state before the first step. `net.weights` is a
 copy of all weights, to keep and to set; `net.parts` says where each matrix [K, N] (a row of numbers times it) and each constant row
 begins there. A long sequence is cut: `forward`, `backward` and `update` piece by piece, without `reset`, carry the state but no
-gradient across. All gradients were set beside autograd's where it was made."""
+gradient across."""
