@@ -182,8 +182,9 @@ def test_a_cell_that_needs_the_c_library_says_which_functions(source, tmp_path):
     cell, given = odd()
     export(cell, "c", tmp_path / "out", source=source, **given)
     said = (tmp_path / "out" / "README.md").read_text()
+    header = (tmp_path / "out" / "odd.h").read_text()
     for function in ("sinf", "cosf", "erff", "log1pf", "expm1f", "powf"):
-        assert f"`{function}`" in said and "-lm" in said
+        assert f"`{function}`" in said and "-lm" in said and function in header
     if not source:
         undefined, _ = looked_at((tmp_path / "out" / "odd.o").read_bytes())
         assert undefined == {"sinf", "cosf", "erff", "log1pf", "expm1f", "powf"}
@@ -526,6 +527,17 @@ def test_a_wrong_row_of_the_embedding_is_caught(texts, tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="log p differs from the reference"):
         export(texts(), "c", tmp_path / "out")
+
+
+@pytest.mark.parametrize("documents", ["line", "paragraph"])
+def test_the_readme_says_where_a_document_ends(documents, tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT.replace("\n", "\n\n"))
+    trained = tt.train(
+        "text", [tmp_path / "book.txt"], out=tmp_path / "run", steps=2, model={"tokens": "characters", "hidden_size": 8},
+        data={"documents": documents}, progress=False,
+    )  # fmt: skip
+    export(trained, "c", tmp_path / "out")
+    assert f"A document is a {documents} here" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_models_that_do_not_step_are_refused(texts, tmp_path):

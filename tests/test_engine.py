@@ -19,6 +19,7 @@ from throughtime.scanning.call import make_call
 from throughtime.scanning.cpu import backend, chunks, engine, functions, matrices, memory, product, target
 from throughtime.scanning.cpu.assembly import Module
 from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.cpu.tasks import fields
 
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
@@ -680,6 +681,23 @@ def test_a_stepper_takes_the_weights_when_it_is_told_to():
     stepper.refresh()
     stepper.reset()
     assert torch.equal(stepper(x), layer.stepper()(x)) and not torch.equal(stepper(x), before)
+
+
+def test_a_stepper_works_out_a_product_of_a_product_of_its_input():
+    class Encoding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.again = nn.Linear(I, 4), nn.Linear(4, N), nn.Linear(N, N)
+
+        def forward(self, x, h):
+            return torch.tanh(self.second(torch.tanh(self.first(x))) + self.again(h))
+
+    torch.manual_seed(0)
+    cell, x, h = Encoding(), torch.randn(5, B, I), torch.randn(B, N)
+    stepper = Stepper([cell], [h], x[0], backend="cpu")
+    for given in x:
+        h = cell(given, h)
+        torch.testing.assert_close(stepper(given), h, rtol=1e-5, atol=1e-6)
 
 
 def test_what_a_stepper_refuses():

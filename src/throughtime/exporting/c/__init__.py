@@ -61,7 +61,7 @@ def write_trained(
     if not isinstance(trained, TextModel):
         raise UserError(f"a trained model of {trained.task.name} is exported to onnx; to c, a text model or a cell")
     stack, reading, log_p = text_stack(trained)
-    export = Export(stack, name_of(stack, name), int8, reading, log_p)
+    export = Export(stack, name_of(stack, name), int8, reading, log_p, trained.config.data.documents)
     return _write(export, path, target, source=source, overwrite=overwrite, also=trained.tokens.save)
 
 

@@ -15,13 +15,15 @@ from throughtime.exporting.stack import Stack
 
 @dataclass(frozen=True)
 class Export:
-    """What is written: a stack under a name; of a model that reads tokens, how, and its own log p."""
+    """What is written: a stack under a name; of a model that reads tokens, how, its own log p, and what a document of it
+    is."""
 
     stack: Stack
     name: str
     int8: bool
     reading: Reading | None = None
     log_p: Callable[[Tensor], Tensor] | None = None
+    documents: str = "file"
 
     @property
     def note(self) -> str:

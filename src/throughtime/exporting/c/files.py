@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,15 +52,16 @@ def name_of(stack: Stack, name: str | None) -> str:
     return made
 
 
-def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | None) -> str:
-    """NAME.h. note: of how it was made."""
+def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | None, libm: Sequence[str]) -> str:
+    """NAME.h. note: of how it was made. libm: the functions of the C library that are called."""
     big = name.upper()
     layers = ", ".join(d.name for d in stack.directions)
+    library = f"Needs the C library's mathematics (-lm): {', '.join(libm)}." if libm else "Needs no library."
     lines = [
         f"/* {stack.name} ({layers}), one step at a time, for one stream. Written by throughtime. {note}",
         "",
         "   No memory is taken, nothing but the arguments is changed, nothing is waited for: a step may run where sound is made.",
-        f"   Arrays do not overlap. A step's own arrays take {sizes.stack} bytes of the stack. */",
+        f"   Arrays may not overlap. A step's own arrays take {sizes.stack} bytes of the stack. {library} */",
         f"#ifndef {big}_H",
         f"#define {big}_H",
         "",
@@ -128,7 +130,7 @@ def sources(
             *functions,
         ]
     )
-    files = {f"{name}.h": header(name, stack, sizes, note, reading), f"{name}.c": text + "\n",
+    files = {f"{name}.h": header(name, stack, sizes, note, reading, sorted(used.libm)), f"{name}.c": text + "\n",
              f"{name}_weights.h": constants.file(name)}  # fmt: skip
     return files, sizes, sorted(used.libm)
 

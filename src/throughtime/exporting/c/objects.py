@@ -25,7 +25,7 @@ def write_object(export: Export, folder: Path, target: ExportTarget, named: str 
     code = target.compiled(module.text)
     note = f"{named or 'native'}: {target.note}. {export.note}".strip()
     (folder / f"{name}.o").write_bytes(code)
-    (folder / f"{name}.h").write_text(header(name, stack, sizes, note, export.reading), encoding="utf-8")
+    (folder / f"{name}.h").write_text(header(name, stack, sizes, note, export.reading, module.libm), encoding="utf-8")
     loaded = code if target.runs_here else compile_object(step_module(
         stack, name, target.here, int8=export.int8, reading=export.reading).text, target.here)  # fmt: skip
     worst = export.check(lambda read: InProcess(loaded, name, sizes.state, sizes.outputs, read=read), f"{name}.o")

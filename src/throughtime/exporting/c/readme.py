@@ -39,7 +39,8 @@ def write(folder: Path, export: Export, made: Made) -> None:
     )
     sections = [("", about), ("Use", _use(export, made)), ("What goes in and comes out", _table(export))]
     if export.reading is not None:
-        sections.append(("A program that writes", WRITER.replace("NAME", name.upper()).replace("name", name)))
+        text = WRITER.replace("ENDED", ENDED.get(export.documents, ""))
+        sections.append(("A program that writes", text.replace("NAME", name.upper()).replace("name", name)))
     if made.before:
         sections.append(("Eight bits", _eight_bits(export, made)))
     sections.append(("How it was checked", _checked(made)))
@@ -102,10 +103,14 @@ def _eight_bits(export: Export, made: Made) -> str:
     )
 
 
+ENDED = {
+    "line": " A document is a line here: after `\\n` read `NAME_START`, or the next line is written with the last in mind.",
+    "paragraph": " A document is a paragraph here: after an empty line read `NAME_START`, or the last stays in mind.",
+}
 WRITER = """\
 `name_read` reads a token, and says how likely each entry is to come next; `name_text` is what an entry adds to a text.
 `NAME_START` begins a document. Entries 0 (unknown) and `NAME_START` are never written. `vocabulary.json` holds the entries and
-how a text is cut into them.
+how a text is cut into them.ENDED
 
 ```c
 #include <math.h>

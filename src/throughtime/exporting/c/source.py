@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from throughtime.exporting.c.functions import HELPERS, LIBM, Expression, applied, helper_of, literal
 from throughtime.exporting.plan import LayerPlan
-from throughtime.scanning.nodes import REDUCTIONS, Node, Row, ordered
+from throughtime.scanning.nodes import REDUCTIONS, Node, Row, ordered, width_of
 from throughtime.scanning.program import Array
 from throughtime.scanning.schedule import Stage, Work
 
@@ -84,16 +84,19 @@ class LayerSource:
             return f"by_{self.matrices[number]}"
         return f"{ {'lhs': 'left', 'spilled': 'kept', 'n': 'new_state'}[kind] }_{number}"
 
+    def _place(self, array: Array) -> tuple[str, int]:
+        """What an array is called, and how many numbers lie before it there."""
+        if array in self.plan.passed:
+            return self.plan.passed[array]
+        if array[0] == "v":
+            return self.vectors[array[1]], 0
+        self.arrays.setdefault(array)
+        return self._called(array), 0
+
     def _at(self, array: Array, offset: int, width: int) -> str:
         """A number of an array, at the loop's or, of a single one, at its place."""
-        if array in self.plan.passed:
-            name, before = self.plan.passed[array]
-            offset += before
-        elif array[0] == "v":
-            name = self.vectors[array[1]]
-        else:
-            self.arrays.setdefault(array)
-            name = self._called(array)
+        name, before = self._place(array)
+        offset += before
         if width == 1:
             return f"{name}[{offset}]"
         return f"{name}[{offset} + j]" if offset else f"{name}[j]"
@@ -106,16 +109,12 @@ class LayerSource:
 
     def _product(self, i: int) -> None:
         node, name = self.plan.schedule.loop.products[i], self.matrices[i]
-        depth = sum(a.width for a in node.args)
-        left = self._at(self.plan.schedule.lhs[i], 0, 1)
-        self.used.call("product_int8" if self.int8 else "product")
-        out = self._called(("product", i))
-        self.arrays.setdefault(("product", i))
-        left = left[:-3] if left.endswith("[0]") else f"&{left}"
-        if self.int8:
-            self.lines.append(f"product_int8({left}, {depth}, &{name}[0][0], {name}_scales, {node.width}, {out});")
-        else:
-            self.lines.append(f"product({left}, {depth}, &{name}[0][0], {node.width}, {out});")
+        helper, scales = ("product_int8", f"{name}_scales, ") if self.int8 else ("product", "")
+        self.used.call(helper)
+        left, before = self._place(self.plan.schedule.lhs[i])
+        out, _ = self._place(("product", i))
+        begin = f"{left} + {before}" if before else left
+        self.lines.append(f"{helper}({begin}, {width_of(node.args)}, &{name}[0][0], {scales}{node.width}, {out});")
 
     def _sweeps(self, stage: Stage) -> None:
         for phase in stage.phases:
