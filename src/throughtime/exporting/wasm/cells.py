@@ -15,7 +15,6 @@ from torch import Tensor
 
 from throughtime.errors import UserError
 from throughtime.exporting.agreement import check
-from throughtime.exporting.c.text import text_stack
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.interface import interface_of
@@ -24,6 +23,7 @@ from throughtime.exporting.readme import write_mark, write_readme
 from throughtime.exporting.running import check_reading
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.steps_llvm import ATTRIBUTES, StepModule, step_module
+from throughtime.exporting.text import text_stack
 from throughtime.exporting.vectors import write_vectors
 from throughtime.exporting.wasm.linking import STACK, WASM, check_linker, link
 from throughtime.exporting.wasm.node import OLDEST, InNode, beside, find_node, running
