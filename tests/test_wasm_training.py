@@ -249,6 +249,7 @@ def test_a_dropped_product_is_caught(tmp_path, monkeypatch):
 def test_the_readmes_lines_learn(tmp_path):
     """What was heard four steps ago, a few steps of which a plain network does not hold at first."""
     folder = exported(tt.cells.GRU(1, 16), tmp_path / "net")
+    assert "set beside autograd's" in (folder / "README.md").read_text()
     block = next(b for b in (folder / "README.md").read_text().split("```js\n") if "trainer(batch)" in b).split("```")[
         0
     ]

@@ -19,6 +19,7 @@ def sections(
     checked = _UNPROVEN if worst is None else (
         "Run in Node beside PyTorch: random inputs from random states, several lengths, many streams together, whole and cut in "
         f"two with the state carried. The largest difference was {worst:.2g}."
+        + " Gradients of the weights, the input and the states were set beside autograd's." * train
     )  # fmt: skip
     eight = f"""Weights are whole numbers from -127 to 127, each output's times a scale of its own; sums are in float32.
 {moved_by_eight_bits(stack)}""" if int8 else ""  # fmt: skip
