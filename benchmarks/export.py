@@ -2,15 +2,16 @@
 
     python benchmarks/export.py [--rounds 15] [--save benchmarks/results]
 
-C is called by a program of C that a compiler of this machine makes; our stepper and onnxruntime from Python. Each round times each
-of them so that all meet the same machine: the median of 301 blocks, so short that other programs seldom come between. The table
-shows medians over the rounds, and the least.
+C is called by a program of C that a compiler of this machine makes, WebAssembly in Node by its ES module; our stepper and
+onnxruntime from Python. Each round times each of them so that all meet the same machine: the median of 301 blocks, so short that
+other programs seldom come between. The table shows medians over the rounds, and the least.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -61,6 +62,18 @@ int main(void)
     return 0;
 }
 """
+IN_NODE = """
+import { load } from "./cell.js";
+const net = await load(), stream = net.stream(), y = new Float32Array(net.outputSize);
+const x = Float32Array.from({ length: net.inputSize }, (_, i) => 0.03 * (i % 17) - 0.2);
+for (let i = 0; i < 20000; i++) stream.step(x, y);
+const times = Float64Array.from({ length: 301 }, () => {
+  const start = performance.now();
+  for (let i = 0; i < 100; i++) stream.step(x, y);
+  return (performance.now() - start) * 10;
+});
+console.log(times.sort()[150]);
+"""
 Timer = Callable[[], float]  # microseconds a step
 
 
@@ -74,6 +87,15 @@ def in_c(cell: Any, folder: Path, **how: Any) -> tuple[Timer, int]:
     made = build([*compiler(), f"-I{folder / 'out'}", *flags], [folder / "main.c", file], folder / "timed", ["-lm"])
     size = sum(f.stat().st_size for f in (folder / "out").glob("cell*.[co]" if not source else "cell*.[ch]"))
     return lambda: float(subprocess.run([made], capture_output=True, check=True).stdout), size
+
+
+def in_node(cell: Any, folder: Path, **how: Any) -> tuple[Timer, int]:
+    """A cell as WebAssembly, its steps called from JavaScript; and bytes of the module."""
+    tt.export(cell, to="wasm", path=folder, name="cell", **how)
+    (folder / "timed.mjs").write_text(IN_NODE)
+    command = ["node", str(folder / "timed.mjs")]
+    size = (folder / "cell.wasm").stat().st_size
+    return lambda: float(subprocess.run(command, capture_output=True, check=True).stdout), size
 
 
 def from_python(call: Callable[[], Any], blocks: int = 301, steps: int = 10) -> Timer:
@@ -99,7 +121,7 @@ def stepper(cell: Any) -> Timer:
 
 
 def in_onnxruntime(cell: Any, folder: Path) -> tuple[Timer, int]:
-    """The step in onnxruntime, the states carried, its arrays bound beforehand; and bytes of the file."""
+    """The step in onnxruntime, its inputs made beforehand; and bytes of the file."""
     from throughtime.exporting.onnx.running import session
 
     tt.export(cell, to="onnx", path=folder)
@@ -131,6 +153,9 @@ def main() -> int:
             for number, (way, how) in enumerate(ways.items()):
                 (folder / str(number)).mkdir()
                 jobs[way] = in_c(cell, folder / str(number), **how)
+            if shutil.which("node"):
+                jobs["WebAssembly, in Node"] = in_node(cell, folder / "wasm")
+                jobs["WebAssembly, in Node, int8"] = in_node(cell, folder / "wasm8", int8=True)
             jobs["our stepper, called from Python"] = stepper(cell), None
             with contextlib.suppress(ImportError):
                 jobs["onnxruntime, called from Python"] = in_onnxruntime(cell, folder / "onnx")
