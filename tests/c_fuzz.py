@@ -59,6 +59,8 @@ def written(stack: Stack, kind: str) -> Iterator[Running]:
         if target.runs_here:
             yield InProcess(code, "fuzz", module.state, module.outputs)
             return
+        if module.libm and not target.library:
+            raise UserError(f"no C library for it is here, and it calls {module.libm[0]}")
         (folder / "fuzz.o").write_bytes(code)
         sizes = "\n".join(f"#define FUZZ_{k.upper()} {getattr(module, k)}" for k in ("inputs", "outputs", "state"))
         functions = "void fuzz_init(float *state);\nvoid fuzz_step(float *state, const float *x, float *y);"

@@ -69,6 +69,8 @@ def judge(spec: Spec) -> Judged:
                 forms["steps"] = steps(session(step_model(stack).SerializeToString()))
         except UserError as error:
             judged.chosen, judged.reason = "refused", str(error)
+            if "does not load" in str(error):
+                judged.runs.append(("loading it", "RAISED", str(error)))
             return judged
         judged.chosen = "exported"
         some = draw.randint
@@ -128,7 +130,11 @@ def main() -> int:
 
 def outcome(judged: dict[str, Any]) -> str:
     """What became of a cell: right, refused, of no account, or the fault."""
-    return "refused" if judged["chosen"] == "refused" else VERDICTS.get(judged["verdict"], judged["verdict"])
+    return (
+        "refused"
+        if judged["chosen"] == "refused" and not judged["runs"]
+        else VERDICTS.get(judged["verdict"], judged["verdict"])
+    )
 
 
 if __name__ == "__main__":

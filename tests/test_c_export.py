@@ -280,6 +280,38 @@ def test_every_processor_under_qemu(target, int8, tmp_path):
         assert f"Run under {EMULATED[target]}" in (tmp_path / name / "README.md").read_text()
 
 
+@needs("qemu-arm")
+def test_a_loop_of_two_on_cortex_m7(tmp_path):
+    """What LLVM does wrong there unless it is told to leave loops as they are."""
+
+    class Halves(nn.Module):
+        input_size = 2
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(2, 12, bias=False)
+
+        def forward(self, x, state):
+            a, b = state
+            z = self.first(a)
+            v = self.second(z[:, :2] + z[:, 2:])
+            a = 0.5 * a + 0.5 * torch.tanh(z)
+            return a, (a, 0.5 * b + 0.5 * torch.tanh(v + v))
+
+    torch.manual_seed(0)
+    state = (torch.zeros(1, 3), torch.zeros(1, 12))
+    export(Halves(), "c", tmp_path / "out", target="cortex-m7", state=state)
+    assert "Run under qemu-arm" in (tmp_path / "out" / "README.md").read_text()
+
+
+@needs("qemu-arm")
+def test_the_c_library_is_called_as_hard_float_is(tmp_path):
+    """Numbers in floating-point registers: a triple that LLVM half understands passes them in others."""
+    cell, given = odd()
+    export(cell, "c", tmp_path / "out", target="cortex-m4", **given)
+    assert "Run under qemu-arm" in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("target", [name for name, t in TARGETS.items() if not t.emulator])
 def test_every_level_of_this_processor(target, tmp_path):
     """One that this machine has not is compiled, and its text is run as near to it as this machine comes."""

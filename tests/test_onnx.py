@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 import throughtime as tt
@@ -25,6 +26,7 @@ from throughtime.exporting.onnx.nodes import Nodes
 from throughtime.exporting.onnx.operations import ONNX, OnnxOperations, Value
 from throughtime.exporting.onnx.running import sequences, session, steps
 from throughtime.exporting.stack import stack_of
+from throughtime.scanning.call import leaves
 from throughtime.scanning.evaluate import TORCH
 from throughtime.scanning.nodes import COMPARISONS, LOGIC, POINTWISE
 
@@ -188,6 +190,18 @@ def test_whole_sequences_and_steps_are_those_of_pytorch(name):
         assert check(stack, whole, name, lengths=lengths) < 1e-5
     if stack.can_step:
         assert check(stack, steps(session(step_model(stack).SerializeToString())), name) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "tt.GRU", "reset-before-gru", "layernorm-lstm", "ranks", "zoneout"])
+def test_they_are_so_by_the_standard_and_not_by_one_runtime_alone(name):
+    stack, _ = stack_called(name)  # onnx's own evaluator is plain NumPy, which has no lengths and no Scan backwards
+    made = sequence_model(stack)
+    (trial,) = trials(stack, ((5, 4),))
+    names = [i.name for i in made.graph.input]
+    given = [t.numpy() for t in (*leaves(trial.inputs), *trial.states)]
+    results = ReferenceEvaluator(made).run(None, dict(zip(names, given, strict=True)))
+    for got, right in zip(results, [trial.output, *trial.finals], strict=True):
+        np.testing.assert_allclose(got, right.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +379,32 @@ def test_a_small_sigmoid_has_a_size_where_it_counts(written):
         right, _ = stack.run(x, [torch.zeros(7, 1)])
         got, _ = run(x, [torch.zeros(7, 1)], None)
         torch.testing.assert_close(got, right, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("number", [True, False])
+def test_what_is_scaled_and_read_twice_is_loaded(width, number):
+    """By the optimiser of onnxruntime 1.32, which takes a scale into a product, and away from whoever else reads it."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (nn.Parameter(torch.randn(width, 6)) for _ in range(2))
+            self.scale = nn.Parameter(torch.rand(1) + 0.5)
+
+        def forward(self, x, h):
+            shared = torch.tanh(h[:, :width]) / (6 if number else self.scale)
+            output = (shared * (0.2 if number else self.scale.exp())) @ self.first
+            return output, torch.tanh(output + h) * torch.sigmoid(shared @ self.second)
+
+    stack = stack_of(Scaled(), torch.zeros(1, 6), torch.zeros(1, 6))
+    check(stack, sequences(session(sequence_model(stack).SerializeToString())), "sequences")
+    check(stack, steps(session(step_model(stack).SerializeToString())), "steps")
+
+
+def test_what_the_runtime_does_not_load_is_said():
+    with pytest.raises(UserError, match="onnxruntime does not load what was written"):
+        session(b"nothing")
 
 
 def test_gates_are_worked_out_together():

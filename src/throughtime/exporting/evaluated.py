@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from throughtime.exporting.agreement import trials
 from throughtime.exporting.int8 import dequantised
 from throughtime.exporting.stack import Stack, Step
 from throughtime.scanning import Inputs
@@ -27,6 +28,10 @@ class Evaluated(Stack):
     ) -> tuple[Tensor, list[Tensor]]:
         """As that of `Stack`, without lengths."""
         assert lengths is None
+        return self.traced(inputs, states)
+
+    def traced(self, inputs: Inputs, states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The same, with gradients."""
         given = [t.reshape(*t.shape[:2], -1) for t in leaves(inputs)]
         rows = [s.reshape(len(s), -1) for s in states]
         outputs = []
@@ -34,9 +39,8 @@ class Evaluated(Stack):
             y, rows = self._step(list(x), rows)
             outputs.append(y)
         shape = self.steps[-1].program.captured.shapes[0]
-        return torch.stack(outputs).reshape(len(outputs), len(y), *shape), [
-            row.reshape(s.shape) for row, s in zip(rows, states, strict=True)
-        ]
+        finals = [row.reshape(s.shape) for row, s in zip(rows, states, strict=True)]
+        return torch.stack(outputs).reshape(len(outputs), len(y), *shape), finals
 
     def _step(self, x: list[Tensor], rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         left, news = list(rows), list[Tensor]()
@@ -63,3 +67,13 @@ def evaluated(stack: Stack, *, int8: bool = False) -> Evaluated:
     if int8:
         steps = [Step(s.program, s.vectors, [dequantised(m) for m in s.matrices]) for s in steps]
     return Evaluated(stack.name, stack.layers, tuple(steps))
+
+
+def moved_by_eight_bits(stack: Stack) -> str:
+    """What eight bits change of a stack's outputs, as a sentence."""
+    other, worst, largest = evaluated(stack, int8=True), 0.0, 0.0
+    for trial in trials(stack):
+        output, _ = other.run(trial.inputs, trial.states)
+        worst = max(worst, float((output - trial.output).abs().max()))
+        largest = max(largest, float(trial.output.abs().max()))
+    return f"On the random inputs of the check outputs (up to {largest:.3g}) moved by at most {worst:.2g}."

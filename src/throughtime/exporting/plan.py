@@ -59,8 +59,11 @@ class LayerPlan:
 
     def matrix_name(self, product: int) -> str:
         """The matrix of a product as the cell calls it, an identifier."""
-        numbers = self.program.captured.constants.matrices
-        return "_".join(self._name(numbers[w]) for w in self.schedule.loop.products[product].attribute)
+        return "_".join(self.matrix_named(w) for w in self.schedule.loop.products[product].attribute)
+
+    def matrix_named(self, number: int) -> str:
+        """A matrix as the cell calls it."""
+        return self._name(self.program.captured.constants.matrices[number])
 
     def _name(self, constant: int) -> str:
         """What a constant is called, or the tensors that it is made of."""

@@ -16,6 +16,7 @@ class ExportTarget(Target):
     executables that may lie anywhere, "static" on bare metal. abi: where the triple does not say it. rounds: whether it has
     instructions that round to whole numbers. note: for whoever links, of how numbers are passed. needs: features that a
     processor of its kind must have to run it. linked: what `zig cc` is told to link a Linux program. emulator: what runs it.
+    library: whether it has a C library to link, for what needs one.
     """
 
     whole: str = "i64"
@@ -26,6 +27,7 @@ class ExportTarget(Target):
     needs: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
     emulator: str = ""
+    library: bool = True
 
     def compiled(self, text: str) -> bytes:
         """LLVM assembly as an object file that needs nothing but what its text declares."""
@@ -67,7 +69,7 @@ def _riscv(bits: int, system: str, features: str, abi: str, relocation: str) -> 
     return ExportTarget(
         f"riscv{bits}-unknown-{system}", f"generic-rv{bits}", features, 32, 1, 16, f"i{bits}", relocation, abi,
         note=f"{abi}: numbers are passed in floating-point registers",
-        linked=("-target", f"riscv{bits}-linux-musl", f"-mabi={abi}"), emulator=f"qemu-riscv{bits}",
+        linked=("-target", f"riscv{bits}-linux-musl", f"-mabi={abi}"), emulator=f"qemu-riscv{bits}", library=bits == 64,
     )  # fmt: skip
 
 
@@ -80,9 +82,10 @@ TARGETS = {
         emulator="qemu-aarch64",
     ),
     "armv7": _arm("armv7-unknown-linux-gnueabihf", "generic", "+neon", 128, 8, rounds=False),
-    "cortex-m4": _arm("thumbv7em-none-eabihf", "cortex-m4", "", 32, 16, rounds=False),
-    "cortex-m7": _arm("thumbv7em-none-eabihf", "cortex-m7", "", 32, 16, rounds=True),
-    "cortex-m33": _arm("thumbv8m.main-none-eabihf", "cortex-m33", "", 32, 16, rounds=True),
+    "cortex-m4": _arm("thumbv7em-unknown-none-eabihf", "cortex-m4", "", 32, 16, rounds=False),
+    # LLVM 22 overlaps the steps of a loop here and forgets a value on the way out
+    "cortex-m7": _arm("thumbv7em-unknown-none-eabihf", "cortex-m7", "-use-mipipeliner", 32, 16, rounds=True),
+    "cortex-m33": _arm("thumbv8m.main-unknown-none-eabihf", "cortex-m33", "", 32, 16, rounds=True),
     "riscv64": _riscv(64, "linux-gnu", "+m,+a,+f,+d,+c", "lp64d", "pic"),
     "riscv32": _riscv(32, "none-elf", "+m,+a,+f,+c", "ilp32f", "static"),
 }  # fmt: skip
@@ -94,9 +97,10 @@ def target_of(name: str | None) -> ExportTarget:
     if name in (None, NATIVE):
         here = host()
         wide = 16 if here.bits == 512 else 12
+        rounds = not here.triple.startswith("x86") or "+sse4.1" in here.features.split(",")
         return ExportTarget(
-            here.triple, here.cpu, here.features, here.bits, 1, wide, note=f"for {here.cpu}, which made it"
-        )
+            here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it"
+        )  # fmt: skip
     if name not in TARGETS:
         raise UserError(unknown("target", name, [*TARGETS, NATIVE]))
     return TARGETS[name]

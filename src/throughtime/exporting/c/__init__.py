@@ -15,12 +15,12 @@ from throughtime.exporting.c.checking import Export
 from throughtime.exporting.c.files import name_of
 from throughtime.exporting.c.objects import write_object
 from throughtime.exporting.c.sources import write_source
-from throughtime.exporting.c.text import text_stack
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.readme import write_mark
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.targets import target_of
+from throughtime.exporting.text import text_stack
 from throughtime.exporting.vectors import write_vectors
 from throughtime.tasks.base import Trained
 from throughtime.tasks.text import TextModel

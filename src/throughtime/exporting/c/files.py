@@ -48,7 +48,7 @@ def name_of(stack: Stack, name: str | None) -> str:
     """
     made = stack.name.lower() if name is None else name
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", made) or made in KEYWORDS:
-        raise UserError(f"name: {made!r} is no name in C; letters, digits and _, beginning with a letter")
+        raise UserError(f"name: {made!r} is no name in C; give one of letters, digits and _ that begins with a letter")
     return made
 
 

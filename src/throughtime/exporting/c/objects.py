@@ -40,6 +40,7 @@ def _emulated(export: Export, folder: Path, target: ExportTarget, module: StepMo
     """Run an object for another machine in an emulator. Returns: how it was checked."""
     missing = [] if target.emulator and shutil.which(target.emulator) else [target.emulator or "an emulator"]
     missing += [] if zig() else ["a linker (pip install 'throughtime[wasm]')"]
+    missing += ["a C library of it"] if module.libm and not target.library else []
     if missing:
         said = (
             f"compiled for {target.cpu or target.triple}, not run there, for which {' and '.join(missing)} would be needed; "

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from throughtime.exporting.agreement import trials
 from throughtime.exporting.c.checking import Export
 from throughtime.exporting.c.files import Sizes
-from throughtime.exporting.evaluated import evaluated
+from throughtime.exporting.evaluated import moved_by_eight_bits
 from throughtime.exporting.interface import interface_of
 from throughtime.exporting.readme import write_readme
 
@@ -98,15 +97,9 @@ def _checked(made: Made) -> str:
 
 def _eight_bits(export: Export, made: Made) -> str:
     """What eight bits save, and what they change."""
-    other, worst = evaluated(export.stack, int8=True), 0.0
-    for trial in trials(export.stack):
-        output, _ = other.run(trial.inputs, trial.states)
-        worst = max(worst, float((output - trial.output).abs().max()))
-    largest = max(float(trial.output.abs().max()) for trial in trials(export.stack))
     return (
         f"Weights are whole numbers from -127 to 127, each output's times a scale of its own; sums are in float32. "
-        f"{made.before:,} bytes with weights in float32, {made.size:,} so. On the random inputs of the check outputs (up to "
-        f"{largest:.3g}) moved by at most {worst:.2g}."
+        f"{made.before:,} bytes with weights in float32, {made.size:,} so. {moved_by_eight_bits(export.stack)}"
     )
 
 

@@ -28,6 +28,7 @@ class Nodes:
         self.prefix = prefix
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        self.held: dict[str, Array] = {}  # the constants, by name
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._pieces: dict[str, _Pieces] = {}  # of values along their last axis
 
@@ -62,6 +63,7 @@ class Nodes:
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
             name = self._constants[key] = f"{self.prefix}constant{len(self.initializers)}"
+            self.held[name] = value
             self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
         return self._constants[key]
 

@@ -65,13 +65,19 @@ class OnnxOperations:
     def expand(self, value: Value, width: int) -> Value:
         """One number a row, repeated."""
         value = self.as_number(value)
+        held = self.nodes.held.get(value.name)
+        if held is not None:
+            return Value(self.nodes.constant(np.repeat(held, width)), width, rows=False)
         return Value(self.nodes.add("Expand", value.name, self.nodes.whole(width)), width, value.rows)
 
     def product(self, row: list[Value], weights: tuple[int, ...], bias: Value | None) -> Value:
         """Values side by side times matrices side by side."""
         matrix = np.concatenate([self.matrices[w] for w in weights], -1)
         left = self.joined(row)
-        made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
+        if len(matrix) == 1:  # a product by name only, and one that a scale before it would break: see `_scaled`
+            made = self.make("Mul", left, Value(self.nodes.constant(matrix[0]), matrix.shape[1], rows=False))
+        else:
+            made = Value(self.nodes.add("MatMul", left.name, self.nodes.constant(matrix)), matrix.shape[1], left.rows)
         return made if bias is None else self.make("Add", made, bias)
 
     def sum(self, row: list[Value]) -> Value:
@@ -138,6 +144,20 @@ def _plain(op: str) -> Callable[..., Value]:
     return lambda o, *args: o.make(op, *map(o.as_number, args))
 
 
+def _scaled(op: str) -> Callable[..., Value]:
+    """By a number as by a row of it.
+
+    onnxruntime's optimiser (MatMulScaleFusion, in 1.32) takes a scale that is one number into the product behind it, also where
+    something else reads what was scaled; then the file cannot be loaded.
+    """
+
+    def make(o: OnnxOperations, *args: Value) -> Value:
+        width = max(a.width for a in args)
+        return _plain(op)(o, *(o.expand(a, width) if a.width < width and not a.rows else a for a in args))
+
+    return make
+
+
 def _compared(op: str) -> Callable[..., Value]:
     return lambda o, a, b: o.make(op, o.as_number(a), o.as_number(b), boolean=True)
 
@@ -192,7 +212,7 @@ def _expm1(o: OnnxOperations, a: Value) -> Value:
 
 
 ONNX: dict[str, Callable[..., Value]] = {
-    "add": _plain("Add"), "sub": _plain("Sub"), "mul": _plain("Mul"), "div": _plain("Div"), "neg": _plain("Neg"),
+    "add": _plain("Add"), "sub": _plain("Sub"), "mul": _scaled("Mul"), "div": _scaled("Div"), "neg": _plain("Neg"),
     "abs": _plain("Abs"), "exp": _plain("Exp"), "log": _plain("Log"), "sqrt": _plain("Sqrt"), "sin": _plain("Sin"),
     "cos": _plain("Cos"), "tanh": _plain("Tanh"), "sigmoid": _plain("Sigmoid"), "pow": _plain("Pow"), "floor": _plain("Floor"),
     "minimum": _plain("Min"), "maximum": _plain("Max"), "largest": _plain("Max"), "rsqrt": _inverse_root,

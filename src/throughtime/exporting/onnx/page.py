@@ -81,13 +81,14 @@ def _example(stack: Stack, models: dict[str, Written], lengths: bool) -> str:
         return f'"{n.name}": np.zeros({(4, *n.shape)}, "{n.dtype}")'
 
     more = ', "lengths": np.array([50, 20, 1, 0])' if lengths else ""
-    gap = ",\n    " if len(names.states) > 2 else ", "
+    rows = [*map(zeros, names.states)]
+    states = ", ".join(rows) if len(rows) < 3 else "\n" + "".join(f"    {row},\n" for row in rows)
     lines = [
         "import numpy as np",
         "import onnxruntime",
         "",
         f"inputs = {{{', '.join(map(drawn, names.inputs))}}}  # 50 steps of 4 sequences",
-        f"states = {{{gap.join(map(zeros, names.states))}}}",
+        f"states = {{{states}}}",
         f'model = onnxruntime.InferenceSession("{SEQUENCE}")',
         f"y, *finals = model.run(None, {{**inputs, **states{more}}})",
     ]

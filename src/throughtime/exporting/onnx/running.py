@@ -22,7 +22,10 @@ ERRORS_ONLY = 3  # of onnxruntime's levels of what it says
 
 
 def session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    """A session on one thread. Raises: UserError where onnxruntime has no kernel for an operation, naming it."""
+    """A session on one thread.
+
+    Raises: UserError where onnxruntime has no kernel for an operation, naming it, or does not load the file.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -32,7 +35,7 @@ def session(model: Path | bytes) -> onnxruntime.InferenceSession:
     except Exception as error:  # its exceptions have no base of their own
         missing = re.search(r"implementation for (\w+)\(\d+\)", str(error))
         if missing is None:
-            raise
+            raise UserError(f"onnxruntime does not load what was written: {str(error).splitlines()[-1]}") from error
         raise UserError(f"cannot be exported to onnx: onnxruntime has no {missing[1]} of these numbers") from error
 
 

@@ -39,7 +39,7 @@ def text_stack(trained: TextModel) -> tuple[Stack, Reading, Callable[[Tensor], T
         raise UserError("a Transformer has no state and is not run step by step: export a recurrent text model")
     if isinstance(network.output, nn.AdaptiveLogSoftmaxWithLoss):
         raise UserError(
-            "its softmax is adaptive (model.cutoffs), which is not written as C: train with a vocabulary that a plain one serves"
+            "its softmax is adaptive (model.output), which is not written step by step: train with --model.output softmax"
         )
     network = copy.deepcopy(network).cpu().float().eval()
     body = stack_of(network.stack)
