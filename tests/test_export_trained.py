@@ -282,6 +282,27 @@ def test_a_recogniser_hears(tmp_path, streaming):
     assert answered(path, "", *paths).split("\n")[: len(paths)] == wanted
     assert len(set(wanted)) > 2
     assert (path / "step.onnx").exists() == streaming
+    if streaming:
+        stepped(path, model.network.sizes)
+
+
+def stepped(path, sizes):
+    """A stream is the whole utterance: as the README says how its steps are taken."""
+    whole, step = (onnxruntime.InferenceSession(path / f"{name}.onnx") for name in ("recogniser", "step"))
+    features = np.random.default_rng(0).standard_normal((37, 1, 80)).astype(np.float32)
+    log_p, (count,) = whole.run(None, {"features": features, "lengths": np.array([37])})
+    padded = np.pad(features, ((sizes.before, sizes.after + sizes.stride), (0, 0), (0, 0)))
+    carried = {
+        i.name: np.zeros([n if isinstance(n, int) else 1 for n in i.shape], np.float32) for i in step.get_inputs()[2:]
+    }
+    found = []
+    for s in range(count + sizes.ahead):
+        frames = padded[s * sizes.stride :][: sizes.before + 1 + sizes.after]
+        frames = frames if s < count else np.zeros((sizes.before + 1 + sizes.after, 1, 80), np.float32)
+        row, *rest = step.run(None, {"frames": frames, "there": np.array([s < count], np.float32), **carried})
+        found.append(row)
+        carried = dict(zip(carried, rest, strict=True))
+    assert sizes.ahead > 0 and count > 5 and np.allclose(np.stack(found[sizes.ahead :]), log_p, atol=1e-4)
 
 
 # -- music
