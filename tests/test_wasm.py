@@ -422,7 +422,7 @@ def test_without_a_linker_it_says_which_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("what", "options", "said"),
     [
-        (lambda: tt.cells.GRU(I, N), {"name": "a b"}, "name 'a b': functions are called so"),
+        (lambda: tt.cells.GRU(I, N), {"name": "a b"}, "name: 'a b' is no name in C"),
         (lambda: tt.cells.GRU(I, N), {"target": "x86-64-v3"}, "target is an option of c, not of wasm"),
         (lambda: tt.GRU(I, N, bidirectional=True), {}, "runs from the end of a sequence too"),
         (lambda: tt.cells.GRU(I, N, dtype=torch.float64), {}, "float64"),

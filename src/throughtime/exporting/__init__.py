@@ -71,4 +71,6 @@ def export(  # noqa: PLR0913  (each is a user's to name)
         raise UserError(
             f"{stack.name} runs from the end of a sequence too, and {to} steps: export it to onnx, or one direction of it"
         )
+    if int8 and not any(d.step().matrices for d in stack.directions):
+        raise UserError(f"{stack.name} has no matrices: leave out int8, which would change nothing")
     return form.write(stack, path, overwrite=overwrite, **options)

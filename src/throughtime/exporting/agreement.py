@@ -95,8 +95,9 @@ def check(
     what: its name in messages. Returns: the largest difference.
     Raises: UserError where it differs by more than rounding, with the difference.
     """
-    worst = 0.0
+    worst, said = 0.0, [False] * (1 + len(stack.states))
     for trial in trials(stack, sizes, lengths=lengths):
+        said = [found or _has_numbers(t) for found, t in zip(said, [trial.output, *trial.finals], strict=True)]
         worst = max(worst, _compare(trial, *run(trial.inputs, trial.states, trial.lengths), what))
         steps = trial.output.shape[0]
         if stack.can_step and trial.lengths is None and steps > 1:
@@ -104,14 +105,28 @@ def check(
             first, middle = run(map_leaves(lambda t, c=cut: t[:c], trial.inputs), trial.states, None)  # type: ignore[misc]
             second, finals = run(map_leaves(lambda t, c=cut: t[c:], trial.inputs), middle, None)  # type: ignore[misc]
             worst = max(worst, _compare(trial, torch.cat([first, second]), finals, f"{what}, cut in two"))
+    if not all(said):
+        raise UserError(
+            f"{stack.name} gives nothing but NaN or infinity for {_names(len(said))[said.index(False)]} on all random inputs and "
+            f"states: {what} cannot be checked, and was not written"
+        )
     return worst
+
+
+def _has_numbers(tensor: Tensor) -> bool:
+    """Whether one of its numbers is finite, where it has any."""
+    return not tensor.numel() or bool(tensor.isfinite().any())
+
+
+def _names(count: int) -> list[str]:
+    """The output and the final states, in messages."""
+    return ["the output", *(f"final state {i}" for i in range(count - 1))]
 
 
 def _compare(trial: Trial, output: Tensor, finals: Sequence[Tensor], what: str) -> float:
     worst = 0.0
-    names = ["the output", *(f"final state {i}" for i in range(len(finals)))]
     for name, got, right, allowed in zip(
-        names, [output, *finals], [trial.output, *trial.finals], trial.allowed, strict=True
+        _names(1 + len(finals)), [output, *finals], [trial.output, *trial.finals], trial.allowed, strict=True
     ):
         if got.shape != right.shape:
             raise UserError(f"{what}: {name} is {list(got.shape)}, not {list(right.shape)}: nothing was written")

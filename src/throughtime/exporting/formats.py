@@ -26,7 +26,6 @@ class Format:
     @property
     def write(self) -> Callable[..., Path]:
         """What writes a stack of cells."""
-        """What writes it."""
         made: Callable[..., Path] = importlib.import_module(self.module).write
         return made
 

@@ -107,5 +107,7 @@ def _away(got: Tensor, right: Tensor, what: str, exact: bool) -> float:
     same = (got == right) | (got.isnan() & right.isnan()) | (away <= allowed)
     if exact and not bool(same.all()):
         raise UserError(f"{what}: by {float(away[~same].nan_to_num(torch.inf).max()):.3g}")
+    if bool((right.isfinite() & ~got.isfinite()).any()):
+        raise UserError(f"{what}: it gives no numbers where the network does")
     finite = away[away.isfinite()]
     return float(finite.max()) if finite.numel() and right.is_floating_point() else 0.0

@@ -144,6 +144,10 @@ def stack_of(
     """
     try:
         _check_memory(what)
+        if isinstance(what, Recurrent | RNN | LSTM | GRU):
+            for option, given in {"inputs": inputs is not None, "state": state is not None, "reverse": reverse}.items():
+                if given:
+                    raise UserError(f"{option} is for a cell: {name_of(what)} says itself what it takes")
         if isinstance(what, Recurrent):
             return _of_recurrent(what)
         if isinstance(what, RNN | LSTM | GRU):

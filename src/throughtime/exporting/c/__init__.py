@@ -12,11 +12,11 @@ from typing import Any
 from throughtime.errors import UserError
 from throughtime.exporting.c import readme
 from throughtime.exporting.c.checking import Export
-from throughtime.exporting.c.files import name_of
 from throughtime.exporting.c.objects import write_object
 from throughtime.exporting.c.sources import write_source
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
+from throughtime.exporting.names import name_of
 from throughtime.exporting.readme import write_mark
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.targets import target_of

@@ -9,20 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from throughtime.errors import UserError
 from throughtime.exporting.c.functions import HELPERS, LIBM, literal
 from throughtime.exporting.c.source import LayerSource, Used
 from throughtime.exporting.int8 import quantised
+from throughtime.exporting.names import KEYWORDS
 from throughtime.exporting.plan import plans_of
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.stack import Stack
 
 WIDE = 110  # characters of a line of numbers
-KEYWORDS = {
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
-    "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
-    "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
-}  # fmt: skip
 TAKEN = (
     KEYWORDS
     | set(HELPERS)
@@ -39,17 +34,6 @@ class Sizes:
     outputs: int
     state: int
     stack: int
-
-
-def name_of(stack: Stack, name: str | None) -> str:
-    """What functions and files are called: what was asked for, or the stack in small letters.
-
-    Raises: UserError where it is no name in C.
-    """
-    made = stack.name.lower() if name is None else name
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", made) or made in KEYWORDS:
-        raise UserError(f"name: {made!r} is no name in C; give one of letters, digits and _ that begins with a letter")
-    return made
 
 
 def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | None, libm: Sequence[str]) -> str:

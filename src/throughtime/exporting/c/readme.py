@@ -39,7 +39,8 @@ def write(folder: Path, export: Export, made: Made) -> None:
     )
     sections = [("", about), ("Use", _use(export, made)), ("What goes in and comes out", _table(export))]
     if export.reading is not None:
-        text = WRITER.replace("ENDED", ENDED.get(export.documents, ""))
+        linked = f"{name}.c" if made.source else f"{name}.o"
+        text = WRITER.replace("ENDED", ENDED.get(export.documents, "")).replace("LINKED", linked)
         sections.append(("A program that writes", text.replace("NAME", name.upper()).replace("name", name)))
     if made.before:
         sections.append(("Eight bits", _eight_bits(export, made)))
@@ -110,7 +111,7 @@ ENDED = {
 WRITER = """\
 `name_read` reads a token, and says how likely each entry is to come next; `name_text` is what an entry adds to a text.
 `NAME_START` begins a document. Entries 0 (unknown) and `NAME_START` are never written. `vocabulary.json` holds the entries and
-how a text is cut into them.ENDED
+how a text is cut into them.ENDED As `main.c`, this is compiled with `cc -O2 main.c LINKED -o write -lm`:
 
 ```c
 #include <math.h>

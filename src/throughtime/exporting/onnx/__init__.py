@@ -28,7 +28,7 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, lengths: bool = 
         written does not agree with the reference, by how much; where something is in the way.
     """
     check_installed("onnx", "onnxruntime")
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, file=path.suffix == ".onnx")
     from throughtime.exporting.onnx.writing import write_folder, written
 
     if path.suffix == ".onnx":

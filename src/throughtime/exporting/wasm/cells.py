@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from throughtime.exporting.agreement import check
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.interface import interface_of
+from throughtime.exporting.names import name_of
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.readme import write_mark, write_readme
 from throughtime.exporting.running import check_reading
@@ -80,7 +80,7 @@ def _write(
     check_linker()
     if train and int8:
         raise UserError("train moves weights a little at a time, which eight bits do not hold: leave out int8 or train")
-    name, node, names = _checked(stack, name), find_node(), interface_of(stack)
+    name, node, names = name_of(stack, name), find_node(), interface_of(stack)
     made = step_module(stack, name, WASM, int8=int8, reading=text.reading if text else None)
     functions = ("init", "step", "steps", *(["read"] if text else []))
     code = link(
@@ -129,15 +129,6 @@ def _package(name: str) -> str:
     exports = {".": {"types": f"./{name}.d.ts", "default": f"./{name}.js"}, "./*": "./*"}
     values = {"name": name, "version": "1.0.0", "private": True, "type": "module", "exports": exports}
     return json.dumps(values, indent=2) + "\n"
-
-
-def _checked(stack: Stack, name: str | None) -> str:
-    """What files and functions are called. Raises: UserError where that is no name."""
-    if name is None:
-        return re.sub(r"\W+", "_", stack.name.lower(), flags=re.ASCII).strip("_") or "network"
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
-        raise UserError(f"name {name!r}: functions are called so; use letters, digits and _")
-    return name
 
 
 def many(name: str, made: StepModule) -> str:
