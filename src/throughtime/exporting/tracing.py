@@ -21,6 +21,7 @@ from torch.export import Dim
 
 from throughtime.cells import State
 from throughtime.errors import UserError
+from throughtime.exporting.onnx.model import OPSET
 from throughtime.scanning import initial_state, reference
 from throughtime.scanning.backends import run_call
 from throughtime.scanning.call import Call, Inputs, Scanned, leaves, make_call, map_leaves, tensors_of
@@ -28,7 +29,6 @@ from throughtime.scanning.cell import as_cell, name_of
 from throughtime.scanning.replaced import replacing
 
 DOMAIN, MARK = "throughtime", "Scan"
-OPSET = 18  # as `onnx.model` has it
 
 
 @dataclass(frozen=True)
