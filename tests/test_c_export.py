@@ -21,6 +21,7 @@ from throughtime.exporting.c import files, functions, objects
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.stack import stack_of
 from throughtime.exporting.targets import TARGETS, target_of
+from throughtime.exporting.text import Head
 from throughtime.scanning.cpu.functions import VECTORS
 
 I, N, T = 7, 13, 6  # noqa: E741
@@ -558,6 +559,13 @@ def test_a_wrong_row_of_the_embedding_is_caught(texts, tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="log p differs from the reference"):
         export(texts(), "c", tmp_path / "out")
+
+
+def test_steps_without_their_softmax_are_caught_in_eight_bits_too(texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(Head, "forward", lambda self, x, state: (self.output(self.project(x)), state))
+    with pytest.raises(UserError, match="its steps differ from the model by"):
+        export(texts(cell="gru"), "c", tmp_path / "out", int8=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("documents", ["line", "paragraph"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import UserError
 from throughtime.exporting.reading import Reading
+from throughtime.exporting.running import STEPS, WITHIN
 from throughtime.exporting.stack import Direction, Layer, Stack, stack_of
 from throughtime.layers import Recurrent
 from throughtime.models.language import LanguageModel
@@ -53,7 +54,20 @@ def text_stack(trained: TextModel) -> tuple[Stack, Reading, Callable[[Tensor], T
     def log_p(tokens: Tensor) -> Tensor:
         return network.log_probabilities(tokens)
 
+    _check_steps(stack, reading, log_p)
     return stack, reading, log_p
+
+
+def _check_steps(stack: Stack, reading: Reading, log_p: Callable[[Tensor], Tensor]) -> None:
+    """Set the steps beside the model whose they are: in eight bits an export is set beside them alone.
+
+    Raises: UserError where they differ.
+    """
+    tokens = torch.randint(2, len(reading.texts), (STEPS, 1), generator=torch.Generator().manual_seed(3))
+    right = log_p(tokens)
+    away = (stack.run(reading.table[tokens], stack.states)[0] - right).abs()
+    if not bool((away <= WITHIN * right.abs().clamp(min=1)).all()):
+        raise UserError(f"text: its steps differ from the model by {float(away.max()):.3g}: nothing was written")
 
 
 def texts_of(tokens: Tokens) -> tuple[bytes, ...]:
