@@ -40,7 +40,7 @@ class Streams:
     through it. One Python thread at a time may use it.
 
     Args: stack: what has a stepper. slots: how many rows the table has; `grow` adds more.
-    Attributes: slots. width: I. backend: "cpu" or "reference" (a row after the other; `why_not` says why).
+    Attributes: slots. width: I. width_out: N. backend: "cpu" or "reference" (a row after the other; `why_not` says why).
     Raises: ValueError where the stack cannot step, or there are no slots.
     """
 
@@ -56,6 +56,7 @@ class Streams:
             self._stepper = stack.stepper(1)
         self.width, self.dtype = int(self._stepper.shape[-1]), self._stepper.dtype
         self._output = self._stepper(torch.zeros(self._stepper.shape, dtype=self.dtype)).shape[1:]
+        self.width_out = int(self._output[-1])
         self._stepper.reset()
         self._first: list[State] = [map_states(lambda s: s[:1].clone(), s) for s in self._stepper.state]
         self._tables = [[t.expand(slots, *t.shape[1:]).clone() for t in tensors_of(s)] for s in self._first]

@@ -1,0 +1,275 @@
+"""Where sessions are kept: a SQLite file, written before an answer goes out.
+
+A session is its inputs in order, what they began from, the states that were put in, and snapshots of states on the way, from which
+all others can be computed anew. Opened for writing by one process at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from throughtime.errors import UserError
+
+FORMAT = 1  # of the file; one with a higher number is from a newer version
+_TABLES = """
+create table about (name text primary key, value text not null) without rowid;
+create table sessions (
+    id text primary key, owner text not null, model text not null, time integer not null, first integer not null default 0,
+    made real not null, touched real not null
+) without rowid;
+create table inputs (session text, first integer, count integer not null, rows blob not null, primary key (session, first))
+    without rowid;
+create table states (session text, time integer, put integer not null, state blob not null, primary key (session, time, put))
+    without rowid;
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the catalogue says of a session. time: how many inputs have been read. made, touched: seconds since 1970."""
+
+    id: str
+    owner: str
+    model: str
+    time: int
+    made: float
+    touched: float
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Inputs that a session has read: `count` of them from time `first` on, as bytes. snapshots: states on the way, by time."""
+
+    id: str
+    first: int
+    count: int
+    rows: bytes
+    snapshots: tuple[tuple[int, bytes], ...] = ()
+
+
+class Store:
+    """The file of a server.
+
+    Args: path: of the file; its folder is made. durable: "kill": what was answered survives the process being killed; "power":
+        also the machine losing power, at a sync to the disk before every answer.
+    Raises: UserError where it cannot be opened, is another kind of file, is from a newer version, or another process has it.
+    """
+
+    def __init__(self, path: Path, durable: Literal["kill", "power"] = "kill") -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=1)
+            self._file.execute("pragma locking_mode = exclusive")
+            self._file.execute("pragma journal_mode = wal")
+            self._file.execute(f"pragma synchronous = {'full' if durable == 'power' else 'normal'}")
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            busy = "locked" in str(error)
+            raise UserError(
+                f"{path}: {'another process serves from it' if busy else f'cannot be opened: {error}'}"
+            ) from error
+
+    def _prepare(self) -> None:
+        with self._writing():
+            found = {name for (name,) in self._file.execute("select name from sqlite_master where type = 'table'")}
+            if not found:
+                for statement in _TABLES.split(";"):
+                    self._file.execute(statement)
+                self._file.execute("insert into about values ('format', ?)", (str(FORMAT),))
+            elif "about" not in found or "sessions" not in found:
+                raise UserError(f"{self.path}: is a database of something else; name another file")
+            else:
+                ((number,),) = self._file.execute("select value from about where name = 'format'")
+                if int(number) > FORMAT:
+                    raise UserError(f"{self.path}: format {number} is from a newer throughtime; upgrade it")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """All or nothing."""
+        with self._lock:
+            self._file.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._file.execute("rollback")
+                raise
+            self._file.execute("commit")
+
+    def close(self) -> None:
+        """Give the file back. Nothing is lost where this is never called."""
+        with self._lock:
+            self._file.close()
+
+    def check_model(self, name: str, fingerprint: str) -> None:
+        """Raises: UserError where the sessions of a model of this name are of other weights; a new one is written down."""
+        with self._writing():
+            found = self._file.execute("select value from about where name = ?", (f"model {name}",)).fetchone()
+            if found is None:
+                self._file.execute("insert into about values (?, ?)", (f"model {name}", fingerprint))
+            elif found[0] != fingerprint:
+                raise UserError(
+                    f"{self.path}: its sessions of {name!r} were made with other weights; serve the model that they are of, or "
+                    "name another --store"
+                )
+
+    # ------------------------------------------------------------------------------------------ the catalogue
+
+    def find(self, id: str) -> Kept | None:
+        """A session, or None."""
+        with self._lock:
+            rows = self._file.execute(
+                "select id, owner, model, time, made, touched from sessions where id = ?", (id,)
+            ).fetchall()
+        return Kept(*rows[0]) if rows else None
+
+    def count(self, owner: str | None = None) -> int:
+        """How many sessions there are, of an owner or of all."""
+        where, values = ("", ()) if owner is None else (" where owner = ?", (owner,))
+        with self._lock:
+            ((found,),) = self._file.execute("select count(*) from sessions" + where, values)
+        return int(found)
+
+    def all_of(self, owner: str, limit: int, after: str = "") -> list[Kept]:
+        """Some of the sessions of an owner, by their ids, from the one that comes after `after`."""
+        with self._lock:
+            rows = self._file.execute(
+                "select id, owner, model, time, made, touched from sessions where owner = ? and id > ? order by id limit ?",
+                (owner, after, limit),
+            ).fetchall()
+        return [Kept(*row) for row in rows]
+
+    def make(self, id: str, owner: str, model: str, state: bytes) -> bool:
+        """A new session, which begins with a state. Returns: False where there is one of this id; then nothing has changed."""
+        now = time.time()
+        with self._writing():
+            if self._file.execute("select 1 from sessions where id = ?", (id,)).fetchone():
+                return False
+            self._file.execute("insert into sessions values (?, ?, ?, 0, 0, ?, ?)", (id, owner, model, now, now))
+            self._file.execute("insert into states values (?, 0, 1, ?)", (id, state))
+        return True
+
+    def drop(self, id: str) -> None:
+        """Forget a session."""
+        with self._writing():
+            for table, name in (("inputs", "session"), ("states", "session"), ("sessions", "id")):
+                self._file.execute(f"delete from {table} where {name} = ?", (id,))
+
+    def drop_untouched(self, since: float) -> list[str]:
+        """Forget the sessions that nobody has touched since a time. Returns: their ids."""
+        with self._lock:
+            found = [id for (id,) in self._file.execute("select id from sessions where touched < ?", (since,))]
+        for id in found:
+            self.drop(id)
+        return found
+
+    # ------------------------------------------------------------------------------------------ what they have read
+
+    def append(self, records: Iterable[Appended]) -> None:
+        """Write what several sessions have read, all or none."""
+        now = time.time()
+        records = list(records)
+        with self._writing():
+            self._file.executemany(
+                "insert into inputs values (?, ?, ?, ?)", [(r.id, r.first, r.count, r.rows) for r in records]
+            )
+            self._file.executemany(
+                "update sessions set time = ?, touched = ? where id = ?",
+                [(r.first + r.count, now, r.id) for r in records],
+            )
+            self._file.executemany(
+                "insert or replace into states values (?, ?, 0, ?)",
+                [(r.id, t, s) for r in records for t, s in r.snapshots],
+            )
+
+    def keep(self, id: str, t: int, state: bytes) -> None:
+        """Write a snapshot of the state at time t."""
+        with self._writing():
+            self._file.execute("insert or replace into states values (?, ?, 0, ?)", (id, t, state))
+
+    def inputs(self, id: str, start: int, stop: int) -> list[tuple[int, int, bytes]]:
+        """The records that hold the inputs from time `start` to `stop`, in order: (first, count, rows); they may hold more."""
+        with self._lock:
+            return self._file.execute(
+                "select first, count, rows from inputs where session = ?1 and first < ?3 and first >= coalesce("
+                "(select max(first) from inputs where session = ?1 and first <= ?2), 0) order by first",
+                (id, start, stop),
+            ).fetchall()
+
+    def before(self, id: str, t: int) -> tuple[int, bytes]:
+        """The last state that is kept at time t or before: its time, and the state. One that was put in goes before a snapshot."""
+        with self._lock:
+            rows = self._file.execute(
+                "select time, state from states where session = ? and time <= ? order by time desc, put desc limit 1",
+                (id, t),
+            ).fetchall()
+        if not rows:
+            raise KeyError(id)
+        return int(rows[0][0]), bytes(rows[0][1])
+
+    def edits(self, id: str, start: int) -> dict[int, bytes]:
+        """The states that were put in after time `start`, by their time."""
+        with self._lock:
+            return dict(
+                self._file.execute("select time, state from states where session = ? and time > ? and put", (id, start))
+            )
+
+    def cut(self, id: str, t: int) -> None:
+        """Forget what a session has read from time t on."""
+        with self._writing():
+            self._cut(id, t)
+            self._file.execute("update sessions set time = ?, touched = ? where id = ?", (t, time.time(), id))
+
+    def _cut(self, id: str, t: int) -> None:
+        for first, count, rows in self.inputs(id, t, t + 1):
+            if first < t:  # a record over the border: its first part stays
+                size = len(rows) // count
+                self._file.execute(
+                    "update inputs set count = ?, rows = ? where session = ? and first = ?",
+                    (t - first, rows[: (t - first) * size], id, first),
+                )
+        self._file.execute("delete from inputs where session = ? and first >= ?", (id, t))
+        self._file.execute("delete from states where session = ? and time > ?", (id, t))
+
+    def rewrite(self, id: str, t: int, records: Iterable[Appended], edits: dict[int, bytes]) -> None:
+        """Put other records in the place of all from time t on. edits: states that are put in from t on."""
+        with self._writing():
+            self._cut(id, t)
+            for made in records:
+                self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, made.first, made.count, made.rows))
+                self._file.executemany(
+                    "insert or replace into states values (?, ?, 0, ?)",
+                    [(id, at, state) for at, state in made.snapshots],
+                )
+                self._file.execute(
+                    "update sessions set time = ?, touched = ? where id = ?", (made.first + made.count, time.time(), id)
+                )
+            self._file.executemany(
+                "insert or replace into states values (?, ?, 1, ?)", [(id, at, state) for at, state in edits.items()]
+            )
+
+    def branch(self, id: str, other: str, owner: str) -> bool:
+        """Another session with the same past. Returns: False where there is one of this id; then nothing has changed."""
+        now = time.time()
+        with self._writing():
+            if self._file.execute("select 1 from sessions where id = ?", (other,)).fetchone():
+                return False
+            self._file.execute(
+                "insert into sessions select ?, ?, model, time, first, ?, ? from sessions where id = ?",
+                (other, owner, now, now, id),
+            )
+            self._file.execute(
+                "insert into inputs select ?, first, count, rows from inputs where session = ?", (other, id)
+            )
+            self._file.execute(
+                "insert into states select ?, time, put, state from states where session = ?", (other, id)
+            )
+        return True

@@ -1,0 +1,256 @@
+"""Sessions of a server: logs whose memory survives, each as if it were alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.errors import UserError
+from throughtime.serve.sessions import Refused, Sessions
+from throughtime.serve.store import Store
+from throughtime.travel import Engine
+
+
+def network():
+    torch.manual_seed(0)
+    return tt.Recurrent(tt.cells.LSTM, 3, 5, 2, learn_initial_state=True)
+
+
+def served(path, slots=64, stack=None, **options):
+    stack = network() if stack is None else stack
+    return Sessions("net", Engine(stack), stack.streams(slots), Store(path / "serve.db"), **options)
+
+
+def closed(sessions):
+    sessions.close()
+    sessions.store.close()
+
+
+def inputs(n, seed=0):
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_session_gives_what_a_session_of_the_library_gives(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(1300)
+        alone = tt.Session(network())
+        id = await sessions.create("a")
+        got = []
+        at = 0
+        for size in (1, 700, 5, 594):
+            got.append(await sessions.steps("a", id, at, x[at : at + size]))
+            at += size
+        torch.testing.assert_close(torch.cat(got), alone.feed(x), rtol=1e-5, atol=1e-6)
+        # rewind, edit an input, edit a state
+        await sessions.rewind("a", id, 900)
+        alone.rewind(900)
+        torch.testing.assert_close(await sessions.steps("a", id, 900, x[:50]), alone.feed(x[:50]), rtol=1e-5, atol=1e-6)
+        await sessions.edit("a", id, 17, input=torch.ones(1, 3))
+        alone.edit(17, input=torch.ones(3))
+        state = (await sessions.moment("a", id, 600))[1].state
+        flipped = [tuple(-t for t in s) for s in state]
+        await sessions.edit("a", id, 600, state=flipped)
+        alone.edit(600, state=flipped)
+        await sessions.edit("a", id, 3, input=torch.zeros(1, 3))  # before a state that was put in
+        alone.edit(3, input=torch.zeros(3))
+        for t in (3, 4, 17, 18, 511, 512, 513, 600, 601, 949, 950):
+            alone.rewind(t)
+            time, moment = await sessions.moment("a", id, t)
+            assert time == t
+            for a, b in zip(moment.state, alone.state, strict=True):
+                for c, d in zip(a, b, strict=True):
+                    torch.testing.assert_close(c, d, rtol=1e-4, atol=1e-5)
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_request_that_comes_twice_gets_the_same_and_changes_nothing(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(40)
+        id = await sessions.create("a")
+        first = await sessions.steps("a", id, 0, x[:10])
+        second = await sessions.steps("a", id, 10, x[10:])
+        assert torch.equal(await sessions.steps("a", id, 0, x[:10]), first)
+        assert torch.equal(await sessions.steps("a", id, 12, x[12:30]), second[2:20])
+        assert (await sessions.about("a", id)).time == 40
+        for at, what in ((0, inputs(5, seed=3)), (41, x[:1]), (35, x[:10])):
+            with pytest.raises(Refused, match="go on from there, or rewind") as refused:
+                await sessions.steps("a", id, at, what)
+            assert refused.value.status == 409
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("slots", [2, 7, 64])
+def test_many_sessions_at_once_are_each_as_if_alone_and_leave_memory_and_come_back(tmp_path, slots):
+    async def go():
+        sessions, count = served(tmp_path, slots), 40
+        draw = random.Random(slots)
+        ids = [await sessions.create(f"owner{i % 3}", f"s{i}") for i in range(count)]
+        x = {i: inputs(300, seed=i) for i in range(count)}
+
+        async def user(i):
+            at, got = 0, []
+            while at < 300:
+                size = min(draw.randint(1, 60), 300 - at)
+                got.append(await sessions.steps(f"owner{i % 3}", ids[i], at, x[i][at : at + size]))
+                at += size
+                if draw.random() < 0.2:
+                    assert torch.equal(
+                        await sessions.steps(f"owner{i % 3}", ids[i], 0, x[i][: min(at, 7)]), torch.cat(got)[:7]
+                    )
+                await asyncio.sleep(0)
+            return torch.cat(got)
+
+        outputs = await asyncio.gather(*map(user, range(count)))
+        if slots == 64:
+            assert sessions.batcher.ticks < sessions.batcher.steps / 3  # they were stepped together
+        alone = network().streams(1)
+        for i in (0, 17, 39):
+            alone.reset([0])
+            assert torch.equal(outputs[i], torch.cat([alone.step([0], row) for row in x[i].unsqueeze(1)]))
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_branch_goes_its_own_way_and_the_two_are_compared(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(30)
+        id = await sessions.create("a")
+        await sessions.steps("a", id, 0, x)
+        other = await sessions.branch("a", id, t=20)
+        assert (await sessions.about("a", other)).time == 20
+        await sessions.edit("a", other, 12, input=torch.zeros(1, 3))
+        await sessions.steps("a", other, 20, x[20:])
+        apart = await sessions.diff("a", id, other, 8, 30)
+        assert apart.parts == 13
+        assert apart.states[0] == [0.0, 0.0]
+        await sessions.delete("a", id)
+        with pytest.raises(Refused, match="there is no session"):
+            await sessions.about("a", id)
+        assert (await sessions.about("a", other)).time == 30
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_session_belongs_to_its_owner(tmp_path):
+    async def go():
+        sessions = served(tmp_path, most=2)
+        id = await sessions.create("a", "mine")
+        for verb in (
+            sessions.about("b", id), sessions.delete("b", id), sessions.steps("b", id, 0, inputs(1)),
+            sessions.moment("b", id), sessions.rewind("b", id, 0), sessions.branch("b", id),
+            sessions.edit("b", id, 0, input=inputs(1)), sessions.diff("b", id, id, 0, 0),
+        ):  # fmt: skip
+            with pytest.raises(Refused) as refused:
+                await verb
+            assert refused.value.status == 404
+        with pytest.raises(Refused, match="already"):
+            await sessions.create("b", "mine")
+        for wrong in ("", "../x", "a b", "é", "x" * 129):
+            with pytest.raises(Refused):
+                await sessions.create("a", wrong)
+        await sessions.create("a")
+        with pytest.raises(Refused, match="delete some"):
+            await sessions.create("a")
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+KILLED = """
+import asyncio, os, signal, sys, pathlib
+sys.path.insert(0, {tests!r})
+from test_serve_sessions import served, inputs
+async def go():
+    sessions, x = served(pathlib.Path({path!r})), inputs(4000)
+    ids = [await sessions.create("a", f"s{{i}}") for i in range(20)]
+    async def user(id):
+        at = 0
+        while True:
+            await sessions.steps("a", id, at, x[at : at + 3])
+            at += 3
+            print(id, at, flush=True)
+    await asyncio.gather(*map(user, ids))
+asyncio.run(go())
+"""
+
+
+def test_what_was_answered_survives_a_kill(tmp_path):
+    from pathlib import Path
+
+    code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    answered = {}
+    for line in process.stdout:
+        id, at = line.split()
+        answered[id] = int(at)
+        if sum(answered.values()) > 3000:
+            process.kill()
+            break
+    for line in process.stdout.read().splitlines():
+        if len(parts := line.split()) == 2 and parts[1].isdigit():
+            answered[parts[0]] = max(answered.get(parts[0], 0), int(parts[1]))
+    process.wait()
+    process.stdout.close()
+
+    async def go():
+        sessions, x = served(tmp_path), inputs(4000)
+        alone = network().streams(1)
+        assert len(answered) == 20
+        for id, at in answered.items():
+            time = (await sessions.about("a", id)).time
+            assert time in (at, at + 3)  # all that was answered, and nothing twice
+            alone.reset([0])
+            for row in x[:time].unsqueeze(1):
+                alone.step([0], row)
+            got = await sessions.steps("a", id, time, x[time : time + 1])
+            assert torch.equal(got, alone.step([0], x[time : time + 1]))
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_store_of_another_network_or_in_use_is_refused(tmp_path):
+    sessions = served(tmp_path)
+    with pytest.raises(UserError, match="another process serves from it"):
+        Store(tmp_path / "serve.db")
+    closed(sessions)
+    with pytest.raises(UserError, match="other weights"):
+        served(tmp_path, stack=tt.Recurrent(tt.cells.GRU, 3, 5))
+    (tmp_path / "other.db").write_bytes(b"something else" * 100)
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(tmp_path / "other.db")
+
+
+def test_what_could_not_be_written_was_not_read(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(10)
+        id = await sessions.create("a")
+        right = sessions.store.append
+        await sessions.steps("a", id, 0, x[:3])
+
+        def full(records):
+            raise OSError(28, "No space left on device")
+
+        sessions.store.append = full
+        with pytest.raises(OSError, match="No space"):
+            await sessions.steps("a", id, 3, x[3:])
+        sessions.store.append = right
+        again = await sessions.steps("a", id, 3, x[3:])
+        alone = network().streams(1)
+        whole = torch.cat([alone.step([0], row) for row in x.unsqueeze(1)])
+        assert torch.equal(again, whole[3:])
+        closed(sessions)
+
+    asyncio.run(go())
