@@ -15,7 +15,7 @@ class Assembly:
     """
 
     def __init__(self, module: Module) -> None:
-        self.module, self.dtype, self.lanes = module, module.dtype, module.lanes
+        self.module, self.dtype, self.lanes, self.whole = module, module.dtype, module.lanes, module.whole
         self.vector = f"<{self.lanes} x {self.dtype}>"
         self.bytes = 4 if self.dtype == "float" else 8
         self.lines: list[str] = []
@@ -52,18 +52,19 @@ class Assembly:
     # whole numbers
 
     def add(self, a: str, b: str | int) -> str:
-        return a if b in (0, "0") else str(b) if a == "0" else self.let(f"add i64 {a}, {b}")
+        return a if b in (0, "0") else str(b) if a == "0" else self.let(f"add {self.whole} {a}, {b}")
 
     def sub(self, a: str, b: str | int) -> str:
-        return self.let(f"sub i64 {a}, {b}")
+        return self.let(f"sub {self.whole} {a}, {b}")
 
     def mul(self, a: str | int, b: str | int) -> str:
-        return self.let(f"mul i64 {a}, {b}")
+        return self.let(f"mul {self.whole} {a}, {b}")
 
     def less(self, a: str | int, b: str | int) -> str:
-        return self.let(f"icmp slt i64 {a}, {b}")
+        return self.let(f"icmp slt {self.whole} {a}, {b}")
 
-    def choose(self, condition: str, a: str, b: str, type_: str = "i64") -> str:
+    def choose(self, condition: str, a: str, b: str, type_: str = "") -> str:
+        type_ = type_ or self.whole
         return self.let(f"select i1 {condition}, {type_} {a}, {type_} {b}")
 
     def least(self, a: str, b: str | int) -> str:
@@ -83,22 +84,22 @@ class Assembly:
         """The address of entry `index`, of numbers unless another type is named."""
         if index in (0, "0"):
             return pointer
-        return self.let(f"getelementptr {type_ or self.dtype}, ptr {pointer}, i64 {index}")
+        return self.let(f"getelementptr {type_ or self.dtype}, ptr {pointer}, {self.whole} {index}")
 
     # control
 
     @contextmanager
     def loop(self, count: str | int, start: str | int = 0, step: str | int = 1) -> Iterator[str]:
         """A loop from start to count, exclusive."""
-        counter = self.slot("i64")
-        self.store("i64", str(start), counter)
+        counter = self.slot(self.whole)
+        self.store(self.whole, str(start), counter)
         head, body, done = self.label(), self.label(), self.label()
         self.place(head)
-        index = self.load("i64", counter)
+        index = self.load(self.whole, counter)
         self.line(f"br i1 {self.less(index, count)}, label %{body}, label %{done}")
         self.lines.append(f"{body}:")
         yield index
-        self.store("i64", self.add(index, step), counter)
+        self.store(self.whole, self.add(index, step), counter)
         self.line(f"br label %{head}")
         self.lines.append(f"{done}:")
 
@@ -170,7 +171,8 @@ class Assembly:
         return self.let(f"{op} contract {self.vector} {a}, {b}")
 
     def fma(self, a: str, b: str, c: str) -> str:
-        return self.intrinsic("fma", a, b, c)
+        """a · b + c: rounded once, or as the processor does it sooner where it need not be the same everywhere."""
+        return self.intrinsic("fma" if self.module.fused else "fmuladd", a, b, c)
 
     def compare(self, how: str, a: str, b: str) -> str:
         return self.let(f"fcmp {how} {self.vector} {a}, {b}")
@@ -180,10 +182,14 @@ class Assembly:
 
 
 class Module:
-    """Functions and what they declare, over vectors of so many lanes of one type of number."""
+    """Functions and what they declare, over vectors of so many lanes of one type of number.
 
-    def __init__(self, dtype: str, lanes: int) -> None:
-        self.dtype, self.lanes = dtype, lanes
+    whole: the type of whole numbers. fused: whether a product and a sum are rounded once, whatever that costs. rounds: whether
+    the processor has instructions that round to whole numbers.
+    """
+
+    def __init__(self, dtype: str, lanes: int, *, whole: str = "i64", fused: bool = True, rounds: bool = True) -> None:
+        self.dtype, self.lanes, self.whole, self.fused, self.rounds = dtype, lanes, whole, fused, rounds
         self.declarations: dict[str, None] = {}
         self.functions: dict[str, str] = {}
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from throughtime.scanning.cpu.assembly import Assembly
 
+ROUNDING = 1.5 * 2.0**23  # a float32 of this size has no digits behind the point: added and taken away, it rounds
+
 
 def exp(code: Assembly, x: str) -> str:
     """e^x.
@@ -27,7 +29,7 @@ def exp(code: Assembly, x: str) -> str:
     # beyond these the result is infinite or zero; NaN passes both comparisons by
     x = code.select(code.compare("ogt", x, code.literal(89.0)), code.literal(89.0), x)
     x = code.select(code.compare("olt", x, code.literal(-104.0)), code.literal(-104.0), x)
-    n = code.intrinsic("roundeven", code.binary("fmul", x, code.literal(log2e)))
+    n = code.binary("fsub", code.fma(x, code.literal(log2e), code.literal(ROUNDING)), code.literal(ROUNDING))
     r = code.fma(n, code.literal(-high), x)
     r = code.fma(n, code.literal(-low), r)
     terms = [1.0, 1.0, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720]
@@ -129,6 +131,19 @@ def _sign(code: Assembly, x: str) -> str:
     return code.select(code.compare("ogt", x, code.literal(0.0)), code.literal(1.0), below)
 
 
+def _floor(code: Assembly, x: str) -> str:
+    if code.module.rounds:
+        return code.intrinsic("floor", x)
+    size = code.intrinsic("fabs", x)
+    near = code.let(
+        f"fsub {code.vector} {code.let(f'fadd {code.vector} {size}, {code.literal(2.0**23)}')}, {code.literal(2.0**23)}"
+    )
+    near = code.intrinsic("copysign", near, x)
+    above = code.select(code.compare("ogt", near, x), code.literal(1.0), code.literal(0.0))
+    below = code.intrinsic("copysign", code.binary("fsub", near, above), x)
+    return code.select(code.compare("olt", size, code.literal(2.0**23)), below, x)
+
+
 def _vectors() -> dict[str, Callable[..., str]]:
     """What each pointwise op is on vectors; truth values are vectors of bits."""
     made: dict[str, Callable[..., str]] = {
@@ -144,6 +159,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         "rsqrt": _inverse_root,
         "inverse_root": _inverse_root,
         "sign": _sign,
+        "floor": _floor,
         "exp": exp,
         "sigmoid": sigmoid,
         "tanh": tanh,
@@ -152,7 +168,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         made[op] = lambda code, a, b, op="f" + op: code.binary(op, a, b)
     for op, how in {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}.items():
         made[op] = lambda code, a, b, how=how: code.compare(how, a, b)
-    for op in ("minimum", "maximum", "sqrt", "floor"):
+    for op in ("minimum", "maximum", "sqrt"):
         made[op] = lambda code, *args, op=op: code.intrinsic(op, *args)
     for op in ("log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
         made[op] = lambda code, *args, op=op: by_lane(code, op, *args)

@@ -17,7 +17,7 @@ from typing import Any
 
 from throughtime.scanning import locks
 
-FORMAT = "7"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+FORMAT = "8"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,21 @@ def cache_folder() -> Path | None:
     return Path(base or Path.home() / ".cache") / "throughtime"
 
 
-def machine(target: Target) -> Any:
-    """LLVM's code generator for a target."""
+def machine(target: Target, model: str = "jitdefault", relocation: str = "pic", abi: str = "") -> Any:
+    """LLVM's code generator for a target. model, relocation: of the code; abi: where the triple does not say it."""
     with locks.COMPILER:
         llvm = _llvm()
         if target.triple != llvm.get_process_triple():
             llvm.initialize_all_targets()
             llvm.initialize_all_asmprinters()
         return llvm.Target.from_triple(target.triple).create_target_machine(
-            cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="jitdefault"
+            cpu=target.cpu, features=target.features, opt=3, reloc=relocation, codemodel=model, abiname=abi
         )
 
 
-def compile_object(text: str, target: Target) -> bytes:
-    """LLVM assembly as an object file."""
-    generator = machine(target)
+def compile_object(text: str, target: Target, generator: Any = None) -> bytes:
+    """LLVM assembly as an object file. generator: what `machine` has made; None: for code that is loaded here."""
+    generator = generator or machine(target)
     with locks.COMPILER:
         llvm = _llvm()
         module = llvm.parse_assembly(text)
