@@ -12,7 +12,8 @@ import torch
 
 import throughtime as tt
 from throughtime.errors import UserError
-from throughtime.serve.sessions import Refused, Sessions
+from throughtime.serve.refused import Refused
+from throughtime.serve.sessions import Asked, Sessions
 from throughtime.serve.store import Store
 from throughtime.travel import Engine
 
@@ -32,6 +33,10 @@ def closed(sessions):
     sessions.store.close()
 
 
+async def read(sessions, *given):
+    return torch.stack((await sessions.steps(*given)).outputs)
+
+
 def inputs(n, seed=0):
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
 
@@ -44,13 +49,13 @@ def test_a_session_gives_what_a_session_of_the_library_gives(tmp_path):
         got = []
         at = 0
         for size in (1, 700, 5, 594):
-            got.append(await sessions.steps("a", id, at, x[at : at + size]))
+            got.append(await read(sessions, "a", id, at, x[at : at + size]))
             at += size
         torch.testing.assert_close(torch.cat(got), alone.feed(x), rtol=1e-5, atol=1e-6)
         # rewind, edit an input, edit a state
         await sessions.rewind("a", id, 900)
         alone.rewind(900)
-        torch.testing.assert_close(await sessions.steps("a", id, 900, x[:50]), alone.feed(x[:50]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(await read(sessions, "a", id, 900, x[:50]), alone.feed(x[:50]), rtol=1e-5, atol=1e-6)
         await sessions.edit("a", id, 17, input=torch.ones(1, 3))
         alone.edit(17, input=torch.ones(3))
         state = (await sessions.moment("a", id, 600))[1].state
@@ -75,14 +80,14 @@ def test_a_request_that_comes_twice_gets_the_same_and_changes_nothing(tmp_path):
     async def go():
         sessions, x = served(tmp_path), inputs(40)
         id = await sessions.create("a")
-        first = await sessions.steps("a", id, 0, x[:10])
-        second = await sessions.steps("a", id, 10, x[10:])
-        assert torch.equal(await sessions.steps("a", id, 0, x[:10]), first)
-        assert torch.equal(await sessions.steps("a", id, 12, x[12:30]), second[2:20])
+        first = await read(sessions, "a", id, 0, x[:10])
+        second = await read(sessions, "a", id, 10, x[10:])
+        assert torch.equal(await read(sessions, "a", id, 0, x[:10]), first)
+        assert torch.equal(await read(sessions, "a", id, 12, x[12:30]), second[2:20])
         assert (await sessions.about("a", id)).time == 40
         for at, what in ((0, inputs(5, seed=3)), (41, x[:1]), (35, x[:10])):
             with pytest.raises(Refused, match="go on from there, or rewind") as refused:
-                await sessions.steps("a", id, at, what)
+                await read(sessions, "a", id, at, what)
             assert refused.value.status == 409
         closed(sessions)
 
@@ -101,11 +106,11 @@ def test_many_sessions_at_once_are_each_as_if_alone_and_leave_memory_and_come_ba
             at, got = 0, []
             while at < 300:
                 size = min(draw.randint(1, 60), 300 - at)
-                got.append(await sessions.steps(f"owner{i % 3}", ids[i], at, x[i][at : at + size]))
+                got.append(await read(sessions, f"owner{i % 3}", ids[i], at, x[i][at : at + size]))
                 at += size
                 if draw.random() < 0.2:
                     assert torch.equal(
-                        await sessions.steps(f"owner{i % 3}", ids[i], 0, x[i][: min(at, 7)]), torch.cat(got)[:7]
+                        await read(sessions, f"owner{i % 3}", ids[i], 0, x[i][: min(at, 7)]), torch.cat(got)[:7]
                     )
                 await asyncio.sleep(0)
             return torch.cat(got)
@@ -126,11 +131,11 @@ def test_a_branch_goes_its_own_way_and_the_two_are_compared(tmp_path):
     async def go():
         sessions, x = served(tmp_path), inputs(30)
         id = await sessions.create("a")
-        await sessions.steps("a", id, 0, x)
+        await read(sessions, "a", id, 0, x)
         other = await sessions.branch("a", id, t=20)
         assert (await sessions.about("a", other)).time == 20
         await sessions.edit("a", other, 12, input=torch.zeros(1, 3))
-        await sessions.steps("a", other, 20, x[20:])
+        await read(sessions, "a", other, 20, x[20:])
         apart = await sessions.diff("a", id, other, 8, 30)
         assert apart.parts == 13
         assert apart.states[0] == [0.0, 0.0]
@@ -214,7 +219,7 @@ def test_what_was_answered_survives_a_kill(tmp_path):
             alone.reset([0])
             for row in x[:time].unsqueeze(1):
                 alone.step([0], row)
-            got = await sessions.steps("a", id, time, x[time : time + 1])
+            got = await read(sessions, "a", id, time, x[time : time + 1])
             assert torch.equal(got, alone.step([0], x[time : time + 1]))
         closed(sessions)
 
@@ -238,19 +243,145 @@ def test_what_could_not_be_written_was_not_read(tmp_path):
         sessions, x = served(tmp_path), inputs(10)
         id = await sessions.create("a")
         right = sessions.store.append
-        await sessions.steps("a", id, 0, x[:3])
+        await read(sessions, "a", id, 0, x[:3])
 
         def full(records):
             raise OSError(28, "No space left on device")
 
         sessions.store.append = full
         with pytest.raises(OSError, match="No space"):
-            await sessions.steps("a", id, 3, x[3:])
+            await read(sessions, "a", id, 3, x[3:])
         sessions.store.append = right
-        again = await sessions.steps("a", id, 3, x[3:])
+        again = await read(sessions, "a", id, 3, x[3:])
         alone = network().streams(1)
         whole = torch.cat([alone.step([0], row) for row in x.unsqueeze(1)])
         assert torch.equal(again, whole[3:])
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_session_that_leaves_memory_meets_a_rewind_and_a_deletion(tmp_path):
+    """What is written of a session that leaves memory must not outlive a change to it that comes meanwhile."""
+
+    async def go():
+        sessions, x = served(tmp_path, slots=1), inputs(40)
+        for id in ("a1", "b1"):
+            await sessions.create("o", id)
+        for meanwhile in (
+            lambda: sessions.rewind("o", "a1", 3),
+            lambda: sessions.delete("o", "a1"),
+            lambda: sessions.edit("o", "a1", 2, input=torch.ones(1, 3)),
+        ):
+            await read(sessions, "o", "a1", 0, x[:10])
+            other = asyncio.ensure_future(sessions.steps("o", "b1", 0, x[:1]))  # takes its row
+            for _ in range(6):
+                await asyncio.sleep(0)
+            await meanwhile()
+            await other
+            await sessions.delete("o", "b1")
+            await sessions.create("o", "b1")
+            if sessions.store.find("a1") is None:
+                await sessions.create("o", "a1")
+            time = (await sessions.about("o", "a1")).time
+            got = await read(sessions, "o", "a1", time, x[20 : 35 - time])
+            alone = network().streams(1)
+            before = sessions._inputs("a1", 0, time)
+            whole = torch.cat([alone.step([0], row) for row in torch.cat([before, x[20 : 35 - time]]).unsqueeze(1)])
+            assert torch.equal(got, whole[time:])
+            await sessions.rewind("o", "a1", 0)
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_who_goes_away_in_mid_step_harms_nobody(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path, slots=2), inputs(3000)
+        for i in range(6):
+            await sessions.create("o", f"s{i}")
+        tasks = [asyncio.ensure_future(sessions.steps("o", f"s{i}", 0, x)) for i in range(6)]
+        while not sessions.batcher.steps:
+            await asyncio.sleep(0.001)
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(r, asyncio.CancelledError) for r in results] == [True, False] * 3
+        for i in range(6):
+            assert torch.equal(await read(sessions, "o", f"s{i}", 0, x[:1]), torch.stack(results[1].outputs[:1]))
+            assert (await sessions.about("o", f"s{i}")).time == 3000
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_many_in_one_request(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path, slots=8), inputs(60)
+        for i in range(12):
+            await sessions.create("o", f"s{i}")
+        alone = network().streams(12)
+        for t in range(60):
+            asked = [Asked(f"s{i}", t, x[t : t + 1] * i) for i in range(12)]
+            found = await sessions.step_many("o", [*asked, Asked("none", 0, x[:1]), Asked("s0", 99, x[:1])])
+            assert [r.status for r in found[12:]] == [404, 409]
+            right = alone.step(range(12), torch.cat([a.inputs for a in asked]))
+            assert torch.equal(torch.stack([r.outputs[0] for r in found[:12]]), right)
+            if t:
+                assert torch.equal(torch.stack([r.before for r in found[:12]]), last)
+            last = right
+        again = await sessions.step_many("o", [Asked("s3", 7, x[7:20] * 3)])
+        assert len(again[0].outputs) == 13
+        assert sessions.store.inputs("s3", 0, 60)[0][1] > 1  # records have been folded
+        closed(sessions)
+        sessions = served(tmp_path, slots=8)
+        for i in range(12):
+            assert (await sessions.about("o", f"s{i}")).time == 60
+            assert torch.equal(sessions._inputs(f"s{i}", 0, 60), x * i)
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_a_repeated_request_over_a_state_that_was_put_in_gets_what_follows_from_it(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(30)
+        id = await sessions.create("a")
+        await read(sessions, "a", id, 0, x[:10])
+        state = [tuple(torch.ones_like(t) for t in s) for s in (await sessions.moment("a", id))[1].state]
+        await sessions.edit("a", id, state=state)
+        second = await read(sessions, "a", id, 10, x[10:])
+        again = await read(sessions, "a", id, 0, x)
+        assert torch.equal(again[10:], second)
+        whole = await sessions.diff("a", id, id, 0, None)
+        assert whole.parts is None
+        assert len(whole.times) == 31
+        other = await sessions.branch("a", id, t=9)
+        await read(sessions, "a", other, 9, x[9:])
+        assert (await sessions.diff("a", id, other, 0, None)).parts == 10
+        closed(sessions)
+
+    asyncio.run(go())
+
+
+def test_what_is_dropped_and_named_again_begins_anew_after_a_restart(tmp_path):
+    async def go():
+        sessions, x = served(tmp_path), inputs(30)
+        await sessions.create("a", "s")
+        await read(sessions, "a", "s", 0, x)
+        await sessions.delete("a", "s")
+        await sessions.create("b", "s")
+        await read(sessions, "b", "s", 0, x[:4])
+        await sessions.rewind("b", "s", 2)
+        closed(sessions)
+        sessions = served(tmp_path)
+        assert (await sessions.about("b", "s")).time == 2
+        alone = network().streams(1)
+        whole = torch.cat([alone.step([0], row) for row in x[:3].unsqueeze(1)])
+        assert torch.equal(await read(sessions, "b", "s", 2, x[2:3]), whole[2:])
+        assert await sessions.forget(0) == 0
+        assert await sessions.forget(2e10) == 1
+        assert sessions.store.count() == 0
         closed(sessions)
 
     asyncio.run(go())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from throughtime.cells import State
 from throughtime.scanning import Streams
 from throughtime.serve.moments import Moments
 from throughtime.serve.store import Appended, Store
@@ -20,21 +21,32 @@ from throughtime.travel import Moment
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Job:
     """A stream that is to read some inputs.
 
     row: of the streams. first: the time before them. x: [n, I], what the stack is given. record: the inputs as they are written
-    down, and of which session; None: nothing is. outputs: of each step, once they are there, [n, N].
+    down, and of which session; None: nothing is. traced: whether the states on the way are wanted. outputs: of each step, [N], once
+    it is made. states: after each, where traced. error: why it has not come to its end.
     """
 
     row: int
     first: int
     x: Tensor
     record: tuple[str, bytes] | None
-    future: Future[Tensor] = field(default_factory=Future)
+    traced: bool = False
     outputs: list[Tensor] = field(default_factory=list)
+    states: list[list[State]] = field(default_factory=list)
     snapshots: list[tuple[int, bytes]] = field(default_factory=list)
+    error: BaseException | None = None
+    group: _Group | None = None
+
+
+class _Group:
+    """Jobs that are answered together."""
+
+    def __init__(self, count: int) -> None:
+        self.left, self.future = count, Future[None]()
 
 
 class Batcher:
@@ -49,19 +61,25 @@ class Batcher:
     def __init__(self, streams: Streams, moments: Moments, store: Store) -> None:
         self.streams, self.moments, self.store = streams, moments, store
         self.ticks = self.steps = 0
-        self._waiting: queue.SimpleQueue[Job | Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Sequence[Job] | Callable[[], None] | None] = queue.SimpleQueue()
         self._running: list[Job] = []
         self._thread = threading.Thread(target=self._work, name="throughtime-streams", daemon=True)
         self._thread.start()
 
-    def run(self, job: Job) -> Future[Tensor]:
-        """Let a stream read. Its row is not to be given to anybody until the future is done. Returns: the outputs, [n, N]."""
-        self._waiting.put(job)
-        return job.future
+    def run(self, jobs: Sequence[Job]) -> Future[None]:
+        """Let streams read, at least one. Their rows are not to be given to anybody until the future is done; each job says then
+        what came of it."""
+        group = _Group(len(jobs))
+        group.future.set_running_or_notify_cancel()  # what has begun is brought to its end, whoever has gone meanwhile
+        for job in jobs:
+            job.group = group
+        self._waiting.put(jobs)
+        return group.future
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
         """Let the thread that owns the rows call a function of them, between two ticks."""
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
 
         def called() -> None:
             try:
@@ -77,11 +95,6 @@ class Batcher:
         self._waiting.put(None)
         self._thread.join()
 
-    @property
-    def waiting(self) -> int:
-        """About how many streams wait or run."""
-        return self._waiting.qsize() + len(self._running)
-
     def _work(self) -> None:
         torch.set_num_threads(1)
         open_ = True
@@ -90,46 +103,52 @@ class Batcher:
                 found = self._waiting.get()
                 if found is None:
                     open_ = False
-                elif isinstance(found, Job):
-                    self._running.append(found)
-                else:
+                elif callable(found):
                     found()
+                else:
+                    self._running.extend(found)
             if self._running:
                 self._tick()
 
     def _tick(self) -> None:
         jobs = self._running
         try:
-            outputs = self.streams.step([j.row for j in jobs], torch.stack([j.x[len(j.outputs)] for j in jobs]))
-        except BaseException as error:  # nobody's stream has moved
-            self._running = []
+            x = torch.cat([j.x if len(j.x) == 1 else j.x[len(j.outputs)].unsqueeze(0) for j in jobs])
+            outputs = self.streams.step([j.row for j in jobs], x)
+            self.ticks, self.steps = self.ticks + 1, self.steps + len(jobs)
+            done, running = list[Job](), list[Job]()
+            for job, output in zip(jobs, outputs.unbind(), strict=True):
+                job.outputs.append(output)
+                time = job.first + len(job.outputs)
+                if job.traced:
+                    job.states.append(self.streams.take(job.row))
+                if job.record is not None and time % EVERY == 0:
+                    state = tuple(self.streams.take(job.row))
+                    job.snapshots.append((time, self.moments.packed(Moment(state, output))))
+                (done if len(job.outputs) == len(job.x) else running).append(job)
+        except BaseException as error:
+            done, running = jobs, []
             for job in jobs:
-                job.future.set_exception(error)
-            return
-        self.ticks, self.steps = self.ticks + 1, self.steps + len(jobs)
-        done, running = list[Job](), list[Job]()
-        for job, output in zip(jobs, outputs.unbind(), strict=True):
-            job.outputs.append(output)
-            time = job.first + len(job.outputs)
-            if job.record is not None and time % EVERY == 0:
-                job.snapshots.append((time, self.moments.packed(Moment(tuple(self.streams.take(job.row)), output))))
-            (done if len(job.outputs) == len(job.x) else running).append(job)
+                job.error = error
         self._running = running
-        if done:
-            self._answer(done)
+        self._write(done)
+        for job in done:
+            group = job.group
+            assert group is not None
+            group.left -= 1
+            if not group.left:
+                group.future.set_result(None)
 
-    def _answer(self, jobs: list[Job]) -> None:
+    def _write(self, jobs: Sequence[Job]) -> None:
+        """Write down what has been read."""
         records = [
             Appended(j.record[0], j.first, len(j.x), j.record[1], tuple(j.snapshots))
             for j in jobs
-            if j.record is not None
+            if j.record is not None and j.error is None
         ]
         try:
             if records:
                 self.store.append(records)
         except BaseException as error:
             for job in jobs:
-                job.future.set_exception(error)
-            return
-        for job in jobs:
-            job.future.set_result(torch.stack(job.outputs))
+                job.error = job.error or error

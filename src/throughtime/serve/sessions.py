@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import re
 import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,29 +20,64 @@ from throughtime.cells import State
 from throughtime.scanning import Streams
 from throughtime.serve.batcher import EVERY, Batcher, Job
 from throughtime.serve.moments import Moments
+from throughtime.serve.refused import Refused
 from throughtime.serve.store import Appended, Kept, Store
 from throughtime.travel import Difference, Engine, Moment
 from throughtime.travel.difference import difference
 
 SPARE = 8  # rows for what is computed anew
+COMPARED = 10_000  # times that are compared in one request, at most
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)  # of a session
 
-
-class Refused(Exception):
-    """What cannot be done, as an API answers it. status: of HTTP. The message says what, where, and what to do."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-@dataclass
+class Asked(NamedTuple):
+    """A session that is to read inputs, the first of which is number `first`."""
+
+    id: str
+    first: int
+    inputs: Tensor
+
+
+class Read(NamedTuple):
+    """What came of it. before: the output of the step before the first, [N], None where there is none. outputs: of each, [N]."""
+
+    before: Tensor | None
+    outputs: list[Tensor]
+
+
+@dataclass(slots=True)
 class _Live:
     """A session that has a row. output: of its last step."""
 
     row: int
+    owner: str
     time: int
     output: Tensor | None
+
+
+def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awaitable[_T]]:
+    """A verb that comes to its end though whoever called it is gone: what it holds is in order then."""
+
+    @functools.wraps(verb)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> Awaitable[_T]:
+        task = asyncio.ensure_future(verb(*args, **kwargs))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # though nobody is there to be told
+        return asyncio.shield(task)
+
+    return called
+
+
+def _wake_first(waiting: deque[asyncio.Future[None]]) -> bool:
+    """Let the first of those that wait go on. Returns: whether there is one."""
+    while waiting:
+        turn = waiting.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return True
+    return False
 
 
 class Sessions:
@@ -65,48 +101,46 @@ class Sessions:
         most: int = 1_000_000,
         longest: int = 100_000,
     ) -> None:
+        store.check_model(name, engine.fingerprint())
         self.name, self.engine, self.store = name, engine, store
         self.most, self.longest = most, longest
         self.moments = Moments(engine, streams.width_out)
-        self.batcher = Batcher(streams, self.moments, store)
-        store.check_model(name, engine.fingerprint())
         rows = range(streams.slots)
         streams.grow(streams.slots + SPARE)
+        self.batcher = Batcher(streams, self.moments, store)
         self._free = list(rows)
         self._spare: asyncio.Queue[int] = asyncio.Queue()
         for row in range(len(rows), streams.slots):
             self._spare.put_nowait(row)
         self._live: OrderedDict[str, _Live] = OrderedDict()  # the one that was stepped last is the last
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._row_freed = asyncio.Condition()
+        self._held: dict[str, deque[asyncio.Future[None]]] = {}  # sessions somebody is alone with, and who waits for each
+        self._without_row: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def awake(self) -> int:
+        """How many sessions have a row."""
+        return len(self._live)
 
     # ------------------------------------------------------------------------------------------ one after the other
 
     @asynccontextmanager
-    async def _held(self, *ids: str) -> AsyncIterator[None]:
+    async def _alone(self, *ids: str) -> AsyncIterator[None]:
         """Alone with some sessions: what comes meanwhile waits. Taken in order, so that nobody waits for ever."""
-        taken = []
-        for id in sorted(set(ids)):
-            lock, waiting = self._locks.get(id, (asyncio.Lock(), 0))
-            self._locks[id] = lock, waiting + 1
-            taken.append((id, lock))
-        held = []
-        try:
-            for _, lock in taken:
-                await lock.acquire()
-                held.append(lock)
-            yield
-        finally:
-            for lock in held:
-                lock.release()
-            for id, lock in taken:
-                left = self._locks[id][1] - 1
-                if left:
-                    self._locks[id] = lock, left
+        async with AsyncExitStack() as stack:
+            for id in sorted(set(ids)):
+                if id in self._held:
+                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._held[id].append(turn)
+                    await turn
                 else:
-                    del self._locks[id]
-            async with self._row_freed:  # its row may be had by another now
-                self._row_freed.notify()
+                    self._held[id] = deque()
+                stack.callback(self._release, id)
+            yield
+
+    def _release(self, id: str) -> None:
+        if not _wake_first(self._held[id]):
+            del self._held[id]
+            _wake_first(self._without_row)
 
     def _found(self, id: str, owner: str) -> Kept:
         kept = self.store.find(id)
@@ -128,21 +162,20 @@ class Sessions:
             self._spare.put_nowait(row)
 
     async def _take_row(self) -> int:
-        async with self._row_freed:
-            while not self._free:
-                idle = next((id for id in self._live if id not in self._locks), None)
-                if idle is None:
-                    await self._row_freed.wait()
-                    continue
+        while not self._free:
+            idle = next((id for id in self._live if id not in self._held), None)
+            if idle is None:
+                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._without_row.append(turn)
+                await turn
+                continue
+            async with self._alone(idle):  # at once, since nobody is; whoever comes meanwhile finds it written
                 live = self._live.pop(idle)
-                await self._keep(idle, live)
-                self._free.append(live.row)
-            return self._free.pop()
-
-    async def _give_row(self, row: int) -> None:
-        async with self._row_freed:
-            self._free.append(row)
-            self._row_freed.notify()
+                try:
+                    await self._keep(idle, live)
+                finally:
+                    self._free.append(live.row)
+        return self._free.pop()
 
     async def _keep(self, id: str, live: _Live) -> None:
         """Write the state of a session that leaves memory, so that it comes back in one read."""
@@ -150,31 +183,41 @@ class Sessions:
             state = await self._call(lambda streams: streams.take(live.row))
             self.store.keep(id, live.time, self.moments.packed(Moment(tuple(state), live.output)))
 
-    async def _wake(self, id: str, kept: Kept) -> _Live:
+    async def _wake(self, kept: Kept) -> _Live:
         """A session with its row."""
-        live = self._live.get(id)
+        live = self._live.get(kept.id)
         if live is not None:
-            self._live.move_to_end(id)
+            self._live.move_to_end(kept.id)
             return live
-        moment = await self._moment(id, kept.time)
+        moment = await self._moment(kept.id, kept.time)
         row = await self._take_row()
         await self._call(lambda streams: streams.put(row, list(moment.state)))
-        made = self._live[id] = _Live(row, kept.time, moment.output)
+        made = self._live[kept.id] = _Live(row, kept.owner, kept.time, moment.output)
         return made
 
-    async def _sleep(self, id: str) -> None:
+    def _sleep(self, id: str) -> None:
         """Forget the row of a session whose past has changed."""
         live = self._live.pop(id, None)
         if live is not None:
-            await self._give_row(live.row)
+            self._free.append(live.row)
+            _wake_first(self._without_row)
 
     async def _call(self, function: Any) -> Any:
         return await asyncio.wrap_future(self.batcher.call(function))
+
+    async def _run(self, job: Job) -> list[Tensor]:
+        await asyncio.wrap_future(self.batcher.run([job]))
+        if job.error is not None:
+            raise job.error
+        return job.outputs
 
     # ------------------------------------------------------------------------------------------ moments of the past
 
     async def _moment(self, id: str, t: int) -> Moment:
         """Where a session was at time t, computed anew from the state before that is kept."""
+        live = self._live.get(id)
+        if live is not None and live.time == t:
+            return Moment(tuple(await self._call(lambda streams: streams.take(live.row))), live.output)
         start, data = self.store.before(id, t)
         moment = self.moments.unpacked(data)
         if start == t:
@@ -182,11 +225,24 @@ class Sessions:
         outputs, state = await self._again(moment, self._inputs(id, start, t))
         return Moment(state, outputs[-1])
 
-    async def _again(self, moment: Moment, inputs: Tensor) -> tuple[Tensor, tuple[State, ...]]:
+    async def _again(self, moment: Moment, inputs: Tensor) -> tuple[list[Tensor], tuple[State, ...]]:
         """What comes of reading inputs from a moment on, written nowhere: the outputs, and the state at the end."""
         async with self._row(moment) as row:
-            outputs = await asyncio.wrap_future(self.batcher.run(Job(row, 0, self._prepared(inputs), None)))
+            outputs = await self._run(Job(row, 0, self._prepared(inputs), None))
             return outputs, tuple(await self._call(lambda streams: streams.take(row)))
+
+    async def _course(self, id: str, start: int, stop: int) -> list[Moment]:
+        """Where a session was at each time from start to stop."""
+        moments = [await self._moment(id, start)]
+        edits = self.store.edits(id, start)
+        for a, b in itertools.pairwise(sorted({start, stop, *(t for t in edits if t < stop)})):
+            async with self._row(moments[-1]) as row:
+                job = Job(row, 0, self._prepared(self._inputs(id, a, b)), None, traced=True)
+                outputs = await self._run(job)
+            moments += [Moment(tuple(s), o) for s, o in zip(job.states, outputs, strict=True)]
+            if b in edits:
+                moments[-1] = self.moments.unpacked(edits[b])
+        return moments
 
     def _inputs(self, id: str, start: int, stop: int) -> Tensor:
         """The inputs from time start to stop."""
@@ -203,109 +259,209 @@ class Sessions:
 
     # ------------------------------------------------------------------------------------------ verbs
 
+    @_to_the_end
     async def create(self, owner: str, id: str | None = None) -> str:
         """A new session. id: one's own name for it. Returns: its id. One that there is already is an error (409)."""
-        id = secrets.token_urlsafe(12).replace("-", "x").replace("_", "y") if id is None else id
+        id = self._named(id)
+        self._check_quota(owner)
+        async with self._alone(id):
+            if not self.store.make(id, owner, self.name, self.moments.packed(self.engine.first())):
+                raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
+        return id
+
+    def _named(self, id: str | None) -> str:
+        id = secrets.token_hex(8) if id is None else id
         if not NAME.fullmatch(id):
             raise Refused(
                 400, f"id: {id[:40]!r}: letters, digits, '_', '.', ':' and '-', up to 128, the first a letter or digit"
             )
+        return id
+
+    def _check_quota(self, owner: str) -> None:
         if self.store.count(owner) >= self.most:
             raise Refused(429, f"there are {self.most} sessions already; delete some")
-        if not self.store.make(id, owner, self.name, self.moments.packed(self.engine.first())):
-            raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
-        return id
 
     async def about(self, owner: str, id: str) -> Kept:
         """What the catalogue says of a session."""
         return self._found(id, owner)
 
+    @_to_the_end
     async def delete(self, owner: str, id: str) -> None:
         """Forget a session."""
-        async with self._held(id):
+        async with self._alone(id):
             self._found(id, owner)
-            await self._sleep(id)
+            self._sleep(id)
             self.store.drop(id)
 
-    async def steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Tensor:
-        """Read inputs, the first of which is number `first` of the session. Returns: the outputs, [n, N].
+    @_to_the_end
+    async def forget(self, since: float) -> int:
+        """Forget the sessions that nobody has touched since a time, in seconds since 1970. Returns: how many."""
+        ids = [kept.id for kept in self.store.untouched(since) if kept.model == self.name]
+        for id in ids:
+            async with self._alone(id):
+                kept = self.store.find(id)
+                if kept is not None and kept.touched < since:
+                    self._sleep(id)
+                    self.store.drop(id)
+        return len(ids)
+
+    @_to_the_end
+    async def steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
+        """Read inputs, the first of which is number `first` of the session.
 
         Inputs that it has read already, all of them and the same ones, give the same numbers again.
         """
-        if not 1 <= len(inputs) <= self.longest:
-            raise Refused(
-                413 if len(inputs) else 400, f"inputs: {len(inputs)} of them; from 1 to {self.longest} in a request"
-            )
-        async with self._held(id):
+        self._check_length(inputs)
+        async with self._alone(id):
             kept = self._found(id, owner)
             if first + len(inputs) <= kept.time and torch.equal(self._inputs(id, first, first + len(inputs)), inputs):
-                return (await self._again(await self._moment(id, first), inputs))[0]
+                return await self._once_more(id, first, inputs)
             if first != kept.time:
                 raise Refused(
                     409,
                     f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it to {first}",
                 )
-            live = await self._wake(id, kept)
-            job = Job(live.row, first, self._prepared(inputs), (id, inputs.contiguous().numpy().tobytes()))
+            live = await self._wake(kept)
+            before = live.output
             try:
-                outputs = await asyncio.wrap_future(self.batcher.run(job))
+                outputs = await self._run(self._job(live, id, inputs, self._prepared(inputs)))
             except BaseException:  # what was not written was not read
-                await self._sleep(id)
+                self._sleep(id)
                 raise
             live.time, live.output = first + len(inputs), outputs[-1]
-            return outputs
+            return Read(before, outputs)
 
+    async def _once_more(self, id: str, first: int, inputs: Tensor) -> Read:
+        moment, outputs = await self._moment(id, first), list[Tensor]()
+        stop = first + len(inputs)
+        edits = self.store.edits(id, first)
+        before = moment.output
+        for a, b in itertools.pairwise(sorted({first, stop, *(t for t in edits if t < stop)})):
+            made, state = await self._again(moment, inputs[a - first : b - first])
+            outputs += made
+            moment = self.moments.unpacked(edits[b]) if b in edits else Moment(state, made[-1])
+        return Read(before, outputs)
+
+    async def step_many(self, owner: str, asked: Sequence[Asked]) -> list[Read | Refused]:
+        """What `steps` does, for many sessions at once and with less ado. Returns: of each what came of it, or why nothing did."""
+        ready: list[tuple[int, _Live]] = []
+        other: list[int] = []
+        for i, (id, first, inputs) in enumerate(asked):
+            live = self._live.get(id)
+            if live is None or id in self._held or live.owner != owner or live.time != first:
+                other.append(i)
+            elif not 1 <= len(inputs) <= self.longest:
+                other.append(i)
+            else:
+                self._held[id] = deque()
+                ready.append((i, live))
+        together = self._step_live(asked, ready) if ready else None
+        found: list[Any] = [None] * len(asked)
+        alone = [self.steps(owner, *asked[i]) for i in other]
+        for i, result in zip(other, await asyncio.gather(*alone, return_exceptions=True), strict=True):
+            found[i] = result
+        if together is not None:
+            for (i, _), result in zip(ready, await together, strict=True):
+                found[i] = result
+        for result in found:
+            if isinstance(result, BaseException) and not isinstance(result, Refused):
+                raise result
+        return found
+
+    @_to_the_end
+    async def _step_live(self, asked: Sequence[Asked], ready: list[tuple[int, _Live]]) -> list[Read | BaseException]:
+        """Step sessions that have their rows, and that nobody else is with."""
+        sizes = [len(asked[i].inputs) for i, _ in ready]
+        prepared = self._prepared(torch.cat([asked[i].inputs for i, _ in ready])).split(sizes)  # type: ignore[no-untyped-call]
+        jobs = [
+            self._job(live, asked[i].id, asked[i].inputs, x) for (i, live), x in zip(ready, prepared, strict=True)
+        ]
+        await asyncio.wrap_future(self.batcher.run(jobs))
+        found: list[Read | BaseException] = []
+        for (i, live), job in zip(ready, jobs, strict=True):
+            id = asked[i].id
+            if job.error is None:
+                found.append(Read(live.output, job.outputs))
+                live.time, live.output = live.time + len(job.outputs), job.outputs[-1]
+                self._live.move_to_end(id)
+            else:
+                found.append(job.error)
+                self._sleep(id)
+            self._release(id)
+        return found
+
+    def _job(self, live: _Live, id: str, inputs: Tensor, prepared: Tensor) -> Job:
+        return Job(live.row, live.time, prepared, (id, inputs.contiguous().numpy().tobytes()))
+
+    def _check_length(self, inputs: Tensor) -> None:
+        if not 1 <= len(inputs) <= self.longest:
+            raise Refused(
+                413 if len(inputs) else 400, f"inputs: {len(inputs)} of them; from 1 to {self.longest} in a request"
+            )
+
+    @_to_the_end
     async def moment(self, owner: str, id: str, t: int | None = None) -> tuple[int, Moment]:
         """Where a session is, or was at time t: the time, and the moment."""
-        async with self._held(id):
+        async with self._alone(id):
             kept = self._found(id, owner)
             t = self._checked(kept, kept.time if t is None else t)
             return t, await self._moment(id, t)
 
+    @_to_the_end
     async def rewind(self, owner: str, id: str, t: int) -> None:
         """Go back to time t; what came after it is forgotten (branch first to keep it)."""
-        async with self._held(id):
+        async with self._alone(id):
             self._checked(self._found(id, owner), t)
-            await self._sleep(id)
+            self._sleep(id)
             self.store.cut(id, t)
 
+    @_to_the_end
     async def branch(self, owner: str, id: str, other: str | None = None, t: int | None = None) -> str:
         """Another session with the same past, up to time t. Returns: its id."""
-        other = secrets.token_urlsafe(12).replace("-", "x").replace("_", "y") if other is None else other
-        if not NAME.fullmatch(other):
-            raise Refused(400, f"id: {other[:40]!r} is no name for a session")
-        async with self._held(id, other):
+        other = self._named(other)
+        self._check_quota(owner)
+        async with self._alone(id, other):
             t = self._checked(kept := self._found(id, owner), kept.time if t is None else t)
-            if not self.store.branch(id, other, owner):
+            if not self.store.branch(id, other, owner, t):
                 raise Refused(409, f"there is a session {other!r} already; choose another id")
-            if t < kept.time:
-                self.store.cut(other, t)
         return other
 
+    @_to_the_end
     async def edit(
-        self, owner: str, id: str, t: int, *, input: Tensor | None = None, state: Sequence[State] | None = None
-    ) -> None:
-        """Change the input that was read at time t, [1, ...], or the state there; all later inputs are read again."""
+        self,
+        owner: str,
+        id: str,
+        t: int | None = None,
+        *,
+        input: Tensor | None = None,
+        state: Sequence[State] | None = None,
+        output: Tensor | None = None,
+    ) -> int:
+        """Change the input that was read at time t, [1, ...], or the state there and perhaps the output that led to it; all later
+        inputs are read again. t: None: the present. Returns: t."""
         if (input is None) == (state is None):
             raise Refused(400, "edit: give an input or a state, just one of them")
-        async with self._held(id):
+        async with self._alone(id):
             kept = self._found(id, owner)
+            t = kept.time if t is None else t
             if not 0 <= t <= kept.time - (input is not None):
-                raise Refused(
-                    400, f"time: {t}; the session has read {kept.time}, so from 0 to {kept.time - (input is not None)}"
-                )
-            await self._sleep(id)
+                what = "has read nothing, so that there is no input to change"
+                if kept.time or input is None:
+                    what = f"has read {kept.time}, so from 0 to {kept.time - (input is not None)}"
+                raise Refused(400, f"time: {t}; the session {what}")
             later = self._inputs(id, t, kept.time)
             edits = self.store.edits(id, t)
             moment = await self._moment(id, t)
+            self._sleep(id)
             if input is not None:
                 later = torch.cat([input.to(later.dtype), later[1:]])
             else:
                 assert state is not None
-                moment = Moment(tuple(state), moment.output)
+                moment = Moment(tuple(state), moment.output if output is None else output)
                 edits[t] = self.moments.packed(moment)
             records = await self._read_again(id, t, moment, later, edits)
             self.store.rewrite(id, t, records, edits)
+            return t
 
     async def _read_again(
         self, id: str, t: int, moment: Moment, inputs: Tensor, edits: dict[int, bytes]
@@ -325,20 +481,24 @@ class Sessions:
                 edits[stop] = self.moments.packed(moment)
         return records
 
-    async def diff(self, owner: str, id: str, other: str, start: int, stop: int) -> Difference:
-        """Where and how far two sessions part, between two times that both have."""
-        async with self._held(id, other):
-            for kept in (self._found(id, owner), self._found(other, owner)):
-                self._checked(kept, start)
-                self._checked(kept, stop)
-            pairs = []
-            for t in range(start, stop + 1):
-                pairs.append(((t, t), await self._moment(id, t), await self._moment(other, t)))
-            return difference(self.engine, pairs)
+    @_to_the_end
+    async def diff(self, owner: str, id: str, other: str, start: int, stop: int | None) -> Difference:
+        """Where and how far two sessions part, between two times that both have; stop: None: the last of these."""
+        async with self._alone(id, other):
+            both = [self._found(id, owner), self._found(other, owner)]
+            stop = min(kept.time for kept in both) if stop is None else stop
+            for kept in both:
+                self._checked(kept, start, "start")
+                self._checked(kept, stop, "stop")
+            if not start <= stop < start + COMPARED:
+                raise Refused(400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last")
+            one, two = await self._course(id, start, stop), await self._course(other, start, stop)
+        pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
+        return await asyncio.to_thread(difference, self.engine, pairs)
 
-    def _checked(self, kept: Kept, t: int) -> int:
+    def _checked(self, kept: Kept, t: int, what: str = "time") -> int:
         if not 0 <= t <= kept.time:
-            raise Refused(400, f"time: {t}; the session has read {kept.time}, so from 0 to {kept.time}")
+            raise Refused(400, f"{what}: {t}; the session {kept.id!r} has read {kept.time}, so from 0 to {kept.time}")
         return t
 
     def close(self) -> None:
