@@ -320,7 +320,7 @@ def test_many_in_one_request(tmp_path):
         sessions, x = served(tmp_path, slots=8), inputs(60)
         for i in range(12):
             await sessions.create("o", f"s{i}")
-        alone = network().streams(12)
+        alone, last = network().streams(12), torch.empty(0)
         for t in range(60):
             asked = [Asked(f"s{i}", t, x[t : t + 1] * i) for i in range(12)]
             found = await sessions.step_many("o", [*asked, Asked("none", 0, x[:1]), Asked("s0", 99, x[:1])])

@@ -26,6 +26,8 @@ from throughtime.travel import Difference, Engine, Moment
 from throughtime.travel.difference import difference
 
 SPARE = 8  # rows for what is computed anew
+WRITERS = 64  # rows for streams that are of no session
+LAST = 4  # inputs that tell whether a line, or half a character, begins
 COMPARED = 10_000  # times that are compared in one request, at most
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)  # of a session
 
@@ -56,6 +58,23 @@ class _Live:
     owner: str
     time: int
     output: Tensor | None
+
+
+@dataclass(slots=True)
+class Writing:
+    """A stream that somebody is alone with and that reads what is drawn for it. last: the last inputs that it has read. output: of
+    the last step. read: lets it read more, and gives the outputs, [n] of [N]. time: how many inputs have been read."""
+
+    last: Tensor
+    output: Tensor | None
+    time: int
+    _steps: Callable[[Tensor], Awaitable[list[Tensor]]]
+
+    async def read(self, inputs: Tensor) -> list[Tensor]:
+        """Read inputs, at least one. Returns: the outputs."""
+        outputs = await self._steps(inputs)
+        self.time, self.output = self.time + len(inputs), outputs[-1]
+        return outputs
 
 
 def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awaitable[_T]]:
@@ -106,14 +125,17 @@ class Sessions:
         self.most, self.longest = most, longest
         self.moments = Moments(engine, streams.width_out)
         rows = range(streams.slots)
-        streams.grow(streams.slots + SPARE)
+        streams.grow(streams.slots + SPARE + WRITERS)
         self.batcher = Batcher(streams, self.moments, store)
         self._free = list(rows)
         self._spare: asyncio.Queue[int] = asyncio.Queue()
+        self._writers: asyncio.Queue[int] = asyncio.Queue()
         for row in range(len(rows), streams.slots):
-            self._spare.put_nowait(row)
+            (self._spare if row < len(rows) + SPARE else self._writers).put_nowait(row)
         self._live: OrderedDict[str, _Live] = OrderedDict()  # the one that was stepped last is the last
-        self._held: dict[str, deque[asyncio.Future[None]]] = {}  # sessions somebody is alone with, and who waits for each
+        self._held: dict[
+            str, deque[asyncio.Future[None]]
+        ] = {}  # sessions somebody is alone with, and who waits for each
         self._without_row: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -143,7 +165,7 @@ class Sessions:
             _wake_first(self._without_row)
 
     def _found(self, id: str, owner: str) -> Kept:
-        kept = self.store.find(id)
+        kept = self.store.find(id) if NAME.fullmatch(id) else None
         if kept is None or kept.owner != owner or kept.model != self.name:
             raise Refused(404, f"there is no session {id!r}; make it by POST /v1/sessions")
         return kept
@@ -151,15 +173,16 @@ class Sessions:
     # ------------------------------------------------------------------------------------------ rows
 
     @asynccontextmanager
-    async def _row(self, moment: Moment) -> AsyncIterator[int]:
+    async def _row(self, moment: Moment, rows: asyncio.Queue[int] | None = None) -> AsyncIterator[int]:
         """A row in the state of a moment, for as long as it is needed. It is none of those that sessions have, or who has one and
         needs another would wait for ever."""
-        row = await self._spare.get()
+        rows = self._spare if rows is None else rows
+        row = await rows.get()
         try:
             await self._call(lambda streams: streams.put(row, list(moment.state)))
             yield row
         finally:
-            self._spare.put_nowait(row)
+            rows.put_nowait(row)
 
     async def _take_row(self) -> int:
         while not self._free:
@@ -323,13 +346,42 @@ class Sessions:
                 )
             live = await self._wake(kept)
             before = live.output
-            try:
-                outputs = await self._run(self._job(live, id, inputs, self._prepared(inputs)))
-            except BaseException:  # what was not written was not read
-                self._sleep(id)
-                raise
-            live.time, live.output = first + len(inputs), outputs[-1]
-            return Read(before, outputs)
+            return Read(before, await self._step(live, id, inputs))
+
+    async def _step(self, live: _Live, id: str, inputs: Tensor) -> list[Tensor]:
+        try:
+            outputs = await self._run(self._job(live, id, inputs, self._prepared(inputs)))
+        except BaseException:  # what was not written was not read
+            self._sleep(id)
+            raise
+        live.time, live.output = live.time + len(inputs), outputs[-1]
+        return outputs
+
+    @asynccontextmanager
+    async def write_on(self, owner: str, id: str, first: int | None = None) -> AsyncIterator[Writing]:
+        """Alone with a session, to write on from where it is; all that it reads belongs to it. To be left between two reads alone.
+        first: how many inputs it must have read; None: any number."""
+        async with self._alone(id):
+            kept = self._found(id, owner)
+            if first not in (None, kept.time):
+                raise Refused(
+                    409, f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it"
+                )
+            live = await self._wake(kept)
+            last = self._inputs(id, max(kept.time - LAST, 0), kept.time)
+            yield Writing(last, live.output, kept.time, lambda inputs: self._step(live, id, inputs))
+
+    @asynccontextmanager
+    async def write_anew(self) -> AsyncIterator[Writing]:
+        """A stream of no session, from the beginning. To be left between two reads alone."""
+        first = self.engine.first()
+        async with self._row(first, self._writers) as row:
+            yield Writing(
+                self.engine.empty(),
+                first.output,
+                0,
+                lambda inputs: self._run(Job(row, 0, self._prepared(inputs), None)),
+            )
 
     async def _once_more(self, id: str, first: int, inputs: Tensor) -> Read:
         moment, outputs = await self._moment(id, first), list[Tensor]()
@@ -348,9 +400,13 @@ class Sessions:
         other: list[int] = []
         for i, (id, first, inputs) in enumerate(asked):
             live = self._live.get(id)
-            if live is None or id in self._held or live.owner != owner or live.time != first:
-                other.append(i)
-            elif not 1 <= len(inputs) <= self.longest:
+            if (
+                live is None
+                or id in self._held
+                or live.owner != owner
+                or live.time != first
+                or not 1 <= len(inputs) <= self.longest
+            ):
                 other.append(i)
             else:
                 self._held[id] = deque()
@@ -373,9 +429,7 @@ class Sessions:
         """Step sessions that have their rows, and that nobody else is with."""
         sizes = [len(asked[i].inputs) for i, _ in ready]
         prepared = self._prepared(torch.cat([asked[i].inputs for i, _ in ready])).split(sizes)  # type: ignore[no-untyped-call]
-        jobs = [
-            self._job(live, asked[i].id, asked[i].inputs, x) for (i, live), x in zip(ready, prepared, strict=True)
-        ]
+        jobs = [self._job(live, asked[i].id, asked[i].inputs, x) for (i, live), x in zip(ready, prepared, strict=True)]
         await asyncio.wrap_future(self.batcher.run(jobs))
         found: list[Read | BaseException] = []
         for (i, live), job in zip(ready, jobs, strict=True):
@@ -491,7 +545,9 @@ class Sessions:
                 self._checked(kept, start, "start")
                 self._checked(kept, stop, "stop")
             if not start <= stop < start + COMPARED:
-                raise Refused(400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last")
+                raise Refused(
+                    400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last"
+                )
             one, two = await self._course(id, start, stop), await self._course(other, start, stop)
         pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
         return await asyncio.to_thread(difference, self.engine, pairs)
