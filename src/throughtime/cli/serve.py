@@ -83,8 +83,8 @@ def serve(
             f"--host {host}: others could reach it, and it asks for no token; give --token, or --open to let them"
         )
     check_packages()
-    models = _models(runs, download)
     listening = listen(host, port)
+    models = _models(runs, download)
     settings = Settings(
         store=store,
         tokens=tokens,

@@ -39,14 +39,7 @@ class Job:
     states: list[list[State]] = field(default_factory=list)
     snapshots: list[tuple[int, bytes]] = field(default_factory=list)
     error: BaseException | None = None
-    group: _Group | None = None
-
-
-class _Group:
-    """Jobs that are answered together."""
-
-    def __init__(self, count: int) -> None:
-        self.left, self.future = count, Future[None]()
+    group: Any = None  # of whoever asks
 
 
 class Batcher:
@@ -55,26 +48,23 @@ class Batcher:
     A tick takes one input of each stream that waits. Streams that come meanwhile join the next tick, so that nobody waits for
     another's end. Those that have come to their end are written to the store together, and then answered.
 
+    Args: answer: is given those that have come to their end, in this thread.
     Attributes: ticks, steps: how many there have been, and steps of streams in them.
     """
 
-    def __init__(self, streams: Streams, moments: Moments, store: Store) -> None:
-        self.streams, self.moments, self.store = streams, moments, store
+    def __init__(
+        self, streams: Streams, moments: Moments, store: Store, answer: Callable[[Sequence[Job]], None]
+    ) -> None:
+        self.streams, self.moments, self.store, self._answer = streams, moments, store, answer
         self.ticks = self.steps = 0
         self._waiting: queue.SimpleQueue[Sequence[Job] | Callable[[], None] | None] = queue.SimpleQueue()
         self._running: list[Job] = []
         self._thread = threading.Thread(target=self._work, name="throughtime-streams", daemon=True)
         self._thread.start()
 
-    def run(self, jobs: Sequence[Job]) -> Future[None]:
-        """Let streams read, at least one. Their rows are not to be given to anybody until the future is done; each job says then
-        what came of it."""
-        group = _Group(len(jobs))
-        group.future.set_running_or_notify_cancel()  # what has begun is brought to its end, whoever has gone meanwhile
-        for job in jobs:
-            job.group = group
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Let streams read. A row is not to be given to anybody until its job is answered; each job says then what came of it."""
         self._waiting.put(jobs)
-        return group.future
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
         """Let the thread that owns the rows call a function of them, between two ticks."""
@@ -131,13 +121,9 @@ class Batcher:
             for job in jobs:
                 job.error = error
         self._running = running
-        self._write(done)
-        for job in done:
-            group = job.group
-            assert group is not None
-            group.left -= 1
-            if not group.left:
-                group.future.set_result(None)
+        if done:
+            self._write(done)
+            self._answer(done)
 
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write down what has been read."""

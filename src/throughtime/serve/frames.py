@@ -33,14 +33,18 @@ def unpacked(data: bytes, kind: np.dtype[Any]) -> Frame:
     if len(data) < HEAD.itemsize:
         raise Refused(400, f"a frame of {len(data)} bytes; there are at least {HEAD.itemsize}: tag u32, n u32")
     tag, count = (int(v) for v in np.frombuffer(data, HEAD, 1)[0])
-    body = np.dtype([("number", "<u4", (count,)), ("first", "<u8", (count,)), ("inputs", kind, (count,))])
-    size = HEAD.itemsize + body.itemsize
+    kinds = (np.dtype("<u4"), np.dtype("<u8"), kind)
+    size = HEAD.itemsize + count * sum(one.itemsize for one in kinds)
     if len(data) != size or not count:
         raise Refused(400, f"frame {tag}: {len(data)} bytes; {size} hold {count} steps, of which there is at least 1")
-    found = np.frombuffer(data, body, 1, HEAD.itemsize)[0]
-    if found["first"].max() >= 2**53:
-        raise Refused(400, f"frame {tag}: first: {found['first'].max()}; less than 2**53")
-    return Frame(tag, found["number"], found["first"], found["inputs"])
+    parts, at = [], HEAD.itemsize
+    for one in kinds:
+        parts.append(np.frombuffer(data, one, count, at))
+        at += count * one.itemsize
+    number, first, inputs = parts
+    if first.max() >= 2**53:
+        raise Refused(400, f"frame {tag}: first: {first.max()}; less than 2**53")
+    return Frame(tag, number, first, inputs)
 
 
 def packed(frame: Frame, status: Array, time: Array, answers: Array) -> bytes:

@@ -5,6 +5,7 @@ Shapes: n steps, I input, N output, V vocabulary.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -128,6 +129,7 @@ class TextReader(Reader):
         self.stack, self.model, self.tokens = self.engine.stack, model, model.tokens
         self.end = ENDS.get(model.config.data.documents)  # of a document
         self._most = len(self.tokens) - 2
+        self.expected = Expected(self)
 
     def value(self, asked: Given) -> Any:
         if asked.text is None:
@@ -177,6 +179,28 @@ class TextReader(Reader):
             tokens, values = self.likeliest(self.log_p(outputs), top)
             made["token"], made["p"] = tokens.numpy(), values.exp().numpy()
         return made
+
+
+class Expected:
+    """What many streams expect next: of those that ask in one turn of the loop it is computed together."""
+
+    def __init__(self, reader: TextReader) -> None:
+        self._reader = reader
+        self._asked: list[tuple[Tensor, asyncio.Future[Tensor]]] = []
+
+    def after(self, output: Tensor) -> asyncio.Future[Tensor]:
+        """log p after an output [N]: [V]."""
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._answer)
+        self._asked.append((output, loop.create_future()))
+        return self._asked[-1][1]
+
+    def _answer(self) -> None:
+        asked, self._asked = self._asked, []
+        for (_, future), row in zip(asked, self._reader.log_p([output for output, _ in asked]), strict=True):
+            if not future.done():
+                future.set_result(row)
 
 
 def finite(value: float) -> float | None:

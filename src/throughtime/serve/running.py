@@ -27,8 +27,13 @@ def check_packages() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. port: 0 for any that is free. Raises: UserError where it cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio sends what is written at once, and does not wait for more to send along, where a socket says that it is TCP
+        made = socket.socket(family, kind, socket.IPPROTO_TCP)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(2048)
+        return made
     except (OSError, OverflowError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise UserError(f"{host}:{port}: cannot listen there: {why}; choose another --port or --host") from error

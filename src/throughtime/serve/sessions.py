@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import re
@@ -89,6 +90,21 @@ def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awa
     return called
 
 
+@dataclass(slots=True)
+class _Group:
+    """Jobs that are waited for together."""
+
+    left: int
+    done: asyncio.Future[None]
+
+
+def _tell(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        job.group.left -= 1
+        if not job.group.left and not job.group.done.done():
+            job.group.done.set_result(None)
+
+
 def _wake_first(waiting: deque[asyncio.Future[None]]) -> bool:
     """Let the first of those that wait go on. Returns: whether there is one."""
     while waiting:
@@ -126,7 +142,8 @@ class Sessions:
         self.moments = Moments(engine, streams.width_out)
         rows = range(streams.slots)
         streams.grow(streams.slots + SPARE + WRITERS)
-        self.batcher = Batcher(streams, self.moments, store)
+        self.batcher = Batcher(streams, self.moments, store, self._answer)
+        self._asked: list[Job] = []  # of this turn of the loop
         self._free = list(rows)
         self._spare: asyncio.Queue[int] = asyncio.Queue()
         self._writers: asyncio.Queue[int] = asyncio.Queue()
@@ -229,10 +246,30 @@ class Sessions:
         return await asyncio.wrap_future(self.batcher.call(function))
 
     async def _run(self, job: Job) -> list[Tensor]:
-        await asyncio.wrap_future(self.batcher.run([job]))
+        await self._run_all([job])
         if job.error is not None:
             raise job.error
         return job.outputs
+
+    def _run_all(self, jobs: Sequence[Job]) -> Awaitable[None]:
+        """Let streams read. What is asked for in one turn of the loop goes its first step together."""
+        loop = asyncio.get_running_loop()
+        group = _Group(len(jobs), loop.create_future())
+        for job in jobs:
+            job.group = group
+        if not self._asked:
+            loop.call_soon(self._ask)
+        self._asked += jobs
+        return group.done
+
+    def _ask(self) -> None:
+        self.batcher.run(self._asked)
+        self._asked = []
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        """Tell those who wait, by one call for all; from the thread that steps."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            jobs[0].group.done.get_loop().call_soon_threadsafe(_tell, jobs)
 
     # ------------------------------------------------------------------------------------------ moments of the past
 
@@ -430,7 +467,7 @@ class Sessions:
         sizes = [len(asked[i].inputs) for i, _ in ready]
         prepared = self._prepared(torch.cat([asked[i].inputs for i, _ in ready])).split(sizes)  # type: ignore[no-untyped-call]
         jobs = [self._job(live, asked[i].id, asked[i].inputs, x) for (i, live), x in zip(ready, prepared, strict=True)]
-        await asyncio.wrap_future(self.batcher.run(jobs))
+        await self._run_all(jobs)
         found: list[Read | BaseException] = []
         for (i, live), job in zip(ready, jobs, strict=True):
             id = asked[i].id

@@ -26,6 +26,7 @@ from throughtime.serve.sessions import Asked, Sessions
 
 AT_ONCE = 1024  # messages of a socket that are worked on
 TRY_AGAIN_LATER = 1013
+GRACE = 60  # seconds in which a socket that is closed for being slow may still take what it was sent, and be told why
 router = APIRouter()
 
 
@@ -63,7 +64,7 @@ class _Socket:
             pass
         except* _Slow:
             with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-                async with asyncio.timeout(self._server.settings.slow):
+                async with asyncio.timeout(GRACE):
                     await self._socket.close(TRY_AGAIN_LATER, "answers are not taken")
 
     async def _answered(self, work: Coroutine[Any, Any, str | bytes]) -> None:

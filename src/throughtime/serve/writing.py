@@ -103,18 +103,18 @@ async def write(
         if not going():
             return
         assert stream.output is not None
-        log_p = reader.log_p([stream.output])
+        log_p = await reader.expected.after(stream.output)
         fit = writable(log_p)
         if begun:
             fit = fit.masked_fill(~torch.tensor([e.startswith(begun) for e in reader.tokens.entries]), -torch.inf)
-        drawn = draw(fit, temperature=manner.temperature, top_p=manner.top_p, generator=chance)
+        drawn = draw(fit.unsqueeze(0), temperature=manner.temperature, top_p=manner.top_p, generator=chance)
         token = int(drawn)
         text = text_of(token)[len(begun) :]
         begun = ""
         await stream.read(drawn.to(torch.int32))
         held += text
         if manner.top is not None:
-            tokens.append(_token(reader, log_p[0], token, text, manner.top))
+            tokens.append(_token(reader, log_p, token, text, manner.top))
         found = [at for at in (held.find(stop) for stop in manner.stop) if at >= 0]
         if found:
             yield Part(held[: min(found)], _first(tokens, min(found)), "stop")
