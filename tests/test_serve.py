@@ -18,9 +18,9 @@ import pytest
 import torch
 import websockets
 from safetensors.torch import load, save
-from serving import Serving, eventually
 
 import throughtime as tt
+from serving import Serving, eventually
 from throughtime.serve.readers import TextReader
 from throughtime.serve.sessions import Read
 
@@ -34,7 +34,9 @@ def folder(tmp_path_factory, _one_thread):
     """Runs: a language model of characters, one of words whose documents are lines, and a classifier."""
     folder = tmp_path_factory.mktemp("serve")
     (folder / "text.txt").write_text(TEXT)
-    (folder / "rows.csv").write_text("text,label\n" + "".join(f"{w} {i},{w}\n" for i in range(60) for w in ("up", "down")))
+    (folder / "rows.csv").write_text(
+        "text,label\n" + "".join(f"{w} {i},{w}\n" for i in range(60) for w in ("up", "down"))
+    )
     for name, tokens, documents in (("lm", "characters", "file"), ("lines", "words", "line")):
         tt.train(
             "text",
@@ -98,7 +100,9 @@ def made(api, **body):
 
 
 def steps(api, id, first, text, **more):
-    answer = api.post(f"/v1/sessions/{id}/steps", json={"first": first, "text": text, "top": 3, "logprobs": True, **more})
+    answer = api.post(
+        f"/v1/sessions/{id}/steps", json={"first": first, "text": text, "top": 3, "logprobs": True, **more}
+    )
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -390,7 +394,9 @@ def test_log_probabilities_of_a_prompt_and_of_what_is_written(client, model):
     session = model.session()
     session.feed("4 sheep")
     np.testing.assert_allclose(shown.token_logprobs, session.log_probabilities(), rtol=1e-4, atol=1e-5)
-    assert all(max(top.values()) >= own - 1e-6 for top, own in zip(shown.top_logprobs, shown.token_logprobs, strict=True))
+    assert all(
+        max(top.values()) >= own - 1e-6 for top, own in zip(shown.top_logprobs, shown.token_logprobs, strict=True)
+    )
     written = client.completions.create(model="lm", prompt="4 sheep", max_tokens=8, temperature=0, logprobs=1)
     shown = written.choices[0].logprobs
     assert [max(top.values()) for top in shown.top_logprobs] == shown.token_logprobs
@@ -440,7 +446,10 @@ def test_many_writers_share_ticks(server, api, model):
     steps_, ticks = value('throughtime_steps_total{model="lm"}'), value('throughtime_ticks_total{model="lm"}')
     asked = {"model": "lm", "prompt": "1", "max_tokens": 60, "seed": 5, "n": 20}
     answer = api.post("/v1/completions", json=asked).json()
-    assert value('throughtime_ticks_total{model="lm"}') - ticks < (value('throughtime_steps_total{model="lm"}') - steps_) / 4
+    assert (
+        value('throughtime_ticks_total{model="lm"}') - ticks
+        < (value('throughtime_steps_total{model="lm"}') - steps_) / 4
+    )
     lone = api.post("/v1/completions", json={**asked, "n": 1, "seed": 12}).json()
     assert lone["choices"][0]["text"] == answer["choices"][7]["text"]
 
@@ -465,7 +474,14 @@ def test_a_socket_carries_many_sessions(server, api, model):
     async def go(socket):
         for at in range(0, len(text), 4):
             for i, id in enumerate(ids):
-                message = {"session": id, "first": at, "text": text[at : at + 4], "top": 2, "logprobs": True, "tag": [i, at]}
+                message = {
+                    "session": id,
+                    "first": at,
+                    "text": text[at : at + 4],
+                    "top": 2,
+                    "logprobs": True,
+                    "tag": [i, at],
+                }
                 await socket.send(json.dumps(message))
         return [json.loads(await socket.recv()) for _ in range(10 * len(range(0, len(text), 4)))]
 
@@ -497,7 +513,13 @@ def test_a_socket_carries_binary_frames(server, model):
 
     alone = Alone(model)
     for at, data in enumerate(sorted(talk(server, go), key=lambda d: d[:4])):
-        kinds = [("tag", "<u4"), ("n", "<u4"), ("number", "<u4", count), ("status", "<u4", count), ("time", "<u8", count)]
+        kinds = [
+            ("tag", "<u4"),
+            ("n", "<u4"),
+            ("number", "<u4", count),
+            ("status", "<u4", count),
+            ("time", "<u8", count),
+        ]
         found = np.frombuffer(data, [*kinds, ("next", [("token", "<i4", 3), ("p", "<f4", 3)], count)])[0]
         assert (found["tag"], found["n"]) == (at, count)
         assert found["number"].tolist() == list(range(count))
@@ -564,7 +586,14 @@ def bearer(token):
 
 def test_a_session_belongs_to_its_token(guarded):
     with httpx.Client(base_url=guarded.url) as api:
-        for headers in ({}, bearer("alph"), bearer("alphaa"), bearer("_"), {"authorization": "alpha"}, {"authorization": "Bearer \u00e9".encode("latin-1")}):
+        for headers in (
+            {},
+            bearer("alph"),
+            bearer("alphaa"),
+            bearer("_"),
+            {"authorization": "alpha"},
+            {"authorization": "Bearer \u00e9".encode("latin-1")},
+        ):
             refused(api.get("/v1/models", headers=headers), 401, "Bearer")
         refused(api.get("/metrics"), 401)
         assert api.get("/healthz").status_code == 200
@@ -576,7 +605,9 @@ def test_a_session_belongs_to_its_token(guarded):
             ("POST", "/rewind", ("time",)), ("POST", "/branch", ()), ("POST", "/edit", ("time", "text")),
             ("POST", "/diff", ("other",)),
         ):  # fmt: skip
-            answer = api.request(method, f"/v1/sessions/mine{path}", headers=two, json={key: body[key] for key in keys} or None)
+            answer = api.request(
+                method, f"/v1/sessions/mine{path}", headers=two, json={key: body[key] for key in keys} or None
+            )
             refused(answer, 404, "no session 'mine'")
         refused(api.post("/v1/completions", json={"session": "mine"}, headers=two), 404)
         assert api.get("/v1/sessions", headers=two).json()["data"] == []
@@ -610,13 +641,22 @@ def test_bodies_lengths_and_waiting_are_limited(guarded):
             for _ in range(50):
                 yield b"[" * 100
 
-        refused(api.post("/v1/sessions", content=chunks(), headers={"content-type": "application/json"}), 413, "3000 bytes")
+        refused(
+            api.post("/v1/sessions", content=chunks(), headers={"content-type": "application/json"}), 413, "3000 bytes"
+        )
         refused(api.post("/v1/completions", json={"max_tokens": 5001}), 413, "5000")
         refused(api.post("/v1/completions", json={"n": 5, "max_tokens": 5}), 429, "wait")
         answers = []
 
         def write():
-            answers.append(httpx.post(f"{guarded.url}/v1/completions", json={"max_tokens": 4000, "n": 4}, headers=bearer("beta"), timeout=60))
+            answers.append(
+                httpx.post(
+                    f"{guarded.url}/v1/completions",
+                    json={"max_tokens": 4000, "n": 4},
+                    headers=bearer("beta"),
+                    timeout=60,
+                )
+            )
 
         thread = threading.Thread(target=write)
         thread.start()
@@ -632,8 +672,8 @@ def test_bodies_lengths_and_waiting_are_limited(guarded):
 def test_a_request_that_does_not_come_is_ended(guarded):
     host, port = guarded.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as slow:
-        slow.sendall(f"POST /v1/sessions HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer beta\r\ncontent-length: 9\r\n".encode()
-                     + b"content-type: application/json\r\n\r\n{")  # fmt: skip
+        head = f"POST /v1/sessions HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: Bearer beta\r\n"
+        slow.sendall(f"{head}content-length: 9\r\ncontent-type: application/json\r\n\r\n{{".encode())
         assert b" 408 " in slow.recv(4096)
 
 

@@ -17,7 +17,7 @@ ACCESS, LIMITS = (Group(name, sort_key=10 + place) for place, name in enumerate(
 Count = Annotated[int, Parameter(converter=whole, group=LIMITS)]
 
 
-def serve(
+def serve(  # noqa: PLR0913  (a user's to give)
     runs: Annotated[list[Path], Parameter(help="Run folders; each is a model of its folder's name.", negative="")],
     /,
     *,

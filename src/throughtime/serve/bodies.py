@@ -83,7 +83,7 @@ class Predict(Strict):
     inputs: Annotated[list[str], Field(min_length=1, max_length=10_000)]
     """Lines, as `throughtime predict` reads them."""
     model: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Of the task, as `throughtime predict` has them."""
 
 

@@ -80,7 +80,11 @@ class Reader(ABC):
         return []
 
     def check(self, top: int, logprobs: bool) -> None:
-        """Raises: Refused where it cannot show what a request asks for."""
+        """Raises: Refused where it cannot show what a request asks for; here where it asks for probabilities."""
+        if top or logprobs:
+            raise Refused(
+                400, f"{'top' if top else 'logprobs'}: of a model that gives probabilities alone; leave it out"
+            )
 
 
 class NumberReader(Reader):
@@ -101,12 +105,6 @@ class NumberReader(Reader):
         if rows is None or rows.ndim != 2 or not np.isfinite(rows).all():
             raise Refused(400, f"inputs: rows of {self.width} finite numbers each")
         return torch.from_numpy(rows)
-
-    def check(self, top: int, logprobs: bool) -> None:
-        if top or logprobs:
-            raise Refused(
-                400, f"{'top' if top else 'logprobs'}: of a model that gives probabilities alone; leave it out"
-            )
 
     def answers(self, inputs: Tensor, read: Read, top: int, logprobs: bool) -> dict[str, Any]:
         return {"outputs": [[finite(v) for v in output.tolist()] for output in read.outputs]}
@@ -142,6 +140,9 @@ class TextReader(Reader):
 
     def unknown(self, asked: Given) -> list[str]:
         return [] if asked.text is None else self.tokens.unknown_in(asked.text)
+
+    def check(self, top: int, logprobs: bool) -> None:
+        """It can show both."""
 
     def log_p(self, outputs: Sequence[Tensor]) -> Tensor:
         """log p of what comes next after each output, [n, V]."""

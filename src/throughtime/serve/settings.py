@@ -14,8 +14,8 @@ class Settings:
     store: the folder that sessions are kept in. tokens: who may ask; none: everybody who can reach it. cors: the origins of pages
     whose scripts may ask. here: whether it listens to this machine alone. durable: see `Store`. slots: how many sessions of a model
     are in memory at once. idle: after how many seconds a session that nobody touches is forgotten; None: never. sessions: how many
-    a token may have. longest: steps, or tokens of a prompt, in a request. waiting: requests that may wait. body: bytes of a request.
-    slow: seconds until a request must have been sent, and until an answer must have been taken.
+    a token may have. longest: steps, or tokens of a prompt, in a request. waiting: requests that may wait. body: bytes that a
+    request may have. slow: seconds until a request must have been sent, and until an answer must have been taken.
     """
 
     store: Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Coroutine
 from typing import Any
 
 import numpy as np
@@ -57,9 +56,7 @@ class _Socket:
                     message = await self._socket.receive()
                     if message["type"] == "websocket.disconnect":
                         raise WebSocketDisconnect(message.get("code", 1000))
-                    data = message.get("bytes")
-                    work = self._text(message["text"]) if data is None else self._binary(data)
-                    tasks.create_task(self._answered(work))
+                    tasks.create_task(self._answer(message.get("bytes"), message.get("text")))
         except* WebSocketDisconnect:
             pass
         except* _Slow:
@@ -67,9 +64,9 @@ class _Socket:
                 async with asyncio.timeout(GRACE):
                     await self._socket.close(TRY_AGAIN_LATER, "answers are not taken")
 
-    async def _answered(self, work: Coroutine[Any, Any, str | bytes]) -> None:
+    async def _answer(self, data: bytes | None, text: str | None) -> None:
         try:
-            await self._send(await work)
+            await self._send(await (self._text(text or "") if data is None else self._binary(data)))
         finally:
             self._room.release()
 
