@@ -13,7 +13,7 @@ import torch
 import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.serve.refused import Refused
-from throughtime.serve.sessions import Asked, Sessions
+from throughtime.serve.sessions import Sessions
 from throughtime.serve.store import Store
 from throughtime.travel import Engine
 
@@ -318,21 +318,27 @@ def test_who_goes_away_in_mid_step_harms_nobody(tmp_path):
 def test_many_in_one_request(tmp_path):
     async def go():
         sessions, x = served(tmp_path, slots=8), inputs(60)
-        for i in range(12):
-            await sessions.create("o", f"s{i}")
-        alone, last = network().streams(12), torch.empty(0)
+        ids = [f"s{i}" for i in range(12)]
+        for id in ids:
+            await sessions.create("o", id)
+        alone = network().streams(12)
         for t in range(60):
-            asked = [Asked(f"s{i}", t, x[t : t + 1] * i) for i in range(12)]
-            found = await sessions.step_many("o", [*asked, Asked("none", 0, x[:1]), Asked("s0", 99, x[:1])])
-            assert [r.status for r in found[12:]] == [404, 409]
-            right = alone.step(range(12), torch.cat([a.inputs for a in asked]))
-            assert torch.equal(torch.stack([r.outputs[0] for r in found[:12]]), right)
-            if t:
-                assert torch.equal(torch.stack([r.before for r in found[:12]]), last)
-            last = right
-        again = await sessions.step_many("o", [Asked("s3", 7, x[7:20] * 3)])
-        assert len(again[0].outputs) == 13
+            rows = x[t] * torch.arange(12.0).unsqueeze(1)
+            asked = torch.cat([rows, x[:2]])
+            found, refused = await sessions.step_many("o", [*ids, "none", "s0"], [*([t] * 12), 0, 99], asked)
+            assert {i: why.status for i, why in refused.items()} == {12: 404, 13: 409}
+            assert torch.equal(found[:12], alone.step(range(12), rows))
+            assert not found[12:].any()
+            again, none = await sessions.step_many("o", ids, [t] * 12, rows)  # which they have read already
+            assert torch.equal(again, found[:12])
+            assert not none
+        _, others = await sessions.step_many("another", ids[:1], [60], x[:1])
+        assert others[0].status == 404
         assert sessions.store.inputs("s3", 0, 60)[0][1] > 1  # records have been folded
+        for i, id in enumerate(ids):
+            time, moment = await sessions.moment("o", id)
+            assert time == 60
+            assert torch.equal(moment.output, found[i])
         closed(sessions)
         sessions = served(tmp_path, slots=8)
         for i in range(12):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -23,21 +24,22 @@ EVERY = 512  # steps between two snapshots: what a past moment costs, at most
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A stream that is to read some inputs.
+    """Streams that are to read some inputs each, as many, a step together.
 
-    row: of the streams. first: the time before them. x: [n, I], what the stack is given. record: the inputs as they are written
-    down, and of which session; None: nothing is. traced: whether the states on the way are wanted. outputs: of each step, [N], once
-    it is made. states: after each, where traced. error: why it has not come to its end.
+    rows: of the streams, R. firsts: the time of each before them. x: [n, R, I], what the stack is given. records: for each its
+    session, and its inputs as they are written down; None: nothing is. traced: whether the states on the way are wanted. outputs:
+    of each step, [R, N], once it is made. states: of the one stream after each, where traced. error: why it did not come to its
+    end.
     """
 
-    row: int
-    first: int
+    rows: list[int]
+    firsts: list[int]
     x: Tensor
-    record: tuple[str, bytes] | None
+    records: list[tuple[str, bytes]] | None
     traced: bool = False
     outputs: list[Tensor] = field(default_factory=list)
     states: list[list[State]] = field(default_factory=list)
-    snapshots: list[tuple[int, bytes]] = field(default_factory=list)
+    snapshots: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)  # by the place of the stream
     error: BaseException | None = None
     group: Any = None  # of whoever asks
 
@@ -102,20 +104,20 @@ class Batcher:
 
     def _tick(self) -> None:
         jobs = self._running
+        done, running = list[Job](), list[Job]()
         try:
-            x = torch.cat([j.x if len(j.x) == 1 else j.x[len(j.outputs)].unsqueeze(0) for j in jobs])
-            outputs = self.streams.step([j.row for j in jobs], x)
-            self.ticks, self.steps = self.ticks + 1, self.steps + len(jobs)
-            done, running = list[Job](), list[Job]()
-            for job, output in zip(jobs, outputs.unbind(), strict=True):
+            x = [job.x[len(job.outputs)] for job in jobs]
+            rows = list(itertools.chain.from_iterable(job.rows for job in jobs))
+            outputs = self.streams.step(rows, x[0] if len(x) == 1 else torch.cat(x))
+            self.ticks, self.steps = self.ticks + 1, self.steps + len(rows)
+            sizes = [len(job.rows) for job in jobs]
+            for job, output in zip(jobs, outputs.split(sizes), strict=True):  # type: ignore[no-untyped-call]
                 job.outputs.append(output)
-                time = job.first + len(job.outputs)
                 if job.traced:
-                    job.states.append(self.streams.take(job.row))
-                if job.record is not None and time % EVERY == 0:
-                    state = tuple(self.streams.take(job.row))
-                    job.snapshots.append((time, self.moments.packed(Moment(state, output))))
-                (done if len(job.outputs) == len(job.x) else running).append(job)
+                    job.states.append(self.streams.take(job.rows[0]))
+                if job.records is not None:
+                    self._snapshot(job, output)
+                (done if len(job.outputs) == job.x.shape[0] else running).append(job)
         except BaseException as error:
             done, running = jobs, []
             for job in jobs:
@@ -125,12 +127,20 @@ class Batcher:
             self._write(done)
             self._answer(done)
 
+    def _snapshot(self, job: Job, output: Tensor) -> None:
+        """Keep the states of those whose time has come."""
+        steps = len(job.outputs)
+        for i in [i for i, first in enumerate(job.firsts) if not (first + steps) % EVERY]:
+            moment = Moment(tuple(self.streams.take(job.rows[i])), output[i])
+            job.snapshots.setdefault(i, []).append((job.firsts[i] + steps, self.moments.packed(moment)))
+
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write down what has been read."""
         records = [
-            Appended(j.record[0], j.first, len(j.x), j.record[1], tuple(j.snapshots))
-            for j in jobs
-            if j.record is not None and j.error is None
+            Appended(id, job.firsts[i], job.x.shape[0], rows, tuple(job.snapshots.get(i, ())))
+            for job in jobs
+            if job.records is not None and job.error is None
+            for i, (id, rows) in enumerate(job.records)
         ]
         try:
             if records:

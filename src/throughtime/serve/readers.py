@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,8 +71,8 @@ class Reader(ABC):
         """The type of the numbers that answer one step."""
 
     @abstractmethod
-    def numbers(self, outputs: Sequence[Tensor], top: int) -> Array:
-        """The answers after steps of several streams as numbers: [n] of the type of `answer`."""
+    def numbers(self, outputs: Tensor, top: int) -> Array:
+        """The answers after steps of several streams, of their outputs [n, N], as numbers: [n] of the type of `answer`."""
 
     def unknown(self, asked: Given) -> list[str]:
         """What of a text is read as unknown."""
@@ -112,8 +111,8 @@ class NumberReader(Reader):
     def answer(self, top: int) -> np.dtype[Any]:
         return self._output
 
-    def numbers(self, outputs: Sequence[Tensor], top: int) -> Array:
-        return torch.stack(list(outputs)).numpy()
+    def numbers(self, outputs: Tensor, top: int) -> Array:
+        return outputs.numpy()
 
 
 class TextReader(Reader):
@@ -144,11 +143,11 @@ class TextReader(Reader):
     def check(self, top: int, logprobs: bool) -> None:
         """It can show both."""
 
-    def log_p(self, outputs: Sequence[Tensor]) -> Tensor:
-        """log p of what comes next after each output, [n, V]."""
-        rows, width = len(outputs), outputs[0].shape[-1]
-        padded = torch.zeros(-(-rows // TOGETHER) * TOGETHER, width, dtype=outputs[0].dtype)
-        padded[:rows] = torch.stack(list(outputs))
+    def log_p(self, outputs: Tensor) -> Tensor:
+        """log p of what comes next after each output [n, N]: [n, V]."""
+        rows, width = outputs.shape
+        padded = torch.zeros(-(-rows // TOGETHER) * TOGETHER, width, dtype=outputs.dtype)
+        padded[:rows] = outputs
         return torch.cat([self.engine.answer(block) for block in padded.split(TOGETHER)])[:rows]  # type: ignore[no-untyped-call]
 
     def likeliest(self, log_p: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -159,14 +158,14 @@ class TextReader(Reader):
     def answers(self, inputs: Tensor, read: Read, top: int, logprobs: bool) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if top:
-            tokens, values = self.likeliest(self.log_p(read.outputs[-1:])[0], top)
+            tokens, values = self.likeliest(self.log_p(read.outputs[-1].unsqueeze(0))[0], top)
             found["next"] = [
                 {"text": self.tokens.entries[token], "token": token, "p": finite(p)}
                 for token, p in zip(tokens.tolist(), values.exp().tolist(), strict=True)
             ]
         if logprobs:
             assert read.before is not None
-            log_p = self.log_p([read.before, *read.outputs[:-1]])
+            log_p = self.log_p(torch.stack([read.before, *read.outputs[:-1]]))
             found["logprobs"] = [finite(v) for v in log_p.gather(1, inputs.long().unsqueeze(1))[:, 0].tolist()]
         return found
 
@@ -174,7 +173,7 @@ class TextReader(Reader):
         top = min(top, self._most)
         return np.dtype([("token", "<i4", (top,)), ("p", "<f4", (top,))])
 
-    def numbers(self, outputs: Sequence[Tensor], top: int) -> Array:
+    def numbers(self, outputs: Tensor, top: int) -> Array:
         made = np.zeros(len(outputs), dtype=self.answer(top))
         if top:
             tokens, values = self.likeliest(self.log_p(outputs), top)
@@ -199,7 +198,9 @@ class Expected:
 
     def _answer(self) -> None:
         asked, self._asked = self._asked, []
-        for (_, future), row in zip(asked, self._reader.log_p([output for output, _ in asked]), strict=True):
+        for (_, future), row in zip(
+            asked, self._reader.log_p(torch.stack([output for output, _ in asked])), strict=True
+        ):
             if not future.done():
                 future.set_result(row)
 

@@ -36,16 +36,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Asked(NamedTuple):
-    """A session that is to read inputs, the first of which is number `first`."""
-
-    id: str
-    first: int
-    inputs: Tensor
-
-
 class Read(NamedTuple):
-    """What came of it. before: the output of the step before the first, [N], None where there is none. outputs: of each, [N]."""
+    """What came of reading inputs. before: the output of the step before the first, [N]; None where there is none. outputs: of
+    each, [N]."""
 
     before: Tensor | None
     outputs: list[Tensor]
@@ -53,12 +46,12 @@ class Read(NamedTuple):
 
 @dataclass(slots=True)
 class _Live:
-    """A session that has a row. output: of its last step."""
+    """A session that has a row. begun: whether there is an output of a last step."""
 
     row: int
     owner: str
     time: int
-    output: Tensor | None
+    begun: bool
 
 
 @dataclass(slots=True)
@@ -90,19 +83,10 @@ def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awa
     return called
 
 
-@dataclass(slots=True)
-class _Group:
-    """Jobs that are waited for together."""
-
-    left: int
-    done: asyncio.Future[None]
-
-
 def _tell(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        job.group.left -= 1
-        if not job.group.left and not job.group.done.done():
-            job.group.done.set_result(None)
+        if not job.group.done():
+            job.group.set_result(None)
 
 
 def _wake_first(waiting: deque[asyncio.Future[None]]) -> bool:
@@ -149,6 +133,7 @@ class Sessions:
         self._writers: asyncio.Queue[int] = asyncio.Queue()
         for row in range(len(rows), streams.slots):
             (self._spare if row < len(rows) + SPARE else self._writers).put_nowait(row)
+        self._outputs = torch.zeros(len(rows), streams.width_out, dtype=streams.dtype)  # of the last step, by row
         self._live: OrderedDict[str, _Live] = OrderedDict()  # the one that was stepped last is the last
         self._held: dict[
             str, deque[asyncio.Future[None]]
@@ -221,7 +206,10 @@ class Sessions:
         """Write the state of a session that leaves memory, so that it comes back in one read."""
         if live.time % EVERY:
             state = await self._call(lambda streams: streams.take(live.row))
-            self.store.keep(id, live.time, self.moments.packed(Moment(tuple(state), live.output)))
+            self.store.keep(id, live.time, self.moments.packed(Moment(tuple(state), self._output(live))))
+
+    def _output(self, live: _Live) -> Tensor | None:
+        return self._outputs[live.row].clone() if live.begun else None
 
     async def _wake(self, kept: Kept) -> _Live:
         """A session with its row."""
@@ -232,7 +220,9 @@ class Sessions:
         moment = await self._moment(kept.id, kept.time)
         row = await self._take_row()
         await self._call(lambda streams: streams.put(row, list(moment.state)))
-        made = self._live[kept.id] = _Live(row, kept.owner, kept.time, moment.output)
+        if moment.output is not None:
+            self._outputs[row] = moment.output
+        made = self._live[kept.id] = _Live(row, kept.owner, kept.time, moment.output is not None)
         return made
 
     def _sleep(self, id: str) -> None:
@@ -246,21 +236,20 @@ class Sessions:
         return await asyncio.wrap_future(self.batcher.call(function))
 
     async def _run(self, job: Job) -> list[Tensor]:
-        await self._run_all([job])
-        if job.error is not None:
-            raise job.error
-        return job.outputs
+        """Let a stream read. Returns: the output of each step, [N]."""
+        await self._run_all(job)
+        return [output[0] for output in job.outputs]
 
-    def _run_all(self, jobs: Sequence[Job]) -> Awaitable[None]:
+    async def _run_all(self, job: Job) -> None:
         """Let streams read. What is asked for in one turn of the loop goes its first step together."""
         loop = asyncio.get_running_loop()
-        group = _Group(len(jobs), loop.create_future())
-        for job in jobs:
-            job.group = group
+        job.group = loop.create_future()
         if not self._asked:
             loop.call_soon(self._ask)
-        self._asked += jobs
-        return group.done
+        self._asked.append(job)
+        await job.group
+        if job.error is not None:
+            raise job.error
 
     def _ask(self) -> None:
         self.batcher.run(self._asked)
@@ -269,7 +258,7 @@ class Sessions:
     def _answer(self, jobs: Sequence[Job]) -> None:
         """Tell those who wait, by one call for all; from the thread that steps."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            jobs[0].group.done.get_loop().call_soon_threadsafe(_tell, jobs)
+            jobs[0].group.get_loop().call_soon_threadsafe(_tell, jobs)
 
     # ------------------------------------------------------------------------------------------ moments of the past
 
@@ -277,7 +266,7 @@ class Sessions:
         """Where a session was at time t, computed anew from the state before that is kept."""
         live = self._live.get(id)
         if live is not None and live.time == t:
-            return Moment(tuple(await self._call(lambda streams: streams.take(live.row))), live.output)
+            return Moment(tuple(await self._call(lambda streams: streams.take(live.row))), self._output(live))
         start, data = self.store.before(id, t)
         moment = self.moments.unpacked(data)
         if start == t:
@@ -288,7 +277,7 @@ class Sessions:
     async def _again(self, moment: Moment, inputs: Tensor) -> tuple[list[Tensor], tuple[State, ...]]:
         """What comes of reading inputs from a moment on, written nowhere: the outputs, and the state at the end."""
         async with self._row(moment) as row:
-            outputs = await self._run(Job(row, 0, self._prepared(inputs), None))
+            outputs = await self._run(self._unwritten(row, inputs))
             return outputs, tuple(await self._call(lambda streams: streams.take(row)))
 
     async def _course(self, id: str, start: int, stop: int) -> list[Moment]:
@@ -297,7 +286,7 @@ class Sessions:
         edits = self.store.edits(id, start)
         for a, b in itertools.pairwise(sorted({start, stop, *(t for t in edits if t < stop)})):
             async with self._row(moments[-1]) as row:
-                job = Job(row, 0, self._prepared(self._inputs(id, a, b)), None, traced=True)
+                job = self._unwritten(row, self._inputs(id, a, b), traced=True)
                 outputs = await self._run(job)
             moments += [Moment(tuple(s), o) for s, o in zip(job.states, outputs, strict=True)]
             if b in edits:
@@ -316,6 +305,9 @@ class Sessions:
     def _prepared(self, inputs: Tensor) -> Tensor:
         with torch.no_grad():
             return self.engine.prepared(inputs).contiguous()
+
+    def _unwritten(self, row: int, inputs: Tensor, *, traced: bool = False) -> Job:
+        return Job([row], [0], self._prepared(inputs).unsqueeze(1), None, traced)
 
     # ------------------------------------------------------------------------------------------ verbs
 
@@ -382,16 +374,18 @@ class Sessions:
                     f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it to {first}",
                 )
             live = await self._wake(kept)
-            before = live.output
+            before = self._output(live)
             return Read(before, await self._step(live, id, inputs))
 
     async def _step(self, live: _Live, id: str, inputs: Tensor) -> list[Tensor]:
+        record = (id, inputs.contiguous().numpy().tobytes())
         try:
-            outputs = await self._run(self._job(live, id, inputs, self._prepared(inputs)))
+            outputs = await self._run(Job([live.row], [live.time], self._prepared(inputs).unsqueeze(1), [record]))
         except BaseException:  # what was not written was not read
             self._sleep(id)
             raise
-        live.time, live.output = live.time + len(inputs), outputs[-1]
+        live.time, live.begun = live.time + len(inputs), True
+        self._outputs[live.row] = outputs[-1]
         return outputs
 
     @asynccontextmanager
@@ -406,7 +400,7 @@ class Sessions:
                 )
             live = await self._wake(kept)
             last = self._inputs(id, max(kept.time - LAST, 0), kept.time)
-            yield Writing(last, live.output, kept.time, lambda inputs: self._step(live, id, inputs))
+            yield Writing(last, self._output(live), kept.time, lambda inputs: self._step(live, id, inputs))
 
     @asynccontextmanager
     async def write_anew(self) -> AsyncIterator[Writing]:
@@ -417,7 +411,7 @@ class Sessions:
                 self.engine.empty(),
                 first.output,
                 0,
-                lambda inputs: self._run(Job(row, 0, self._prepared(inputs), None)),
+                lambda inputs: self._run(self._unwritten(row, inputs)),
             )
 
     async def _once_more(self, id: str, first: int, inputs: Tensor) -> Read:
@@ -431,58 +425,61 @@ class Sessions:
             moment = self.moments.unpacked(edits[b]) if b in edits else Moment(state, made[-1])
         return Read(before, outputs)
 
-    async def step_many(self, owner: str, asked: Sequence[Asked]) -> list[Read | Refused]:
-        """What `steps` does, for many sessions at once and with less ado. Returns: of each what came of it, or why nothing did."""
-        ready: list[tuple[int, _Live]] = []
+    async def step_many(
+        self, owner: str, ids: Sequence[str], firsts: Sequence[int], inputs: Tensor
+    ) -> tuple[Tensor, dict[int, Refused]]:
+        """A step of many sessions at once: what `steps` does with one input each, and less ado.
+
+        Returns: the outputs, [n, N], and by their places those that are refused; their outputs are 0.
+        """
+        ready: list[int] = []
+        lives: list[_Live] = []
         other: list[int] = []
-        for i, (id, first, inputs) in enumerate(asked):
+        for i, (id, first) in enumerate(zip(ids, firsts, strict=True)):
             live = self._live.get(id)
-            if (
-                live is None
-                or id in self._held
-                or live.owner != owner
-                or live.time != first
-                or not 1 <= len(inputs) <= self.longest
-            ):
+            if live is None or live.time != first or live.owner != owner or id in self._held:
                 other.append(i)
             else:
                 self._held[id] = deque()
-                ready.append((i, live))
-        together = self._step_live(asked, ready) if ready else None
-        found: list[Any] = [None] * len(asked)
-        alone = [self.steps(owner, *asked[i]) for i in other]
-        for i, result in zip(other, await asyncio.gather(*alone, return_exceptions=True), strict=True):
-            found[i] = result
+                ready.append(i)
+                lives.append(live)
+        some = inputs if not other else inputs[ready]
+        together = self._step_live([ids[i] for i in ready], lives, some) if ready else None
+        outputs = torch.zeros(len(ids), self._outputs.shape[1], dtype=self._outputs.dtype)
+        alone = [self.steps(owner, ids[i], firsts[i], inputs[i : i + 1]) for i in other]
+        refused: dict[int, Refused] = {}
+        for i, read in zip(other, await asyncio.gather(*alone, return_exceptions=True), strict=True):
+            if isinstance(read, Refused):
+                refused[i] = read
+            elif isinstance(read, BaseException):
+                raise read
+            else:
+                outputs[i] = read.outputs[0]
         if together is not None:
-            for (i, _), result in zip(ready, await together, strict=True):
-                found[i] = result
-        for result in found:
-            if isinstance(result, BaseException) and not isinstance(result, Refused):
-                raise result
-        return found
+            outputs[ready] = await together
+        return outputs, refused
 
     @_to_the_end
-    async def _step_live(self, asked: Sequence[Asked], ready: list[tuple[int, _Live]]) -> list[Read | BaseException]:
+    async def _step_live(self, ids: list[str], lives: list[_Live], inputs: Tensor) -> Tensor:
         """Step sessions that have their rows, and that nobody else is with."""
-        sizes = [len(asked[i].inputs) for i, _ in ready]
-        prepared = self._prepared(torch.cat([asked[i].inputs for i, _ in ready])).split(sizes)  # type: ignore[no-untyped-call]
-        jobs = [self._job(live, asked[i].id, asked[i].inputs, x) for (i, live), x in zip(ready, prepared, strict=True)]
-        await self._run_all(jobs)
-        found: list[Read | BaseException] = []
-        for (i, live), job in zip(ready, jobs, strict=True):
-            id = asked[i].id
-            if job.error is None:
-                found.append(Read(live.output, job.outputs))
-                live.time, live.output = live.time + len(job.outputs), job.outputs[-1]
+        rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
+        size = len(data) // len(ids)
+        records = [(id, data[low : low + size]) for id, low in zip(ids, range(0, len(data), size), strict=True)]
+        job = Job(rows, [live.time for live in lives], self._prepared(inputs).unsqueeze(0), records)
+        try:
+            await self._run_all(job)
+            self._outputs[rows] = job.outputs[0]
+            for id, live in zip(ids, lives, strict=True):
+                live.time, live.begun = live.time + 1, True
                 self._live.move_to_end(id)
-            else:
-                found.append(job.error)
+        except BaseException:
+            for id in ids:
                 self._sleep(id)
-            self._release(id)
-        return found
-
-    def _job(self, live: _Live, id: str, inputs: Tensor, prepared: Tensor) -> Job:
-        return Job(live.row, live.time, prepared, (id, inputs.contiguous().numpy().tobytes()))
+            raise
+        finally:
+            for id in ids:
+                self._release(id)
+        return job.outputs[0]
 
     def _check_length(self, inputs: Tensor) -> None:
         if not 1 <= len(inputs) <= self.longest:

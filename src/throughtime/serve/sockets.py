@@ -21,7 +21,7 @@ from throughtime.serve.readers import Reader
 from throughtime.serve.refused import Refused, as_error
 from throughtime.serve.server import Server
 from throughtime.serve.session_paths import step
-from throughtime.serve.sessions import Asked, Sessions
+from throughtime.serve.sessions import Sessions
 
 AT_ONCE = 1024  # messages of a socket that are worked on
 TRY_AGAIN_LATER = 1013
@@ -150,22 +150,14 @@ class _Socket:
             raise Refused(400, f"frame {frame.tag}: session {frame.number.max()}; {len(self._ids)} are open")
         with self._server.busy(len(frame.number)):
             inputs = reader.engine.checked(torch.from_numpy(frame.inputs.copy()))
-            asked = [
-                Asked(self._ids[number], first, row)
-                for number, first, row in zip(frame.number.tolist(), frame.first.tolist(), inputs.split(1), strict=True)  # type: ignore[no-untyped-call]
-            ]
-            found = await sessions.step_many(self._owner, asked)
-        count = len(found)
-        status, time = np.full(count, 200), frame.first.astype("<u8") + 1
-        answers = np.zeros(count, reader.answer(self._top))
-        done = [i for i, read in enumerate(found) if not isinstance(read, Refused)]
-        for i, read in enumerate(found):
-            if isinstance(read, Refused):
-                kept = self._server.store.find(asked[i].id)
-                status[i], time[i] = read.status, kept.time if kept is not None and read.status != 404 else 0
-        if done:
-            outputs = [read.outputs[-1] for read in found if not isinstance(read, Refused)]
-            answers[done] = reader.numbers(outputs, self._top)
+            ids = [self._ids[number] for number in frame.number.tolist()]
+            outputs, refused = await sessions.step_many(self._owner, ids, frame.first.tolist(), inputs)
+        status, time = np.full(len(ids), 200), frame.first + 1
+        answers = reader.numbers(outputs, self._top)
+        for i, why in refused.items():
+            kept = self._server.store.find(ids[i])
+            status[i], time[i] = why.status, 0 if kept is None or why.status == 404 else kept.time
+            answers[i] = np.zeros(1, reader.answer(self._top))[0]
         return packed(frame, status, time, answers)
 
 

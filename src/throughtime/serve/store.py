@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from throughtime.errors import UserError
 
@@ -52,13 +52,12 @@ class Kept:
     touched: float
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Inputs that a session has read: `count` of them from time `first` on, as bytes. snapshots: states on the way, by time."""
+class Appended(NamedTuple):
+    """Inputs that a session has read: `steps` of them from time `first` on, as bytes. snapshots: states on the way, by time."""
 
     id: str
     first: int
-    count: int
+    steps: int
     rows: bytes
     snapshots: tuple[tuple[int, bytes], ...] = ()
 
@@ -217,7 +216,7 @@ class Store:
             with self._writing():
                 self._file.executemany(
                     "insert into recent values (?, ?, ?, ?, ?)",
-                    [(n, r.id, r.first, r.count, r.rows) for n, r in enumerate(records, self._last + 1)],
+                    [(n, r.id, r.first, r.steps, r.rows) for n, r in enumerate(records, self._last + 1)],
                 )
                 self._file.executemany(
                     "insert or replace into states values (?, ?, 0, ?)",
@@ -228,7 +227,7 @@ class Store:
                 tail = self._tails.get(record.id)
                 if tail is None:
                     tail = self._tails[record.id] = _Tail(self._last, now)
-                tail.records.append((record.first, record.count, record.rows))
+                tail.records.append((record.first, record.steps, record.rows))
                 tail.touched = now
             self._fold_some(len(records))
 
@@ -326,12 +325,12 @@ class Store:
         with self._changing(id):
             self._cut(id, t)
             for made in records:
-                self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, made.first, made.count, made.rows))
+                self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, made.first, made.steps, made.rows))
                 self._file.executemany(
                     "insert or replace into states values (?, ?, 0, ?)",
                     [(id, at, state) for at, state in made.snapshots],
                 )
-                self._file.execute("update sessions set time = ? where id = ?", (made.first + made.count, id))
+                self._file.execute("update sessions set time = ? where id = ?", (made.first + made.steps, id))
             self._file.executemany(
                 "insert or replace into states values (?, ?, 1, ?)", [(id, at, state) for at, state in edits.items()]
             )

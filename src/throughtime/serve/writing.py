@@ -85,7 +85,7 @@ async def read_prompt(reader: TextReader, stream: Writing, prompt: Prompt, top: 
         return []
     assert before is not None
     text_of = reader.tokens.decoder()
-    log_p = reader.log_p([before, *outputs[:-1]])
+    log_p = reader.log_p(torch.stack([before, *outputs[:-1]]))
     return [_token(reader, row, int(i), text_of(int(i)), top) for row, i in zip(log_p, prompt.ids, strict=True)]
 
 
