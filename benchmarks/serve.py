@@ -44,7 +44,10 @@ class Served:
         command = [sys.executable, "-m", "throughtime", "serve", str(run), "--port", str(port), "--store", str(store)]
         command += ["--slots", str(slots), "--waiting", "200000"]
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
         )
         assert self.process.stderr is not None
         line = next(line for line in self.process.stderr if "serving" in line)
@@ -72,7 +75,9 @@ class Load:
     async def open(self) -> None:
         self.socket = await websockets.connect(self.url, max_size=None, compression=None, ping_interval=None)
         for low in range(0, len(self.ids), 5000):
-            await self.socket.send(json.dumps({"open": self.ids[low : low + 5000], "make": True, "top": self.given.top}))
+            await self.socket.send(
+                json.dumps({"open": self.ids[low : low + 5000], "make": True, "top": self.given.top})
+            )
             answer = json.loads(await self.socket.recv())
             assert "open" in answer, answer
 
@@ -105,7 +110,13 @@ class Load:
     def _asked(self, number: int, rows: np.ndarray) -> bytes | str:
         if self.given.json:
             return json.dumps(
-                {"session": self.ids[rows[0]], "first": int(self.firsts[rows[0]]), "tokens": [5], "top": self.given.top, "tag": number}
+                {
+                    "session": self.ids[rows[0]],
+                    "first": int(self.firsts[rows[0]]),
+                    "tokens": [5],
+                    "top": self.given.top,
+                    "tag": number,
+                }
             )
         head = np.array([number, len(rows)], "<u4")
         parts = head, rows.astype("<u4"), self.firsts[rows], np.full(len(rows), 5, "<i4")
@@ -168,7 +179,9 @@ async def measure(server: Served, given: argparse.Namespace) -> None:
     took = time.perf_counter() - began
     steps = sum(load.steps for load in loads)
     rate = f"asked for {given.rate * given.sessions:,.0f}" if given.rate else "as fast as answers come"
-    print(f"{steps / took:,.0f} steps a second ({rate}), the server {100 * (server.cpu() - cpu) / took:.0f} % of a core")
+    print(
+        f"{steps / took:,.0f} steps a second ({rate}), the server {100 * (server.cpu() - cpu) / took:.0f} % of a core"
+    )
     told("a message" if given.json else f"a frame of {given.frame}", [wait for load in loads for wait in load.waits])
     print(f"{(server.memory() - before) / given.sessions:,.0f} bytes of memory a session")
 
@@ -197,7 +210,9 @@ def main() -> None:
         server = Served(run, folder / "store", given.sessions, int(server.url.rpartition(":")[2]))
         ready = time.perf_counter() - began
         answer = httpx.post(f"{server.url}/v1/sessions/s0/steps", json={"first": time_, "tokens": [5]})
-        print(f"killed: it listens after {ready:.2f} s and answers after {time.perf_counter() - began:.2f} s ({answer.status_code})")
+        print(
+            f"killed: it listens after {ready:.2f} s and answers after {time.perf_counter() - began:.2f} s ({answer.status_code})"
+        )
         server.process.terminate()
         server.process.wait()
 

@@ -256,9 +256,14 @@ class Sessions:
         self._asked = []
 
     def _answer(self, jobs: Sequence[Job]) -> None:
-        """Tell those who wait, by one call for all; from the thread that steps."""
+        """Tell those who wait, by one call for all; from whichever thread."""
+        loop = jobs[0].group.get_loop()
+        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
+            if asyncio.get_running_loop() is loop:
+                _tell(jobs)
+                return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            jobs[0].group.get_loop().call_soon_threadsafe(_tell, jobs)
+            loop.call_soon_threadsafe(_tell, jobs)
 
     # ------------------------------------------------------------------------------------------ moments of the past
 
