@@ -3,9 +3,9 @@
     python benchmarks/serve.py [--sessions 10000] [--rate 5] [--seconds 20] [--sockets 4] [--frame 250] [--top 0] [--json]
 
 The network is a GRU of 64 units over characters, made on the spot (its weights do not matter to the speed). Each session reads a
-character `--rate` times a second, 0 for as often as it is answered; `--frame` sessions go in one binary frame, or each in a message of
-its own with --json. Says: steps a second, how long a frame waited for its answer, a stream that is alone, what a session takes of
-memory, and after how long the server answers again once it was killed.
+character `--rate` times a second, 0 for as often as it is answered; `--frame` sessions go in one binary frame, or each in a message
+of its own with --json. Says: steps a second, how long a frame waited for its answer, a stream that is alone, what a session takes
+of memory, and after how long the server answers again once it was killed.
 """
 
 from __future__ import annotations
@@ -140,10 +140,11 @@ def told(what: str, seconds: list[float]) -> None:
     print(f"{what}: p50 {1e3 * statistics.median(ordered):.2f} ms, p99 {1e3 * p99:.2f} ms ({len(ordered)} of them)")
 
 
-async def lone(url: str) -> None:
+async def lone(server: Served) -> None:
     """One stream, one message after the other."""
+    url = server.url
     async with websockets.connect(url.replace("http", "ws") + "/v1/stream", compression=None) as socket:
-        took = []
+        took, cpu = [], server.cpu()
         for at in range(3000):
             message = json.dumps({"session": "lone", "first": at, "tokens": [5]})
             began = time.perf_counter()
@@ -151,15 +152,15 @@ async def lone(url: str) -> None:
             answer = json.loads(await socket.recv())
             took.append(time.perf_counter() - began)
             assert answer["time"] == at + 1
-        told("a lone stream, JSON over a WebSocket", took[200:])
+        told(f"a lone stream, JSON over a WebSocket, {1e3 * (server.cpu() - cpu) / 3000:.2f} ms of a core", took[200:])
     async with httpx.AsyncClient(base_url=url) as api:
-        took = []
+        took, cpu = [], server.cpu()
         for at in range(3000, 3500):
             began = time.perf_counter()
             answer = await api.post("/v1/sessions/lone/steps", json={"first": at, "tokens": [5]})
             took.append(time.perf_counter() - began)
             assert answer.status_code == 200
-        told("a lone stream, HTTP", took[50:])
+        told(f"a lone stream, HTTP, {1e3 * (server.cpu() - cpu) / 500:.2f} ms of a core", took[50:])
 
 
 async def measure(server: Served, given: argparse.Namespace) -> None:
@@ -201,7 +202,7 @@ def main() -> None:
         run = make_run(folder)
         server = Served(run, folder / "store", given.sessions)
         httpx.post(f"{server.url}/v1/sessions", json={"id": "lone"}).raise_for_status()
-        asyncio.run(lone(server.url))
+        asyncio.run(lone(server))
         asyncio.run(measure(server, given))
         time_ = httpx.get(f"{server.url}/v1/sessions/s0").json()["time"]
         server.process.kill()

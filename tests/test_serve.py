@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
+import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -565,6 +569,19 @@ def test_malformed_messages_are_answered_and_the_socket_stays_open(server, api):
     talk(server, go)
 
 
+def test_the_commands_of_the_documentation_run(server, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on the PATH")
+    docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    lines = re.findall(r"^    (?:curl |url=|json=).*$", docs, re.M)
+    assert len(lines) > 12
+    script = "\n".join(lines).replace("http://127.0.0.1:8000", server.url).replace("reviews", "ways")
+    curl = 'set -e\ncurl() { command curl -sS --fail-with-body "$@"; echo; }\n'
+    done = subprocess.run(["bash", "-c", curl + script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"parts":1' in done.stdout
+
+
 # ---------------------------------------------------------------------------------------------- who may, and how much
 
 
@@ -715,7 +732,87 @@ def test_who_does_not_take_answers_is_closed(guarded):
     assert talk(guarded, go, additional_headers=bearer("gamma"), max_queue=1, ping_interval=None) == 1013
 
 
-def test_the_command_refuses_what_would_be_open_to_all(folder):
+def test_who_hangs_up_in_the_middle_harms_nobody(server, api, model):
+    host, port = server.url.removeprefix("http://").split(":")
+    id = made(api)
+    body = json.dumps({"first": 0, "text": "sheep" * 100, "logprobs": True})
+    head = f"Host: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    asks = [
+        f"POST /v1/sessions/{id}/steps HTTP/1.1\r\n{head}{body}",
+        f"PUT /v1/sessions/{id}/state HTTP/1.1\r\n{head}{body}",
+    ]
+    draw = random.Random(1)
+    for number in range(60):
+        ask = asks[number % 2].encode()
+        with socket.create_connection((host, int(port))) as there:
+            there.sendall(ask[: draw.randint(1, len(ask))] if number % 4 else ask)
+
+    async def go(connection):
+        for number in range(20):
+            message = {"session": id, "first": 0, "text": "sheep" * 100, "logprobs": True, "tag": number}
+            await connection.send(json.dumps(message))
+        connection.transport.abort()
+
+    for _ in range(5):
+        with contextlib.suppress(websockets.ConnectionClosed):
+            talk(server, go)
+    eventually(lambda: "throughtime_waiting 0\n" in api.get("/metrics").text)
+    assert api.get(f"/v1/sessions/{id}").json()["time"] == 500
+    alone = Alone(model)
+    alone.steps("sheep" * 100)
+    assert steps(api, id, 500, "s") == {"first": 500, "time": 501, **alone.steps("s")}
+
+
+STACK = """
+import pathlib, sys, torch, throughtime as tt
+from throughtime.serve.running import listen, run
+from throughtime.serve.settings import Settings
+torch.manual_seed(0)
+stack, listening = tt.Recurrent(tt.cells.LSTM, 3, 5, 2), listen("127.0.0.1", 0)
+at = f"serving at http://127.0.0.1:{listening.getsockname()[1]}"
+run({"net": stack}, Settings(pathlib.Path(sys.argv[1])), listening, lambda: print(at, file=sys.stderr, flush=True))
+"""
+
+
+def test_a_stack_of_layers_is_served_as_numbers(tmp_path):
+    torch.manual_seed(0)
+    alone = tt.Recurrent(tt.cells.LSTM, 3, 5, 2).streams(1)
+    x = torch.randn(40, 3)
+    right = torch.cat([alone.step([0], row) for row in x.unsqueeze(1)])
+    with Serving(tmp_path / "store", code=STACK) as serving, httpx.Client(base_url=serving.url) as api:
+        id = made(api, id="n")
+        found = api.post("/v1/sessions/n/steps", json={"first": 0, "inputs": x[:20].tolist()}).json()
+        np.testing.assert_allclose(found["outputs"], right[:20], rtol=1e-6)
+        for inputs in ([[1.0]], [[1e300, 0, 0]], [[1.0, 2, 3], [1.0]], [], [[]]):
+            refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": inputs}), 400)
+        refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": [[1, 2, 3]], "top": 2}), 400, "top")
+        refused(api.post("/v1/completions", json={"prompt": "x"}), 400, "writes no text")
+        refused(api.post("/v1/predict", json={"inputs": ["x"]}), 400, "does not answer lines")
+
+        async def go(connection):
+            await connection.send(json.dumps({"open": [id]}))
+            assert json.loads(await connection.recv()) == {"open": [0]}
+            outputs = []
+            for t in range(20, 40):
+                head = np.array([t, 1, 0], "<u4").tobytes() + np.array([t], "<u8").tobytes()
+                await connection.send(head + x[t].numpy().tobytes())
+                data = await connection.recv()
+                assert np.frombuffer(data, "<u4", 4).tolist() == [t, 1, 0, 200]
+                outputs.append(np.frombuffer(data, "<f4", 5, len(data) - 20))
+            return np.stack(outputs)
+
+        assert np.array_equal(talk(serving, go), right[20:].numpy())
+        flipped = [[[-0.5] * 5, [0.25] * 5]] * 2
+        assert api.post("/v1/sessions/n/edit", json={"time": 40, "state": flipped}).status_code == 200
+        alone.put(0, [(torch.full((1, 5), -0.5), torch.full((1, 5), 0.25))] * 2)
+        found = api.post("/v1/sessions/n/steps", json={"first": 40, "inputs": x[:1].tolist()}).json()
+        np.testing.assert_allclose(found["outputs"], alone.step([0], x[:1]), rtol=1e-6)
+        edited = api.post("/v1/sessions/n/edit", json={"time": 3, "input": [0.0, 0.0, 1.0]})
+        assert edited.json()["time"] == 41
+    assert serving.said[1:] == []
+
+
+def test_the_command_refuses_what_would_be_open_to_all(folder, server):
     def run(*options, **env):
         command = [sys.executable, "-m", "throughtime", "serve", str(folder / "lm"), *map(str, options)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -726,6 +823,7 @@ def test_the_command_refuses_what_would_be_open_to_all(folder):
     assert "--open" in run("--host", "0.0.0.0")
     assert "--slots" in run("--slots", 0)
     assert "spaces" in run("--token", "a b")
+    assert "another process" in run("--store", folder / "store", "--port", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "--port" in run("--port", taken.getsockname()[1])
 

@@ -15,6 +15,7 @@ class Answer(JSONResponse):
     """JSON on one line, in ASCII: what is no character of its own may stand in a name."""
 
     def render(self, content: Any) -> bytes:
+        """The bytes of the body."""
         return (as_json(content) + "\n").encode()
 
 

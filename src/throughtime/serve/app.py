@@ -17,9 +17,10 @@ import throughtime
 from throughtime.errors import UserError
 from throughtime.serve import completions, predictions, session_paths, sockets
 from throughtime.serve.answers import Answer
+from throughtime.serve.bodies import Failure
 from throughtime.serve.gate import Gate
 from throughtime.serve.invalid import in_words
-from throughtime.serve.refused import Refused, as_error
+from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
 
 
@@ -32,6 +33,7 @@ def make_app(server: Server) -> Callable[..., Awaitable[None]]:
         redoc_url=None,
         lifespan=_lifespan,
         default_response_class=Answer,
+        responses={"default": {"model": Failure, "description": "What cannot be done, and why."}},
     )
     app.state.server = server
     for part in (session_paths, completions, predictions, sockets):
@@ -93,4 +95,4 @@ def _unfit(request: Request, error: Any) -> Response:
 
 def _fault(request: Request, error: Exception) -> Response:
     """What went wrong is printed where the server runs; whoever asked is told no more than that."""
-    return Answer(as_error(500, "a fault of throughtime; what the server printed says where"), 500)
+    return Answer(as_error(500, FAULT), 500)

@@ -145,3 +145,17 @@ class Completion(Strict):
     """A session to write on from, which keeps the prompt and what is written."""
     first: Time | None = None
     """How many inputs the session must have read; otherwise nothing is written."""
+
+
+class Reason(Strict):
+    """Why something is not done. message: what, where, and what to do."""
+
+    message: str
+    type: str
+    code: str
+
+
+class Failure(Strict):
+    """The answer to what is not done."""
+
+    error: Reason

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from throughtime.serve.answers import Answer, Owner, TheServer, as_json
 from throughtime.serve.bodies import Completion
 from throughtime.serve.readers import TextReader
-from throughtime.serve.refused import Refused, as_error
+from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
 from throughtime.serve.sessions import Sessions, Writing
 from throughtime.serve.writing import Manner, Part, Prompt, Token, prompt_of, read_prompt, write
@@ -237,7 +237,7 @@ async def _events(
             if isinstance(error, Refused):
                 yield _event(as_error(error.status, str(error)))
                 return
-            yield _event(as_error(500, "a fault of throughtime; what the server printed says where"))
+            yield _event(as_error(500, FAULT))
             raise
 
 

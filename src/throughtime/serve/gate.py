@@ -6,17 +6,16 @@ import asyncio
 import hashlib
 import hmac
 import json
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from throughtime.serve.metrics import Metrics
-from throughtime.serve.refused import Refused, as_error
+from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.settings import Settings
 
 HERE = ("localhost", "127.0.0.1", "::1")  # names of this machine, as it calls itself
@@ -65,11 +64,12 @@ class Gate:
         except Refused as refused:
             if not status:
                 await _refuse(scope, sent, refused)
+        except ClientDisconnect:  # while its request was read
+            pass
         except Exception as error:
-            print(f"throughtime: a fault: {scope['path']}", file=sys.stderr)
-            traceback.print_exception(error)
+            tell_fault(scope["path"], error)
             if not status:
-                await _refuse(scope, sent, Refused(500, "a fault of throughtime; what the server printed says where"))
+                await _refuse(scope, sent, Refused(500, FAULT))
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.count(route, status, time.perf_counter() - began)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import Any
+
+FAULT = "a fault of throughtime; what the server printed says where"
 
 # status of HTTP -> what kind of error it is, and its name in one word
 KINDS = {
@@ -35,3 +39,9 @@ def as_error(status: int, message: str) -> dict[str, Any]:
     """The body of an answer that is an error."""
     kind, code = KINDS.get(status, KINDS[500 if status >= 500 else 400])
     return {"error": {"message": " ".join(message.split()), "type": kind, "code": code}}
+
+
+def tell_fault(where: str, error: BaseException) -> None:
+    """Print where a fault of ours arose; whoever asked is told no more than `FAULT`."""
+    print(f"throughtime: a fault of throughtime at {where}:", file=sys.stderr)
+    traceback.print_exception(error)

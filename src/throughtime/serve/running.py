@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -66,6 +67,8 @@ def run(models: dict[str, Any], settings: Settings, listening: socket.socket, re
     class Told(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            gc.collect()
+            gc.freeze()  # what is there now stays, and is not looked through again and again
             ready()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,11 +140,6 @@ class Server:
                 ("waiting", "gauge", "Requests that are worked on or wait.", {"": self.waiting}),
             ]
         )
-
-    def tell_fault(self, where: str, error: BaseException) -> None:
-        """Print what went wrong inside."""
-        print(f"throughtime: a fault of throughtime at {where}:", file=sys.stderr)
-        traceback.print_exception(error)
 
     def close(self) -> None:
         """Come to the end of what is being read, and give the store back."""

@@ -18,7 +18,7 @@ from throughtime.serve.bodies import Message, Open
 from throughtime.serve.frames import packed, unpacked
 from throughtime.serve.invalid import in_words
 from throughtime.serve.readers import Reader
-from throughtime.serve.refused import Refused, as_error
+from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.server import Server
 from throughtime.serve.session_paths import step
 from throughtime.serve.sessions import Sessions
@@ -108,8 +108,8 @@ class _Socket:
             return as_json(tags | as_error(400, str(error)))
         if isinstance(error, ValidationError):
             return as_json(tags | as_error(400, in_words(error.errors())))
-        self._server.tell_fault("/v1/stream", error)
-        return as_json(tags | as_error(500, "a fault of throughtime; what the server printed says where"))
+        tell_fault("/v1/stream", error)
+        return as_json(tags | as_error(500, FAULT))
 
     async def _open(self, asked: Open) -> dict[str, Any]:
         """Give sessions numbers."""
