@@ -31,9 +31,10 @@ PATIENCE = 60.0  # seconds a cell may take
 
 
 class Worker:
-    """A process that judges one cell after another; started again where it died."""
+    """A process that judges one cell after another; started again where it died. script: what it runs, with --worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: str = __file__) -> None:
+        self.script = script
         self.process: subprocess.Popen[bytes] | None = None
         self.folder = tempfile.TemporaryDirectory()
         self.errors = Path(self.folder.name, "stderr")
@@ -44,7 +45,7 @@ class Worker:
             environment.setdefault("THROUGHTIME_CACHE", "")
             with self.errors.open("wb") as errors:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-X", "faulthandler", __file__, "--worker"],
+                    [sys.executable, "-X", "faulthandler", self.script, "--worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -91,12 +92,12 @@ class Worker:
         self.folder.cleanup()
 
 
-def work() -> None:
-    """The worker: a line of JSON in, a line of JSON out. What cells print goes to stderr."""
+def work(judge: Callable[[Any], Any]) -> None:
+    """The worker: a line of JSON in, a line of JSON out. What cells print goes to stderr. judge: of a spec."""
     import torch
 
     torch.set_num_threads(1)
-    from cell_judge import Judged, judge
+    from cell_judge import Judged
     from cell_maker import make
     from cell_spec import Spec
 
@@ -111,9 +112,9 @@ def work() -> None:
         print(json.dumps(judged.__dict__ | {"verdict": judged.verdict}), file=answer, flush=True)
 
 
-def run(seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The cells of some seeds, one after another."""
-    worker = Worker()
+def run(seeds: Iterable[int], script: str = __file__) -> Iterator[dict[str, Any]]:
+    """The cells of some seeds, one after another. script: as of `Worker`."""
+    worker = Worker(script)
     try:
         for seed in seeds:
             yield worker.judge({"seed": seed})
@@ -267,7 +268,9 @@ def main() -> int:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.worker:
-        work()
+        from cell_judge import judge
+
+        work(judge)
         return 0
     if asked.shrink:
         for seed in asked.shrink:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from contexts_list import context
-from contexts_subjects import Case, everything
+from contexts_subjects import Case, everything, tensors_of, weighed
 
 # ------------------------------------------------------------------------------------------------ graphs
 
@@ -47,18 +47,48 @@ def _(case):
     return _exported(case, strict=True, dims=dims, others=(case.inputs(4, batch=7),))
 
 
-@context(GRAPHS, "torch.export, any number of steps", slow=True)
-def _(case):
-    dims = ({1 - case.batch: _DIM("time", min=2, max=64)},)
-    return _exported(case, strict=False, dims=dims, others=(case.inputs(4, steps=9),))
+SIZES = ((5, 2), (9, 7), (3, 1), (1, 3))  # steps and sequences
 
 
-@context(GRAPHS, "torch.export, saved and loaded", slow=True)
+def _plainly(case: Case) -> Any:
+    return [everything(case.layer, case.inputs(4, *size)) for size in SIZES]
+
+
+def _open(case: Case, *, strict: bool = False) -> Any:
+    """A graph in which both stay open."""
+    dims = ({0: _DIM.DYNAMIC, 1: _DIM.DYNAMIC},)
+    return torch.export.export(case.layer, (case.x,), dynamic_shapes=dims, strict=strict)
+
+
+for _strict in (False, True):
+
+    @context(
+        GRAPHS,
+        f"torch.export{', strict' * _strict}, any number of steps and sequences, gradients",
+        slow=True,
+        right=_plainly,
+    )
+    def _(case, strict=_strict):
+        module = _open(case, strict=strict).module()
+        return [_step_of_training(case, module, case.inputs(4, *size)) for size in SIZES]
+
+
+def _step_of_training(case: Case, module: nn.Module, x: Tensor) -> Any:
+    """As `everything`, of a module of a graph, in the order of the layer's own weights."""
+    x = x.detach().clone().requires_grad_()
+    result = module(x)
+    named = dict(module.named_parameters())
+    weights = [named.get(name, weight) for name, weight in case.layer.named_parameters()]
+    return [result, torch.autograd.grad(weighed(result), [x, *weights])]
+
+
+@context(GRAPHS, "torch.export, saved and loaded", slow=True, right=lambda case: [run[0] for run in _plainly(case)])
 def _(case):
     file = io.BytesIO()
-    torch.export.save(torch.export.export(case.layer, (case.x,)), file)
+    torch.export.save(_open(case), file)
     file.seek(0)
-    return torch.export.load(file).module()(case.other)
+    module = torch.export.load(file).module()
+    return [module(case.inputs(4, *size)) for size in SIZES]
 
 
 @context(GRAPHS, "torch.jit.trace, other data")
@@ -150,6 +180,24 @@ def _(case):
     return _onnx(case, dynamo=True, verbose=False)
 
 
+@context(
+    GRAPHS,
+    "torch.onnx.export, any number of steps and sequences, run by onnxruntime",
+    slow=True,
+    missing=_lacks("onnx", "onnxscript", "onnxruntime"),
+    right=lambda case: [list(tensors_of(run[0])) for run in _plainly(case)],
+)
+def _(case):
+    import onnxruntime
+
+    file = io.BytesIO()
+    torch.onnx.export(_open(case), (), file, verbose=False)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    (name,) = (given.name for given in session.get_inputs())
+    runs = [session.run(None, {name: case.inputs(4, *size).numpy()}) for size in SIZES]
+    return [[torch.from_numpy(value) for value in run] for run in runs]
+
+
 @context(GRAPHS, "torch.onnx.export(dynamo=False)")
 def _(case):
     from torch.onnx._internal.torchscript_exporter import onnx_proto_utils
@@ -176,6 +224,12 @@ for _backend in ("eager", "aot_eager"):
 def _(case):
     layer = torch.compile(case.layer, backend="eager")
     return [layer(case.inputs(4, steps, batch)) for steps, batch in ((5, 2), (6, 3), (9, 7))]
+
+
+@context(GRAPHS, "torch.compile(dynamic=True), several sizes, gradients", slow=True, right=_plainly)
+def _(case):
+    layer = torch.compile(case.layer, backend="aot_eager", dynamic=True)
+    return [_step_of_training(case, layer, case.inputs(4, *size)) for size in SIZES]
 
 
 def _no_compiler() -> str | None:

@@ -22,6 +22,7 @@ class Context:
 
     double: in float64. alike: only shapes, types and devices can be compared. only: subjects it is run for; None: all.
     temperatures: cold, warm or both. missing: why it cannot be run here. slow: takes seconds, and is left out of the quick run.
+    right: gives what is right by plain calls, where torch.nn's layer is not one to compare with; None: `run` does.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Context:
     temperatures: tuple[str, ...] = ("cold", "warm")
     missing: str | None = None
     slow: bool = False
+    right: Callable[[Case], Any] | None = None
 
 
 CONTEXTS: list[Context] = []

@@ -19,6 +19,7 @@ from throughtime.scanning.call import make_call
 from throughtime.scanning.cpu import backend, chunks, engine, functions, matrices, memory, product, target
 from throughtime.scanning.cpu.assembly import Module
 from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.cpu.tasks import fields
 
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
@@ -375,7 +376,7 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
 # Its mathematics
 
 
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "log"])
 def test_functions_within_a_few_units_in_the_last_place(name):
     lanes = target.host().lanes("float")
     module = Module("float", lanes)
@@ -394,20 +395,20 @@ def test_functions_within_a_few_units_in_the_last_place(name):
     module.define("entry", "ptr %args", entry)
     run = target.library(f"test of {name}", module.text).function("entry")
     x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30]
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30, 1e-45, 1e-40]
     x = np.concatenate([x, -x[-12_000:], special]).astype(np.float32)
     x = np.concatenate([x, np.zeros(-len(x) % lanes, np.float32)])
     y = np.empty_like(x)
     block = np.array([x.ctypes.data, y.ctypes.data, len(x)], dtype=np.int64)
     run(block.ctypes.data)
     wide = x.astype(np.float64)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v))}[name](wide)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "log": np.log}[name](wide)
         rounded = truth.astype(np.float32)
     same = np.isfinite(rounded) & (np.abs(truth) > 1.2e-38)
     unit = np.spacing(np.abs(rounded[same]))
     assert np.max(np.abs(y[same] - truth[same]) / unit) < 5
-    assert np.array_equal(np.isnan(y), np.isnan(x))
+    assert np.array_equal(np.isnan(y), np.isnan(truth))
     assert np.array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
     tiny = np.abs(truth) <= 1.2e-38
     assert np.max(np.abs(y[tiny] - truth[tiny]), initial=0) < 1.2e-38
@@ -680,6 +681,23 @@ def test_a_stepper_takes_the_weights_when_it_is_told_to():
     stepper.refresh()
     stepper.reset()
     assert torch.equal(stepper(x), layer.stepper()(x)) and not torch.equal(stepper(x), before)
+
+
+def test_a_stepper_works_out_a_product_of_a_product_of_its_input():
+    class Encoding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.again = nn.Linear(I, 4), nn.Linear(4, N), nn.Linear(N, N)
+
+        def forward(self, x, h):
+            return torch.tanh(self.second(torch.tanh(self.first(x))) + self.again(h))
+
+    torch.manual_seed(0)
+    cell, x, h = Encoding(), torch.randn(5, B, I), torch.randn(B, N)
+    stepper = Stepper([cell], [h], x[0], backend="cpu")
+    for given in x:
+        h = cell(given, h)
+        torch.testing.assert_close(stepper(given), h, rtol=1e-5, atol=1e-6)
 
 
 def test_what_a_stepper_refuses():

@@ -45,6 +45,17 @@ def test_vectors_are_what_the_reference_gives(tmp_path):
         assert torch.equal(got, right)  # every digit that a float32 has
 
 
+def test_an_output_of_nothing_is_refused():
+    stack = stack_of(lambda x, h: (h[:, :0], torch.tanh(x + h)), torch.zeros(1, 4), torch.zeros(1, 4))
+    with pytest.raises(tt.errors.UserError, match=r"gives an output of \[B, 0\], without features"):
+        interface_of(stack)
+
+
+def test_what_is_elsewhere_than_on_the_cpu_is_refused():
+    with pytest.raises(tt.errors.UserError, match=r"GRU is on meta \(weight_ih\): export a copy of it on the CPU"):
+        stack_of(tt.cells.GRU(3, 5, device="meta"))
+
+
 def test_what_json_has_no_number_for_is_said(tmp_path):
     write_vectors(tmp_path, stack_of(lambda x, h: (x - x) / (h - h) + h, torch.ones(1, 2), torch.ones(1, 2)))
     first = json.loads((tmp_path / "vectors.json").read_text())[0]

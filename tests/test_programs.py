@@ -84,6 +84,25 @@ def test_another_target_needs_a_table_and_no_more():
     assert evaluate.evaluate(program.states[0], Words()) == ["tanh(add(u0, add(s0 @ (1,), v1)))"]
 
 
+class Deep(nn.Module):
+    """Two layers before the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(I, N + 1, dtype=F64), nn.Linear(N + 1, N, dtype=F64)
+
+    def forward(self, x, h):
+        return torch.tanh(self.second(torch.tanh(self.first(x))) + h)
+
+
+def test_products_below_products_are_in_the_loop_of_single_steps():
+    torch.manual_seed(0)
+    x = random(T, B, I, seed=1)
+    program = divide(capture(make_call(Deep(), x, random(B, N, seed=2))), resets=False, hoist=False)
+    assert [n.op for n in program.forward.nodes].count("product") == 2
+    assert "affine" not in {n.op for n in program.forward.nodes}
+
+
 # What engines share
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 State = Tensor | tuple[Tensor, ...]
 
+_INIT = nn.Module.__init__  # as it is before torch.compile changes it, which then cannot trace it
 _watched: ContextVar[dict[str, Tensor] | None] = ContextVar("throughtime_watched", default=None)
 
 
@@ -105,7 +106,7 @@ class Cell(nn.Module):
         Nothing is registered: the cell has no parameters of its own, and serves one call.
         """
         cell = cls.__new__(cls)
-        nn.Module.__init__(cell)
+        _INIT(cell)
         bias = tensors.get("bias_ih") is not None
         cell.__dict__.update(
             input_size=input_size, hidden_size=hidden_size, state_sizes=state_sizes, bias=bias, **tensors
@@ -132,7 +133,7 @@ class Cell(nn.Module):
     @staticmethod
     def watch(name: str, value: Tensor) -> Tensor:
         """Name an inner value for inspection; returns it unchanged, and costs nothing where nobody watches."""
-        if torch.compiler.is_compiling():  # a graph has no names, and cannot ask
+        if torch.compiler.is_dynamo_compiling():  # its graph has no names, and cannot ask
             return value
         values = _watched.get()
         if values is not None:

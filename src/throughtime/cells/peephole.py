@@ -40,7 +40,7 @@ class PeepholeLSTM(Cell):
         h, c = state
         x_i, x_f, x_g, x_o = self.project_input(x)
         h_i, h_f, h_g, h_o = self.project_state(h, mask)
-        p_i, p_f, p_o = self.peephole
+        p_i, p_f, p_o = self.peephole.unbind()
         i = self.watch("input", torch.sigmoid(x_i + h_i + p_i * c))
         f = self.watch("forget", torch.sigmoid(x_f + h_f + p_f * c))
         g = self.watch("cell", torch.tanh(x_g + h_g))

@@ -31,6 +31,7 @@ def export(  # noqa: PLR0913  (each is a user's to name)
     target: str | None = None,
     source: bool = False,
     int8: bool = False,
+    train: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a cell, a layer or a Recurrent so that it runs without Python, checked against the reference before it is kept.
@@ -47,18 +48,23 @@ def export(  # noqa: PLR0913  (each is a user's to name)
         target: C: the processor, as "x86-64-v3" or "cortex-m4"; None: this one.
         source: C: as C99 to be compiled by whoever has a compiler, in place of an object.
         int8: weights in eight bits, each output's in a scale of its own.
+        train: wasm: besides, what moves the weights where it goes: steps forwards and backwards, and Adam.
         overwrite: replace an export that is there.
     Returns: the path.
     Raises: UserError where it cannot be exported, saying which operation, or what to give; where what was written does not
         agree with the reference, by how much; where something is in the way at `path`.
     """
     path = Path(path)
-    given = {"lengths": lengths, "name": name, "target": target, "source": source, "int8": int8}
+    given = {"lengths": lengths, "name": name, "target": target, "source": source, "int8": int8, "train": train}
     form, options = checked(to, given)
     if isinstance(what, Trained):
         for option, value in {"inputs": inputs, "state": state, "lengths": lengths, "reverse": reverse}.items():
             if value is not None and value is not False:
                 raise UserError(f"{option} is not for a trained model, which says itself what it takes")
+        if train:
+            raise UserError(
+                "train is not for a trained model: export a cell, a layer or a Recurrent, which has no vocabulary"
+            )
         return form.write_trained(what, path, overwrite=overwrite, **options)
     stack = stack_of(what, inputs, state, reverse=reverse)
     if to != "onnx" and not stack.can_step:

@@ -5,7 +5,6 @@ Shapes: T time, B batch.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,7 +74,7 @@ def _doubled(stack: Stack) -> Stack:
 
 def _twin(module: nn.Module) -> nn.Module:
     """A module in float64 beside the one it is made of, whichever way its tensors hang on it."""
-    made = copy.copy(module)
+    made = object.__new__(type(module))  # a parametrised module refuses to be copied
     made.__dict__ = dict(module.__dict__)
     for group in ("_parameters", "_buffers"):
         made.__dict__[group] = {k: None if t is None else _double(t) for k, t in module.__dict__[group].items()}

@@ -19,11 +19,13 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         if (path / MARK).is_file():
             if not overwrite:
-                raise UserError(f"{path}: holds an export already; name another folder, or replace it by --overwrite")
+                raise UserError(
+                    f"{path}: holds an export already; name another, or replace it by overwrite=True (--overwrite)"
+                )
         elif any(path.iterdir()):
             raise UserError(f"{path}: is a folder that holds something else; name one that is new or empty")
     elif path.exists() and not overwrite:
-        raise UserError(f"{path}: is there already; name another one, or replace it by --overwrite")
+        raise UserError(f"{path}: is there already; name another one, or replace it by overwrite=True (--overwrite)")
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Format:
 FORMATS = {
     "onnx": Format("throughtime.exporting.onnx", "throughtime.exporting.networks", frozenset({"lengths", "int8"})),
     "c": Format("throughtime.exporting.c", "throughtime.exporting.c", frozenset({"name", "target", "source", "int8"})),
-    "wasm": Format("throughtime.exporting.wasm", "throughtime.exporting.wasm", frozenset({"name", "int8"})),
+    "wasm": Format("throughtime.exporting.wasm", "throughtime.exporting.wasm", frozenset({"name", "int8", "train"})),
 }
 
 

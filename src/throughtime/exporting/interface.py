@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from throughtime.errors import UserError
 from throughtime.exporting.stack import Direction, Stack
 from throughtime.scanning.call import leaves, map_leaves, tensors_of
 
@@ -41,17 +42,22 @@ class Interface:
 
 
 def interface_of(stack: Stack) -> Interface:
-    """The names and shapes of a stack."""
+    """The names and shapes of a stack. Raises: UserError where a step of it fails, or its output is without features."""
     given = leaves(stack.inputs)
     what = [f"input {i} of a step" if len(given) > 1 else "what a step is given" for i in range(len(given))]
     names = [f"x{i}" if len(given) > 1 else "x" for i in range(len(given))]
-    y, _ = stack.run(map_leaves(lambda t: t.unsqueeze(0), stack.inputs), stack.states)
+    try:
+        y, _ = stack.run(map_leaves(lambda t: t.unsqueeze(0), stack.inputs), stack.states)
+    except Exception as error:  # of a cell of one's own, whatever it is
+        raise UserError(f"{stack.name} fails on a batch of 1: {type(error).__name__}: {error}") from error
     meanings = _meanings(stack)
 
     def rows(prefix: str, words: Callable[[str], str]) -> tuple[Named, ...]:
         pairs = enumerate(zip(stack.states, meanings, strict=True))
         return tuple(Named(f"{prefix}{i}", tuple(t.shape[1:]), _type(t.dtype), words(said)) for i, (t, said) in pairs)
 
+    if 0 in y.shape:
+        raise UserError(f"{stack.name} gives an output of {['B', *y.shape[2:]]}, without features".replace("'", ""))
     return Interface(
         tuple(Named(n, tuple(t.shape[1:]), _type(t.dtype), w) for n, t, w in zip(names, given, what, strict=True)),
         rows("state", lambda said: said),

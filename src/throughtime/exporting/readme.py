@@ -40,6 +40,15 @@ def _row(named: Named, way: str, lead: tuple[str, ...]) -> str:
     return f"| `{named.name}` | {way} | [{shape}] | {named.dtype} | {named.meaning} |"
 
 
+def starts(stack: Stack) -> str:
+    """Where states start, in a sentence."""
+    set_ = [f"`state{i}`" for i, state in enumerate(stack.states) if bool(state.any())]
+    if not set_:
+        return "All states start from zeros."
+    rest = "" if len(set_) == len(stack.states) else " The other states start from zeros."
+    return f"{', '.join(set_)}: the same for every sequence, given in {MARK} as `start`, row by row.{rest}"
+
+
 def write_mark(folder: Path, stack: Stack, to: str, **facts: Any) -> None:
     """Write the file by which a folder is known as an export: what it is made of, by which version, and what else is of use."""
     import throughtime
@@ -53,6 +62,11 @@ def write_mark(folder: Path, stack: Stack, to: str, **facts: Any) -> None:
         "tensors": {
             n.name: {"shape": list(n.shape), "dtype": n.dtype, "meaning": n.meaning}
             for n in (*names.inputs, *names.states, names.output, *names.finals)
+        },
+        "start": {
+            n.name: state.flatten().tolist()
+            for n, state in zip(names.states, stack.states, strict=True)
+            if bool(state.any())
         },
         **facts,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,10 +52,16 @@ class Direction:
         """What its cell is called."""
         return name_of(self.cell)
 
-    def step(self) -> Step:
-        """Its step. Raises: UserError where an operation cannot be exported, naming it and its line."""
+    def step(self, *, hoist: bool = False) -> Step:
+        """Its step. hoist: with what needs no state before it and after it, for whole sequences.
+
+        Raises: UserError where an operation cannot be exported, naming it and its line.
+        """
         inputs = map_leaves(lambda t: t.detach().unsqueeze(0), self.inputs)
         state = map_states(lambda t: t.detach(), self.state)
+        first = leaves(inputs)[0].dtype
+        if not first.is_floating_point:
+            raise UserError(f"{self.name} cannot be exported: a step is given {first}, not numbers with a point")
         try:
             captured = capture(make_call(self.cell, inputs, state, initial=state))
         except Unsupported as error:
@@ -62,7 +69,7 @@ class Direction:
         own = [t.detach() for t in own_tensors(self.cell).values()]
         with torch.no_grad():
             vectors, matrices = captured.constants.made_of(own)
-        return Step(divide(captured, resets=False, hoist=False), vectors, matrices)
+        return Step(divide(captured, resets=False, hoist=hoist), vectors, matrices)
 
 
 @dataclass(frozen=True)
@@ -136,15 +143,25 @@ def stack_of(
     Raises: UserError, saying what to give.
     """
     try:
+        _check_memory(what)
         if isinstance(what, Recurrent):
             return _of_recurrent(what)
         if isinstance(what, RNN | LSTM | GRU):
             return _of_layers(what)
+        if isinstance(what, str | Path):
+            raise UserError(f"a folder is not exported, but what is loaded of it: throughtime.load({str(what)!r})")
         if isinstance(what, nn.RNNBase):
             raise UserError(f"torch.nn's {type(what).__name__} is exported by its twin: tt.{type(what).__name__}")
         return _of_cell(as_cell(what), inputs, state, reverse)
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
+
+
+def _check_memory(what: AnyCell) -> None:
+    if isinstance(what, nn.Module):
+        for name, tensor in own_tensors(what).items():
+            if tensor.device.type != "cpu":
+                raise UserError(f"{name_of(what)} is on {tensor.device} ({name}): export a copy of it on the CPU")
 
 
 def _of_cell(cell: nn.Module, inputs: Inputs | None, state: State | None, reverse: bool) -> Stack:

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from throughtime.errors import UserError
 from throughtime.exporting.int8 import quantised
-from throughtime.exporting.stack import Direction, Stack, Step
+from throughtime.exporting.plan import LayerPlan, plans_of
+from throughtime.exporting.reading import Reading
+from throughtime.exporting.stack import Stack
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.rows import Block, RowCode
 from throughtime.scanning.cpu.rows import Step as Place
-from throughtime.scanning.nodes import Node, width_of
-from throughtime.scanning.program import Array
-from throughtime.scanning.schedule import Schedule
+from throughtime.scanning.nodes import Node
 
 ATTRIBUTES = 'nounwind "no-builtins"'  # no loop becomes a call of memcpy
 LEAST = 8  # sums that run beside each other, so that none waits for the one before
@@ -46,18 +45,24 @@ class StepModule:
     libm: tuple[str, ...]
 
 
-def step_module(stack: Stack, name: str, target: ExportTarget, *, int8: bool = False) -> StepModule:
-    """A stack that can step as functions NAME_init and NAME_step.
+def step_module(
+    stack: Stack, name: str, target: ExportTarget, *, int8: bool = False, reading: Reading | None = None
+) -> StepModule:
+    """A stack that can step as functions NAME_init and NAME_step; with `reading`, NAME_read and NAME_text besides:
+
+        void NAME_read(float *state, int token, float *log_p)   a step that is given a token
+        const char *NAME_text(int token)                        what it adds to a text that is written
 
     int8: matrices in eight bits, each column with a scale of its own. Raises: UserError where an operation cannot be exported, or
     its numbers are not float32.
     """
     module = Module("float", target.lanes("float"), whole=target.whole, fused=False, rounds=target.rounds)
-    layers = [LayerCode(module, target, number, d, int8) for number, d in enumerate(stack.directions)]
+    plans = plans_of(stack)
+    layers = [LayerCode(module, target, plan, int8) for plan in plans]
     for layer in layers:
         layer.define()
-    widths = [layer.outputs for layer in layers[:-1]]
-    first = torch.cat([s.reshape(-1) for s in stack.states])
+    widths = [plan.outputs for plan in plans[:-1]]
+    first = torch.cat([torch.zeros(0), *(s.reshape(-1) for s in stack.states)])
     init = constant(module, "init", first)
     module.define(f"{name}_init", "ptr noalias %state", lambda code: copy(code, init, "%state", len(first)),
                   attributes=ATTRIBUTES)  # fmt: skip
@@ -65,94 +70,73 @@ def step_module(stack: Stack, name: str, target: ExportTarget, *, int8: bool = F
     def body(code: Assembly) -> None:
         between = [reserve(code, width) for width in widths]
         state = 0
-        for layer, shape, x, y in zip(layers, stack.layers, ["%x", *between], [*between, "%y"], strict=True):
-            code.line(f"call void @layer_{layer.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y})")
-            if shape.residual:
-                add(code, x, y, layer.outputs)
-            state += sum(layer.states)
+        for plan, layer, x, y in zip(plans, stack.layers, ["%x", *between], [*between, "%y"], strict=True):
+            code.line(f"call void @layer_{plan.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y})")
+            if layer.residual:
+                add(code, x, y, plan.outputs)
+            state += sum(plan.states)
 
     module.define(f"{name}_step", PASSED, body, attributes=ATTRIBUTES)
+    if reading is not None:
+        _define_read(module, name, reading, int8)
+        _define_text(module, name, reading)
     called = [re.search(r"@(\w+)\(", d) for d in module.declarations if "@llvm." not in d]
     own = max(layer.reserved for layer in layers) + 4 * sum(padded(w, module.lanes) for w in widths)
     names = sorted(found[1] for found in called if found)
-    return StepModule(module.text(), layers[0].inputs, layers[-1].outputs, len(first), own, tuple(names))
+    return StepModule(module.text(), plans[0].inputs, plans[-1].outputs, len(first), own, tuple(names))
 
 
 class LayerCode:
     """Writes one step of one cell, function `layer_NUMBER(state, x, y)`."""
 
-    def __init__(self, module: Module, target: ExportTarget, number: int, direction: Direction, int8: bool) -> None:
-        self.module, self.target, self.number, self.int8 = module, target, number, int8
-        self.step: Step = direction.step()
-        self.program = self.step.program
-        captured = self.program.captured
-        if captured.constants.dtype is not torch.float32:
-            raise UserError(
-                f"{direction.name} works in {captured.constants.dtype}, and is written in float32: convert it by .float()"
-            )
-        self.schedule = Schedule(self.program.forward)
-        self.states = self.program.state_widths
-        self.inputs, self.outputs = sum(captured.input_widths), width_of(self.program.extras[0])
+    def __init__(self, module: Module, target: ExportTarget, plan: LayerPlan, int8: bool) -> None:
+        self.module, self.target, self.plan, self.int8 = module, target, plan, int8
         self.lanes = module.lanes
-        scratch = {**self.schedule.scratch, **{("n", k): width for k, width in enumerate(self.states)}}
-        self.scratch: dict[Array, int] = {array: padded(width, self.lanes) for array, width in scratch.items()}
+        self.scratch = {array: padded(width, self.lanes) for array, width in plan.scratch.items()}
         self.reserved = 4 * sum(self.scratch.values())
 
     def define(self) -> None:
         """Write it into the module."""
-        self.module.define(
-            f"layer_{self.number}", PASSED, self._body, kind="internal ", attributes=f"noinline {ATTRIBUTES}"
-        )
+        name = f"layer_{self.plan.number}"
+        self.module.define(name, PASSED, self._body, kind="internal ", attributes=f"noinline {ATTRIBUTES}")
 
     def _body(self, code: Assembly) -> None:
+        plan, number = self.plan, self.plan.number
         blocks = {array: Block(reserve(code, width), "0") for array, width in self.scratch.items()}
-        starts = list(itertools.accumulate(self.states, initial=0))
-        blocks |= {("s", k): Block(code.at("%state", at), "0") for k, at in enumerate(starts[:-1])}
-        begins = list(itertools.accumulate(self.program.captured.input_widths, initial=0))
-        for i, node in enumerate(self.program.arrays):
-            blocks["a", i] = Block(code.at("%x", begins[node.attribute[1]]), "0")
-        for i in self.program.vector_widths:
-            blocks["v", i] = Block(constant(self.module, f"vector_{self.number}_{i}", self.step.vectors[i]), "0")
-        blocks["o", 0] = Block("%y", "0")
+        blocks |= {array: Block(code.at(f"%{to}", before), "0") for array, (to, before) in plan.passed.items()}
+        for i, vector in plan.vectors.items():
+            blocks["v", i] = Block(constant(self.module, f"vector_{number}_{i}", vector), "0")
         place, spilled = Place(code, blocks, "1"), set[Node]()
-        for stage in self.schedule.stages:
+        for stage in plan.schedule.stages:
             for i in stage.products:
-                self._product(code, i, blocks[self.schedule.lhs[i]].at, blocks["product", i].at)
+                self._product(code, i, blocks[plan.schedule.lhs[i]].at, blocks["product", i].at)
             if any(stage.phases):
-                RowCode(self.program, self.schedule, spilled, place, "0").write(stage)
-        for k, width in enumerate(self.states):
+                RowCode(plan.program, plan.schedule, spilled, place, "0").write(stage)
+        for k, width in enumerate(plan.states):
             copy(code, blocks["n", k].at, blocks["s", k].at, width)
 
     def _product(self, code: Assembly, i: int, x: str, out: str) -> None:
         """A product, a panel of columns after the other, each as wide as registers hold sums for."""
-        node = self.schedule.loop.products[i]
-        matrix = torch.cat([self._matrix(w) for w in node.attribute], 1)
+        number, matrix = self.plan.number, self.plan.matrix(i)
         vectors = padded(matrix.shape[1], self.lanes) // self.lanes
         count = -(-vectors // self.target.vectors)
         size = -(-vectors // count)  # of a panel: all but the last are the same
-        scales = None
+        wide, kind, scales = size * self.lanes, "i8" if self.int8 else "", ""
         if self.int8:
             matrix, scale = quantised(matrix)
-            scales = constant(self.module, f"scales_{self.number}_{i}", widened(scale, self.lanes))
-        weights = constant(
-            self.module, f"weights_{self.number}_{i}", packed(widened(matrix, self.lanes), size * self.lanes)
-        )
+            scales = constant(self.module, f"scales_{number}_{i}", widened(scale, self.lanes))
+        weights = constant(self.module, f"weights_{number}_{i}", packed(widened(matrix, self.lanes), wide))
         panel = _Panel(code, x, len(matrix), self.int8)
-        whole, left = divmod(vectors, size)
-        wide = size * self.lanes
-        kind = "i8" if self.int8 else ""
-        with code.loop(whole) as number:
-            first = code.mul(number, wide)
-            begin = code.at(weights, code.mul(first, len(matrix)), kind)
-            panel.write(begin, code.at(out, first), scales and code.at(scales, first), size)
-        if left:
-            first = str(whole * wide)
-            begin = code.at(weights, whole * wide * len(matrix), kind)
-            panel.write(begin, code.at(out, first), scales and code.at(scales, first), left)
 
-    def _matrix(self, number: int) -> Tensor:
-        """A matrix that a product names; a negative number is that of a transposed one."""
-        return self.step.matrices[number] if number >= 0 else self.step.matrices[-1 - number].t()
+        def write(first: str, vectors: int) -> None:
+            begin = code.at(weights, code.mul(first, len(matrix)), kind)
+            panel.write(begin, code.at(out, first), scales and code.at(scales, first), vectors)
+
+        whole, left = divmod(vectors, size)
+        with code.loop(whole) as p:
+            write(code.mul(p, wide), size)
+        if left:
+            write(str(whole * wide), left)
 
 
 @dataclass(frozen=True)
@@ -164,7 +148,7 @@ class _Panel:
     depth: int
     int8: bool
 
-    def write(self, weights: str, y: str, scales: str | None, vectors: int) -> None:
+    def write(self, weights: str, y: str, scales: str, vectors: int) -> None:
         code, lanes = self.code, self.code.lanes
         ways = min(self.depth, max(1, -(-LEAST // vectors)))  # sums of one number each, added at the end
         sums = [[code.slot(code.vector) for _ in range(vectors)] for _ in range(ways)]
@@ -189,7 +173,7 @@ class _Panel:
             total = code.load(code.vector, sums[0][v])
             for way in range(1, ways):
                 total = code.binary("fadd", total, code.load(code.vector, sums[way][v]))
-            if scales is not None:
+            if scales:
                 total = code.binary("fmul", total, _whole_vector(code, code.at(scales, v * lanes)))
             code.store(code.vector, total, code.at(y, v * lanes), _bytes(code))
 
@@ -215,6 +199,53 @@ def widened(matrix: Tensor, lanes: int) -> Tensor:
 def packed(matrix: Tensor, wide: int) -> Tensor:
     """A matrix [K, N] as panels of so many columns, one after the other, the last as wide as is left."""
     return torch.cat([panel.reshape(-1) for panel in torch.split(matrix, wide, 1)])
+
+
+def _define_read(module: Module, name: str, reading: Reading, int8: bool) -> None:
+    count, wide = reading.table.shape
+    whole, scales = reading.quantised() if int8 else (reading.table, None)
+    table = constant(module, "table", whole)
+    scale = "" if scales is None else constant(module, "table_scales", scales)
+
+    def body(code: Assembly) -> None:
+        token = _known_token(code, count)
+        with code.when(code.let(f"icmp eq i32 {token}, {reading.start}")):
+            code.line(f"call void @{name}_init(ptr %state)")
+        number = _whole(code, token)
+        row = code.at(table, code.mul(number, wide), "i8" if int8 else "")
+        if int8:
+            times, made = code.load(code.dtype, code.at(scale, number)), reserve(code, wide)
+            with code.loop(wide) as j:
+                one = code.let(f"sitofp i8 {code.load('i8', code.at(row, j, 'i8'), 1)} to {code.dtype}")
+                code.store(code.dtype, code.let(f"fmul {code.dtype} {one}, {times}"), code.at(made, j))
+            row = made
+        code.line(f"call void @{name}_step(ptr %state, ptr {row}, ptr %log_p)")
+
+    module.define(f"{name}_read", "ptr noalias %state, i32 %token, ptr noalias %log_p", body, attributes=ATTRIBUTES)
+
+
+def _define_text(module: Module, name: str, reading: Reading) -> None:
+    data, starts = reading.text_bytes()
+    texts = constant(module, "texts", torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    # what is no token: the zero that ends the last text
+    places = constant(module, "text_starts", torch.tensor([*starts, len(data) - 1], dtype=torch.int32))
+
+    def body(code: Assembly) -> None:
+        number = _whole(code, _known_token(code, len(starts), len(starts)))
+        at = _whole(code, code.load("i32", code.at(places, number, "i32"), 4))
+        code.line(f"ret ptr {code.at(texts, at, 'i8')}")
+
+    module.define(f"{name}_text", "i32 %token", body, returns="ptr", attributes=ATTRIBUTES)
+
+
+def _known_token(code: Assembly, count: int, other: int = 0) -> str:
+    """The argument `token`, or another number where it is none."""
+    return code.choose(code.let(f"icmp ult i32 %token, {count}"), "%token", str(other), "i32")
+
+
+def _whole(code: Assembly, number: str) -> str:
+    """An i32, not negative, as the module's whole number."""
+    return number if code.whole == "i32" else code.let(f"zext i32 {number} to {code.whole}")
 
 
 def constant(module: Module, name: str, values: Tensor) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from throughtime.errors import UserError, unknown
 from throughtime.scanning.cpu.target import Target, compile_object, host, machine
@@ -15,7 +14,9 @@ class ExportTarget(Target):
 
     rows, vectors: of sums that registers hold. whole: its natural whole number. relocation: "pic" where objects go into
     executables that may lie anywhere, "static" on bare metal. abi: where the triple does not say it. rounds: whether it has
-    instructions that round to whole numbers. note: for whoever links, of how numbers are passed.
+    instructions that round to whole numbers. note: for whoever links, of how numbers are passed. needs: features that a
+    processor of its kind must have to run it. linked: what `zig cc` is told to link a Linux program. emulator: what runs it.
+    library: whether it has a C library to link, for what needs one.
     """
 
     whole: str = "i64"
@@ -23,45 +24,68 @@ class ExportTarget(Target):
     abi: str = ""
     rounds: bool = True
     note: str = ""
+    needs: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
+    emulator: str = ""
+    library: bool = True
 
     def compiled(self, text: str) -> bytes:
         """LLVM assembly as an object file that needs nothing but what its text declares."""
-        return compile_object(text, self, self._machine())
+        return compile_object(text, self, machine(self, "default", self.relocation, self.abi))
 
-    def _machine(self) -> Any:
-        return machine(self, "default", self.relocation, self.abi)
+    @property
+    def runs_here(self) -> bool:
+        """Whether its objects run in this process."""
+        here = host()
+        features = set(here.features.split(","))
+        return self.triple == here.triple and all(f"+{need}" in features for need in self.needs)
+
+    @property
+    def here(self) -> ExportTarget:
+        """One that has the same text, and runs here; or as near to it as this machine comes."""
+        mine = host()
+        if self.bits > mine.bits:
+            return target_of(None)
+        return replace(self, triple=mine.triple, cpu=mine.cpu, features=mine.features, relocation="pic", abi="")
 
 
-def _x86(cpu: str, bits: int, vectors: int) -> ExportTarget:
+def _x86(cpu: str, bits: int, vectors: int, *needs: str) -> ExportTarget:
     features = "-prefer-256-bit" if bits == 512 else ""
-    return ExportTarget("x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI")
-
-
-def _cortex(triple: str, cpu: str, rounds: bool) -> ExportTarget:
     return ExportTarget(
-        f"{triple}-none-eabihf", cpu, "", 32, 1, 16, "i32", "static", rounds=rounds,
-        note=f"AAPCS, hard float: -mcpu={cpu} -mfloat-abi=hard",
+        "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs
+    )  # fmt: skip
+
+
+def _arm(triple: str, cpu: str, features: str, bits: int, vectors: int, *, rounds: bool) -> ExportTarget:
+    bare = "none" in triple
+    how = f"-mcpu={cpu} -mfloat-abi=hard" if bare else "NEON"
+    return ExportTarget(
+        triple, cpu, features, bits, 1, vectors, "i32", "static" if bare else "pic", rounds=rounds,
+        note=f"AAPCS, hard float: {how}", linked=("-target", "arm-linux-musleabihf"), emulator="qemu-arm",
     )  # fmt: skip
 
 
 def _riscv(bits: int, system: str, features: str, abi: str, relocation: str) -> ExportTarget:
     return ExportTarget(
         f"riscv{bits}-unknown-{system}", f"generic-rv{bits}", features, 32, 1, 16, f"i{bits}", relocation, abi,
-        note=f"{abi}: numbers in floating-point registers",
+        note=f"{abi}: numbers are passed in floating-point registers",
+        linked=("-target", f"riscv{bits}-linux-musl", f"-mabi={abi}"), emulator=f"qemu-riscv{bits}", library=bits == 64,
     )  # fmt: skip
 
 
 TARGETS = {
-    "x86-64-v2": _x86("x86-64-v2", 128, 12),
-    "x86-64-v3": _x86("x86-64-v3", 256, 12),
-    "x86-64-v4": _x86("x86-64-v4", 512, 16),
-    "aarch64": ExportTarget("aarch64-unknown-linux-gnu", "generic", "+neon", 128, 1, 16, note="AAPCS64"),
-    "armv7": ExportTarget(
-        "armv7-unknown-linux-gnueabihf", "generic", "+neon", 128, 1, 8, "i32", rounds=False, note="AAPCS, hard float, NEON"
+    "x86-64-v2": _x86("x86-64-v2", 128, 12, "sse4.2"),
+    "x86-64-v3": _x86("x86-64-v3", 256, 12, "avx2", "fma", "bmi2"),
+    "x86-64-v4": _x86("x86-64-v4", 512, 16, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
+    "aarch64": ExportTarget(
+        "aarch64-unknown-linux-gnu", "generic", "+neon", 128, 1, 16, note="AAPCS64", linked=("-target", "aarch64-linux-musl"),
+        emulator="qemu-aarch64",
     ),
-    "cortex-m4": _cortex("thumbv7em", "cortex-m4", rounds=False),
-    "cortex-m7": _cortex("thumbv7em", "cortex-m7", rounds=True),
-    "cortex-m33": _cortex("thumbv8m.main", "cortex-m33", rounds=True),
+    "armv7": _arm("armv7-unknown-linux-gnueabihf", "generic", "+neon", 128, 8, rounds=False),
+    "cortex-m4": _arm("thumbv7em-unknown-none-eabihf", "cortex-m4", "", 32, 16, rounds=False),
+    # LLVM 22 overlaps the steps of a loop here and forgets a value on the way out
+    "cortex-m7": _arm("thumbv7em-unknown-none-eabihf", "cortex-m7", "-use-mipipeliner", 32, 16, rounds=True),
+    "cortex-m33": _arm("thumbv8m.main-unknown-none-eabihf", "cortex-m33", "", 32, 16, rounds=True),
     "riscv64": _riscv(64, "linux-gnu", "+m,+a,+f,+d,+c", "lp64d", "pic"),
     "riscv32": _riscv(32, "none-elf", "+m,+a,+f,+c", "ilp32f", "static"),
 }  # fmt: skip
@@ -72,10 +96,11 @@ def target_of(name: str | None) -> ExportTarget:
     """The processor of a name; None or "native": this one. Raises: UserError with the nearest name."""
     if name in (None, NATIVE):
         here = host()
-        wide = {512: 16, 256: 12, 128: 12}[here.bits]
+        wide = 16 if here.bits == 512 else 12
+        rounds = not here.triple.startswith("x86") or "+sse4.1" in here.features.split(",")
         return ExportTarget(
-            here.triple, here.cpu, here.features, here.bits, 1, wide, note="of the machine that made it"
-        )
+            here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it"
+        )  # fmt: skip
     if name not in TARGETS:
         raise UserError(unknown("target", name, [*TARGETS, NATIVE]))
     return TARGETS[name]

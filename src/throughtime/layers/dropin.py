@@ -16,6 +16,7 @@ from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
 from throughtime.scanning import Stepper, Streams, scan
 from throughtime.scanning.foreign import context, transform
+from throughtime.scanning.graph import is_fixed
 
 
 class _Layers(nn.RNNBase):
@@ -47,7 +48,7 @@ class _Layers(nn.RNNBase):
         plain = lengths is None and resets is None and self.backend in ("auto", "torch")
         if plain and self._is_for_torch(input, hx):
             return super().forward(input, hx)  # type: ignore[no-any-return]
-        self._update_flat_weights()  # which the checks read
+        self._refresh_checks()
         packed = input if isinstance(input, PackedSequence) else None
         states: list[Tensor] | None = None if hx is None else [*hx] if self.mode == "LSTM" else [hx]
         if packed is not None:
@@ -163,7 +164,7 @@ class _Layers(nn.RNNBase):
         """Whether torch.nn's own forward is better: on CUDA, where cuDNN takes the whole stack in one call, and where PyTorch
         traces, exports or changes its operations; where it transforms functions it lacks rules for its kernels."""
         if torch.compiler.is_compiling():
-            return torch.compiler.is_exporting()
+            return torch.compiler.is_exporting() and not self._has_open_time(input)
         if self._flat_weights[0] is not None and self._flat_weights[0].is_cuda:
             return True
         if transform() is not None:
@@ -173,6 +174,17 @@ class _Layers(nn.RNNBase):
             *([hx] if isinstance(hx, Tensor) else hx or ()),
         ]
         return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
+
+    def _refresh_checks(self) -> None:
+        """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""
+        if not torch.compiler.is_exporting():
+            self._update_flat_weights()
+
+    def _has_open_time(self, input: Tensor | PackedSequence) -> bool:
+        """Whether the graph that is exported is to take any number of steps, which torch.nn's kernel fixes."""
+        if isinstance(input, PackedSequence) or input.dim() not in (2, 3):
+            return False
+        return not is_fixed(input.shape[1 if self.batch_first and input.dim() == 3 else 0])
 
     def _cell(self, layer: int, direction: int) -> Cell:
         """A cell over the weights of one layer in one direction."""

@@ -138,7 +138,6 @@ class LanguageModel(nn.Module):
 
     def _hidden(self, tokens: Tensor, state: Stack | None) -> tuple[Tensor, Stack]:
         starts = tokens == START
-        output, state = self.stack(
-            self.dropout(self.embedded(tokens)), state, resets=starts if bool(starts.any()) else None
-        )
+        begins = torch.compiler.is_exporting() or bool(starts.any())  # a graph does not look at numbers
+        output, state = self.stack(self.dropout(self.embedded(tokens)), state, resets=starts if begins else None)
         return self.project(self.dropout(output)), state

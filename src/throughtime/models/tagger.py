@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.cells import Cell
 from throughtime.models.encoder import UNKNOWN
 from throughtime.models.stacks import SequenceDropout, stack_of
 from throughtime.scanning import scan
@@ -57,14 +56,10 @@ class Crf(nn.Module):
     def best(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """The likeliest tags, [T, B], by the algorithm of Viterbi (1967)."""
         step = _Best(self.after)
-        _, top, records = scan(
-            step, scores[1:], self.first + scores[0], lengths=lengths - 1, record=("before",), backend="reference"
-        )
+        before, top, _ = scan(step, scores[1:], self.first + scores[0], lengths=lengths - 1, backend="reference")
         assert isinstance(top, Tensor)
         tag = (top + self.last).argmax(-1, keepdim=True)
-        way, _, _ = scan(
-            _Back(), records["before"], tag.to(scores.dtype), lengths=lengths - 1, reverse=True, backend="reference"
-        )
+        way, _, _ = scan(_Back(), before, tag.to(scores.dtype), lengths=lengths - 1, reverse=True, backend="reference")
         out = torch.cat([way, way.new_zeros(1, *tag.shape)])
         out[lengths - 1, torch.arange(lengths.shape[0], device=out.device)] = tag.to(out.dtype)
         return out.squeeze(-1).long()
@@ -81,13 +76,16 @@ class _Sum(nn.Module):
         return x + (state.unsqueeze(-1) + self.after).logsumexp(-2)
 
 
-class _Best(_Sum):
-    """The score of the best way to each tag, and the tag it comes from."""
+class _Best(nn.Module):
+    """The tag that the best way to each tag comes from, and the score of that way."""
 
-    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+    def __init__(self, after: Tensor) -> None:
+        super().__init__()
+        self.after = after
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         top = (state.unsqueeze(-1) + self.after).max(-2)
-        Cell.watch("before", top.indices.to(x.dtype))
-        return x + top.values
+        return top.indices.to(x.dtype), x + top.values
 
 
 class _Back(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from throughtime.cells import State
-from throughtime.scanning import reference
+from throughtime.scanning import graph
 from throughtime.scanning.backends import Explanation, explain_call, run_call
 from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.cell import AnyCell
@@ -91,8 +91,8 @@ def scan(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
-    if torch.compiler.is_exporting():  # as a graph of PyTorch's operations: the loop, unrolled
-        return reference.run(call)
+    if torch.compiler.is_exporting():
+        return graph.run(call)
     observer = Observer.current()
     if observer is not None:
         return observer.run(call, lambda shown: run_call(shown, backend))

@@ -131,7 +131,9 @@ def make_call(
             raise ValueError(f"inputs must be [T, B, ...], got {list(tensor.shape)}; unsqueeze the missing dimension")
         if tensor.shape[:2] != tensors[0].shape[:2]:
             raise ValueError(f"inputs differ in T, B: {list(tensors[0].shape[:2])} and {list(tensor.shape[:2])}")
-    steps, batch = int(tensors[0].shape[0]), tensors[0].shape[1]  # a batch may stay open where PyTorch exports
+    steps, batch = tensors[0].shape[:2]
+    if not torch.compiler.is_exporting():  # where both may stay open
+        steps = int(steps)  # under torch.jit.trace a tensor
     device = tensors[0].device
     if initial is None:
         initial = initial_state(cell, batch, device=device, like=state)
@@ -162,7 +164,9 @@ def _checked_lengths(lengths: Tensor, steps: int, batch: int) -> Tensor:
     if lengths.shape != (batch,) or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
         raise ValueError(f"lengths must be {batch} whole numbers, got {list(lengths.shape)} of {lengths.dtype}")
     lengths = lengths.long()
-    if batch and context((lengths,)) is None and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+    if torch.compiler.is_exporting() or not batch or context((lengths,)) is not None:  # there are no numbers to look at
+        return lengths
+    if not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths must lie in 0 to T = {steps}, got {lengths.tolist()}")
     return lengths
 

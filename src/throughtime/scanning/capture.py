@@ -236,7 +236,7 @@ def _agrees(
         "v": vectors,
     }
     with torch.no_grad():
-        rows = TorchOperations(lambda kind, i: leaf[kind][i], matrices, leaf["s"][0]).rows(
+        rows = TorchOperations(lambda kind, i: leaf[kind][i], matrices, leaf["x"][0]).rows(
             [*captured.state, *captured.outputs]
         )
     tolerance = 1e-3 if captured.constants.dtype == torch.float32 else 1e-7

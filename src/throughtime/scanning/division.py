@@ -133,8 +133,11 @@ class _Parts:
     def with_inputs(self, roots: list[Node]) -> list[Node]:
         """All in the loop: a product and a constant row in the place of each affine, and the inputs as arrays."""
         graph = self.graph
-        affine = [n for n in ordered(roots) if n.op == "affine"]
-        unfolded = {n: graph.apply("add", graph.product(n.args[:-1], n.attribute, n.width), n.args[-1]) for n in affine}
+        unfolded: dict[Node, Node] = {}
+        for n in ordered(roots):
+            if n.op == "affine":  # of others, maybe: those are unfolded by now
+                *row, bias = substituted(graph, n.args, unfolded)
+                unfolded[n] = graph.apply("add", graph.product(tuple(row), n.attribute, n.width), bias)
         roots = substituted(graph, roots, unfolded)
         inputs = [n for n in ordered(roots) if n.op == "leaf" and n.attribute[0] == "x"]
         return substituted(graph, roots, {node: self._array(node) for node in inputs})

@@ -1,6 +1,7 @@
 """exp, tanh, sigmoid and the rest, on vectors.
 
-For float32 the three that gates are made of are written out; the others, and all of float64, call the C library lane by lane.
+For float32 the three that gates are made of and log are written out; the others, and all of float64, call the C library lane by
+lane.
 Each is right at 0, at infinities and for NaN. How far they are from the truth is measured in the tests.
 """
 
@@ -12,6 +13,10 @@ from collections.abc import Callable
 from throughtime.scanning.cpu.assembly import Assembly
 
 ROUNDING = 1.5 * 2.0**23  # a float32 of this size has no digits behind the point: added and taken away, it rounds
+LOG2_E = 1.4426950408889634
+EXP = (1.0, 1.0, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720)  # of e^r, the lowest power first
+EXP_HIGH, EXP_LOW = 0.693145751953125, 1.4286068203094172e-06  # ln 2 in two parts, the first with few digits
+EXP_LEAST, EXP_MOST = -104.0, 89.0  # beyond these e^x is zero or infinite
 
 
 def exp(code: Assembly, x: str) -> str:
@@ -25,16 +30,14 @@ def exp(code: Assembly, x: str) -> str:
     """
     if code.dtype == "double":
         return by_lane(code, "exp", x)
-    log2e, high, low = 1.4426950408889634, 0.693145751953125, 1.4286068203094172e-06
-    # beyond these the result is infinite or zero; NaN passes both comparisons by
-    x = code.select(code.compare("ogt", x, code.literal(89.0)), code.literal(89.0), x)
-    x = code.select(code.compare("olt", x, code.literal(-104.0)), code.literal(-104.0), x)
-    n = code.binary("fsub", code.fma(x, code.literal(log2e), code.literal(ROUNDING)), code.literal(ROUNDING))
-    r = code.fma(n, code.literal(-high), x)
-    r = code.fma(n, code.literal(-low), r)
-    terms = [1.0, 1.0, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720]
-    p = code.literal(terms[-1])
-    for t in reversed(terms[:-1]):
+    # NaN passes both comparisons by
+    x = code.select(code.compare("ogt", x, code.literal(EXP_MOST)), code.literal(EXP_MOST), x)
+    x = code.select(code.compare("olt", x, code.literal(EXP_LEAST)), code.literal(EXP_LEAST), x)
+    n = code.binary("fsub", code.fma(x, code.literal(LOG2_E), code.literal(ROUNDING)), code.literal(ROUNDING))
+    r = code.fma(n, code.literal(-EXP_HIGH), x)
+    r = code.fma(n, code.literal(-EXP_LOW), r)
+    p = code.literal(EXP[-1])
+    for t in reversed(EXP[:-1]):
         p = code.fma(p, r, code.literal(t))
     return _scaled(code, p, n)
 
@@ -67,6 +70,58 @@ def sigmoid(code: Assembly, x: str) -> str:
     return code.binary("fdiv", code.literal(1.0), code.binary("fadd", code.literal(1.0), e))
 
 
+LOG = (  # of log(1 + r) = r - r²/2 + r³ p(r), the highest power first
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+    -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+LOG2_HIGH, LOG2_LOW = 0.693359375, -2.12194440e-4  # ln 2 in two parts, the first with few digits
+
+
+def log(code: Assembly, x: str) -> str:
+    """ln x.
+
+        x = 2^n (1 + r),   √½ <= 1 + r < √2,   ln x = n ln 2 + r - r²/2 + r³ p(r)
+
+    Source: the coefficients of p are those of Cephes (Moshier), logf.
+    """
+    if code.dtype == "double":
+        return by_lane(code, "log", x)
+    ints = f"<{code.lanes} x i32>"
+
+    def splat(v: int) -> str:
+        return "<" + ", ".join([f"i32 {v}"] * code.lanes) + ">"
+
+    small = code.compare("olt", x, code.literal(2.0**-126))  # its exponent does not tell its size
+    given = code.select(small, code.binary("fmul", x, code.literal(2.0**23)), x)
+    bits = code.let(f"bitcast {code.vector} {given} to {ints}")
+    # the exponent as it is where the digits are below √2, else the next one
+    past = code.let(f"sub {ints} {bits}, {splat(0x3F3504F3)}")
+    n = code.let(f"sitofp {ints} {code.let(f'ashr {ints} {past}, {splat(23)}')} to {code.vector}")
+    n = code.binary("fsub", n, code.select(small, code.literal(23.0), code.literal(0.0)))
+    digits = code.let(f"add {ints} {code.let(f'and {ints} {past}, {splat(0x007FFFFF)}')}, {splat(0x3F3504F3)}")
+    r = code.binary("fsub", code.let(f"bitcast {ints} {digits} to {code.vector}"), code.literal(1.0))
+    p = code.literal(LOG[0])
+    for c in LOG[1:]:
+        p = code.fma(p, r, code.literal(c))
+    square = code.binary("fmul", r, r)
+    tail = code.fma(code.binary("fmul", p, r), square, code.binary("fmul", n, code.literal(LOG2_LOW)))
+    tail = code.fma(square, code.literal(-0.5), tail)
+    value = code.fma(n, code.literal(LOG2_HIGH), code.binary("fadd", r, tail))
+    # what has no logarithm: infinity, NaN and negative numbers, zero
+    value = code.select(code.compare("ult", x, code.literal(math.inf)), value, x)
+    value = code.select(code.compare("uge", x, code.literal(0.0)), value, code.literal(math.nan))
+    value = code.select(code.compare("uno", x, x), x, value)
+    return code.select(code.compare("oeq", x, code.literal(0.0)), code.literal(-math.inf), value)
+
+
+TANH_ODD = (
+    4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08, -8.60467152213735e-11,
+    2.00018790482477e-13, -2.76076847742355e-16,
+)  # fmt: skip
+TANH_EVEN = (4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06)
+TANH_MOST = 7.90531110763549805  # beyond it float32 has reached 1
+
+
 def tanh(code: Assembly, x: str) -> str:
     """tanh x.
 
@@ -75,24 +130,20 @@ def tanh(code: Assembly, x: str) -> str:
     """
     if code.dtype == "double":
         return by_lane(code, "tanh", x)
-    odd = [4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08,
-           -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16]  # fmt: skip
-    even = [4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06]
-    limit = 7.90531110763549805
     size = code.intrinsic("fabs", x)
-    small = code.select(code.compare("ogt", size, code.literal(limit)), code.literal(0.0), x)
+    small = code.select(code.compare("ogt", size, code.literal(TANH_MOST)), code.literal(0.0), x)
     square = code.binary("fmul", small, small)
-    p = code.literal(odd[-1])
-    for c in reversed(odd[:-1]):
+    p = code.literal(TANH_ODD[-1])
+    for c in reversed(TANH_ODD[:-1]):
         p = code.fma(p, square, code.literal(c))
-    q = code.literal(even[-1])
-    for c in reversed(even[:-1]):
+    q = code.literal(TANH_EVEN[-1])
+    for c in reversed(TANH_EVEN[:-1]):
         q = code.fma(q, square, code.literal(c))
     inner = code.binary("fdiv", code.binary("fmul", small, p), q)
     outer = code.intrinsic("copysign", code.literal(1.0), x)
     tiny = code.compare("olt", size, code.literal(4e-4))
     inner = code.select(tiny, x, inner)
-    return code.select(code.compare("ogt", size, code.literal(limit)), outer, inner)
+    return code.select(code.compare("ogt", size, code.literal(TANH_MOST)), outer, inner)
 
 
 def by_lane(code: Assembly, name: str, *args: str) -> str:
@@ -161,6 +212,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         "sign": _sign,
         "floor": _floor,
         "exp": exp,
+        "log": log,
         "sigmoid": sigmoid,
         "tanh": tanh,
     }
@@ -170,7 +222,7 @@ def _vectors() -> dict[str, Callable[..., str]]:
         made[op] = lambda code, a, b, how=how: code.compare(how, a, b)
     for op in ("minimum", "maximum", "sqrt"):
         made[op] = lambda code, *args, op=op: code.intrinsic(op, *args)
-    for op in ("log", "log1p", "expm1", "sin", "cos", "erf", "pow"):
+    for op in ("log1p", "expm1", "sin", "cos", "erf", "pow"):
         made[op] = lambda code, *args, op=op: by_lane(code, op, *args)
     return made
 

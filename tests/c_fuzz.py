@@ -1,0 +1,140 @@
+"""Random cells as objects of C, run at five pairs of T and B against the plain loop; each in a process that may die.
+
+    python tests/c_fuzz.py --cells 300 --seed 0                 # on this machine: the counts, and what was wrong
+    python tests/c_fuzz.py --cells 50 --target aarch64          # of another processor, in its emulator
+    python tests/c_fuzz.py --cells 100 --source                 # C99, compiled by this machine's compiler
+    python tests/c_fuzz.py --cells 1 --seed 4711 --show         # one cell's source and all its runs
+
+Cells, the loop and the judgement are those of cell_fuzz.py, in float32. A cell that is not exported is "refused", with the reason;
+"of no account" is where the loop itself moves as far with the last digits of its numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cell_fuzz import general, run, work
+from cell_judge import Judged
+from cell_maker import make
+from cell_spec import Spec
+from onnx_fuzz import OnnxJudge, _example, outcome
+from throughtime.errors import UserError
+from throughtime.exporting.c.files import sources
+from throughtime.exporting.compilers import compiler, program, zig
+from throughtime.exporting.running import AsProgram, InProcess, Running, run_of
+from throughtime.exporting.stack import Stack, stack_of
+from throughtime.exporting.steps_llvm import step_module
+from throughtime.exporting.targets import target_of
+
+KIND = "THROUGHTIME_FUZZ"  # tells the worker the target, or "source"
+
+
+@contextmanager
+def written(stack: Stack, kind: str) -> Iterator[Running]:
+    """A stack as C, ready to run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if kind == "source":
+            files, sizes, _ = sources("fuzz", stack, "", None, int8=False)
+            for file, text in files.items():
+                (folder / file).write_text(text)
+            options = ["-std=c99", "-O1", "-DHOSTED", "-lm"]
+            made = program(compiler(), "fuzz", folder, folder, [folder / "fuzz.c"], options, read=False)
+            yield AsProgram([str(made)], sizes.state, sizes.outputs)
+            return
+        target = target_of(kind or None)
+        module = step_module(stack, "fuzz", target)
+        code = target.compiled(module.text)
+        if target.runs_here:
+            yield InProcess(code, "fuzz", module.state, module.outputs)
+            return
+        if module.libm and not target.library:
+            raise UserError(f"no C library for it is here, and it calls {module.libm[0]}")
+        (folder / "fuzz.o").write_bytes(code)
+        sizes = "\n".join(f"#define FUZZ_{k.upper()} {getattr(module, k)}" for k in ("inputs", "outputs", "state"))
+        functions = "void fuzz_init(float *state);\nvoid fuzz_step(float *state, const float *x, float *y);"
+        (folder / "fuzz.h").write_text(f"{sizes}\n{functions}\n")
+        options = [
+            *target.linked,
+            "-O1",
+            "-static",
+            *(["-DHOSTED", "-lm"] if module.libm else ["-nostdlib", "-ffreestanding"]),
+        ]
+        made = program(zig(), "fuzz", folder, folder, [folder / "fuzz.o"], options, read=False)
+        yield AsProgram([target.emulator, str(made)], module.state, module.outputs)
+
+
+def judge(spec: Spec) -> Judged:
+    """Export a cell and run it every way."""
+    spec = replace(spec, dtype="float32")
+    judged = Judged(spec.seed, tags=spec.tags)
+    draw = random.Random(spec.seed)
+    asked = spec.call | {
+        "resets": False,
+        "initial": False,
+        "own": False,
+        "reverse": False,
+        "lengths": None,
+        "poison": False,
+    }
+    asked |= {"layouts": ["plain"] * len(spec.input_shapes)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cell = spec.module()["FuzzCell"](torch.float32)
+        try:
+            stack = stack_of(cell, _example(spec, "x"), _example(spec, "h"))
+            with written(stack, os.environ.get(KIND, "")) as made:
+                judged.chosen = "exported"
+                for T, B in [(1, 1), (7, 1), (1, 3), *((draw.randint(2, 9), draw.randint(2, 5)) for _ in range(2))]:
+                    call = asked | {"T": T, "B": B, "seed": draw.randint(0, 999)}
+                    one = OnnxJudge(replace(spec, call=call, record=[]), run_of(made, stack))
+                    one.compare(f"T = {T}, B = {B}", cell, "no_grad")
+                    judged.runs += one.judged.runs
+        except UserError as error:
+            judged.chosen, judged.reason = "refused", str(error)
+    return judged
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0, help="of the first cell")
+    parser.add_argument("--target", default="", help="the processor; this one unless named")
+    parser.add_argument("--source", action="store_true", help="C99 in place of objects")
+    parser.add_argument("--show", action="store_true", help="print each cell")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker:
+        work(judge)
+        return 0
+    os.environ[KIND] = "source" if asked.source else asked.target
+    found, reasons, faults = collections.Counter[str](), collections.Counter[str](), 0
+    for judged in run(range(asked.seed, asked.seed + asked.cells), __file__):
+        verdict = outcome(judged)
+        found[verdict] += 1
+        if verdict == "refused":
+            reasons[general(judged["reason"])] += 1
+        if asked.show:
+            print(make(judged["seed"]).shown(), *judged["runs"], judged["reason"], sep="\n")
+        if verdict not in ("right", "refused", "of no account"):
+            faults += 1
+            what, _, detail = next(r for r in judged["runs"] if r[1] == judged["verdict"])
+            print(f"seed {judged['seed']}: {verdict}: {what}: {detail[:300]}", flush=True)
+    print(*(f"{count} {verdict}" for verdict, count in found.most_common()), sep="\n")
+    print("refused:", *(f"{count} {reason}" for reason, count in reasons.most_common()), sep="\n    ")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
