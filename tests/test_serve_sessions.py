@@ -391,3 +391,26 @@ def test_what_is_dropped_and_named_again_begins_anew_after_a_restart(tmp_path):
         closed(sessions)
 
     asyncio.run(go())
+
+
+def test_sessions_that_come_and_go_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("throughtime.serve.store.SWEPT", 20)
+
+    async def go():
+        sessions, x = served(tmp_path, slots=4), inputs(3)
+        await sessions.create("o", "stays")
+        for i in range(100):
+            await sessions.create("o", f"s{i}")
+            await read(sessions, "o", f"s{i}", 0, x)
+            await sessions.delete("o", f"s{i}")
+            if i % 10 == 0:
+                await read(sessions, "o", "stays", i // 10, x[:1])
+        store = sessions.store
+        for table, most in (("sessions", 1), ("inputs", 10), ("states", 3), ("recent", 40)):
+            assert store._file.execute(f"select count(*) from {table}").fetchone()[0] <= most, table
+        assert (len(sessions._live), sessions._held, len(store._tails)) == (1, {}, 1)
+        assert sorted([*sessions._free, *(live.row for live in sessions._live.values())]) == list(range(4))
+        assert torch.equal(sessions._inputs("stays", 0, 10), x[:1].expand(10, 3))
+        closed(sessions)
+
+    asyncio.run(go())

@@ -23,6 +23,7 @@ from throughtime.errors import UserError
 
 FORMAT = 1  # of the file; one with a higher number is from a newer version
 FOLD = 32  # records that are appended for each session that is folded: about how long a tail gets
+SWEPT = 10_000  # records of dropped sessions that may lie about
 _TABLES = """
 create table about (name text primary key, value text not null) without rowid;
 create table sessions (
@@ -116,6 +117,7 @@ class Store:
             ((self._last,),) = self._file.execute(  # the number of the last record that was appended
                 "select max((select coalesce(max(number), 0) from recent), (select coalesce(max(folded), 0) from sessions))"
             )
+            ((self._start,),) = self._file.execute("select coalesce(min(number), ?) from recent", (self._last + 1,))
             now = time.time()
             for number, id, first, count, rows in self._file.execute(
                 "select number, session, first, count, rows from recent join sessions on id = session where number > folded "
@@ -232,18 +234,21 @@ class Store:
             self._fold_some(len(records))
 
     def _fold_some(self, appended: int) -> None:
-        """Fold as many sessions as keep step with what is appended, the oldest first."""
-        kept = self._last - next(iter(self._tails.values())).start + 1 if self._tails else 0
-        if kept <= FOLD * len(self._tails):
+        """Fold as many sessions as keep step with what is appended, the oldest first, and take away what nobody needs."""
+        oldest, ids = next(iter(self._tails.values())).start, list[str]()
+        if self._last + 1 - oldest > FOLD * len(self._tails):
+            ids = list(itertools.islice(self._tails, -(-2 * appended // FOLD)))
+        left = next(itertools.islice(self._tails.values(), len(ids), None), None)
+        start = self._last + 1 if left is None else left.start
+        if not ids and start - self._start < SWEPT:
             return
-        ids = list(itertools.islice(self._tails, -(-2 * appended // FOLD)))
         with self._writing():
             for id in ids:
                 self._fold(id)
-            left = next(itertools.islice(self._tails.values(), len(ids), None), None)
-            self._file.execute("delete from recent where number < ?", (self._last + 1 if left is None else left.start,))
+            self._file.execute("delete from recent where number < ?", (start,))
         for id in ids:
             del self._tails[id]
+        self._start = start
 
     def _fold(self, id: str) -> None:
         """Write the tail of a session to its records; the tail is to be dropped once that is written."""
