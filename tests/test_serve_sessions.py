@@ -274,11 +274,12 @@ def test_a_session_that_leaves_memory_meets_a_rewind_and_a_deletion(tmp_path):
             lambda: sessions.edit("o", "a1", 2, input=torch.ones(1, 3)),
         ):
             await read(sessions, "o", "a1", 0, x[:10])
-            other = asyncio.ensure_future(sessions.steps("o", "b1", 0, x[:1]))  # takes its row
-            for _ in range(6):
-                await asyncio.sleep(0)
-            await meanwhile()
-            await other
+            with sessions.batcher._turn:  # the thread that steps stands still
+                both = [asyncio.ensure_future(sessions.steps("o", "b1", 0, x[:1]))]  # takes its row
+                await asyncio.sleep(0.01)
+                both.append(asyncio.ensure_future(meanwhile()))
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*both)
             await sessions.delete("o", "b1")
             await sessions.create("o", "b1")
             if sessions.store.find("a1") is None:
