@@ -286,10 +286,11 @@ def test_a_session_that_leaves_memory_meets_a_rewind_and_a_deletion(tmp_path):
                 await sessions.create("o", "a1")
             time = (await sessions.about("o", "a1")).time
             got = await read(sessions, "o", "a1", time, x[20 : 35 - time])
+            read_ = sessions._inputs("a1", 0, 15)
             alone = network().streams(1)
-            before = sessions._inputs("a1", 0, time)
-            whole = torch.cat([alone.step([0], row) for row in torch.cat([before, x[20 : 35 - time]]).unsqueeze(1)])
+            whole = torch.cat([alone.step([0], row) for row in read_.unsqueeze(1)])
             assert torch.equal(got, whole[time:])
+            assert torch.equal(await read(sessions, "o", "a1", 12, read_[12:]), whole[12:])  # from what was kept before
             await sessions.rewind("o", "a1", 0)
         closed(sessions)
 
