@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class _Texts:
     name: str
     prompts: list[Prompt]
     manner: Manner
+    unknown: list[str]
     ready: asyncio.Queue[tuple[int, Part | BaseException | None]] = field(default_factory=lambda: asyncio.Queue(AHEAD))
     gone: bool = False
     written: int = 0  # tokens
@@ -92,7 +93,7 @@ class _Texts:
         """How many there are."""
         return len(self.prompts) * (self.asked.n or 1)
 
-    async def parts(self) -> AsyncIterator[tuple[int, Part]]:
+    async def parts(self) -> AsyncGenerator[tuple[int, Part], None]:
         """Parts of them all as they come. Raises: what went wrong with one."""
         tasks = [asyncio.create_task(self.write(index)) for index in range(self.count)]
         try:
@@ -136,14 +137,19 @@ _KEPT: set[asyncio.Task[None]] = set()  # tasks that nobody else holds
 async def completions(server: TheServer, owner: Owner, body: Completion) -> Response:
     """Write after a prompt. With `session` the prompt and what is written are read by that session."""
     texts = _texts(server, owner, body)
-    with ExitStack() as stack:
-        stack.enter_context(server.busy(texts.count))
-        if not body.stream:
+    if not body.stream:
+        with server.busy(texts.count):
             return Answer(await _whole(texts))
-        parts = texts.parts()
-        first = await anext(parts, None)  # so that what cannot be done is refused with its status
-        held = stack.pop_all()
-    return StreamingResponse(_events(texts, first, parts, held), media_type="text/event-stream")
+    events = _events(texts)
+    first = await anext(events)  # so that what cannot be done is refused with its status
+    return StreamingResponse(_after(first, events), media_type="text/event-stream")
+
+
+async def _after(first: str, rest: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+    async with contextlib.aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event
 
 
 def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
@@ -186,7 +192,9 @@ def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
         stop=(*stop, *([reader.end] if reader.end else [])),
         top=asked.logprobs,
     )
-    return _Texts(server, reader, sessions, owner, asked, served.name, made, manner)
+    strings = [prompt for prompt in prompts if isinstance(prompt, str)]
+    unknown = list(dict.fromkeys(entry for prompt in strings for entry in reader.tokens.unknown_in(prompt)))
+    return _Texts(server, reader, sessions, owner, asked, served.name, made, manner, unknown)
 
 
 async def _whole(texts: _Texts) -> dict[str, Any]:
@@ -200,20 +208,19 @@ async def _whole(texts: _Texts) -> dict[str, Any]:
         shown = None if texts.manner.top is None else _log_probabilities(tokens, 0)
         text = "".join(part.text for part in parts)
         choices.append({"text": text, "index": index, "logprobs": shown, "finish_reason": parts[-1].end})
-    body = texts.body(choices) | {"usage": texts.usage()}
-    return body | ({"session": _session(texts)} if texts.asked.session is not None else {})
+    return texts.body(choices) | {"usage": texts.usage()} | _besides(texts)
 
 
-def _session(texts: _Texts) -> dict[str, Any]:
-    return {"id": texts.asked.session, "time": texts.time}
+def _besides(texts: _Texts) -> dict[str, Any]:
+    """What the API does not have: where the session is, and what of the prompts the vocabulary does not know."""
+    session = {} if texts.asked.session is None else {"session": {"id": texts.asked.session, "time": texts.time}}
+    return session | ({"unknown": texts.unknown} if texts.unknown else {})
 
 
-async def _events(
-    texts: _Texts, first: tuple[int, Part] | None, rest: AsyncIterator[tuple[int, Part]], held: ExitStack
-) -> AsyncIterator[str]:
-    """Texts as they are written, as server-sent events."""
+async def _events(texts: _Texts) -> AsyncGenerator[str, None]:
+    """Texts as they are written, as server-sent events. Raises: what goes wrong before the first."""
     usage = texts.asked.stream_options is not None and texts.asked.stream_options.include_usage
-    offsets = [0] * texts.count
+    offsets, begun = [0] * texts.count, False
 
     def event(index: int, part: Part) -> str:
         shown = None if texts.manner.top is None else _log_probabilities(part.tokens, offsets[index])
@@ -221,24 +228,23 @@ async def _events(
         choice = {"text": part.text, "index": index, "logprobs": shown, "finish_reason": part.end}
         return _event(texts.body([choice]) | ({"usage": None} if usage else {}))
 
-    with held:
+    with texts.server.busy(texts.count):
         try:
-            if first is not None:
-                yield event(*first)
-            async for index, part in rest:
-                yield event(index, part)
-            last = ({"usage": texts.usage()} if usage else {}) | (
-                {"session": _session(texts)} if texts.asked.session is not None else {}
-            )
+            async with contextlib.aclosing(texts.parts()) as parts:
+                async for index, part in parts:
+                    yield event(index, part)
+                    begun = True
+            last = ({"usage": texts.usage()} if usage else {}) | _besides(texts)
             if last:
                 yield _event(texts.body([]) | last)
             yield "data: [DONE]\n\n"
         except Exception as error:
-            if isinstance(error, Refused):
-                yield _event(as_error(error.status, str(error)))
-                return
-            yield _event(as_error(500, FAULT))
-            raise
+            if not begun:
+                raise
+            status, words = (error.status, str(error)) if isinstance(error, Refused) else (500, FAULT)
+            yield _event(as_error(status, words))
+            if status == 500:
+                raise
 
 
 def _event(body: dict[str, Any]) -> str:

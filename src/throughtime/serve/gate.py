@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,7 +31,7 @@ class Gate:
     """Lets through those who have a token, and puts into `scope["state"]["owner"]` whose sessions they may have.
 
     A page of somebody else's that is open in a browser on this machine could reach a server that listens to this machine alone: so
-    requests that name another origin, or that came here by another name, are refused.
+    where no token is needed, requests that name another origin, or that came here by another name, are refused.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Gate:
 
         try:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            self._check_place(scope, headers)
+            self._check_place(headers)
             scope.setdefault("state", {})["owner"] = self._owner(scope["path"], headers.get("authorization", ""))
             if scope["type"] == "http":
                 receive = self._limited(headers, receive)
@@ -73,14 +73,17 @@ class Gate:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.count(route, status, time.perf_counter() - began)
 
-    def _check_place(self, scope: Scope, headers: dict[str, str]) -> None:
+    def _check_place(self, headers: dict[str, str]) -> None:
+        """Raises: Refused where a page of somebody else's may be asking, and no token says who does."""
+        if self._tokens:
+            return
         host = headers.get("host", "")
-        if self._settings.here and urlsplit(f"//{host}").hostname not in HERE:
+        if self._settings.here and _place(f"//{host}").hostname not in HERE:
             raise Refused(403, f"host: {host[:100]!r}: this server is reached by localhost or 127.0.0.1 alone")
         origin = headers.get("origin")
         if origin is None or origin in self._settings.cors or "*" in self._settings.cors:
             return
-        if urlsplit(origin).netloc != host:
+        if _place(origin).netloc != host:
             raise Refused(
                 403, f"origin: {origin[:100]!r}: pages from there may not ask; start the server with --cors for it"
             )
@@ -122,6 +125,13 @@ class Gate:
             return message
 
         return limited
+
+
+def _place(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 async def _refuse(scope: Scope, send: Send, refused: Refused) -> None:
