@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from throughtime.exporting.agreement import trials
@@ -43,14 +44,19 @@ def write_vectors(
 
 
 def _tensors(names: Sequence[Named], tensors: Sequence[Tensor]) -> dict[str, Any]:
+    return {n.name: values_of(t) for n, t in zip(names, tensors, strict=True)}
+
+
+def values_of(tensor: Tensor) -> dict[str, Any]:
+    """A tensor as JSON holds it: {"shape", "values"}, values row by row."""
     return {
-        n.name: {"shape": list(t.shape), "values": [_number(v, n.dtype) for v in t.flatten().tolist()]}
-        for n, t in zip(names, tensors, strict=True)
+        "shape": list(tensor.shape),
+        "values": [_number(v, tensor.dtype == torch.float32) for v in tensor.flatten().tolist()],
     }
 
 
-def _number(value: float, dtype: str) -> float | str:
+def _number(value: float, single: bool) -> float | str:
     """As few digits as tell a float32 from its neighbours."""
     if not math.isfinite(value):
         return str(value)
-    return float(f"{value:.9g}") if dtype == "float32" else value
+    return float(f"{value:.9g}") if single else value

@@ -90,21 +90,18 @@ class Counts(nn.Module):
         """Of each sort: its table, the kinds [n], each once a sequence, and whose they are [n]."""
         tokens, batch = read.tokens, read.tokens.shape[1]
         real = torch.arange(tokens.shape[0], device=tokens.device).unsqueeze(1) < read.lengths
-        column = torch.arange(batch, device=tokens.device).expand_as(tokens)
         pairs = (tokens[:-1] * 1_000_003 + tokens[1:] * 7_919) % BUCKETS
-        found = [
-            (self.tokens, tokens[real], column[real]),
-            (self.pairs, pairs[real[1:]], column[1:][real[1:]]),
-        ]
+        # of one nonzero each, since an exported graph does not know that two are as long
+        here, after = real.nonzero(as_tuple=True), real[1:].nonzero(as_tuple=True)
+        found = [(self.tokens, tokens[here], here[1]), (self.pairs, pairs[after], after[1])]
         if self.width == 3:
             assert read.spelt is not None
             index, pieces, starts = read.spelt
-            words, owners = index[real], column[real]
+            words = index[here]
             sizes = starts.diff()[words]
             before = sizes.cumsum(0) - sizes  # where each word's begin in what follows
-            place = torch.arange(int(sizes.sum()), device=tokens.device) + (starts[words] - before).repeat_interleave(
-                sizes
-            )
-            found.append((self.pieces, pieces[place], owners.repeat_interleave(sizes)))
+            which = torch.arange(words.shape[0], device=tokens.device).repeat_interleave(sizes)
+            place = torch.arange(which.shape[0], device=tokens.device) + (starts[words] - before)[which]
+            found.append((self.pieces, pieces[place], here[1][which]))
         once = [(table, torch.unique(kinds * batch + owners)) for table, kinds, owners in found]
-        return [(table, both // batch, both % batch) for table, both in once]
+        return [(table, both // batch, both - both // batch * batch) for table, both in once]

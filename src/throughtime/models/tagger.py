@@ -31,8 +31,9 @@ class Crf(nn.Module):
         self.after = nn.Parameter(torch.zeros(tags, tags))
 
     def nats(self, scores: Tensor, lengths: Tensor, tags: Tensor) -> Tensor:
-        """-log p of the tags of each sentence, whatever those that are not given. scores [T, B, K], lengths [B] at least 1, tags
+        """-log p of the tags of each sentence, whatever those that are not given. scores [T, B, K], lengths [B], tags
         [T, B], under 0 where not given. Returns: [B]."""
+        lengths = lengths.clamp(min=1)  # an empty sentence is one of a word whose tag is not given
         real = torch.arange(scores.shape[0], device=scores.device).unsqueeze(1) < lengths
         total = self._all_ways(scores, lengths)
         open_ = real & (tags < 0)
@@ -55,6 +56,7 @@ class Crf(nn.Module):
 
     def best(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """The likeliest tags, [T, B], by the algorithm of Viterbi (1967)."""
+        lengths = lengths.clamp(min=1)
         step = _Best(self.after)
         before, top, _ = scan(step, scores[1:], self.first + scores[0], lengths=lengths - 1, backend="reference")
         assert isinstance(top, Tensor)

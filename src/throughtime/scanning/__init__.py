@@ -19,6 +19,7 @@ from throughtime.scanning.checkpointing import in_pieces
 from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.cpu.streams import Streams
 from throughtime.scanning.observe import Observer
+from throughtime.scanning.replaced import replacement
 
 __all__ = ["Explanation", "Inputs", "Scanned", "Stepper", "Streams", "explain", "initial_state", "scan"]
 
@@ -88,6 +89,11 @@ def scan(
     Raises: ValueError or TypeError where shapes, lengths or names do not fit; RuntimeError where a named backend cannot run
         the call, saying why.
     """
+    instead = replacement()
+    if instead is not None:
+        return instead(
+            cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
+        )
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )

@@ -17,6 +17,7 @@ from throughtime.config import Config, RunConfig, Strict, build_options
 from throughtime.errors import UserError
 from throughtime.hub import copy_run, upload
 from throughtime.tasks.look import Look
+from throughtime.tasks.networks import Network
 from throughtime.tasks.settings import ReadOptions, StackSettings, check_cell
 from throughtime.tasks.source import Source
 from throughtime.tasks.split import hold_out
@@ -442,6 +443,14 @@ class Trained(ABC, Generic[Item]):
             yield dumps({"prompt": prompt, "samples": texts}, ensure_ascii=False) + "\n"
 
     # -- elsewhere
+
+    def networks(self) -> list[Network]:
+        """What of it is exported as a graph. Raises: UserError where it cannot be."""
+        raise UserError(f"a model of the task {self.task.name!r} does not say what of it is exported")
+
+    def beside(self) -> dict[str, str]:
+        """What else is needed to ask those networks: text by the name of its file."""
+        return {}
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write it into another run folder: it is loaded from there as it is, and scores the same.

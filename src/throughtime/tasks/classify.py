@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.labels import balance_of, class_weights, label_scores
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
+from throughtime.tasks.networks import Network
 from throughtime.tasks.settings import (
     DataSettings,
     ReadOptions,
@@ -325,6 +327,22 @@ class ClassifyModel(Trained[Labelled]):
                 "probabilities": dict(zip(self.labels, row, strict=True)) if said else None,
             }
             yield values if item.label is None else values | {"gold": item.label}
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.classify_networks import networks_of
+
+        return networks_of(self.network, self.reading)
+
+    def beside(self) -> dict[str, str]:
+        words = self.reading.tokens.kind == "words" and not read_about(self.run)["spaced"]
+        about = {
+            "labels": self.labels,
+            "lower": self.config.data.lower,
+            "pattern": WORDS_AND_SIGNS if words else None,
+            "longest": LONGEST,
+        }
+        read = {"reading.json": dumps(about | self.reading.exported(), ensure_ascii=False)}
+        return read | self.reading.tokens.exported("vocabulary")
 
     def written(self, values: dict[str, Any]) -> str:
         if values["label"] is None:

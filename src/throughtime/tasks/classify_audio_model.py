@@ -6,6 +6,7 @@ Shapes: T frames, F features of a frame, n recordings, C labels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from throughtime.tasks.classify_audio_data import Sound, check_labels, heard, la
 from throughtime.tasks.labels import label_scores
 from throughtime.tasks.logmel import DEFAULT, Features, features
 from throughtime.tasks.look import Look, Stack, Steps, of_classes
+from throughtime.tasks.networks import Network
 from throughtime.tasks.speech import Statistics
 from throughtime.tasks.tables import one_field
 
@@ -82,6 +84,14 @@ class AudioModel(Trained[Recording]):
                 "probabilities": dict(zip(self.labels, row, strict=True)) if len(part) else None,
             }
             yield values if item.label is None else values | {"gold": item.label}
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.speech_networks import of_classifier
+
+        return of_classifier(self.network)
+
+    def beside(self) -> dict[str, str]:
+        return {"labels.json": dumps(self.labels, ensure_ascii=False)}
 
     def written(self, values: dict[str, Any]) -> str:
         label = "" if values["label"] is None else one_field(values["label"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from json import dumps
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,8 @@ from throughtime.tasks.accuracy import Forecast, accuracy
 from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.courses import Courses
 from throughtime.tasks.curves import Album
-from throughtime.tasks.fitted import Fitted
+from throughtime.tasks.dates import Frequency
+from throughtime.tasks.fitted import SERIES, Fitted
 from throughtime.tasks.forecast_settings import (
     ColumnOptions,
     EvaluateOptions,
@@ -29,6 +31,7 @@ from throughtime.tasks.forecast_settings import (
     columns_of,
 )
 from throughtime.tasks.look import Look, Stack, Steps
+from throughtime.tasks.networks import Network
 from throughtime.tasks.series import Series, continued, read_series
 from throughtime.tasks.source import is_frame
 from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
@@ -346,6 +349,21 @@ class ForecastModel(Trained[Series]):
         )
         session.feed(rows)
         return session
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.forecast_networks import networks_of
+
+        return networks_of(self.network)
+
+    def beside(self) -> dict[str, str]:
+        frequency = Frequency.of(self.fitted.frequency)
+        about = {
+            **asdict(self.fitted),
+            "step": [frequency.unit, frequency.count],
+            "deviates": quantiles.DEVIATES.tolist(),
+            "ends_80": [ends.tolist() for ends in self.calibration.ends(80.0)],
+        }
+        return {SERIES: dumps(about, ensure_ascii=False)}
 
     # -- looking inside
 

@@ -17,8 +17,9 @@ from throughtime.tasks.base import Advance, Task, Trained, ignore
 from throughtime.tasks.chains import Chains
 from throughtime.tasks.look import Look
 from throughtime.tasks.moments import Moment
-from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, LIKENESS, Stretches, Written, writing_of
+from throughtime.tasks.music_data import ALL, CHAINS, GRAMS, LIKENESS, LOOKED, PHRASE, Stretches, Written, writing_of
 from throughtime.tasks.music_settings import ComposeOptions, MusicConfig
+from throughtime.tasks.networks import Network
 from throughtime.tasks.pieces import Piece, Tempo
 
 if TYPE_CHECKING:
@@ -267,6 +268,25 @@ class MusicModel(Trained[Piece]):
         if len(pieces) > 1:
             raise UserError(f"{verb}: {notes} holds {len(pieces):,} pieces; name a file of one")
         return pieces[0]
+
+    # -- elsewhere
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.music_networks import networks_of
+
+        return networks_of(self.network, LOOKED)
+
+    def beside(self) -> dict[str, str]:
+        about = {
+            "kind": self.notation.kind,
+            "names": self.notation.names,
+            "grid": self.notation.grid,
+            "places": self.notation.places,
+            "phrase": PHRASE,
+            "looked": LOOKED,
+            "heard": self.network.stack.output_size,
+        }
+        return {"music.json": dumps(about, ensure_ascii=False)}
 
     # -- back and forth
 

@@ -1,4 +1,4 @@
-"""Where speech is in a recording, found as its features come, in bounded memory.
+"""Where speech is in a recording, found as its features come, in bounded memory. Needs numpy alone: an export holds this file.
 
 Shapes: F features of a frame, t frames.
 """
@@ -6,11 +6,11 @@ Shapes: F features of a frame, t frames.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from throughtime.tasks.logmel import Features
+Features: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 SMOOTHED = 5  # frames whose mean is looked at
 LOUD = 1.5  # nats above the quietest time that a frame lies at least where somebody speaks

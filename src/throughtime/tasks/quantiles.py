@@ -96,10 +96,10 @@ class Calibration:
 
     def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
         """Lower and upper ends [..., H] that hold so many percent of what comes, of quantiles [..., H, Q]."""
-        low, high = (at(quantiles, ends[: quantiles.shape[-2]]) for ends in self._ends(percent))
+        low, high = (at(quantiles, ends[: quantiles.shape[-2]]) for ends in self.ends(percent))
         return np.minimum(low, high), np.maximum(low, high)
 
-    def _ends(self, percent: float) -> tuple[Array, Array]:
+    def ends(self, percent: float) -> tuple[Array, Array]:
         """The deviates between which so many percent of what comes lies, for each step of the horizon, [H] each."""
         if percent not in self._known:
             low, high = (

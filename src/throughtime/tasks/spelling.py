@@ -91,6 +91,14 @@ class Reading:
         self.words = ["", "", *tokens.entries[2:]]  # what is not known has no spelling
         self.numbers = None if language is None else _numbers(self.words, language)
 
+    def exported(self) -> dict[str, Any]:
+        """What an export needs of it beside the vocabulary, as JSON holds it."""
+        return {
+            "pieces": None if self.spelling is None else self.spelling.pieces,
+            "piece_sizes": [SHORTEST, LONGEST],
+            "language": None if self.language is None else self.language.entries,
+        }
+
     def texts(self, texts: Iterable[str], longest: int) -> Texts:
         """Read texts; of one of more than `longest` tokens its beginning and its end."""
         from throughtime.tasks.batches import Sequences

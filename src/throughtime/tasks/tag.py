@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,13 +15,14 @@ from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Criterion, Task, Trained, ignore
 from throughtime.tasks.look import LONGEST as SHOWN
 from throughtime.tasks.look import Look, Stack, Steps, of_classes
+from throughtime.tasks.networks import Input, Network, below, lengths
 from throughtime.tasks.sentences import Sentence, from_text, sentences, with_tags
 from throughtime.tasks.settings import DataSettings, StackSettings, check_cell, check_no_chunk, settled
 from throughtime.tasks.source import Source
 from throughtime.tasks.words import HYPHENATED
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from throughtime.models.tagger import Tagger
     from throughtime.runs import Run
@@ -282,6 +284,29 @@ class TagModel(Trained[Sentence]):
             if sentence.tags:
                 values["gold"] = sentence.tags
             yield values | {"lines": with_tags(sentence, given, self.config.data.column)}
+
+    def networks(self) -> list[Network]:
+        def tagged(words: Tensor, lengths: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+            scores = self.network.scores(words, lengths, *given)
+            return self.network.best(scores, lengths), scores
+
+        known = "0: not known"
+        words, characters = len(self.lexicon.words) + FIRST, len(self.lexicon.characters) + FIRST
+        inputs = (
+            Input("words", ("T", "B"), f"of each word in small letters its place in `words`, from {FIRST}; {known}", below(words)),
+            Input("lengths", ("B",), "words of each sentence", lengths("T")),
+            Input("index", ("T", "B"), "of each word its place in `spelt`", below("U")),
+            Input("spelt", ("L", "U"), f"of each different word its characters' places in `characters`, from {FIRST}; {known}; "
+                  f"the first {LONGEST} of them", below(characters)),
+            Input("spelt_lengths", ("U",), "characters of each different word", lengths("L")),
+        )  # fmt: skip
+        outputs = {"tags": "the place of each word's tag in `tags`", "scores": "of each tag; past a sentence anything"}
+        return [Network("tagger", self.network, tagged, inputs, outputs)]
+
+    def beside(self) -> dict[str, str]:
+        about = {"pattern": HYPHENATED, "longest": LONGEST}
+        lexicon = {"tags": self.lexicon.tags, "characters": self.lexicon.characters, "words": self.lexicon.words}
+        return {FILE: dumps(about | lexicon, ensure_ascii=False)}
 
     def answer(self, text: str) -> dict[str, Any]:
         found = super().answer(text)

@@ -7,6 +7,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from throughtime.errors import UserError
 from throughtime.tasks import defaults
 from throughtime.tasks.base import SAMPLES, Advance, Task, Trained, ignore
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
+from throughtime.tasks.networks import Network
 from throughtime.tasks.settings import DataSettings, StackSettings, chosen
 from throughtime.tasks.source import Source
 from throughtime.tasks.tokens import FILE, START, UNKNOWN, Tokens, learn
@@ -443,6 +445,14 @@ class TextModel(Trained[Any]):
         from throughtime.tasks.timeline import what_if
 
         return what_if(self.session(), text, changes)
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.text_networks import networks_of
+
+        return networks_of(self.network)
+
+    def beside(self) -> dict[str, str]:
+        return {**self.tokens.exported("vocabulary"), "text.json": dumps({"documents": self.config.data.documents})}
 
     def written(self, values: dict[str, Any]) -> str:
         return f"{values['log_probability']:.4f}\t{values['line']}"

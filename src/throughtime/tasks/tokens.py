@@ -138,6 +138,14 @@ class Tokens:
         """As JSON holds it."""
         return {"kind": self.kind, "spaced": self.spaced, "entries": self.entries, "merges": self.merges}
 
+    def exported(self, name: str) -> dict[str, str]:
+        """What an export needs of it, text by the name of its file: NAME.json; of byte-pair pieces also NAME.tokenizer.json, which
+        the package tokenizers reads."""
+        pattern = (SPACED_AND_ENDS if self.spaced else PIECES) if self.kind == "words" else None
+        about = {"kind": self.kind, "spaced": self.spaced, "pattern": pattern, "entries": self.entries}
+        bpe = {f"{name}.tokenizer.json": self._bpe.to_str()} if self.kind == "bpe" else {}
+        return {f"{name}.json": json.dumps(about, ensure_ascii=False), **bpe}
+
     @classmethod
     def of(cls, values: Any) -> Tokens:
         """A vocabulary as JSON holds it."""

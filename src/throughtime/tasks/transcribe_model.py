@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from json import loads
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from throughtime.tasks.audio import RATE, Recording, blocks, duration, raw, samp
 from throughtime.tasks.base import Advance, Trained, ignore, in_groups
 from throughtime.tasks.decoding import COUNTED, FILE, Decoding, chosen, lexicon_of
 from throughtime.tasks.logmel import features
+from throughtime.tasks.networks import Network
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.pauses import spoken
 from throughtime.tasks.speech import Running, Statistics, Utterance, side_by_side
 from throughtime.tasks.speech_data import LONGEST, prior_of, without_quiet
+from throughtime.tasks.speech_stream import LONGEST as UTTERANCE
 from throughtime.tasks.speech_stream import Partial, SpeechSession, StepwiseEar, WholeEar, events_of
 from throughtime.tasks.text_words import open_words
 from throughtime.tasks.transcribe_settings import DecodeOptions, PredictOptions
@@ -267,6 +269,22 @@ class TranscribeModel(Trained[Recording]):
             if item.speaker is not None and duration(item) <= LONGEST:
                 parts.setdefault(item.speaker, []).append(features(without_quiet(samples(item, RATE, {}))))
         return {speaker: Statistics.of(some) for speaker, some in parts.items()}
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.speech_networks import of_recogniser
+
+        return of_recogniser(self.network, self.config.model.streaming)
+
+    def beside(self) -> dict[str, str]:
+        streaming = self.config.model.streaming
+        about = {
+            "kind": self.units.kind,
+            "units": self.units.names,
+            "streaming": streaming,
+            "longest": UTTERANCE,
+            "prior": [part.tolist() for part in prior_of(self.run)] if streaming else None,
+        }
+        return {"transcribe.json": dumps(about, ensure_ascii=False)}
 
     def lines(self, answers: Iterable[dict[str, Any]], options: Any, *, json: bool = False) -> Iterator[str]:
         if json and options.format not in ("text", "json"):

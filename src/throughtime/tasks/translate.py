@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from throughtime.errors import UserError
 from throughtime.tasks import defaults
 from throughtime.tasks.base import Advance, Task, Trained, ignore, in_groups
 from throughtime.tasks.look import Look, Stack, Steps, beginning, of_classes
+from throughtime.tasks.networks import Network
 from throughtime.tasks.pairs import END, Limit, Pair, coded, longest_learned, pairs, read_tokens, scored
 from throughtime.tasks.settings import DataSettings, ReadOptions, StackSettings, check_no_chunk, chosen, settled
 from throughtime.tasks.source import Source
@@ -432,6 +434,20 @@ class TranslateModel(Trained[Pair]):
             attention=lambda tokens: network.attended(tokens, lengths, read)[:, 0],
             verb="write",
         )
+
+    def networks(self) -> list[Network]:
+        from throughtime.tasks.translate_networks import networks_of
+
+        return networks_of(self.network)
+
+    def beside(self) -> dict[str, str]:
+        names = ["vocabulary"] * 2 if self.source is self.target else ["source", "target"]
+        about = {"source": names[0], "target": names[1], "limit": list(self.limit), "longest": self.read}
+        sides = {side: tokens.exported(side) for side, tokens in zip(names, (self.source, self.target), strict=True)}
+        return {
+            "translate.json": dumps(about),
+            **{name: text for files in sides.values() for name, text in files.items()},
+        }
 
     def written(self, values: dict[str, Any]) -> str:
         return str(values["translation"]) + (f"\t{values['gold']}" if "gold" in values else "")

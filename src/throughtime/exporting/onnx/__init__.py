@@ -27,7 +27,7 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, lengths: bool = 
     Raises: UserError where onnx or onnxruntime is not installed; where an operation cannot be exported, naming it; where what was
         written does not agree with the reference, by how much; where something is in the way.
     """
-    check_installed()
+    check_installed("onnx", "onnxruntime")
     check_free(path, overwrite=overwrite)
     from throughtime.exporting.onnx.writing import write_folder, written
 
@@ -40,9 +40,9 @@ def write(stack: Stack, path: Path, *, overwrite: bool = False, lengths: bool = 
     return path
 
 
-def check_installed() -> None:
-    """Raises: UserError where a library that this needs is not installed."""
-    for name in ("onnx", "onnxruntime"):
+def check_installed(*names: str) -> None:
+    """Raises: UserError where one of these libraries is not installed."""
+    for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:
