@@ -25,8 +25,8 @@ from safetensors.torch import load, save
 
 import throughtime as tt
 from serving import Serving, eventually
+from throughtime.serve.past import Read
 from throughtime.serve.readers import TextReader
-from throughtime.serve.sessions import Read
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.serve.bodies import Edit, Given
+from throughtime.serve.past import Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.sessions import Read
 from throughtime.tasks.text import TextModel
 from throughtime.tasks.text_session import ENDS, writable
 from throughtime.travel import Engine

@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import itertools
 import re
 import secrets
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from throughtime.cells import State
-from throughtime.scanning import Streams
-from throughtime.serve.batcher import EVERY, Batcher, Job
-from throughtime.serve.moments import Moments
+from throughtime.serve.awake import Live
+from throughtime.serve.batcher import Job
+from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Appended, Kept, Store
-from throughtime.travel import Difference, Engine, Moment
+from throughtime.serve.store import Kept
+from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
-SPARE = 8  # rows for what is computed anew
-WRITERS = 64  # rows for streams that are of no session
 LAST = 4  # inputs that tell whether a line, or half a character, begins
 COMPARED = 10_000  # times that are compared in one request, at most
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)  # of a session
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class Read(NamedTuple):
-    """What came of reading inputs. before: the output of the step before the first, [N]; None where there is none. outputs: of
-    each, [N]."""
-
-    before: Tensor | None
-    outputs: list[Tensor]
-
-
-@dataclass(slots=True)
-class _Live:
-    """A session that has a row. begun: whether there is an output of a last step."""
-
-    row: int
-    owner: str
-    time: int
-    begun: bool
 
 
 @dataclass(slots=True)
@@ -83,23 +61,7 @@ def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awa
     return called
 
 
-def _tell(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        if not job.group.done():
-            job.group.set_result(None)
-
-
-def _wake_first(waiting: deque[asyncio.Future[None]]) -> bool:
-    """Let the first of those that wait go on. Returns: whether there is one."""
-    while waiting:
-        turn = waiting.popleft()
-        if not turn.done():
-            turn.set_result(None)
-            return True
-    return False
-
-
-class Sessions:
+class Sessions(Past):
     """The sessions of one network.
 
     A request names the number of its first step, so that one that comes twice changes nothing the second time and gets the same
@@ -110,211 +72,11 @@ class Sessions:
     Raises, all verbs: Refused.
     """
 
-    def __init__(
-        self,
-        name: str,
-        engine: Engine,
-        streams: Streams,
-        store: Store,
-        *,
-        most: int = 1_000_000,
-        longest: int = 100_000,
-    ) -> None:
-        store.check_model(name, engine.fingerprint())
-        self.name, self.engine, self.store = name, engine, store
-        self.most, self.longest = most, longest
-        self.moments = Moments(engine, streams.width_out)
-        rows = range(streams.slots)
-        streams.grow(streams.slots + SPARE + WRITERS)
-        self.batcher = Batcher(streams, self.moments, store, self._answer)
-        self._asked: list[Job] = []  # of this turn of the loop
-        self._free = list(rows)
-        self._spare: asyncio.Queue[int] = asyncio.Queue()
-        self._writers: asyncio.Queue[int] = asyncio.Queue()
-        for row in range(len(rows), streams.slots):
-            (self._spare if row < len(rows) + SPARE else self._writers).put_nowait(row)
-        self._outputs = torch.zeros(len(rows), streams.width_out, dtype=streams.dtype)  # of the last step, by row
-        self._live: OrderedDict[str, _Live] = OrderedDict()  # the one that was stepped last is the last
-        self._held: dict[
-            str, deque[asyncio.Future[None]]
-        ] = {}  # sessions somebody is alone with, and who waits for each
-        self._without_row: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def awake(self) -> int:
-        """How many sessions have a row."""
-        return len(self._live)
-
-    # ------------------------------------------------------------------------------------------ one after the other
-
-    @asynccontextmanager
-    async def _alone(self, *ids: str) -> AsyncIterator[None]:
-        """Alone with some sessions: what comes meanwhile waits. Taken in order, so that nobody waits for ever."""
-        async with AsyncExitStack() as stack:
-            for id in sorted(set(ids)):
-                if id in self._held:
-                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._held[id].append(turn)
-                    await turn
-                else:
-                    self._held[id] = deque()
-                stack.callback(self._release, id)
-            yield
-
-    def _release(self, id: str) -> None:
-        if not _wake_first(self._held[id]):
-            del self._held[id]
-            _wake_first(self._without_row)
-
     def _found(self, id: str, owner: str) -> Kept:
         kept = self.store.find(id) if NAME.fullmatch(id) else None
         if kept is None or kept.owner != owner or kept.model != self.name:
             raise Refused(404, f"there is no session {id!r}; make it by POST /v1/sessions")
         return kept
-
-    # ------------------------------------------------------------------------------------------ rows
-
-    @asynccontextmanager
-    async def _row(self, moment: Moment, rows: asyncio.Queue[int] | None = None) -> AsyncIterator[int]:
-        """A row in the state of a moment, for as long as it is needed. It is none of those that sessions have, or who has one and
-        needs another would wait for ever."""
-        rows = self._spare if rows is None else rows
-        row = await rows.get()
-        try:
-            await self._call(lambda streams: streams.put(row, list(moment.state)))
-            yield row
-        finally:
-            rows.put_nowait(row)
-
-    async def _take_row(self) -> int:
-        while not self._free:
-            idle = next((id for id in self._live if id not in self._held), None)
-            if idle is None:
-                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._without_row.append(turn)
-                await turn
-                continue
-            async with self._alone(idle):  # at once, since nobody is; whoever comes meanwhile finds it written
-                live = self._live.pop(idle)
-                try:
-                    await self._keep(idle, live)
-                finally:
-                    self._free.append(live.row)
-        return self._free.pop()
-
-    async def _keep(self, id: str, live: _Live) -> None:
-        """Write the state of a session that leaves memory, so that it comes back in one read."""
-        if live.time % EVERY:
-            state = await self._call(lambda streams: streams.take(live.row))
-            self.store.keep(id, live.time, self.moments.packed(Moment(tuple(state), self._output(live))))
-
-    def _output(self, live: _Live) -> Tensor | None:
-        return self._outputs[live.row].clone() if live.begun else None
-
-    async def _wake(self, kept: Kept) -> _Live:
-        """A session with its row."""
-        live = self._live.get(kept.id)
-        if live is not None:
-            self._live.move_to_end(kept.id)
-            return live
-        moment = await self._moment(kept.id, kept.time)
-        row = await self._take_row()
-        await self._call(lambda streams: streams.put(row, list(moment.state)))
-        if moment.output is not None:
-            self._outputs[row] = moment.output
-        made = self._live[kept.id] = _Live(row, kept.owner, kept.time, moment.output is not None)
-        return made
-
-    def _sleep(self, id: str) -> None:
-        """Forget the row of a session whose past has changed."""
-        live = self._live.pop(id, None)
-        if live is not None:
-            self._free.append(live.row)
-            _wake_first(self._without_row)
-
-    async def _call(self, function: Any) -> Any:
-        return await asyncio.wrap_future(self.batcher.call(function))
-
-    async def _run(self, job: Job) -> list[Tensor]:
-        """Let a stream read. Returns: the output of each step, [N]."""
-        await self._run_all(job)
-        return [output[0] for output in job.outputs]
-
-    async def _run_all(self, job: Job) -> None:
-        """Let streams read. What is asked for in one turn of the loop goes its first step together."""
-        loop = asyncio.get_running_loop()
-        job.group = loop.create_future()
-        if not self._asked:
-            loop.call_soon(self._ask)
-        self._asked.append(job)
-        await job.group
-        if job.error is not None:
-            raise job.error
-
-    def _ask(self) -> None:
-        self.batcher.run(self._asked)
-        self._asked = []
-
-    def _answer(self, jobs: Sequence[Job]) -> None:
-        """Tell those who wait, by one call for all; from whichever thread."""
-        loop = jobs[0].group.get_loop()
-        with contextlib.suppress(RuntimeError):  # no loop runs in this thread
-            if asyncio.get_running_loop() is loop:
-                _tell(jobs)
-                return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(_tell, jobs)
-
-    # ------------------------------------------------------------------------------------------ moments of the past
-
-    async def _moment(self, id: str, t: int) -> Moment:
-        """Where a session was at time t, computed anew from the state before that is kept."""
-        live = self._live.get(id)
-        if live is not None and live.time == t:
-            return Moment(tuple(await self._call(lambda streams: streams.take(live.row))), self._output(live))
-        start, data = self.store.before(id, t)
-        moment = self.moments.unpacked(data)
-        if start == t:
-            return moment
-        outputs, state = await self._again(moment, self._inputs(id, start, t))
-        return Moment(state, outputs[-1])
-
-    async def _again(self, moment: Moment, inputs: Tensor) -> tuple[list[Tensor], tuple[State, ...]]:
-        """What comes of reading inputs from a moment on, written nowhere: the outputs, and the state at the end."""
-        async with self._row(moment) as row:
-            outputs = await self._run(self._unwritten(row, inputs))
-            return outputs, tuple(await self._call(lambda streams: streams.take(row)))
-
-    async def _course(self, id: str, start: int, stop: int) -> list[Moment]:
-        """Where a session was at each time from start to stop."""
-        moments = [await self._moment(id, start)]
-        edits = self.store.edits(id, start)
-        for a, b in itertools.pairwise(sorted({start, stop, *(t for t in edits if t < stop)})):
-            async with self._row(moments[-1]) as row:
-                job = self._unwritten(row, self._inputs(id, a, b), traced=True)
-                outputs = await self._run(job)
-            moments += [Moment(tuple(s), o) for s, o in zip(job.states, outputs, strict=True)]
-            if b in edits:
-                moments[-1] = self.moments.unpacked(edits[b])
-        return moments
-
-    def _inputs(self, id: str, start: int, stop: int) -> Tensor:
-        """The inputs from time start to stop."""
-        like = self.engine.empty()
-        parts = []
-        for first, count, rows in self.store.inputs(id, start, stop):
-            part = torch.frombuffer(bytearray(rows), dtype=like.dtype).view(count, *like.shape[1:])
-            parts.append(part[max(0, start - first) : stop - first])
-        return torch.cat(parts) if parts else like
-
-    def _prepared(self, inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.engine.prepared(inputs).contiguous()
-
-    def _unwritten(self, row: int, inputs: Tensor, *, traced: bool = False) -> Job:
-        return Job([row], [0], self._prepared(inputs).unsqueeze(1), None, traced)
-
-    # ------------------------------------------------------------------------------------------ verbs
 
     @_to_the_end
     async def create(self, owner: str, id: str | None = None) -> str:
@@ -382,7 +144,7 @@ class Sessions:
             before = self._output(live)
             return Read(before, await self._step(live, id, inputs))
 
-    async def _step(self, live: _Live, id: str, inputs: Tensor) -> list[Tensor]:
+    async def _step(self, live: Live, id: str, inputs: Tensor) -> list[Tensor]:
         record = (id, inputs.contiguous().numpy().tobytes())
         try:
             outputs = await self._run(Job([live.row], [live.time], self._prepared(inputs).unsqueeze(1), [record]))
@@ -419,17 +181,6 @@ class Sessions:
                 lambda inputs: self._run(self._unwritten(row, inputs)),
             )
 
-    async def _once_more(self, id: str, first: int, inputs: Tensor) -> Read:
-        moment, outputs = await self._moment(id, first), list[Tensor]()
-        stop = first + len(inputs)
-        edits = self.store.edits(id, first)
-        before = moment.output
-        for a, b in itertools.pairwise(sorted({first, stop, *(t for t in edits if t < stop)})):
-            made, state = await self._again(moment, inputs[a - first : b - first])
-            outputs += made
-            moment = self.moments.unpacked(edits[b]) if b in edits else Moment(state, made[-1])
-        return Read(before, outputs)
-
     async def step_many(
         self, owner: str, ids: Sequence[str], firsts: Sequence[int], inputs: Tensor
     ) -> tuple[Tensor, dict[int, Refused]]:
@@ -438,7 +189,7 @@ class Sessions:
         Returns: the outputs, [n, N], and by their places those that are refused; their outputs are 0.
         """
         ready: list[int] = []
-        lives: list[_Live] = []
+        lives: list[Live] = []
         other: list[int] = []
         for i, (id, first) in enumerate(zip(ids, firsts, strict=True)):
             live = self._live.get(id)
@@ -465,7 +216,7 @@ class Sessions:
         return outputs, refused
 
     @_to_the_end
-    async def _step_live(self, ids: list[str], lives: list[_Live], inputs: Tensor) -> Tensor:
+    async def _step_live(self, ids: list[str], lives: list[Live], inputs: Tensor) -> Tensor:
         """Step sessions that have their rows, and that nobody else is with."""
         rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
         size = len(data) // len(ids)
@@ -556,24 +307,6 @@ class Sessions:
             self.store.rewrite(id, t, records, edits)
             return t
 
-    async def _read_again(
-        self, id: str, t: int, moment: Moment, inputs: Tensor, edits: dict[int, bytes]
-    ) -> list[Appended]:
-        """The records of inputs that are read from time t on, by pieces between snapshots and states that were put in."""
-        records = []
-        end = t + len(inputs)
-        borders = sorted({t, end, *range(t + EVERY - t % EVERY, end, EVERY), *(at for at in edits if t < at < end)})
-        for start, stop in itertools.pairwise(borders):
-            part = inputs[start - t : stop - t]
-            outputs, state = await self._again(moment, part)
-            moment = Moment(state, outputs[-1])
-            snapshots = ((stop, self.moments.packed(moment)),)
-            records.append(Appended(id, start, len(part), part.contiguous().numpy().tobytes(), snapshots))
-            if stop in edits:  # its state is another one; what led there stays
-                moment = Moment(self.moments.unpacked(edits[stop]).state, outputs[-1])
-                edits[stop] = self.moments.packed(moment)
-        return records
-
     @_to_the_end
     async def diff(self, owner: str, id: str, other: str, start: int, stop: int | None) -> Difference:
         """Where and how far two sessions part, between two times that both have; stop: None: the last of these."""
@@ -595,7 +328,3 @@ class Sessions:
         if not 0 <= t <= kept.time:
             raise Refused(400, f"{what}: {t}; the session {kept.id!r} has read {kept.time}, so from 0 to {kept.time}")
         return t
-
-    def close(self) -> None:
-        """Come to the end of what is being read."""
-        self.batcher.close()
