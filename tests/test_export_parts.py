@@ -127,6 +127,22 @@ def test_an_export_that_cannot_be_replaced_is_still_there(tmp_path, monkeypatch)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".out.old", "out"]
 
 
+def test_an_empty_folder_stays_the_one_that_it_is(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    written(folder.Path("."))
+    assert sorted(p.name for p in folder.Path(".").iterdir()) == [MARK, "net.o"]
+    assert [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
+def test_what_a_link_points_at_is_replaced(tmp_path):
+    written(tmp_path / "out")
+    (tmp_path / "link").symlink_to("out")
+    written(tmp_path / "link", overwrite=True, text='{"second": 2}')
+    assert (tmp_path / "link").is_symlink() and "second" in (tmp_path / "out" / MARK).read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "out"]
+
+
 def test_of_two_exports_at_once_the_first_stays(tmp_path):
     path = tmp_path / "out"
     with pytest.raises(UserError, match="holds an export already"), new_folder(path) as made:

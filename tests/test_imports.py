@@ -23,6 +23,7 @@ BELOW = {
     "travel": {"layers", "scanning", "cells", "runs", "weights", "errors"},
     "tasks": {"models", "travel", "decode", "cells", "hub", "runs", "weights", "files", "config", "errors"},
     "exporting": {"tasks", "models", "layers", "scanning", "cells", "runs", "files", "config", "errors"},
+    "serve": {"tasks", "travel", "decode", "scanning", "cells", "runs", "files", "config", "errors"},
     "training": {"inspect", "tasks", "runs", "weights", "files", "config", "errors"},
     "inspect": {"tasks", "scanning", "cells", "files", "config", "errors"},
     "laboratory": {"training", "tasks", "models", "layers", "cells", "runs", "errors"},

@@ -61,7 +61,8 @@ def test_bits_do_not_depend_on_who_is_stepped_beside(name):
     for step in x:
         whole = many.step(range(size), step)
         for rows in groups:
-            assert torch.equal(few.step(rows, step[rows]), whole[rows])
+            given = rows.tolist() if len(rows) == 1 else rows  # one that is named in a list goes another way
+            assert torch.equal(few.step(given, step[rows]), whole[rows])
     for row in (0, 2, 20, size - 1):
         assert all(map(torch.equal, flat(many.take(row)), flat(few.take(row))))
 

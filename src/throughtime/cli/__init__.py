@@ -32,6 +32,7 @@ VERBS = {
     "inspect": "What a network remembers: gradients through time, states, gates, what mattered.",
     "travel": "Back and forth in time, command by command: change a word, and see both futures.",
     "export": "A trained model out of Python: as ONNX, as C, as WebAssembly.",
+    "serve": "Models over HTTP, with streams that go on after the server was killed.",
     "memory": "How far back a cell can learn to remember, side by side with others.",
     "info": "What a run is, trained on what, for how long, with what scores.",
     "demo": "Train a small model on the text every Python carries, and let it write.",

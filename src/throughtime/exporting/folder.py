@@ -57,9 +57,10 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Its mark is given the names of all that was written. Raises: UserError where something is in the way, or it cannot be written.
     """
     check_free(path, overwrite=overwrite)
+    place = path.resolve()  # what a link points at is replaced, not the link
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -67,10 +68,13 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _note_files(made)
         made.chmod(0o755)
         check_free(path, overwrite=overwrite)  # again, now that another one may have come there
-        if path.is_dir():
-            _replace(path, made)
-        else:
-            made.rename(path)
+        if not place.is_dir():
+            made.rename(place)
+        elif any(place.iterdir()):
+            _replace(place, made)
+        else:  # where somebody may be working
+            for file in made.iterdir():
+                file.rename(place / file.name)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

@@ -554,7 +554,7 @@ class TextModel(Trained[Any]):
         from throughtime.decode.sampling import sample
 
         ids = self.tokens.encode(prompt)
-        ids, begun = self._reopen(ids, prompt)
+        ids, begun = self.reopened(ids, prompt)
         device = self.device
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
 
@@ -597,7 +597,7 @@ class TextModel(Trained[Any]):
             yield text[len(begun) :]
             begun = ""
 
-    def _reopen(self, ids: np.ndarray[Any, Any], prompt: str) -> tuple[np.ndarray[Any, Any], str]:
+    def reopened(self, ids: np.ndarray[Any, Any], prompt: str) -> tuple[np.ndarray[Any, Any], str]:
         """Take back the last piece of a prompt that may be half a word: the first piece written has to begin with it.
 
         Without this a prompt that ends in a space, or in the middle of a word, is a text the model has never seen.

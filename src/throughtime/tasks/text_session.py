@@ -118,7 +118,7 @@ class TextSession(Session):
         """The k likeliest next tokens and their probabilities."""
         if whole("next: k", k) < 1:
             raise UserError(f"next: got {k}; at least 1")
-        best = _writable(self.log_p).topk(min(k, len(self.tokens) - 2))
+        best = writable(self.log_p).topk(min(k, len(self.tokens) - 2))
         return [
             (self.tokens.entries[i], p) for i, p in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
         ]
@@ -133,7 +133,7 @@ class TextSession(Session):
             read(token)  # so that it knows whether a line, or half a character, begins
         for _ in range(length):
             assert moment.output is not None
-            token = _writable(self._engine.answer(moment.output)).argmax()
+            token = writable(self._engine.answer(moment.output)).argmax()
             written += read(int(token))
             if self._end and written.endswith(self._end):
                 break
@@ -167,8 +167,8 @@ def encoded(tokens: Tokens, text: str) -> Any:
     return tokens.encode(text)
 
 
-def _writable(log_p: Tensor) -> Tensor:
-    """Without what is never written."""
+def writable(log_p: Tensor) -> Tensor:
+    """log p [..., V] without what is never written."""
     log_p = log_p.clone()
-    log_p[[UNKNOWN, START]] = -torch.inf
+    log_p[..., [UNKNOWN, START]] = -torch.inf
     return log_p

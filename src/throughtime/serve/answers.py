@@ -1,0 +1,38 @@
+"""How an answer is written, and of whom a request is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+
+from throughtime.serve.server import Server
+
+
+class Answer(JSONResponse):
+    """JSON on one line, in ASCII: what is no character of its own may stand in a name."""
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the body."""
+        return (as_json(content) + "\n").encode()
+
+
+def as_json(content: Any) -> str:
+    """A value as JSON on one line."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def _server(request: Request) -> Server:
+    server: Server = request.app.state.server
+    return server
+
+
+def _owner(request: Request) -> str:
+    owner: str = request.state.owner
+    return owner
+
+
+TheServer = Annotated[Server, Depends(_server)]
+Owner = Annotated[str, Depends(_owner)]

@@ -1,0 +1,161 @@
+"""What requests say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from throughtime.config import Strict
+
+TOP = 100  # likeliest tokens that are shown, at most
+
+Time = Annotated[int, Field(ge=0, lt=2**53)]
+Token = Annotated[int, Field(ge=0, lt=2**31)]
+Top = Annotated[int, Field(ge=0, le=TOP)]
+
+
+class Create(Strict):
+    """A new session."""
+
+    id: str | None = None
+    """A name of one's own. [default: one is made]"""
+    model: str | None = None
+    """[default: the first that is served]"""
+
+
+class Given(Strict):
+    """What a stream is to read: of a language model text or tokens, of a stack of layers rows of numbers."""
+
+    text: str | None = None
+    tokens: list[Token] | None = None
+    inputs: list[list[float]] | None = None
+
+
+class Steps(Given):
+    """Steps of a session."""
+
+    first: Time
+    """The number of the first: how many inputs the session has read before it."""
+    top: Top = 0
+    """Show so many of the tokens that most likely come next."""
+    logprobs: bool = False
+    """Show log p of each token that is read, given all before it."""
+
+
+class Rewind(Strict):
+    """Go back."""
+
+    time: Time
+
+
+class Branch(Strict):
+    """Another session with the same past."""
+
+    id: str | None = None
+    time: Time | None = None
+    """[default: the present]"""
+
+
+class Edit(Strict):
+    """Change the past: one input, or a state."""
+
+    time: Time
+    text: str | None = None
+    token: Token | None = None
+    input: list[float] | None = None
+    state: list[list[list[float]]] | None = None
+    """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
+
+
+class Diff(Strict):
+    """Where two sessions part."""
+
+    other: str
+    start: Time = 0
+    stop: Time | None = None
+    """[default: the last time that both have]"""
+
+
+class Predict(Strict):
+    """Inputs to be answered whole."""
+
+    inputs: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    """Lines, as `throughtime predict` reads them."""
+    model: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the task, as `throughtime predict` has them."""
+
+
+class Message(Steps):
+    """Steps of a session, over a WebSocket."""
+
+    session: str
+    tag: Any = None
+    """Comes back with the answer."""
+
+
+class Open(Strict):
+    """Give sessions numbers, for binary frames on this WebSocket."""
+
+    open: Annotated[list[str], Field(min_length=1, max_length=100_000)]
+    make: bool = False
+    """Make those that there are not."""
+    model: str | None = None
+    """Of those that are made. [default: the first that is served]"""
+    top: Top = 0
+    """Answer binary frames with so many of the tokens that most likely come next."""
+    tag: Any = None
+
+
+class StreamOptions(Strict):
+    """Of a completion that is sent as it is written."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+Nothing = Annotated[float, Field(ge=0, le=0)] | None
+
+
+class Completion(Strict):
+    """A text to be written, as OpenAI's API has it."""
+
+    model: str | None = None
+    prompt: str | list[str] | list[Token] | list[list[Token]] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = 16
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    n: Annotated[int, Field(ge=1, le=128)] | None = 1
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    echo: bool | None = False
+    logprobs: Annotated[int, Field(ge=0, le=TOP)] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    """Has no effect."""
+    best_of: int | None = None
+    """As many as n."""
+    frequency_penalty: Nothing = None
+    presence_penalty: Nothing = None
+    suffix: Literal[""] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    session: str | None = None
+    """A session to write on from, which keeps the prompt and what is written."""
+    first: Time | None = None
+    """How many inputs the session must have read; otherwise nothing is written."""
+
+
+class Reason(Strict):
+    """Why something is not done. message: what, where, and what to do."""
+
+    message: str
+    type: str
+    code: str
+
+
+class Failure(Strict):
+    """The answer to what is not done."""
+
+    error: Reason

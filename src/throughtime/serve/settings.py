@@ -1,0 +1,32 @@
+"""How a server is to behave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a server.
+
+    store: the folder that sessions are kept in. tokens: who may ask; none: everybody who can reach it. cors: the origins of pages
+    whose scripts may ask. here: whether it listens to this machine alone. durable: see `Store`. slots: how many sessions of a model
+    are in memory at once. idle: after how many seconds a session that nobody touches is forgotten; None: never. sessions: how many
+    a token may have. longest: steps, or tokens of a prompt, in a request. waiting: requests that may wait. body: bytes that a
+    request may have. slow: seconds until a request must have been sent, and until an answer must have been taken.
+    """
+
+    store: Path
+    tokens: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    here: bool = True
+    durable: Literal["kill", "power"] = "kill"
+    slots: int = 8192
+    idle: float | None = None
+    sessions: int = 1_000_000
+    longest: int = 100_000
+    waiting: int = 20_000
+    body: int = 16 << 20
+    slow: float = 30.0
