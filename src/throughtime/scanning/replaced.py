@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 from throughtime.scanning.call import Scanned
 
 Instead = Callable[..., Scanned]  # takes what `scan` takes, before anything of it is checked
@@ -26,4 +28,8 @@ def replacing(run: Instead) -> Iterator[None]:
 
 def replacement() -> Instead | None:
     """What stands in the place of the scans of this thread now; None: they are scans."""
+    if (
+        torch.compiler.is_dynamo_compiling()
+    ):  # which cannot ask; where something stands, a network is traced another way
+        return None
     return _instead.get()
