@@ -12,7 +12,6 @@ Cells, the loop and the judgement are those of cell_fuzz.py, in float32. A cell 
 from __future__ import annotations
 
 import argparse
-import collections
 import os
 import random
 import tempfile
@@ -24,11 +23,10 @@ from pathlib import Path
 
 import torch
 
-from cell_fuzz import general, run, work
+from cell_fuzz import work
 from cell_judge import Judged
-from cell_maker import make
 from cell_spec import Spec
-from onnx_fuzz import OnnxJudge, _example, outcome
+from onnx_fuzz import OnnxJudge, _example, counted
 from throughtime.errors import UserError
 from throughtime.exporting.c.files import sources
 from throughtime.exporting.compilers import compiler, program, zig
@@ -119,21 +117,7 @@ def main() -> int:
         work(judge)
         return 0
     os.environ[KIND] = "source" if asked.source else asked.target
-    found, reasons, faults = collections.Counter[str](), collections.Counter[str](), 0
-    for judged in run(range(asked.seed, asked.seed + asked.cells), __file__):
-        verdict = outcome(judged)
-        found[verdict] += 1
-        if verdict == "refused":
-            reasons[general(judged["reason"])] += 1
-        if asked.show:
-            print(make(judged["seed"]).shown(), *judged["runs"], judged["reason"], sep="\n")
-        if verdict not in ("right", "refused", "of no account"):
-            faults += 1
-            what, _, detail = next(r for r in judged["runs"] if r[1] == judged["verdict"])
-            print(f"seed {judged['seed']}: {verdict}: {what}: {detail[:300]}", flush=True)
-    print(*(f"{count} {verdict}" for verdict, count in found.most_common()), sep="\n")
-    print("refused:", *(f"{count} {reason}" for reason, count in reasons.most_common()), sep="\n    ")
-    return 1 if faults else 0
+    return counted(range(asked.seed, asked.seed + asked.cells), __file__, show=asked.show)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,21 @@
-"""Scripts run in Node beside an exported network."""
+"""Networks to export, and scripts run in Node beside them."""
 
 import json
 import shutil
 import subprocess
 
 import pytest
+import torch
 
 NODE = shutil.which("node")
+
+
+def randomised(module):
+    """Every parameter random, so that none is a neutral 0 or 1."""
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.5)
+    return module
 
 
 def in_node(folder, script, values=None):

@@ -14,6 +14,7 @@ import collections
 import random
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -97,23 +98,24 @@ def _example(spec: Spec, prefix: str) -> Any:
     return put_together(text, prefix, [draw_tensor(kind, [1, *tail], 3, dtype) for kind, tail in shapes])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first cell")
-    parser.add_argument("--show", action="store_true", help="print each cell")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.worker:
-        work(judge)
-        return 0
+def outcome(judged: dict[str, Any]) -> str:
+    """What became of a cell: right, refused, of no account, or the fault."""
+    return (
+        "refused"
+        if judged["chosen"] == "refused" and not judged["runs"]
+        else VERDICTS.get(judged["verdict"], judged["verdict"])
+    )
+
+
+def counted(seeds: Iterable[int], script: str, *, show: bool) -> int:
+    """Judge cells by the workers of a script, and print how many there are of each verdict. Returns: 1 where one is at fault."""
     found, reasons, faults = collections.Counter[str](), collections.Counter[str](), 0
-    for number, judged in enumerate(run(range(asked.seed, asked.seed + asked.cells), __file__), start=1):
+    for number, judged in enumerate(run(seeds, script), start=1):
         verdict = outcome(judged)
         found[verdict] += 1
         if verdict == "refused":
             reasons[general(judged["reason"])] += 1
-        if asked.show:
+        if show:
             print(make(judged["seed"]).shown(), *judged["runs"], judged["reason"], sep="\n")
         if verdict not in ("right", "refused", "of no account"):
             faults += 1
@@ -128,13 +130,17 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def outcome(judged: dict[str, Any]) -> str:
-    """What became of a cell: right, refused, of no account, or the fault."""
-    return (
-        "refused"
-        if judged["chosen"] == "refused" and not judged["runs"]
-        else VERDICTS.get(judged["verdict"], judged["verdict"])
-    )
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first cell")
+    parser.add_argument("--show", action="store_true", help="print each cell")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker:
+        work(judge)
+        return 0
+    return counted(range(asked.seed, asked.seed + asked.cells), __file__, show=asked.show)
 
 
 if __name__ == "__main__":

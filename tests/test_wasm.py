@@ -19,7 +19,7 @@ from torch import nn
 import throughtime as tt
 import wasm_fuzz
 from cell_maker import make
-from in_node import in_node
+from in_node import in_node, randomised
 from throughtime.errors import UserError
 from throughtime.exporting.agreement import trials
 from throughtime.exporting.evaluated import evaluated
@@ -35,14 +35,6 @@ I, N = 3, 5  # noqa: E741
 @pytest.fixture(autouse=True)
 def _drawn():
     torch.manual_seed(0)
-
-
-def randomised(module):
-    """Every parameter random, so that none is a neutral 0 or 1."""
-    with torch.no_grad():
-        for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.5)
-    return module
 
 
 def exported(what, path, **options):

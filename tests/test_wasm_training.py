@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from in_node import in_node
+from in_node import in_node, randomised
 from throughtime.errors import UserError
 from throughtime.exporting import training_llvm
 from throughtime.exporting.wasm import script, training
@@ -25,13 +25,6 @@ T, B, I, N = 6, 4, 3, 5  # noqa: E741
 @pytest.fixture(autouse=True)
 def _drawn():
     torch.manual_seed(0)
-
-
-def randomised(module):
-    with torch.no_grad():
-        for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.5)
-    return module
 
 
 def exported(what, path, **options):

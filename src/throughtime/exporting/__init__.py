@@ -41,7 +41,8 @@ def export(  # noqa: PLR0913  (each is a user's to name)
         to: "onnx", "c" or "wasm".
         path: a folder that is new or empty. ONNX may also go to one file that ends in .onnx, which holds whole sequences.
         inputs: an example of what one step is given, [B, I] or a tuple of such, where a cell does not say its `input_size`.
-        state: likewise, where nothing says what it starts from.
+        state: what it starts from, [B, N] or a tuple of such, of which the first row counts; needed where
+            the cell does not say it.
         lengths: ONNX: whole sequences take the lengths of sequences besides, [B].
         reverse: a cell is to run from the last step to the first.
         name: C, wasm: of functions and files; None: that of the cell in small letters.
