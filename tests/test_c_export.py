@@ -14,7 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+import c_fuzz
 import throughtime as tt
+from cell_maker import make
+from onnx_fuzz import outcome
 from throughtime.errors import UserError
 from throughtime.exporting import c, compilers, export, steps_llvm
 from throughtime.exporting.c import files, functions, objects
@@ -585,3 +588,15 @@ def test_models_that_do_not_step_are_refused(texts, tmp_path):
     with pytest.raises(UserError, match="its softmax is adaptive"):
         export(texts(tokens="words", output="adaptive"), "c", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_random_cells_are_right_or_refused():
+    found = [
+        outcome({**judged.__dict__, "verdict": judged.verdict}) for judged in map(c_fuzz.judge, map(make, range(20)))
+    ]
+    assert set(found) <= {"right", "refused", "of no account"} and found.count("right") >= 8
+
+
+def test_the_fuzz_sees_a_fault(monkeypatch):
+    monkeypatch.setitem(VECTORS, "tanh", VECTORS["sigmoid"])
+    assert "WRONG" in [c_fuzz.judge(make(seed)).verdict for seed in range(12)]
