@@ -22,7 +22,8 @@ from throughtime.travel import Moment
 
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
 FEW = 4  # streams whose step whoever asks may do by itself, where nobody else waits
-SHORT = 0.0005  # seconds that the step before may have taken for that
+SHORT = 0.0005  # seconds that the tick before may have taken for that
+QUICK = 0.0001  # and where it takes less, it is not worth to wait for others to go along
 
 
 @dataclass(eq=False, slots=True)
@@ -74,18 +75,24 @@ class Batcher:
 
         A step or two that would be done sooner than the other thread had woken up are done here and now.
         """
-        short = (
-            self._took < SHORT and all(job.x.shape[0] == 1 for job in jobs) and sum(len(j.rows) for j in jobs) <= FEW
-        )
-        if short and self._turn.acquire(blocking=False):
-            try:
-                if not self._running and self._waiting.empty():
-                    self._running = list(jobs)
-                    self._tick()
-                    return
-            finally:
-                self._turn.release()
-        self._waiting.put(jobs)
+        if sum(len(job.rows) for job in jobs) <= FEW and self.now(jobs, SHORT):
+            self._answer(jobs)
+        else:
+            self._waiting.put(jobs)
+
+    def now(self, jobs: Sequence[Job], short: float = QUICK) -> bool:
+        """Let streams take one step each in this thread, where none waits in the other and the tick before took less than `short`
+        seconds. Returns: whether they did, or one of them says why it could not; they are not answered."""
+        if self._took >= short or any(len(job.x) != 1 for job in jobs) or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._running or not self._waiting.empty():
+                return False
+            self._running = list(jobs)
+            self._tick()
+            return True
+        finally:
+            self._turn.release()
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
         """Let the thread that owns the rows call a function of them, between two ticks."""
@@ -120,10 +127,12 @@ class Batcher:
                     else:
                         self._running.extend(found)
             with self._turn:
-                if self._running:
-                    self._tick()
+                done = self._tick() if self._running else []
+            if done:
+                self._answer(done)
 
-    def _tick(self) -> None:
+    def _tick(self) -> list[Job]:
+        """A step of all that run. Returns: those that have come to their end; they are written down."""
         began, jobs = time.perf_counter(), self._running
         done, running = list[Job](), list[Job]()
         try:
@@ -146,8 +155,8 @@ class Batcher:
         self._running = running
         if done:
             self._write(done)
-            self._answer(done)
         self._took = time.perf_counter() - began
+        return done
 
     def _snapshot(self, job: Job, output: Tensor) -> None:
         """Keep the states of those whose time has come."""

@@ -74,6 +74,7 @@ def run(models: dict[str, Any], settings: Settings, listening: socket.socket, re
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE,
         server_header=False,
+        proxy_headers=False,
     )
 
     class Told(uvicorn.Server):
