@@ -23,7 +23,6 @@ from throughtime.travel import Moment
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
 FEW = 4  # streams whose step whoever asks may do by itself, where nobody else waits
 SHORT = 0.0005  # seconds that the tick before may have taken for that
-QUICK = 0.0001  # and where it takes less, it is not worth to wait for others to go along
 
 
 @dataclass(eq=False, slots=True)
@@ -75,18 +74,24 @@ class Batcher:
 
         A step or two that would be done sooner than the other thread had woken up are done here and now.
         """
-        if sum(len(job.rows) for job in jobs) <= FEW and self.now(jobs, SHORT):
+        few = sum(len(job.rows) for job in jobs) <= FEW and all(len(job.x) == 1 for job in jobs)
+        if few and self.idle and self.now(jobs):
             self._answer(jobs)
         else:
             self._waiting.put(jobs)
 
-    def now(self, jobs: Sequence[Job], short: float = QUICK) -> bool:
-        """Let streams take one step each in this thread, where none waits in the other and the tick before took less than `short`
-        seconds. Returns: whether they did, or one of them says why it could not; they are not answered."""
-        if self._took >= short or any(len(job.x) != 1 for job in jobs) or not self._turn.acquire(blocking=False):
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for the other thread, and a step is soon done."""
+        return self._took < SHORT and not self._running and self._waiting.empty()
+
+    def now(self, jobs: Sequence[Job]) -> bool:
+        """Let streams take one step each in this thread, unless the other has just begun to step. Returns: whether they did, or one of
+        them says why it could not; they are not answered."""
+        if not self._turn.acquire(blocking=False):
             return False
         try:
-            if self._running or not self._waiting.empty():
+            if not self.idle:
                 return False
             self._running = list(jobs)
             self._tick()
@@ -141,7 +146,8 @@ class Batcher:
             outputs = self.streams.step(rows, x[0] if len(x) == 1 else torch.cat(x))
             self.ticks, self.steps = self.ticks + 1, self.steps + len(rows)
             sizes = [len(job.rows) for job in jobs]
-            for job, output in zip(jobs, outputs.split(sizes), strict=True):  # type: ignore[no-untyped-call]
+            parts = [outputs] if len(jobs) == 1 else outputs.split(sizes)  # type: ignore[no-untyped-call]
+            for job, output in zip(jobs, parts, strict=True):
                 job.outputs.append(output)
                 if job.traced:
                     job.states.append(self.streams.take(job.rows[0]))

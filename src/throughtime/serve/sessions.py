@@ -130,7 +130,8 @@ class Sessions(Past):
         Inputs that it has read already, all of them and the same ones, give the same numbers again.
         """
         live = self._live.get(id)
-        if live is not None and (live.owner, live.time) == (owner, first) and id not in self._held and len(inputs) == 1:
+        alone = live is not None and (live.owner, live.time) == (owner, first) and id not in self._held
+        if live is not None and alone and len(inputs) == 1 and self._first_of_turn() and self.batcher.idle:
             before, job = self._output(live), self._job(live, id, inputs)
             if self.batcher.now([job]):  # nobody else has had a turn meanwhile, so that nothing had to be held
                 if job.error is not None:
