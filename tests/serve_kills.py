@@ -1,11 +1,11 @@
 """A server that is killed again and again while many use it, beside one that is not: both must answer the same.
 
-    python tests/serve_kills.py [--kills 1000] [--seed 1] [--users 12] [RUN]
+    python tests/serve_kills.py [--kills 1000] [--seed 1] [--users 12] RUN
 
 Users step, write texts, go back, change the past, branch and delete, each as a seeded script says, over HTTP and over a WebSocket;
 one that gets no answer asks once more. The process that serves is killed by SIGKILL at seeded times, and now and then all of the
-server. Then as much is asked of a server that nobody kills: every answer, every session that there is, its time and its state must be
-the same to the bit.
+server. Then as much is asked of a server that nobody kills: every answer, and every session that there is, with its time and its
+state, must be the same to the bit.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class User:
         asked = {"prompt": self.text(9), "max_tokens": draw.randint(1, 40), "seed": draw.randrange(1000), "logprobs": 1}
         asked |= {"session": id, "first": first, "stream": draw.random() < 0.5}
         while True:
-            answer, again = await self.ask("POST", "/v1/completions", 409, json=asked)
+            answer, _ = await self.ask("POST", "/v1/completions", 409, json=asked)
             if answer.status_code == 409:  # some of it was read
                 await self.ask("POST", f"/v1/sessions/{id}/rewind", json={"time": first})
                 continue

@@ -86,8 +86,10 @@ class Batcher:
         return self._took < SHORT and not self._running and self._waiting.empty()
 
     def now(self, jobs: Sequence[Job]) -> bool:
-        """Let streams take one step each in this thread, unless the other has just begun to step. Returns: whether they did, or one of
-        them says why it could not; they are not answered."""
+        """Let streams take one step each in this thread, unless the other has just begun to step.
+
+        Returns: whether they did, or say why they could not; they are not answered.
+        """
         if not self._turn.acquire(blocking=False):
             return False
         try:

@@ -30,7 +30,7 @@ def can_fork() -> bool:
 
 
 def keep_serving(serve: Callable[[], None]) -> int:
-    """Let a child of this process serve, and another when it dies by a signal or a fault. SIGTERM and SIGINT stop it, and then this.
+    """Let a child of this process serve, and another when it dies by a signal or a fault. SIGTERM and SIGINT stop both.
 
     Args: serve: serves until SIGTERM; called in the child, which stops as well should this process die.
     Returns: the exit code: that of the child, which has said why. In the child this returns too: 0.
