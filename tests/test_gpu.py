@@ -32,9 +32,17 @@ def test_training_on_the_gpu_learns_what_one_on_the_cpu_does(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(topics[name] for name in sorted(topics))[:40_000], encoding="utf-8")
     found = []
-    for device in ("cuda", "cpu"):
+    for name, device in (
+        ("first", "cpu"),
+        ("gpu", "cuda"),
+        ("again", "cpu"),
+    ):  # each where it is asked for, in one process
         settings = {"model": {"hidden_size": 64}, "training": {"device": device}}
-        model = tt.train("text", [text], out=tmp_path / device, steps=100, progress=False, **settings)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        model = tt.train("text", [text], out=tmp_path / name, steps=100, progress=False, **settings)
+        assert (torch.cuda.max_memory_allocated() - before > 2**20) is (device == "cuda")
         found.append(model.run.scores()["scores"]["nats_per_character"])
-    assert found[0] == pytest.approx(found[1], abs=0.05)
+    assert found[0] == found[2]
+    assert found[1] == pytest.approx(found[0], abs=0.05)
     assert max(found) < 3.0  # signs alone, by how frequent they are: 3.1

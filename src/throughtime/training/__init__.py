@@ -268,6 +268,7 @@ def _accelerator(device: str) -> Any:
 
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+    from accelerate.state import AcceleratorState, is_initialized
 
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
@@ -278,7 +279,11 @@ def _accelerator(device: str) -> Any:
         # a process's share of a batch may hold none of the entries that a part of the network is for
         DistributedDataParallelKwargs(find_unused_parameters=True),
     ]
-    return Accelerator(cpu=device == "cpu" or not there, mixed_precision="no", kwargs_handlers=handlers)
+    cpu = device == "cpu" or not there
+    if is_initialized() and (AcceleratorState().device.type == "cpu") is not cpu:
+        # it is one for the whole process, and keeps to the device of the training before
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
 
 
 def _shareable(config: RunConfig, asked: RunConfig, processes: int) -> RunConfig:
