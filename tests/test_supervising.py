@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,6 @@ import pytest
 import serve_kills
 import throughtime as tt
 from serving import Serving, eventually
-from throughtime.errors import UserError
 from throughtime.serve import supervising
 
 pytestmark = pytest.mark.skipif(not supervising.can_fork(), reason="serves from one process on this system")
