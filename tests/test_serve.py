@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 
 import throughtime as tt
 from serving import Serving, eventually
+from throughtime.serve.bodies import Steps
 from throughtime.serve.past import Read
 from throughtime.serve.readers import TextReader
 
@@ -94,7 +95,7 @@ class Alone:
             outputs.append(self.streams.step([0], x)[0])
         read = Read(self.output, outputs)
         self.output = outputs[-1]
-        return self.reader.answers(ids, read, top, logprobs)
+        return self.reader.answers(ids, read, Steps(first=0, top=top, logprobs=logprobs))
 
 
 def made(api, **body):

@@ -56,6 +56,11 @@ class Along:
         self._width: int = network.stack.input_size
         self._covariates = self._width - 2 - len(prepared.static)
 
+    @property
+    def told_ahead(self) -> int:
+        """How many covariates are known ahead that the times do not tell."""
+        return self.network.known - self._calendar(0, 1).shape[1]
+
     def history(self) -> Tensor:
         """The steps of the series as the network reads them, [T, 2 + C]."""
         steps, made = len(self.series.values), self._prepared
