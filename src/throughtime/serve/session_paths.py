@@ -14,7 +14,7 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.serve.answers import Owner, TheServer
-from throughtime.serve.bodies import Branch, Create, Diff, Edit, Given, Rewind, Steps
+from throughtime.serve.bodies import Branch, Create, Diff, Edit, Rewind, Steps
 from throughtime.serve.readers import Reader
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
@@ -83,9 +83,8 @@ async def steps(server: TheServer, owner: Owner, id: str, body: Steps) -> dict[s
 
 async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: Steps, server: Any) -> dict[str, Any]:
     """Let a session read, and say what comes of it."""
-    given = Given(**{name: getattr(asked, name) for name in Given.model_fields})
     with server.busy():
-        inputs = reader.given(given, asked.first)
+        inputs = reader.given(asked, asked.first)
         reader.check(asked)
         read = await sessions.steps(owner, id, asked.first, inputs)
         if asked.logprobs and len(inputs) > MANY:
@@ -93,7 +92,7 @@ async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: S
         else:
             shown = reader.answers(inputs, read, asked)
     found: dict[str, Any] = {"first": asked.first, "time": asked.first + len(inputs), **shown}
-    unknown = reader.unknown(given)
+    unknown = reader.unknown(asked)
     return found | ({"unknown": unknown} if unknown else {})
 
 
@@ -185,7 +184,7 @@ async def edit(server: TheServer, owner: Owner, id: str, body: Edit) -> dict[str
         if body.state is None:
             await sessions.edit(owner, id, body.time, input=reader.changed(body))
         else:
-            if any(given is not None for given in (body.text, body.token, body.input, body.value)):
+            if body.model_fields_set & {"text", "token", "input", "value"}:
                 raise Refused(400, "edit: give an input or a state, just one of them")
             await sessions.edit(owner, id, body.time, state=_of_numbers(sessions.engine, body.state))
     return _told(await sessions.about(owner, id))

@@ -59,7 +59,7 @@ class Along:
     @property
     def told_ahead(self) -> int:
         """How many covariates are known ahead that the times do not tell."""
-        return self.network.known - self._calendar(0, 1).shape[1]
+        return self.network.known - int(self._calendar(0, 1).shape[1])
 
     def history(self) -> Tensor:
         """The steps of the series as the network reads them, [T, 2 + C]."""

@@ -19,6 +19,7 @@ from throughtime.serve.store import Kept, Store
 from throughtime.travel import Engine
 
 Array = np.ndarray[Any, Any]
+_SHOWN = dict.fromkeys(("top", "logprobs"), "gives probabilities") | dict.fromkeys(("level", "ahead"), "forecasts")
 
 
 class Reader(ABC):
@@ -99,12 +100,7 @@ class Reader(ABC):
 
     def check(self, asked: Steps) -> None:
         """Raises: Refused where it cannot show what a request asks for."""
-        for name, what in (
-            ("top", "gives probabilities"),
-            ("logprobs", "gives probabilities"),
-            ("level", "forecasts"),
-            ("ahead", "forecasts"),
-        ):
+        for name, what in _SHOWN.items():
             if getattr(asked, name) and name not in self.shows:
                 raise Refused(400, f"{name}: of a model that {what} alone; leave it out")
 
