@@ -79,7 +79,7 @@ class Along:
             raise UserError(
                 f"a session of a forecaster reads numbers, got a {type(given).__name__}: {error}"
             ) from error
-        rows = np.atleast_2d(rows) if own else rows.reshape(-1, 1)
+        rows = np.atleast_2d(rows) if own or rows.ndim > 1 else rows.reshape(-1, 1)
         if rows.ndim != 2 or rows.shape[1] != 1 + own:
             raise UserError(f"an input is a value and {own} covariates, many are rows of such, got {list(rows.shape)}")
         if np.isinf(rows).any() or np.isnan(rows[:, 1:]).any():

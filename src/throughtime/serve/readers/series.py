@@ -72,7 +72,10 @@ class SeriesReader(Reader):
 
     def check(self, asked: Steps) -> None:
         super().check(asked)
-        quantiles.levels_of(asked.level or "80")
+        try:
+            quantiles.levels_of(asked.level or "80")
+        except ValueError as error:
+            raise Refused(400, f"level: got {asked.level!r}; {error}") from error
         if asked.ahead is not None:
             self._ahead(asked.ahead)
 
@@ -86,6 +89,8 @@ class SeriesReader(Reader):
     def value(self, asked: Given, at: int) -> Any:
         assert asked.values is not None
         rows = [[np.nan if v is None else v for v in (row if isinstance(row, list) else [row])] for row in asked.values]
+        if not rows:
+            return self.engine.empty()
         if len({len(row) for row in rows}) != 1:
             raise Refused(400, "values: a number each, or rows of a value and its covariates, all as long")
         return self.along.rows(rows, at)
