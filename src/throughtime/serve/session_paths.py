@@ -108,7 +108,7 @@ async def state(server: TheServer, owner: Owner, id: str, time: AtTime = None) -
     return Response(save(tensors, about), media_type=SAFETENSORS)
 
 
-@router.put("/{id}/state")
+@router.put("/{id}/state", openapi_extra={"requestBody": {"required": True, "content": {SAFETENSORS: {}}}})
 async def put_state(request: Request, server: TheServer, owner: Owner, id: str, time: AtTime = None) -> dict[str, Any]:
     """Put another state in the place of the one that is there, as safetensors that name tensors as GET does."""
     _, sessions = server.of_session(id)
