@@ -24,8 +24,8 @@ from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
 
 
-def make_app(server: Server) -> Callable[..., Awaitable[None]]:
-    """An application that serves; it closes the server when it is shut down."""
+def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: None) -> Callable[..., Awaitable[None]]:
+    """An application that serves; it closes the server when it is shut down. extended: lets it answer more than this room does."""
     app = FastAPI(
         title="throughtime",
         version=throughtime.__version__,
@@ -38,6 +38,7 @@ def make_app(server: Server) -> Callable[..., Awaitable[None]]:
     app.state.server = server
     for part in (session_paths, completions, predictions, sockets):
         app.include_router(part.router)
+    extended(app)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
