@@ -21,9 +21,8 @@ class Serving:
         self.said: list[str] = []
         program = ["-m", "throughtime", verb] if code is None else ["-c", code]
         command = [sys.executable, "-W", "error", *program, *map(str, options)]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-        )
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line)
@@ -36,9 +35,19 @@ class Serving:
         self._reading.start()
         self.url = next(word for word in line.split() if word.startswith("http://")).rstrip(",")
 
+    @property
+    def child(self) -> int:
+        """The process that serves."""
+        return int(next(line for line in reversed(self.said) if "serving" in line).rpartition("process ")[2])
+
+    def kill_child(self) -> None:
+        """SIGKILL to the process that serves; ready when another does."""
+        os.kill(before := self.child, signal.SIGKILL)
+        eventually(lambda: self.child != before or self.process.poll() is not None)
+
     def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
+        """SIGKILL to all of it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._reading.join()
 

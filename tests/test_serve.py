@@ -701,7 +701,13 @@ def test_pages_of_others_may_not_ask(guarded, server):
         there = {"origin": "https://page.example", **bearer("alpha")}
         assert api.get("/v1/models", headers=there).headers["access-control-allow-origin"] == "https://page.example"
         asks = {"origin": "https://page.example", "access-control-request-method": "POST"}
-        assert api.options("/v1/sessions", headers=asks).status_code == 200
+        allowed = api.options("/v1/sessions", headers=asks)
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://page.example")
+        others = api.options("/v1/sessions", headers={**asks, "origin": "https://other.example"})
+        refused(others, 400, "https://other.example", "--cors")
+        assert "access-control-allow-origin" not in others.headers
+        strange = api.options("/v1/sessions", headers={**asks, "access-control-request-method": "BREW"})
+        refused(strange, 400, "'BREW': is none of", "DELETE")
         other = api.get("/v1/models", headers={**there, "origin": "https://other.example"})
         assert (other.status_code, "access-control-allow-origin" in other.headers) == (200, False)
         assert api.get("/v1/models", headers={**there, "host": "behind.a.proxy"}).status_code == 200

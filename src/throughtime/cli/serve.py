@@ -58,12 +58,13 @@ def serve(  # noqa: PLR0913  (a user's to give)
         float, Parameter(help="Seconds to send a request in, and to take an answer in.", group=LIMITS)
     ] = 30.0,
     download: Download = False,
-) -> None:
+) -> int:
     """Serve trained models over HTTP. A text model's streams are sessions: they are kept in --store, go on after the server was
     killed, and can be taken back, branched, changed and compared; it also answers POST /v1/completions as OpenAI's API does. Of
     text, classify, tag and translate POST /v1/predict answers lines. GET /openapi.json lists all there is. Stop it with Ctrl-C."""
-    from throughtime.serve.running import check_packages, listen, run
+    from throughtime.serve.running import check_packages, listen, prepare, run
     from throughtime.serve.settings import Settings
+    from throughtime.serve.supervising import can_fork, keep_serving
 
     tokens = _tokens(token)
     for name, value in (
@@ -103,9 +104,22 @@ def serve(  # noqa: PLR0913  (a user's to give)
 
     def ready() -> None:
         what = ", ".join(f"{name} ({model.task.name})" for name, model in models.items())
-        print(f"throughtime: serving {what} at {where}, sessions in {store}", file=sys.stderr, flush=True)
+        print(
+            f"throughtime: serving {what} at {where}, sessions in {store}, process {os.getpid()}",
+            file=sys.stderr,
+            flush=True,
+        )
 
-    run(models, settings, listening, ready)
+    def served() -> None:
+        run(models, settings, listening, ready)
+
+    if not can_fork():
+        print("throughtime: serves from one process here; should it die, nothing starts it again", file=sys.stderr)
+        served()
+        return 0
+    with listening:
+        prepare(models)
+        return keep_serving(served)
 
 
 def _tokens(given: list[str] | None) -> tuple[str, ...]:
@@ -118,6 +132,9 @@ def _tokens(given: list[str] | None) -> tuple[str, ...]:
 
 
 def _models(runs: list[Path], download: bool) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)  # so that loading starts no other, which a child would not have
     models: dict[str, Any] = {}
     for folder in runs:
         name = folder.resolve().name

@@ -24,12 +24,13 @@ def as_json(content: Any) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
-def _server(request: Request) -> Server:
+# coroutines, since what is none would be called in a thread of its own
+async def _server(request: Request) -> Server:
     server: Server = request.app.state.server
     return server
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     owner: str = request.state.owner
     return owner
 

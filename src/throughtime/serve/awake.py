@@ -73,6 +73,7 @@ class Awake:
         streams.grow(streams.slots + SPARE + WRITERS)
         self.batcher = Batcher(streams, self.moments, store, self._answer)
         self._asked: list[Job] = []  # of this turn of the loop
+        self._turned = False  # whether one has stepped in it
         self._free = list(rows)
         self._spare: asyncio.Queue[int] = asyncio.Queue()
         self._writers: asyncio.Queue[int] = asyncio.Queue()
@@ -171,6 +172,17 @@ class Awake:
         await job.group
         if job.error is not None:
             raise job.error
+
+    def _first_of_turn(self) -> bool:
+        """Whether nobody has asked this before in this turn of the loop: who comes later may go together."""
+        if self._turned:
+            return False
+        self._turned = True
+        asyncio.get_running_loop().call_soon(self._turn)
+        return True
+
+    def _turn(self) -> None:
+        self._turned = False
 
     def _ask(self) -> None:
         self.batcher.run(self._asked)

@@ -22,7 +22,7 @@ from throughtime.travel import Moment
 
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
 FEW = 4  # streams whose step whoever asks may do by itself, where nobody else waits
-SHORT = 0.0005  # seconds that the step before may have taken for that
+SHORT = 0.0005  # seconds that the tick before may have taken for that
 
 
 @dataclass(eq=False, slots=True)
@@ -74,18 +74,32 @@ class Batcher:
 
         A step or two that would be done sooner than the other thread had woken up are done here and now.
         """
-        short = (
-            self._took < SHORT and all(job.x.shape[0] == 1 for job in jobs) and sum(len(j.rows) for j in jobs) <= FEW
-        )
-        if short and self._turn.acquire(blocking=False):
-            try:
-                if not self._running and self._waiting.empty():
-                    self._running = list(jobs)
-                    self._tick()
-                    return
-            finally:
-                self._turn.release()
-        self._waiting.put(jobs)
+        few = sum(len(job.rows) for job in jobs) <= FEW and all(len(job.x) == 1 for job in jobs)
+        if few and self.idle and self.now(jobs):
+            self._answer(jobs)
+        else:
+            self._waiting.put(jobs)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for the other thread, and a step is soon done."""
+        return self._took < SHORT and not self._running and self._waiting.empty()
+
+    def now(self, jobs: Sequence[Job]) -> bool:
+        """Let streams take one step each in this thread, unless the other has just begun to step.
+
+        Returns: whether they did, or say why they could not; they are not answered.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if not self.idle:
+                return False
+            self._running = list(jobs)
+            self._tick()
+            return True
+        finally:
+            self._turn.release()
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
         """Let the thread that owns the rows call a function of them, between two ticks."""
@@ -120,10 +134,12 @@ class Batcher:
                     else:
                         self._running.extend(found)
             with self._turn:
-                if self._running:
-                    self._tick()
+                done = self._tick() if self._running else []
+            if done:
+                self._answer(done)
 
-    def _tick(self) -> None:
+    def _tick(self) -> list[Job]:
+        """A step of all that run. Returns: those that have come to their end; they are written down."""
         began, jobs = time.perf_counter(), self._running
         done, running = list[Job](), list[Job]()
         try:
@@ -132,7 +148,8 @@ class Batcher:
             outputs = self.streams.step(rows, x[0] if len(x) == 1 else torch.cat(x))
             self.ticks, self.steps = self.ticks + 1, self.steps + len(rows)
             sizes = [len(job.rows) for job in jobs]
-            for job, output in zip(jobs, outputs.split(sizes), strict=True):  # type: ignore[no-untyped-call]
+            parts = [outputs] if len(jobs) == 1 else outputs.split(sizes)  # type: ignore[no-untyped-call]
+            for job, output in zip(jobs, parts, strict=True):
                 job.outputs.append(output)
                 if job.traced:
                     job.states.append(self.streams.take(job.rows[0]))
@@ -146,8 +163,8 @@ class Batcher:
         self._running = running
         if done:
             self._write(done)
-            self._answer(done)
         self._took = time.perf_counter() - began
+        return done
 
     def _snapshot(self, job: Job, output: Tensor) -> None:
         """Keep the states of those whose time has come."""

@@ -40,6 +40,18 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"{host}:{port}: cannot listen there: {why}; choose another --port or --host") from error
 
 
+def prepare(models: dict[str, Any]) -> None:
+    """Import and compile all that `run` will need for models, but start no thread: what is forked from this process has it then."""
+    import torch
+    import uvicorn
+
+    from throughtime.serve import app, server
+
+    torch.set_num_threads(1)
+    server.warm(models)
+    assert app and uvicorn
+
+
 def run(
     models: dict[str, Any],
     settings: Settings,
@@ -69,6 +81,7 @@ def run(
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=GRACE,
         server_header=False,
+        proxy_headers=False,
     )
 
     class Told(uvicorn.Server):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from throughtime.errors import UserError, unknown
@@ -147,6 +148,16 @@ class Server:
             if served.sessions is not None:
                 served.sessions.close()
         self.store.close()
+
+
+def warm(models: dict[str, Trained[Any] | nn.Module]) -> None:
+    """Compile what serves models."""
+    for model in models.values():
+        with suppress(UserError):  # a model that has no streams
+            reader = _reader(model)
+            if reader is not None:
+                streams = reader.stack.streams(2)
+                streams.step([0, 1], torch.zeros(2, streams.width, dtype=streams.dtype))
 
 
 def _reader(model: Trained[Any] | nn.Module) -> Reader | None:

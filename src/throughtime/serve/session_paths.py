@@ -14,7 +14,7 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.serve.answers import Owner, TheServer
-from throughtime.serve.bodies import Branch, Create, Diff, Edit, Given, Rewind, Steps
+from throughtime.serve.bodies import Branch, Create, Diff, Edit, Rewind, Steps
 from throughtime.serve.readers import Reader
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
@@ -81,9 +81,8 @@ async def steps(server: TheServer, owner: Owner, id: str, body: Steps) -> dict[s
 
 async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: Steps, server: Any) -> dict[str, Any]:
     """Let a session read, and say what comes of it."""
-    given = Given(text=asked.text, tokens=asked.tokens, inputs=asked.inputs)
     with server.busy():
-        inputs = reader.given(given)
+        inputs = reader.given(asked)
         reader.check(asked.top, asked.logprobs)
         read = await sessions.steps(owner, id, asked.first, inputs)
         if asked.logprobs and len(inputs) > MANY:
@@ -91,7 +90,7 @@ async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: S
         else:
             shown = reader.answers(inputs, read, asked.top, asked.logprobs)
     found: dict[str, Any] = {"first": asked.first, "time": asked.first + len(inputs), **shown}
-    unknown = reader.unknown(given)
+    unknown = reader.unknown(asked)
     return found | ({"unknown": unknown} if unknown else {})
 
 
@@ -107,7 +106,7 @@ async def state(server: TheServer, owner: Owner, id: str, time: AtTime = None) -
     return Response(save(tensors, about), media_type=SAFETENSORS)
 
 
-@router.put("/{id}/state")
+@router.put("/{id}/state", openapi_extra={"requestBody": {"required": True, "content": {SAFETENSORS: {}}}})
 async def put_state(request: Request, server: TheServer, owner: Owner, id: str, time: AtTime = None) -> dict[str, Any]:
     """Put another state in the place of the one that is there, as safetensors that name tensors as GET does."""
     _, sessions = server.of_session(id)

@@ -55,10 +55,11 @@ class TextEngine(Engine):
             raise UserError(f"a session of a text model reads text or tokens, got a {type(given).__name__}") from error
         if found.numel() and (found.dtype.is_floating_point or found.dtype == torch.bool):
             raise UserError(f"tokens are whole numbers, got {found.dtype}")
-        wrong = [t for t in found.tolist() if not 0 <= t < len(self.tokens)]
+        numbers = found.tolist()
+        wrong = [t for t in numbers if not 0 <= t < len(self.tokens)]
         if wrong:
             raise UserError(f"there is no token {int(wrong[0])}; they go from 0 to {len(self.tokens) - 1}")
-        if bool((found == START).any()):
+        if START in numbers:
             raise UserError(f"token {START} begins a document: make a new session for it")
         return found.to(torch.int32)
 
