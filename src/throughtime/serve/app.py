@@ -29,8 +29,8 @@ ABOUT = (
 )
 
 
-def make_app(server: Server) -> Callable[..., Awaitable[None]]:
-    """An application that serves; it closes the server when it is shut down."""
+def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: None) -> Callable[..., Awaitable[None]]:
+    """An application that serves; it closes the server when it is shut down. extended: lets it answer more than this room does."""
     app = FastAPI(
         title="throughtime",
         version=throughtime.__version__,
@@ -44,6 +44,7 @@ def make_app(server: Server) -> Callable[..., Awaitable[None]]:
     app.state.server = server
     for part in (session_paths, completions, predictions, sockets, page):
         app.include_router(part.router)
+    extended(app)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
