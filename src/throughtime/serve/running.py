@@ -52,8 +52,15 @@ def prepare(models: dict[str, Any]) -> None:
     assert app and uvicorn
 
 
-def run(models: dict[str, Any], settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve models until SIGTERM or SIGINT; what is running then is brought to its end. ready: called once it serves.
+def run(
+    models: dict[str, Any],
+    settings: Settings,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    extended: Callable[[Any], None] = lambda app: None,
+) -> None:
+    """Serve models until SIGTERM or SIGINT; what is running then is brought to its end. ready: called once it serves. extended: see
+    `make_app`.
 
     Raises: UserError where the store cannot be had.
     """
@@ -65,7 +72,7 @@ def run(models: dict[str, Any], settings: Settings, listening: socket.socket, re
 
     torch.set_num_threads(1)  # each of the threads that compute
     config = uvicorn.Config(
-        make_app(Server(models, settings)),
+        make_app(Server(models, settings), extended),
         log_config=None,
         log_level="critical",
         access_log=False,
