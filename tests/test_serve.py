@@ -576,7 +576,9 @@ def test_the_commands_of_the_documentation_run(server, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("no curl on the PATH")
     docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
-    docs = re.sub(r"^## Series$.*?(?=^## )", "", docs, flags=re.M | re.S)  # tests/test_serve_series.py runs these
+    docs = re.sub(
+        r"^## (?:Series|Speech)$.*?(?=^## )", "", docs, flags=re.M | re.S
+    )  # other tests of the server run these
     lines = re.findall(r"^    (?:curl |url=|json=).*$", docs, re.M)
     assert len(lines) > 12
     script = "\n".join(lines).replace("http://127.0.0.1:8000", server.url).replace("reviews", "ways")

@@ -5,6 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -198,7 +203,11 @@ def test_a_recording_is_transcribed_as_the_openai_client_asks(server, folder):
         model="ear", file=sound, response_format="verbose_json", language="en",
         timestamp_granularities=["word", "segment"],
     )  # fmt: skip
-    assert (both.text, both.language, both.duration) == (wanted["text"], "en", round(soundfile.info(folder / "one.wav").duration, 3))
+    assert (both.text, both.language, both.duration) == (
+        wanted["text"],
+        "en",
+        round(soundfile.info(folder / "one.wav").duration, 3),
+    )
     assert [w.to_dict() for w in both.words] == [
         {name: w[name] for name in ("word", "start", "end")} for w in wanted["words"]
     ]
@@ -214,7 +223,7 @@ def test_a_recording_is_transcribed_as_the_openai_client_asks(server, folder):
         ask(model="sales", file=sound)
     with pytest.raises(openai.BadRequestError, match="stream"):
         ask(model="ear", file=sound, stream=True)
-    with pytest.raises(openai.NotFoundError, match="no model 'nothing'"):
+    with pytest.raises(openai.NotFoundError, match="unknown model 'nothing'"):
         ask(model="nothing", file=sound)
 
 
@@ -272,3 +281,17 @@ def test_what_stands_in_a_form_comes_out_as_it_was():
             )
             assert fields("multipart/form-data; boundary=b", body) == [("file", content), ("x", b"1")]
     assert json.dumps(fields('Multipart/Form-Data; charset=utf-8; boundary="b"', b"--b--")) == "[]"
+
+
+def test_the_commands_of_the_documentation_run(server, folder):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on the PATH")
+    docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    lines = re.findall(r"^    curl (.*)$", re.search(r"^## Speech$(.*?)^## ", docs, re.M | re.S)[1], re.M)
+    script = "\n".join(f"curl -sS --fail-with-body {line}; echo" for line in lines)
+    (folder / "said.wav").write_bytes(wav(spoken(("up", "down"), 105)))
+    env = {**os.environ, "url": f"{server.url}/v1/sessions", "json": "Content-Type: application/json"}
+    script = script.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "up down" in done.stdout

@@ -123,13 +123,13 @@ def as_csv(given: str | History | Inputs, name: str) -> str:
     """A table that came as a CSV or as rows, as a CSV. Raises: Refused where it is none."""
     if isinstance(given, str):
         return given
-    if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
+    if any(isinstance(row, str) for row in given):
         raise Refused(400, f"{name}: give a CSV as one text, or rows by the names of their columns")
-    out = io.StringIO()
-    names = list(dict.fromkeys(column for row in given for column in row))
+    out, rows = io.StringIO(), [row for row in given if isinstance(row, dict)]
+    names = list(dict.fromkeys(column for row in rows for column in row))
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(given)
+    writer.writerows(rows)
     return out.getvalue()
 
 
