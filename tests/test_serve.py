@@ -803,7 +803,7 @@ def test_a_stack_of_layers_is_served_as_numbers(tmp_path):
             refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": inputs}), 400)
         refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": [[1, 2, 3]], "top": 2}), 400, "top")
         refused(api.post("/v1/completions", json={"prompt": "x"}), 400, "writes no text")
-        refused(api.post("/v1/predict", json={"inputs": ["x"]}), 400, "does not answer lines")
+        refused(api.post("/v1/predict", json={"inputs": ["x"]}), 400, "does not answer whole inputs")
 
         async def go(connection):
             await connection.send(json.dumps({"open": [id]}))
