@@ -30,6 +30,7 @@ from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
+Types = tuple[tuple[torch.dtype, ...], dict[str, torch.dtype]]  # of outputs and of each state; of records
 
 
 class CPUEngine:
@@ -40,6 +41,7 @@ class CPUEngine:
 
     def __init__(self, program: Program, dtype: torch.dtype, operands: torch.dtype | None = None) -> None:
         self.program, self.dtype, self.operands = program, dtype, operands or dtype
+        self.types: dict[Any, Types] = {}  # of what calls in autocast give, by their kinds
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
@@ -103,7 +105,9 @@ class CPUEngine:
     def _run_forward(self, launch: Launch) -> None:
         """All steps, a chunk at a time: its hoisted products, then its loop."""
         given, made = launch.given, self._made
-        matrix = {u: side_by_side(given.matrices, h.weights).contiguous() for u, h in self._narrow.items()}
+        matrix = {
+            u: self._rounded(side_by_side(given.matrices, h.weights)).contiguous() for u, h in self._narrow.items()
+        }
         for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
         packed = {u: matrices.pack(side_by_side(given.matrices, h.weights), self.operands) for u, h in made.items()}
@@ -135,8 +139,7 @@ class CPUEngine:
         for array, value in whole.items():
             place(array, steps_of(value))
         spaces = Spaces(given, ((a, plan.widths[a]) for a in arrays if a[0] != "A"), whole)
-        kinds = [self.dtype if u in self._narrow else self.operands for u in range(len(program.hoisted))]
-        sums = Sums(program.hoisted, given, wanted, plan, past, spaces, (kinds, self.operands))
+        sums = Sums(program.hoisted, given, wanted, plan, past, spaces, self.operands)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):
             for array, space in spaces.passing.items():
@@ -152,6 +155,9 @@ class CPUEngine:
             current = even
             sums.take(chunk)
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}
+
+    def _rounded(self, matrix: Tensor) -> Tensor:
+        return matrix if self.operands is self.dtype else matrix.to(self.operands).to(self.dtype)
 
     def _carried(self, given: Given, finals: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradient of each tensor of the state, in two buffers in turn, [2, B, n]: at first that of the final state."""

@@ -57,6 +57,7 @@ class LoopCode:
 
     def key(self) -> str:
         """All that the code depends on."""
+        operands = "bfloat16" if self.pairs else self.dtype
         weights = [p.attribute for p in self.schedule.loop.products]
         narrow = [
             (u, h, self.program.arrays[h.array].width)
@@ -64,11 +65,18 @@ class LoopCode:
             if is_narrow(self.program, u)
         ]
         return "\n".join(
-            ["loop", self.dtype, *["bfloat16"] * self.pairs, str(self.backward), str(weights), str(narrow), *describe(self.schedule.loop.targets)]
+            [
+                "loop",
+                operands,
+                str(self.backward),
+                str(weights),
+                str(narrow),
+                *describe(self.schedule.loop.targets),
+            ]
         )
 
     def text(self) -> str:
-        module = Module(self.dtype, self.lanes)
+        module = Module(self.dtype, self.lanes, pairs=self.pairs)
         self.spilled.clear()
         define_tasks(module, "loop", self._body)
         return module.text()
@@ -129,7 +137,6 @@ class LoopCode:
                 panels(code.mul(number, wide), self.target.vectors, wide)
         if left:
             panels(str(whole * wide), -(-left // self.lanes), left)
-
 
     def _rounded(self, step: Step, i: int, lhs: Block, depth: int) -> Block:
         """The left operand's rows in bfloat16, in the thread's own space."""

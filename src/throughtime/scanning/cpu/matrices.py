@@ -13,7 +13,9 @@ from throughtime.scanning.cpu import memory, product, threads
 from throughtime.scanning.cpu.packing import packed_size
 from throughtime.scanning.cpu.target import host
 from throughtime.scanning.cpu.tiles import panel
-from throughtime.scanning.foreign import context
+from throughtime.scanning.evaluate import bfloat16_linear
+from throughtime.scanning.evaluate import linear as plain_linear
+from throughtime.scanning.foreign import context, without_autocast
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
 OPERANDS = {**NAMES, torch.bfloat16: "bfloat16"}  # what the operands of products are rounded to
@@ -144,12 +146,14 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled() or context((g,)) is not None:  # a derivative of the derivative, or many at once
-            dx = g @ weight.t() if need_x else None
-            dw = x.t() @ g if need_weight else None
-        else:
-            dx = multiply(g, weight.t(), None, ctx.operands) if need_x else None
-            dw = outer(x, g, ctx.operands) if need_weight else None
+        with without_autocast():
+            if torch.is_grad_enabled() or context((g,)) is not None:  # a derivative of the derivative, or many at once
+                made = bfloat16_linear if ctx.operands is torch.bfloat16 else plain_linear
+                dx = made(g, weight.t(), None) if need_x else None
+                dw = made(x.t(), g, None) if need_weight else None
+            else:
+                dx = multiply(g, weight.t(), None, ctx.operands) if need_x else None
+                dw = outer(x, g, ctx.operands) if need_weight else None
         return dx, dw, g.sum(0) if need_bias and ctx.bias else None, None
 
 

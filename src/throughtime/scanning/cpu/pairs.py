@@ -1,4 +1,4 @@
-"""Operands of a bfloat16 product: numbers rounded to bfloat16 (to nearest, ties to even), two that follow each other in k in a word.
+"""Operands of a bfloat16 product: numbers rounded to bfloat16 (to nearest, ties to even), two that follow in k in a word.
 
     pair_rows     A [R, K] -> words [R, K/2]: a word holds A[r, 2i], A[r, 2i + 1]
     pair_columns  B [K, N] -> words [K/2, N]: a word holds B[2i, n], B[2i + 1, n]
@@ -16,6 +16,12 @@ from throughtime.scanning.cpu.tasks import define_tasks, fields
 def rounded(code: Assembly, vector: str) -> str:
     """A vector's numbers in bfloat16, half a vector wide."""
     return code.let(f"fptrunc {code.vector} {vector} to <{code.lanes} x bfloat>")
+
+
+def rounded_number(code: Assembly, number: str) -> str:
+    """A single number, rounded to bfloat16 and of its own type again."""
+    half = code.let(f"fptrunc {code.dtype} {number} to bfloat")
+    return code.let(f"fpext bfloat {half} to {code.dtype}")
 
 
 def round_row(code: Assembly, source: str, count: str, into: str) -> None:
