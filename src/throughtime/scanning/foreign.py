@@ -42,7 +42,7 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
     if torch._C._len_torch_dispatch_stack():
         return "a mode that sees every operation is on (export, fake tensors, counting, …)"
     if torch.is_autocast_enabled("cpu"):
-        return "autocast is on, to a type that the compiled loop has no products of, or beside tensors that are not of float32"
+        return "autocast is on, and the compiled loop computes in the type that it is given"
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return "there are hooks on all modules, which would be called once and not at every step"
     if parametrize._cache_enabled:

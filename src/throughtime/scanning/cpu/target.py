@@ -59,6 +59,11 @@ def _llvm() -> Any:
 QUICK_DOTS = ("znver4", "znver5")  # whose dot product of bfloat16 numbers does twice what float32's does
 
 
+def has_bfloat16(target: Target) -> bool:
+    """Whether a processor has the dot product of bfloat16 numbers that `pairs` writes: that of AVX-512."""
+    return target.bits == 512 and "+avx512bf16" in target.features.split(",")
+
+
 @functools.cache
 def why_not_bfloat16() -> str | None:
     """Why products in bfloat16 are left to float32 on this machine, in words; None where they are not.
@@ -71,7 +76,7 @@ def why_not_bfloat16() -> str | None:
         raise ValueError(f"THROUGHTIME_BFLOAT16={asked!r}: it is 0 or 1, or not set")
     if asked == "0":
         return "THROUGHTIME_BFLOAT16=0 says so"
-    if target.bits != 512 or "+avx512bf16" not in target.features.split(","):
+    if not has_bfloat16(target):
         return "this processor has no dot product of bfloat16 numbers, or was not asked for it"
     if asked != "1" and target.cpu not in QUICK_DOTS:
         return f"the dot product of bfloat16 numbers of this processor ({target.cpu}) is slower than float32's"
