@@ -255,7 +255,7 @@ def test_who_never_takes_what_it_was_sent_is_cut_off(tmp_path):
 
 def test_sessions_that_are_opened_and_dropped_leave_no_memory(run, tmp_path):
     said = []
-    serve_drops.drop(run, tmp_path, sessions=2400, every=600, tell=said.append)
+    serve_drops.drop(run, tmp_path, sessions=1600, every=400, tell=said.append)
     assert len(said) == 4
     assert said[-1].memory < said[1].memory + 6_000_000, said
     assert said[-1].store < 2 * said[0].store, said
