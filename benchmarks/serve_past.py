@@ -3,7 +3,7 @@ compare the two futures.
 
     python benchmarks/serve_past.py [--steps 1000000]
 
-The network is the GRU of 64 units of serve.py. The session has read its steps in requests of 10,000, as one that imports a log does.
+The network is the GRU of 64 units of serve.py. The session has read its steps in requests of 10,000.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-
 from serve import Served, make_run
 
 FAR = 5000
@@ -59,7 +58,10 @@ def main() -> None:
             ask("POST", "/a/steps", json={"first": first, "tokens": draw.choices(range(3, 20), k=10_000)})
         took = time.perf_counter() - began
         print(f"{given.steps:,} steps read in {took:.1f} s, {given.steps / took:,.0f} a second", flush=True)
-        told("look at any time", measured(100, lambda _: ask("GET", "/a/state", params={"time": draw.randrange(given.steps)})))
+        told(
+            "look at any time",
+            measured(100, lambda _: ask("GET", "/a/state", params={"time": draw.randrange(given.steps)})),
+        )
         steps = given.steps
 
         def back(_: int) -> None:
