@@ -21,7 +21,7 @@ from throughtime.serve.store import Appended, Store
 from throughtime.travel import Moment
 
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
-FEW = 4  # streams whose step whoever asks may do by itself, where nobody else waits
+FEW = 4  # streams that are as soon stepped one by one; whoever asks may do it by itself, where nobody else waits
 SHORT = 0.0005  # seconds that nobody minds to wait: a step may have taken so long for that
 
 
@@ -50,7 +50,7 @@ class Job:
 class Batcher:
     """Steps the rows of one network.
 
-    A tick takes one input of each stream that waits, or several of one that is alone. Streams that come meanwhile join the next, so
+    A tick takes one input of each stream that waits, or several where they are few. Streams that come meanwhile join the next, so
     that nobody waits for another's end. Those that have come to their end are written to the store together, and then answered.
 
     Args: answer: is given those that have come to their end, in this thread.
@@ -139,12 +139,12 @@ class Batcher:
                 self._answer(done)
 
     def _tick(self) -> list[Job]:
-        """A step of all that run, or some steps of the one that does. Returns: those that have come to their end, written down."""
+        """A step of all that run, or some of each where they are few. Returns: those that have come to their end; they are written."""
         began, steps, jobs = time.perf_counter(), 1, self._running
         done, running = list[Job](), list[Job]()
         try:
-            if len(jobs) == 1 and len(jobs[0].rows) == 1:
-                steps = self._step_one(jobs[0])
+            if len(jobs) <= FEW and all(len(job.rows) == 1 for job in jobs):
+                steps = sum([self._step_one(job) for job in jobs])
             else:
                 self._step_all(jobs)
             for job in jobs:
@@ -160,7 +160,7 @@ class Batcher:
         return done
 
     def _step_one(self, job: Job) -> int:
-        """As many steps of a stream that is alone as another would hardly notice that comes meanwhile. Returns: how many."""
+        """As many steps of a stream as another would hardly notice that comes meanwhile. Returns: how many."""
         at = len(job.outputs)
         most = min(len(job.x) - at, max(1, int(SHORT / max(self._took, 1e-6))))
         if job.records is not None:
