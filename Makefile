@@ -1,6 +1,7 @@
 # make demo    install, train a small network on the text every Python carries, and let it write
 # make test    install what the tests need and run them
 # make check   ruff, mypy, the import rule, and whether public names say what they are
+# make page    bundle the page of `throughtime play`, with node
 # make bench   speed, side by side with torch.nn, and with JAX and onnxruntime where they are installed
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # torch first and by its exact version, so that nothing else chooses a newer build
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check bench install install-dev clean
+.PHONY: demo test check page bench install install-dev clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +36,13 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_docstrings.py
+
+page/node_modules: page/package-lock.json
+	cd page && npm ci
+	@touch $@
+
+page: page/node_modules
+	cd page && node build.mjs
 
 bench: $(VENV)/.base
 	$(BIN)/throughtime bench --save benchmarks/results

@@ -11,12 +11,15 @@ import time
 
 
 class Serving:
-    """`throughtime serve` with some options; ready when it says so. url: where. said: what it wrote to standard error."""
+    """`throughtime serve` with some options, or another verb; ready when it says so. url: where. said: what it wrote to standard
+    error."""
 
-    def __init__(self, *options: object, env: dict[str, str] | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, *options: object, env: dict[str, str] | None = None, code: str | None = None, verb: str = "serve"
+    ) -> None:
         """code: a program in place of the command."""
         self.said: list[str] = []
-        program = ["-m", "throughtime", "serve"] if code is None else ["-c", code]
+        program = ["-m", "throughtime", verb] if code is None else ["-c", code]
         command = [sys.executable, "-W", "error", *program, *map(str, options)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)

@@ -24,6 +24,7 @@ BELOW = {
     "tasks": {"models", "travel", "decode", "cells", "hub", "runs", "weights", "files", "config", "errors"},
     "exporting": {"tasks", "models", "layers", "scanning", "cells", "runs", "files", "config", "errors"},
     "serve": {"tasks", "travel", "decode", "scanning", "cells", "runs", "files", "config", "errors"},
+    "play": {"serve", "inspect", "tasks", "travel", "scanning", "cells", "config", "errors"},
     "training": {"inspect", "tasks", "runs", "weights", "files", "config", "errors"},
     "inspect": {"tasks", "scanning", "cells", "files", "config", "errors"},
     "laboratory": {"training", "tasks", "models", "layers", "cells", "runs", "errors"},

@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 
 import throughtime as tt
 from serving import Serving, eventually
+from throughtime.serve.bodies import Steps
 from throughtime.serve.past import Read
 from throughtime.serve.readers import TextReader
 
@@ -94,7 +95,7 @@ class Alone:
             outputs.append(self.streams.step([0], x)[0])
         read = Read(self.output, outputs)
         self.output = outputs[-1]
-        return self.reader.answers(ids, read, top, logprobs)
+        return self.reader.answers(ids, read, Steps(first=0, top=top, logprobs=logprobs))
 
 
 def made(api, **body):
@@ -575,6 +576,7 @@ def test_the_commands_of_the_documentation_run(server, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("no curl on the PATH")
     docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    docs = re.sub(r"^## Series$.*?(?=^## )", "", docs, flags=re.M | re.S)  # tests/test_serve_series.py runs these
     lines = re.findall(r"^    (?:curl |url=|json=).*$", docs, re.M)
     assert len(lines) > 12
     script = "\n".join(lines).replace("http://127.0.0.1:8000", server.url).replace("reviews", "ways")
@@ -701,7 +703,13 @@ def test_pages_of_others_may_not_ask(guarded, server):
         there = {"origin": "https://page.example", **bearer("alpha")}
         assert api.get("/v1/models", headers=there).headers["access-control-allow-origin"] == "https://page.example"
         asks = {"origin": "https://page.example", "access-control-request-method": "POST"}
-        assert api.options("/v1/sessions", headers=asks).status_code == 200
+        allowed = api.options("/v1/sessions", headers=asks)
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://page.example")
+        others = api.options("/v1/sessions", headers={**asks, "origin": "https://other.example"})
+        refused(others, 400, "https://other.example", "--cors")
+        assert "access-control-allow-origin" not in others.headers
+        strange = api.options("/v1/sessions", headers={**asks, "access-control-request-method": "BREW"})
+        refused(strange, 400, "'BREW': is none of", "DELETE")
         other = api.get("/v1/models", headers={**there, "origin": "https://other.example"})
         assert (other.status_code, "access-control-allow-origin" in other.headers) == (200, False)
         assert api.get("/v1/models", headers={**there, "host": "behind.a.proxy"}).status_code == 200

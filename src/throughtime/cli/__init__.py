@@ -33,6 +33,7 @@ VERBS = {
     "travel": "Back and forth in time, command by command: change a word, and see both futures.",
     "export": "A trained model out of Python: as ONNX, as C, as WebAssembly.",
     "serve": "Models over HTTP, with streams that go on after the server was killed.",
+    "play": "A page in the browser: type, watch a network remember, and change its past.",
     "memory": "How far back a cell can learn to remember, side by side with others.",
     "info": "What a run is, trained on what, for how long, with what scores.",
     "demo": "Train a small model on the text every Python carries, and let it write.",

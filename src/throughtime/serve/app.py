@@ -11,24 +11,30 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
 import throughtime
 from throughtime.errors import UserError
-from throughtime.serve import completions, predictions, session_paths, sockets
+from throughtime.serve import completions, page, predictions, session_paths, sockets
 from throughtime.serve.answers import Answer
 from throughtime.serve.bodies import Failure
 from throughtime.serve.gate import Gate
 from throughtime.serve.invalid import in_words
+from throughtime.serve.origins import Origins
 from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
 
+ABOUT = (
+    "Streams of recurrent networks: sessions that survive the server. /v1/stream is a WebSocket that carries many of them; its "
+    "messages are those of POST /v1/sessions/ID/steps, with the session."
+)
 
-def make_app(server: Server) -> Callable[..., Awaitable[None]]:
-    """An application that serves; it closes the server when it is shut down."""
+
+def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: None) -> Callable[..., Awaitable[None]]:
+    """An application that serves; it closes the server when it is shut down. extended: lets it answer more than this room does."""
     app = FastAPI(
         title="throughtime",
         version=throughtime.__version__,
+        description=ABOUT,
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
@@ -36,8 +42,9 @@ def make_app(server: Server) -> Callable[..., Awaitable[None]]:
         responses={"default": {"model": Failure, "description": "What cannot be done, and why."}},
     )
     app.state.server = server
-    for part in (session_paths, completions, predictions, sockets):
+    for part in (session_paths, completions, predictions, sockets, page):
         app.include_router(part.router)
+    extended(app)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -57,7 +64,7 @@ def make_app(server: Server) -> Callable[..., Awaitable[None]]:
     gated = Gate(app, server.settings, server.metrics)
     if not server.settings.cors:
         return gated
-    return CORSMiddleware(gated, allow_origins=server.settings.cors, allow_methods=["*"], allow_headers=["*"])
+    return Origins(gated, server.settings.cors)
 
 
 @contextlib.asynccontextmanager

@@ -139,7 +139,7 @@ class Batcher:
                 self._answer(done)
 
     def _tick(self) -> list[Job]:
-        """A step of all that run, or some of each where they are few. Returns: those that have come to their end; they are written."""
+        """A step of all that run, or some of each of few. Returns: those that have come to their end; they are written."""
         began, steps, jobs = time.perf_counter(), 1, self._running
         done, running = list[Job](), list[Job]()
         try:

@@ -10,6 +10,8 @@ from throughtime.config import Strict
 
 TOP = 100  # likeliest tokens that are shown, at most
 
+History = str | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
+Value = float | None | list[float | None]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Top = Annotated[int, Field(ge=0, le=TOP)]
@@ -28,14 +30,18 @@ class Create(Body):
     """A name of one's own. [default: one is made]"""
     model: str | None = None
     """[default: the first that is served]"""
+    history: History | None = None
+    """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
 
 
 class Given(Body):
-    """What a stream is to read: of a language model text or tokens, of a stack of layers rows of numbers."""
+    """What a stream reads: of a language model text or tokens, of a forecaster values, of a stack of layers rows of numbers."""
 
     text: str | None = None
     tokens: list[Token] | None = None
     inputs: list[list[float]] | None = None
+    values: list[Value] | None = None
+    """Numbers, null where one is missing; or rows of a value and the covariates that its time does not tell."""
 
 
 class Steps(Given):
@@ -47,6 +53,10 @@ class Steps(Given):
     """Show so many of the tokens that most likely come next."""
     logprobs: bool = False
     """Show log p of each token that is read, given all before it."""
+    level: str | None = None
+    """forecast: the intervals that are shown, in percent. [default: 80]"""
+    ahead: list[list[float]] | None = None
+    """forecast: covariates known ahead of each step to come. [default: as they usually are]"""
 
 
 class Rewind(Body):
@@ -70,6 +80,8 @@ class Edit(Body):
     text: str | None = None
     token: Token | None = None
     input: list[float] | None = None
+    value: Value | None = None
+    """forecast: null is a value that is missing."""
     state: list[list[list[float]]] | None = None
     """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
 

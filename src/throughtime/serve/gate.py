@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from throughtime.serve.metrics import Metrics
+from throughtime.serve.page import PATHS
 from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.settings import Settings
 
 HERE = ("localhost", "127.0.0.1", "::1")  # names of this machine, as it calls itself
-FREE = ("/healthz", "/openapi.json")  # what needs no token
+FREE = ("/healthz", "/openapi.json", *PATHS)  # what needs no token
 EVERYBODY = ""  # the owner of sessions where there are no tokens
 
 Scope = MutableMapping[str, Any]

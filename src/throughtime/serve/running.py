@@ -55,8 +55,15 @@ def prepare(models: dict[str, Any]) -> None:
     assert app and uvicorn
 
 
-def run(models: dict[str, Any], settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve models until SIGTERM or SIGINT; what is running then is brought to its end. ready: called once it serves.
+def run(
+    models: dict[str, Any],
+    settings: Settings,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    extended: Callable[[Any], None] = lambda app: None,
+) -> None:
+    """Serve models until SIGTERM or SIGINT; what is running then is brought to its end. ready: called once it serves. extended: see
+    `make_app`.
 
     Raises: UserError where the store cannot be had.
     """
@@ -73,7 +80,7 @@ def run(models: dict[str, Any], settings: Settings, listening: socket.socket, re
         milliseconds = int(1000 * (settings.slow + SLOWEST))
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     config = uvicorn.Config(
-        make_app(Server(models, settings)),
+        make_app(Server(models, settings), extended),
         log_config=None,
         log_level="critical",
         access_log=False,

@@ -20,7 +20,7 @@ from throughtime.serve.awake import Live
 from throughtime.serve.batcher import Job
 from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Kept
+from throughtime.serve.store import Appended, Kept
 from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
@@ -79,12 +79,20 @@ class Sessions(Past):
         return kept
 
     @_to_the_end
-    async def create(self, owner: str, id: str | None = None) -> str:
-        """A new session. id: one's own name for it. Returns: its id. One that there is already is an error (409)."""
+    async def create(self, owner: str, id: str | None = None, about: bytes = b"", inputs: Tensor | None = None) -> str:
+        """A new session. One that there is already is an error (409).
+
+        Args: id: one's own name for it. about: what is kept of it, for what reads it. inputs: what it has read at once.
+        Returns: its id.
+        """
         id = self._named(id)
         self._check_quota(owner)
+        first, records = self.engine.first(), list[Appended]()
         async with self._alone(id):
-            if not self.store.make(id, owner, self.name, self.moments.packed(self.engine.first())):
+            if inputs is not None and len(inputs):
+                self._check_length(inputs)
+                records = await self._read_again(id, 0, first, inputs, {})
+            if not self.store.make(id, owner, self.name, self.moments.packed(first), about, records):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
 

@@ -21,10 +21,11 @@ from typing import Literal, NamedTuple
 
 from throughtime.errors import UserError
 
-FORMAT = 1  # of the file; one with a higher number is from a newer version
+FORMAT = 2  # of the file; one with a higher number is from a newer version
 FOLD = 32  # records that are appended for each session that is folded: about how long a tail gets
 SWEPT = 10_000  # records of dropped sessions that may lie about
-_TABLES = """
+_BEGINNINGS = "create table beginnings (session text primary key, about blob not null) without rowid"
+_TABLES = f"""
 create table about (name text primary key, value text not null) without rowid;
 create table sessions (
     id text primary key, owner text not null, model text not null, time integer not null, folded integer not null,
@@ -35,6 +36,7 @@ create table inputs (session text, first integer, count integer not null, rows b
     without rowid;
 create table states (session text, time integer, put integer not null, state blob not null, primary key (session, time, put))
     without rowid;
+{_BEGINNINGS};
 create table recent (number integer primary key, session text not null, first integer not null, count integer not null,
     rows blob not null);
 """
@@ -114,6 +116,9 @@ class Store:
                 ((number,),) = self._file.execute("select value from about where name = 'format'")
                 if int(number) > FORMAT:
                     raise UserError(f"{self.path}: format {number} is from a newer throughtime; upgrade it")
+                if int(number) < FORMAT:  # 1: without beginnings
+                    self._file.execute(_BEGINNINGS)
+                    self._file.execute("update about set value = ? where name = 'format'", (str(FORMAT),))
             ((self._last,),) = self._file.execute(  # the number of the last record that was appended
                 "select max((select coalesce(max(number), 0) from recent), (select coalesce(max(folded), 0) from sessions))"
             )
@@ -189,8 +194,19 @@ class Store:
             rows = self._file.execute(f"select {_KEPT} from sessions where touched < ?", (since,)).fetchall()
             return [kept for kept in map(self._kept, rows) if kept.touched < since]
 
-    def make(self, id: str, owner: str, model: str, state: bytes) -> bool:
-        """A new session, which begins with a state. Returns: False where there is one of this id; then nothing has changed."""
+    def make(
+        self,
+        id: str,
+        owner: str,
+        model: str,
+        state: bytes,
+        about: bytes = b"",
+        records: Iterable[Appended] = (),
+    ) -> bool:
+        """A new session, which begins with a state, and has read some inputs. about: what is kept of it besides.
+
+        Returns: False where there is one of this id; then nothing has changed.
+        """
         now = time.time()
         with self._writing():
             if self._file.execute("select 1 from sessions where id = ?", (id,)).fetchone():
@@ -199,13 +215,27 @@ class Store:
                 "insert into sessions values (?, ?, ?, 0, ?, ?, ?)", (id, owner, model, self._last, now, now)
             )
             self._file.execute("insert into states values (?, 0, 1, ?)", (id, state))
+            if about:
+                self._file.execute("insert into beginnings values (?, ?)", (id, about))
+            self._put(id, records)
         return True
+
+    def beginning(self, id: str) -> bytes:
+        """What is kept of a session besides its inputs and states."""
+        with self._lock:
+            rows = self._file.execute("select about from beginnings where session = ?", (id,)).fetchall()
+        return bytes(rows[0][0]) if rows else b""
 
     def drop(self, id: str) -> None:
         """Forget a session."""
         with self._lock:
             with self._writing():
-                for table, name in (("inputs", "session"), ("states", "session"), ("sessions", "id")):
+                for table, name in (
+                    ("inputs", "session"),
+                    ("states", "session"),
+                    ("beginnings", "session"),
+                    ("sessions", "id"),
+                ):
                     self._file.execute(f"delete from {table} where {name} = ?", (id,))
             self._tails.pop(id, None)
 
@@ -329,16 +359,18 @@ class Store:
         """Put other records in the place of all from time t on. edits: states that are put in from t on."""
         with self._changing(id):
             self._cut(id, t)
-            for made in records:
-                self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, made.first, made.steps, made.rows))
-                self._file.executemany(
-                    "insert or replace into states values (?, ?, 0, ?)",
-                    [(id, at, state) for at, state in made.snapshots],
-                )
-                self._file.execute("update sessions set time = ? where id = ?", (made.first + made.steps, id))
+            self._put(id, records)
             self._file.executemany(
                 "insert or replace into states values (?, ?, 1, ?)", [(id, at, state) for at, state in edits.items()]
             )
+
+    def _put(self, id: str, records: Iterable[Appended]) -> None:
+        for made in records:
+            self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, made.first, made.steps, made.rows))
+            self._file.executemany(
+                "insert or replace into states values (?, ?, 0, ?)", [(id, at, state) for at, state in made.snapshots]
+            )
+            self._file.execute("update sessions set time = ? where id = ?", (made.first + made.steps, id))
 
     def branch(self, id: str, other: str, owner: str, t: int) -> bool:
         """Another session with the same past up to time t. Returns: False where there is one of this id; then nothing has
@@ -357,5 +389,6 @@ class Store:
             self._file.execute(
                 "insert into states select ?, time, put, state from states where session = ?", (other, id)
             )
+            self._file.execute("insert into beginnings select ?, about from beginnings where session = ?", (other, id))
             self._cut(other, t)
         return True

@@ -1,0 +1,56 @@
+"""What the page asks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from throughtime.config import Strict
+from throughtime.serve.bodies import Time, Token, Top
+
+LONGEST = 20_000  # tokens of a text
+CHANGES = 1000  # of a text
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Change(Strict):
+    """A change of the past at a time: the token that is read there becomes another, or a number of the state there."""
+
+    time: Time
+    token: Token | None = None
+    """In the place of the token that is read at this time."""
+    layer: Count | None = None
+    tensor: Count | None = None
+    """Of the layer's state."""
+    unit: Count | None = None
+    value: float | None = None
+    """In the place of the unit's at this time. Give layer, tensor, unit and value together."""
+
+
+class Past(Strict):
+    """A text that has been read, and what is changed in it. Give `text` or `tokens`."""
+
+    text: str | None = None
+    tokens: list[Token] | None = None
+    changes: Annotated[list[Change], Field(max_length=CHANGES)] = Field(default_factory=list)
+
+
+class Ask(Past):
+    """The columns of a text."""
+
+    model: str | None = None
+    """[default: the first]"""
+    since: Time = 0
+    """The first time that is wanted."""
+    top: Top = 8
+    """So many of the tokens that most likely come next."""
+
+
+class Parting(Strict):
+    """Two pasts, and how far they part."""
+
+    one: Past
+    other: Past
+    model: str | None = None
+    """[default: the first]"""

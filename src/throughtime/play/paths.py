@@ -1,0 +1,88 @@
+"""The page over HTTP: its files, and what it asks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from throughtime.play.bodies import Ask, Parting
+from throughtime.play.play import Play
+from throughtime.serve.answers import TheServer
+
+STATIC = Path(__file__).with_name("static")
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+}
+# from this server alone, and no code but the page's own; wasm-unsafe-eval lets it run WebAssembly, and no other text as code
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+router = APIRouter(include_in_schema=False)
+
+
+def extended(app: FastAPI, opening: dict[str, str] | None = None) -> None:
+    """Let a server's application answer the page too. opening: see `Play`."""
+    app.state.play = Play(app.state.server, opening)
+    app.include_router(router)
+
+
+def _play(request: Request) -> Play:
+    play: Play = request.app.state.play
+    return play
+
+
+ThePlay = Annotated[Play, Depends(_play)]
+
+
+def _file(name: str) -> Response:
+    headers = {
+        "content-security-policy": POLICY,
+        "cache-control": "no-cache",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return Response((STATIC / name).read_bytes(), media_type=FILES[name], headers=headers)
+
+
+@router.get("/")
+def index() -> Response:
+    """The page."""
+    return _file("index.html")
+
+
+@router.get("/page.js")
+def script() -> Response:
+    """Its code."""
+    return _file("page.js")
+
+
+@router.get("/page.css")
+def style() -> Response:
+    """Its style."""
+    return _file("page.css")
+
+
+@router.get("/play/models")
+async def models(play: ThePlay) -> dict[str, Any]:
+    """The models, and what each can show."""
+    return {"models": await asyncio.to_thread(play.models)}
+
+
+@router.post("/play/columns")
+async def columns(server: TheServer, play: ThePlay, body: Ask) -> Response:
+    """What a model does with a text, step by step, in binary."""
+    with server.busy():
+        return Response(await asyncio.to_thread(play.columns, body), media_type="application/octet-stream")
+
+
+@router.post("/play/parting")
+async def parting(server: TheServer, play: ThePlay, body: Parting) -> dict[str, Any]:
+    """Where two pasts part, and how far."""
+    with server.busy():
+        return await asyncio.to_thread(play.parting, body)
