@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import throughtime
 from throughtime.errors import UserError
-from throughtime.serve import completions, page, predictions, session_paths, sockets
+from throughtime.serve import completions, page, predictions, session_paths, sockets, transcriptions
 from throughtime.serve.answers import Answer
 from throughtime.serve.bodies import Failure
 from throughtime.serve.gate import Gate
@@ -42,7 +42,7 @@ def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: N
         responses={"default": {"model": Failure, "description": "What cannot be done, and why."}},
     )
     app.state.server = server
-    for part in (session_paths, completions, predictions, sockets, page):
+    for part in (session_paths, completions, predictions, sockets, transcriptions, page):
         app.include_router(part.router)
     extended(app)
 

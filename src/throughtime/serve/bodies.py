@@ -11,6 +11,11 @@ from throughtime.config import Strict
 TOP = 100  # likeliest tokens that are shown, at most
 
 History = str | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
+Inputs = (
+    Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
+    | str
+)
 Value = float | None | list[float | None]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
@@ -98,11 +103,13 @@ class Diff(Body):
 class Predict(Body):
     """Inputs to be answered whole."""
 
-    inputs: Annotated[list[str], Field(min_length=1, max_length=10_000)]
-    """Lines, as `throughtime predict` reads them."""
+    inputs: Inputs
+    """text, classify, tag, translate: lines. forecast: a CSV as one text, or rows by the names of their columns. transcribe, and
+    classify of recordings: files in base64. music: notes (C4 E4+G4), or files of MIDI or ABC as data URLs."""
     model: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the task, as `throughtime predict` has them."""
+    """Of the task, as `throughtime predict` has them, but for those that name files; `future` of a forecast is a table as `inputs`
+    is."""
 
 
 class Message(Steps):

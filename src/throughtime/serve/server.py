@@ -22,7 +22,6 @@ from throughtime.serve.store import Store
 from throughtime.tasks.base import Trained
 
 FILE = "sessions.db"  # in the folder of a store
-LINES = ("text", "classify", "tag", "translate")  # tasks whose inputs are lines
 
 
 @dataclass
