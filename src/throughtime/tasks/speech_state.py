@@ -35,7 +35,8 @@ def packed(session: SpeechSession) -> bytes:
     states = [list(_tensors(state)) for state in ear._stepper.state]
     whole = [values, ear._hidden, states, None if resampler is None else resampler.state]
     about = json.dumps(_put(whole, arrays))
-    return save(arrays, {"state": about})
+    found: bytes = save(arrays, {"state": about})
+    return found
 
 
 def resume(session: SpeechSession, data: bytes) -> None:

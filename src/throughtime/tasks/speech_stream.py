@@ -69,6 +69,11 @@ class SpeechSession:
         return self._heard(np.empty(0, np.float32), last=True)
 
     @property
+    def ended(self) -> bool:
+        """Whether `finish` was called."""
+        return self._finished
+
+    @property
     def seconds(self) -> float:
         """Of the stream that have come, in whole frames."""
         return self._count * DEFAULT.hop_ms / 1000

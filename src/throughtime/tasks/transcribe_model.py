@@ -202,8 +202,11 @@ class TranscribeModel(Trained[Recording]):
     def session_of(
         self, decoding: Decoding, name: str, rate: int = RATE, statistics: Statistics | None = None
     ) -> SpeechSession:
-        """A stream that is transcribed as its samples come. name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
-        those of each utterance."""
+        """A stream that is transcribed as its samples come.
+
+        Args: name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
+            those of each utterance.
+        """
         if self.config.model.streaming:
             return SpeechSession(StepwiseEar(self, decoding, prior_of(self.run)), name, rate)
         return SpeechSession(WholeEar(self, decoding, statistics), name, rate)
