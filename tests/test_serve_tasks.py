@@ -26,7 +26,7 @@ from sounds import RATE, spoken, write_table
 from throughtime.serve.readers import SpeechReader
 from throughtime.serve.refused import Refused
 from throughtime.serve.settings import Settings
-from throughtime.serve.store import Store
+from throughtime.serve.stores.single import SingleStore
 from throughtime.tasks.midi import write_midi
 from throughtime.tasks.music_files import typed
 from throughtime.tasks.speech_state import packed, resume, settled
@@ -297,7 +297,7 @@ def test_a_stream_at_another_rate_has_the_same_words(api, folder, rate):
 
 def test_what_is_kept_of_a_stream_is_bounded(folder, tmp_path):
     async def go():
-        reader, store = SpeechReader(tt.load(folder / "ear")), Store(tmp_path / "s.db")
+        reader, store = SpeechReader(tt.load(folder / "ear")), SingleStore(tmp_path / "s.db")
         hearing = reader.sessions("ear", store, Settings(tmp_path, slots=2))
         ids = [await hearing.create("o", f"s{i}", RATE) for i in range(3)]
         samples, _ = stream(30, utterances=14)

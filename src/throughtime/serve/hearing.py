@@ -13,7 +13,7 @@ import torch
 
 from throughtime.serve.catalogue import Catalogue, to_the_end
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Appended, Kept, Store
+from throughtime.serve.store import Appended, Elsewhere, Kept, Store
 from throughtime.tasks.logmel import DEFAULT
 from throughtime.tasks.speech_state import packed, resume, settled
 from throughtime.tasks.speech_stream import Event, SpeechSession
@@ -118,7 +118,8 @@ class Hearing(Catalogue):
                 snapshots = [(time, packed(stream.heard))]
                 stream.heard, stream.kept = self._resumed(rate, snapshots[0][1]), time
             record = Appended(kept.id, kept.time, time - kept.time, samples + END * last, tuple(snapshots))
-            self.store.append([record])
+            if self.store.append([record]):
+                raise Elsewhere(kept.id)
         except BaseException:  # what was not written was not heard
             self._sleep(kept.id)
             raise
