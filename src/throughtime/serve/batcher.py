@@ -195,10 +195,10 @@ class Batcher:
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write down what has been read."""
         records = [
-            Appended(id, job.firsts[i], job.x.shape[0], rows, tuple(job.snapshots.get(i, ())))
+            Appended(id, first, len(job.outputs), rows, tuple(job.snapshots.get(i, ())) if job.snapshots else ())
             for job in jobs
             if job.records is not None and job.error is None
-            for i, (id, rows) in enumerate(job.records)
+            for i, (first, (id, rows)) in enumerate(zip(job.firsts, job.records, strict=True))
         ]
         try:
             if records:

@@ -248,19 +248,23 @@ class Store:
             with self._writing():
                 self._file.executemany(
                     "insert into recent values (?, ?, ?, ?, ?)",
-                    [(n, r.id, r.first, r.steps, r.rows) for n, r in enumerate(records, self._last + 1)],
+                    [
+                        (n, id, first, steps, rows)
+                        for n, (id, first, steps, rows, _) in enumerate(records, self._last + 1)
+                    ],
                 )
                 self._file.executemany(
                     "insert or replace into states values (?, ?, 0, ?)",
-                    [(r.id, t, s) for r in records for t, s in r.snapshots],
+                    [(r.id, t, s) for r in records if r.snapshots for t, s in r.snapshots],
                 )
-            for record in records:
-                self._last += 1
-                tail = self._tails.get(record.id)
+            tails = self._tails
+            for number, (id, first, steps, rows, _) in enumerate(records, self._last + 1):
+                tail = tails.get(id)
                 if tail is None:
-                    tail = self._tails[record.id] = _Tail(self._last, now)
-                tail.records.append((record.first, record.steps, record.rows))
+                    tail = tails[id] = _Tail(number, now)
+                tail.records.append((first, steps, rows))
                 tail.touched = now
+            self._last += len(records)
             self._fold_some(len(records))
 
     def _fold_some(self, appended: int) -> None:
