@@ -157,7 +157,8 @@ class Awake:
             _wake_first(self._without_row)
 
     async def _call(self, function: Any) -> Any:
-        return await asyncio.wrap_future(self.batcher.call(function))
+        called = self.batcher.call(function)
+        return called.result() if called.done() else await asyncio.wrap_future(called)
 
     async def _run(self, job: Job) -> list[Tensor]:
         """Let a stream read. Returns: the output of each step, [N]."""
