@@ -80,7 +80,7 @@ class Awake(Catalogue):
 
     def _release(self, id: str) -> None:
         super()._release(id)
-        if id not in self._held:
+        if self._without_row and id not in self._held:
             wake_first(self._without_row)
 
     @property
@@ -132,7 +132,8 @@ class Awake(Catalogue):
             wake_first(self._without_row)
 
     async def _call(self, function: Any) -> Any:
-        return await asyncio.wrap_future(self.batcher.call(function))
+        called = self.batcher.call(function)
+        return called.result() if called.done() else await asyncio.wrap_future(called)
 
     async def _run(self, job: Job) -> list[Tensor]:
         """Let a stream read. Returns: the output of each step, [N]."""

@@ -53,7 +53,8 @@ class Catalogue(ABC):
     def __init__(self, name: str, store: Store, fingerprint: str, most: int) -> None:
         store.check_model(name, fingerprint)
         self.name, self.store, self.most = name, store, most
-        self._held: dict[str, deque[asyncio.Future[None]]] = {}  # those somebody is alone with, and who waits for each
+        # those somebody is alone with, and who waits for each, once anybody has
+        self._held: dict[str, deque[asyncio.Future[None]] | None] = {}
 
     @property
     @abstractmethod
@@ -80,15 +81,17 @@ class Catalogue(ABC):
             for id in sorted(set(ids)):
                 if id in self._held:
                     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._held[id].append(turn)
+                    waiting = self._held[id] = self._held[id] or deque()
+                    waiting.append(turn)
                     await turn
                 else:
-                    self._held[id] = deque()
+                    self._held[id] = None
                 stack.callback(self._release, id)
             yield
 
     def _release(self, id: str) -> None:
-        if not wake_first(self._held[id]):
+        waiting = self._held[id]
+        if not waiting or not wake_first(waiting):
             del self._held[id]
 
     def _found(self, id: str, owner: str) -> Kept:
