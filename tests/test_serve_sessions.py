@@ -14,7 +14,7 @@ import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
-from throughtime.serve.store import Store
+from throughtime.serve.stores.single import SingleStore
 from throughtime.travel import Engine
 
 
@@ -25,7 +25,7 @@ def network():
 
 def served(path, slots=64, stack=None, **options):
     stack = network() if stack is None else stack
-    return Sessions("net", Engine(stack), stack.streams(slots), Store(path / "serve.db"), **options)
+    return Sessions("net", Engine(stack), stack.streams(slots), SingleStore(path / "serve.db"), **options)
 
 
 def closed(sessions):
@@ -229,13 +229,13 @@ def test_what_was_answered_survives_a_kill(tmp_path):
 def test_a_store_of_another_network_or_in_use_is_refused(tmp_path):
     sessions = served(tmp_path)
     with pytest.raises(UserError, match="another process serves from it"):
-        Store(tmp_path / "serve.db")
+        SingleStore(tmp_path / "serve.db")
     closed(sessions)
     with pytest.raises(UserError, match="other weights"):
         served(tmp_path, stack=tt.Recurrent(tt.cells.GRU, 3, 5))
     (tmp_path / "other.db").write_bytes(b"something else" * 100)
     with pytest.raises(UserError, match="cannot be opened"):
-        Store(tmp_path / "other.db")
+        SingleStore(tmp_path / "other.db")
 
 
 def test_what_could_not_be_written_was_not_read(tmp_path):
@@ -396,7 +396,7 @@ def test_what_is_dropped_and_named_again_begins_anew_after_a_restart(tmp_path):
 
 
 def test_sessions_that_come_and_go_leave_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("throughtime.serve.store.SWEPT", 20)
+    monkeypatch.setattr("throughtime.serve.stores.single.SWEPT", 20)
 
     async def go():
         sessions, x = served(tmp_path, slots=4), inputs(3)

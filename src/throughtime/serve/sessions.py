@@ -348,7 +348,7 @@ class Sessions(Past):
                 raise Refused(
                     400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last"
                 )
-            one, two = await self._course(id, start, stop), await self._course(other, start, stop)
+            one, two = await asyncio.gather(self._course(id, start, stop), self._course(other, start, stop))
         pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
         return await asyncio.to_thread(difference, self.engine, pairs)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import io
 import threading
 from collections import OrderedDict
@@ -12,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from throughtime.serve.bodies import Create, Given, History, Steps
+from throughtime.serve.bodies import Create, Given, Steps
+from throughtime.serve.inputs import as_csv
 from throughtime.serve.past import Read
 from throughtime.serve.readers.reader import Array, Reader, finite
 from throughtime.serve.refused import Refused
@@ -47,7 +47,7 @@ class SeriesReader(Reader):
             raise Refused(
                 400, "history: give the series up to now, as a CSV or as rows: what it is told by, and in which scale"
             )
-        kept = _as_text(asked.history).encode()
+        kept = as_csv(asked.history, "history").encode()
         return kept, self._along(kept).history()
 
     def _along(self, kept: bytes) -> Along:
@@ -109,15 +109,3 @@ class SeriesReader(Reader):
 
     def numbers(self, outputs: Tensor, top: int) -> Array:
         return np.zeros(len(outputs), dtype=self.answer(top))
-
-
-def _as_text(given: History) -> str:
-    """A history as a CSV. Raises: Refused where it is none."""
-    if isinstance(given, str):
-        return given
-    names = list(dict.fromkeys(name for row in given for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(given)
-    return out.getvalue()
