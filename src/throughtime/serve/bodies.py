@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from throughtime.config import Strict
 
@@ -22,7 +22,13 @@ Token = Annotated[int, Field(ge=0, lt=2**31)]
 Top = Annotated[int, Field(ge=0, le=TOP)]
 
 
-class Create(Strict):
+class Body(Strict):
+    """A request, in which true is no number, and neither is "3"."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Create(Body):
     """A new session."""
 
     id: str | None = None
@@ -33,7 +39,7 @@ class Create(Strict):
     """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
 
 
-class Given(Strict):
+class Given(Body):
     """What a stream reads: of a language model text or tokens, of a forecaster values, of a stack of layers rows of numbers."""
 
     text: str | None = None
@@ -58,13 +64,13 @@ class Steps(Given):
     """forecast: covariates known ahead of each step to come. [default: as they usually are]"""
 
 
-class Rewind(Strict):
+class Rewind(Body):
     """Go back."""
 
     time: Time
 
 
-class Branch(Strict):
+class Branch(Body):
     """Another session with the same past."""
 
     id: str | None = None
@@ -72,7 +78,7 @@ class Branch(Strict):
     """[default: the present]"""
 
 
-class Edit(Strict):
+class Edit(Body):
     """Change the past: one input, or a state."""
 
     time: Time
@@ -85,7 +91,7 @@ class Edit(Strict):
     """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
 
 
-class Diff(Strict):
+class Diff(Body):
     """Where two sessions part."""
 
     other: str
@@ -94,7 +100,7 @@ class Diff(Strict):
     """[default: the last time that both have]"""
 
 
-class Predict(Strict):
+class Predict(Body):
     """Inputs to be answered whole."""
 
     inputs: Inputs
@@ -114,7 +120,7 @@ class Message(Steps):
     """Comes back with the answer."""
 
 
-class Open(Strict):
+class Open(Body):
     """Give sessions numbers, for binary frames on this WebSocket."""
 
     open: Annotated[list[str], Field(min_length=1, max_length=100_000)]
@@ -127,7 +133,7 @@ class Open(Strict):
     tag: Any = None
 
 
-class StreamOptions(Strict):
+class StreamOptions(Body):
     """Of a completion that is sent as it is written."""
 
     include_usage: bool = False
@@ -137,7 +143,7 @@ class StreamOptions(Strict):
 Nothing = Annotated[float, Field(ge=0, le=0)] | None
 
 
-class Completion(Strict):
+class Completion(Body):
     """A text to be written, as OpenAI's API has it."""
 
     model: str | None = None

@@ -19,6 +19,7 @@ from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import NAME, Sessions
 from throughtime.serve.settings import Settings
 from throughtime.serve.store import Store
+from throughtime.serve.stores.single import SingleStore
 from throughtime.tasks.base import Trained
 
 FILE = "sessions.db"  # in the folder of a store
@@ -53,7 +54,7 @@ class Server:
 
     def __init__(self, models: dict[str, Trained[Any] | nn.Module], settings: Settings) -> None:
         self.settings, self.metrics, self.waiting, self.written = settings, Metrics(), 0, 0
-        self.store = Store(settings.store / FILE, settings.durable)
+        self.store: Store = SingleStore(settings.store / FILE, settings.durable)
         self.models: dict[str, Served] = {}
         try:
             for name, model in models.items():
