@@ -14,7 +14,7 @@ from throughtime.scanning.cpu.rows import Block, RowCode, Step, destination, is_
 from throughtime.scanning.cpu.target import Target
 from throughtime.scanning.cpu.tasks import define_tasks, fields
 from throughtime.scanning.cpu.tiles import NOTHING, Matrix, PanelProduct, panel, tiles
-from throughtime.scanning.cpu.units import by_themselves, spans, sweeps
+from throughtime.scanning.cpu.units import Span, by_themselves, spans, sweeps
 from throughtime.scanning.equations import describe
 from throughtime.scanning.nodes import Node, width_of
 from throughtime.scanning.program import Array, Loop, Program
@@ -81,18 +81,28 @@ class LoopCode:
 
     def text(self) -> str:
         module = Module(self.dtype, self.lanes)
-        self.spilled.clear()
         define_tasks(module, "loop", self._body)
         return module.text()
 
     def _body(self, code: Assembly, task: str) -> None:
         names = [n.rstrip("*") for n in HEAD]
         head = dict(zip(names, fields(code, "%args", *HEAD), strict=True))
-        group, shares = task, {}
-        if self.by_units:
+        if not self.by_units:
+            self._through_time(code, head, task, task, {})
+            return
+        alone = code.let(f"icmp eq i64 {head['parts']}, 1")
+        with code.when(alone):  # sweeps whose ends are known: LLVM writes them out
+            self._through_time(code, head, task, task, {})
+        with code.when(code.let(f"xor i1 {alone}, true")):
             group = code.let(f"udiv i64 {task}, {head['parts']}")
             part = code.sub(task, code.mul(group, head["parts"]))
-            shares = spans(code, self.schedule, part, head["parts"])
+            self._through_time(code, head, task, group, spans(code, self.schedule, part, head["parts"]))
+
+    def _through_time(
+        self, code: Assembly, head: dict[str, str], task: str, group: str, shares: dict[int, Span]
+    ) -> None:
+        """One task: the steps of a group of sequences, or of some of their units."""
+        self.spilled.clear()
         low = code.load("i64", code.at(head["bounds"], group, "i64"))
         high = code.load("i64", code.at(head["bounds"], code.add(group, 1), "i64"))
         space = code.at(head["scratch"], code.mul(task, head["stride"]))
