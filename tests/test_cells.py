@@ -416,7 +416,7 @@ TIMED = sorted(name for name, cls in NAMED.items() if cls.time_gates)
 
 
 def test_the_cells_with_a_gate_that_keeps_say_which():
-    assert set(NAMED) - set(TIMED) == {"elman", "indrnn", "highway"}
+    assert set(NAMED) - set(TIMED) == {"elman", "indrnn", "highway", "rglru"}
 
 
 @pytest.mark.parametrize("name", TIMED)

@@ -9,6 +9,7 @@ Sizes: T time, B batch, I input, N hidden.
 """
 
 import copy
+import inspect
 import io
 
 import numpy as np
@@ -19,13 +20,17 @@ from torch.nn import functional as F
 import throughtime as tt
 from throughtime.cells import (
     NAMED,
+    RGLRU,
+    SRU,
     UGRNN,
     CoupledLSTM,
     Highway,
     IndRNN,
     LayerNormGRU,
     LayerNormLSTM,
+    MinGRU,
     MinimalGated,
+    MinLSTM,
     PeepholeLSTM,
     RecurrentDropout,
     ResetBeforeGRU,
@@ -175,6 +180,42 @@ def layernorm_gru_step(w, x, state, mask):
     return (h,), {"reset": r, "update": z, "new": n, "h": h}
 
 
+def mingru_step(w, x, state, mask):
+    (h,) = state
+    (wz, bz), (wn, bn) = blocks(w, "weight_ih", "bias_ih", 2)
+    z, n = sigmoid(x @ wz.T + bz), x @ wn.T + bn
+    h = (1 - z) * h + z * n
+    return (h,), {"update": z, "new": n, "keep": 1 - z, "h": h}
+
+
+def minlstm_step(w, x, state, mask):
+    (h,) = state
+    f, i, n = (x @ weight.T + bias for weight, bias in blocks(w, "weight_ih", "bias_ih", 3))
+    f, i = sigmoid(f), sigmoid(i)
+    f, i = f / (f + i), i / (f + i)
+    h = f * h + i * n
+    return (h,), {"forget": f, "input": i, "new": n, "h": h}
+
+
+def rglru_step(w, x, state, mask):
+    (h,) = state
+    v, r, i = (x @ weight.T + bias for weight, bias in blocks(w, "weight_ih", "bias_ih", 3))
+    r, i = sigmoid(r), sigmoid(i)
+    a = sigmoid(w["decay"]) ** (8 * r)
+    h = a * h + np.sqrt(1 - a**2) * (i * v)
+    return (h,), {"recurrence": r, "input": i, "forget": a, "h": h}
+
+
+def sru_step(w, x, state, mask):
+    (c,) = state
+    v_f, v_r = w.get("peephole", np.zeros((2, 1)))
+    n, f, r, *passed = (x @ weight.T + b for weight, b in blocks(w, "weight_ih", "bias_ih", len(w["weight_ih"]) // N))
+    f, r = sigmoid(f + v_f * c), sigmoid(r + v_r * c)
+    c = f * c + (1 - f) * n
+    h = r * c + (1 - r) * (passed[0] if passed else x)
+    return (c,), {"forget": f, "reset": r, "new": n, "c": c, "h": h}
+
+
 KINDS = {  # the class, its options, its equations, how many tensors its state has
     "coupled-lstm": (CoupledLSTM, {}, coupled_lstm_step, 2),
     "peephole-lstm": (PeepholeLSTM, {}, peephole_lstm_step, 2),
@@ -186,8 +227,15 @@ KINDS = {  # the class, its options, its equations, how many tensors its state h
     "indrnn": (IndRNN, {}, indrnn_step, 1),
     "highway-1": (Highway, {"depth": 1}, highway_step, 1),
     "highway-3": (Highway, {"depth": 3}, highway_step, 1),
+    "mingru": (MinGRU, {}, mingru_step, 1),
+    "minlstm": (MinLSTM, {}, minlstm_step, 1),
+    "rglru": (RGLRU, {}, rglru_step, 1),
+    "sru": (SRU, {}, sru_step, 1),
+    "sru-linear": (SRU, {"peephole": False}, sru_step, 1),
 }
+MASKED = [kind for kind, (cls, *_) in KINDS.items() if "mask" in inspect.signature(cls.forward).parameters]
 every_kind = pytest.mark.parametrize("kind", KINDS)
+every_masked_kind = pytest.mark.parametrize("kind", MASKED)
 with_and_without_bias = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 on_every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -226,7 +274,7 @@ class Problem:
         mask = 1.0 if self.mask is None else self.mask
         for x in values["x"]:
             state, named = step(values, x, state, mask)
-            outputs.append(state[0])
+            outputs.append(named["h"])
             records.append(named)
         loss = sum((o * w).sum() for o, w in zip(outputs, self.on_outputs, strict=True))
         loss += sum((s * w).sum() for s, w in zip(state, self.on_state, strict=True))
@@ -292,12 +340,12 @@ def test_a_cell_is_its_equations_where_nobody_records(kind, backend):
 
 @on_every_backend
 @with_and_without_bias
-@every_kind
+@every_masked_kind
 def test_a_mask_is_on_what_the_recurrent_products_see_and_nowhere_else(kind, bias, backend):
     assert_follows(build(kind, bias), *KINDS[kind][2:], backend, masked=True)
 
 
-@every_kind
+@every_masked_kind
 def test_a_step_by_itself_with_a_mask(kind):
     _, _, step, tensors = KINDS[kind]
     cell, problem = build(kind), Problem(tensors, masked=True)
@@ -329,6 +377,36 @@ def test_gradients_are_those_of_finite_differences(kind, bias):
         return (outputs, *(last if tensors > 1 else (last,)))
 
     assert torch.autograd.gradcheck(run, (x, *state, *cell.parameters()))
+
+
+LINEAR = ("mingru", "minlstm", "rglru", "sru-linear")
+
+
+@pytest.mark.parametrize("kind", ["indrnn", "sru", *LINEAR])
+def test_the_cells_that_are_linear_in_their_state_are_found_to_be(kind):
+    (reason,) = tt.explain(build(kind), torch.randn(T, B, I, dtype=torch.float64)).linear
+    assert (reason is None) == (kind in LINEAR)
+    if kind == "sru":
+        assert "sigmoid takes it at" in reason and "/cells/sru.py:" in reason.replace("\\", "/")
+
+
+def test_the_sru_passes_its_input_on_as_it_is_where_that_is_as_wide():
+    cell = randomise(SRU(N, N, dtype=torch.float64))
+    assert cell.weight_ih.shape == (3 * N, N)
+    rng = np.random.default_rng(3)
+    x, c = rng.standard_normal((B, N)), rng.standard_normal((B, N))
+    (expected,), named = sru_step({k: p.detach().numpy() for k, p in cell.named_parameters()}, x, (c,), 1.0)
+    h, new = cell(torch.tensor(x), torch.tensor(c))
+    close(new, expected, "c")
+    close(h, named["h"], "h")
+
+
+def test_the_decay_of_an_rglru_begins_where_the_paper_says():
+    cell = RGLRU(I, 500)
+    for _ in range(2):
+        slowest = torch.sigmoid(cell.decay) ** 8
+        assert 0.9 <= slowest.min() < 0.91 and 0.99 < slowest.max() <= 0.9991
+        cell.reset_parameters()
 
 
 def test_a_unit_of_the_indrnn_is_off_some_of_the_time():
@@ -456,7 +534,38 @@ class CutGradient(UGRNN):
         return g * h + (1 - g) * n
 
 
+class KeepsWhereItLetsIn(MinGRU):
+    def forward(self, x, h):
+        x_z, n = self.project_input(x)
+        z = torch.sigmoid(x_z)
+        return z * h + (1 - z) * n
+
+
+class GatesNotNormalised(MinLSTM):
+    def forward(self, x, h):
+        f, i, n = self.project_input(x)
+        return torch.sigmoid(f) * h + torch.sigmoid(i) * n
+
+
+class WithoutTheRoot(RGLRU):
+    def forward(self, x, h):
+        v, r, i = self.project_input(x)
+        a = torch.exp(-8 * F.softplus(-self.decay) * torch.sigmoid(r))
+        return a * h + (1 - a) * (torch.sigmoid(i) * v)
+
+
+class HighwaySeesTheOldState(SRU):
+    def forward(self, x, c):
+        n, f, r, s = self.project_input(x)
+        f, r = torch.sigmoid(f + self.peephole[0] * c), torch.sigmoid(r + self.peephole[1] * c)
+        return r * c + (1 - r) * s, f * c + (1 - f) * n
+
+
 WRONG = {
+    KeepsWhereItLetsIn: "mingru",
+    GatesNotNormalised: "minlstm",
+    WithoutTheRoot: "rglru",
+    HighwaySeesTheOldState: "sru",
     SwappedGates: "coupled-lstm",
     InvertedUpdate: "reset-before-gru",
     ResetAfterProduct: "reset-before-gru",
@@ -510,7 +619,7 @@ every_name = pytest.mark.parametrize("name", NAMED)
 
 @pytest.mark.parametrize(
     ("cls", "row"),
-    [(CoupledLSTM, 0), (PeepholeLSTM, 1), (LayerNormLSTM, 1), (UGRNN, 0)],
+    [(CoupledLSTM, 0), (PeepholeLSTM, 1), (LayerNormLSTM, 1), (UGRNN, 0), (MinLSTM, 0), (SRU, 1)],
     ids=lambda v: getattr(v, "__name__", v),
 )
 def test_forget_bias_is_the_summed_bias_of_the_forget_gate_alone(cls, row):
@@ -520,8 +629,9 @@ def test_forget_bias_is_the_summed_bias_of_the_forget_gate_alone(cls, row):
     torch.manual_seed(0)
     biased = cls(I, N, forget_bias=1.0)
     for _ in range(2):
-        assert torch.equal((biased.bias_ih + biased.bias_hh).view(-1, N)[row], torch.ones(N))
-        others = [k for k in range(cls.gates) if k != row]
+        both = [b for b in (biased.bias_ih, getattr(biased, "bias_hh", None)) if b is not None]
+        assert torch.equal(sum(both).view(-1, N)[row], torch.ones(N))
+        others = [k for k in range(biased.gates) if k != row]
         for name, p in plain.named_parameters():
             if name in ("bias_ih", "bias_hh"):
                 assert torch.equal(getattr(biased, name).view(-1, N)[others], p.view(-1, N)[others])
@@ -556,6 +666,8 @@ def test_every_new_cell_has_or_lacks_a_forget_gate_as_its_equations_say():
         "peephole-lstm",
         "layernorm-lstm",
         "ugrnn",
+        "minlstm",
+        "sru",
     }
 
 
@@ -632,7 +744,8 @@ def test_the_first_values_are_within_the_bound(cls):
     drawn = {name: p for name, p in cls(I, N, dtype=torch.float64).named_parameters() if not name.startswith("gain")}
     if cls is Highway:
         drawn = {name: p[:N] if "bias" in name else p for name, p in drawn.items()}
-    drawn.pop("recurrent", None)
+    for name in ("recurrent", "decay"):
+        drawn.pop(name, None)
     for name, p in drawn.items():
         assert p.dtype == torch.float64
         assert p.abs().max() <= N**-0.5, name
@@ -676,7 +789,12 @@ def test_a_named_cell_runs_in_a_stack(name):
 @every_name
 def test_a_named_cell_takes_recurrent_dropout_and_zoneout_in_a_stack(name):
     torch.manual_seed(1)
-    stack, x = tt.Recurrent(NAMED[name], 3, 5, recurrent_dropout=0.5, zoneout=0.2), torch.randn(T, B, 3)
+    options = {"recurrent_dropout": 0.5, "zoneout": 0.2}
+    if "mask" not in inspect.signature(NAMED[name].forward).parameters:
+        with pytest.raises(TypeError, match="recurrent dropout needs a cell"):
+            tt.Recurrent(NAMED[name], 3, 5, **options)
+        options.pop("recurrent_dropout")
+    stack, x = tt.Recurrent(NAMED[name], 3, 5, **options), torch.randn(T, B, 3)
     assert not torch.equal(stack(x)[0], stack(x)[0])
     stack.eval()
     assert torch.equal(stack(x)[0], stack(x)[0])

@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 
 import throughtime as tt
 from serving import Serving, eventually
+from throughtime.serve.bodies import Steps
 from throughtime.serve.past import Read
 from throughtime.serve.readers import TextReader
 
@@ -94,7 +95,7 @@ class Alone:
             outputs.append(self.streams.step([0], x)[0])
         read = Read(self.output, outputs)
         self.output = outputs[-1]
-        return self.reader.answers(ids, read, top, logprobs)
+        return self.reader.answers(ids, read, Steps(first=0, top=top, logprobs=logprobs))
 
 
 def made(api, **body):
@@ -357,6 +358,25 @@ def test_openais_client_completes_as_generate_writes(client, model):
     assert (strange.choices[0].text, strange.unknown) == (greedy.choices[0].text, ["é"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "error", "status", "words"),
+    [
+        ({"model": "lmm"}, openai.NotFoundError, 404, "did you mean 'lm'"),
+        ({"model": "lm", "temperature": -1}, openai.BadRequestError, 400, "temperature"),
+        ({"model": "lm", "max_tokens": "9"}, openai.BadRequestError, 400, "max_tokens"),
+        ({"model": "lm", "suffix": "x"}, openai.BadRequestError, 400, "suffix"),
+        ({"model": "lm", "max_tokens": 100_001}, openai.APIStatusError, 413, "max_tokens: 100001 tokens"),
+        ({"model": "lm", "prompt": [2] * 100_001}, openai.APIStatusError, 413, "prompt: 100001 tokens"),
+    ],
+)
+def test_openais_client_raises_its_own_exceptions(client, asked, error, status, words):
+    for stream in (False, True):
+        with pytest.raises(error) as found:
+            client.completions.create(**{"prompt": "", "stream": stream} | asked)
+        assert (found.value.status_code, found.value.body["code"] is not None) == (status, True)
+        assert words in found.value.message
+
+
 def test_openais_client_streams(client):
     asked = {"model": "lm", "prompt": "5 goats", "max_tokens": 30, "seed": 3, "n": 2, "logprobs": 2}
     whole = client.completions.create(**asked)
@@ -575,6 +595,9 @@ def test_the_commands_of_the_documentation_run(server, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("no curl on the PATH")
     docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    docs = re.sub(
+        r"^## (?:Series|Speech)$.*?(?=^## )", "", docs, flags=re.M | re.S
+    )  # other tests of the server run these
     lines = re.findall(r"^    (?:curl |url=|json=).*$", docs, re.M)
     assert len(lines) > 12
     script = "\n".join(lines).replace("http://127.0.0.1:8000", server.url).replace("reviews", "ways")
@@ -616,6 +639,11 @@ def test_a_session_belongs_to_its_token(guarded):
             refused(api.get("/v1/models", headers=headers), 401, "Bearer")
         refused(api.get("/metrics"), 401)
         assert api.get("/healthz").status_code == 200
+        with (
+            openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="alph", max_retries=0) as stranger,
+            pytest.raises(openai.AuthenticationError, match="Bearer"),
+        ):
+            stranger.completions.create(model="lm", prompt="a")
         one, two = bearer("alpha"), bearer("gamma")
         assert api.post("/v1/sessions", json={"id": "mine"}, headers=one).status_code == 201
         body = {"first": 0, "text": "a", "other": "mine", "time": 0}
@@ -665,6 +693,11 @@ def test_bodies_lengths_and_waiting_are_limited(guarded):
         )
         refused(api.post("/v1/completions", json={"max_tokens": 5001}), 413, "5000")
         refused(api.post("/v1/completions", json={"n": 5, "max_tokens": 5}), 429, "wait")
+        with (
+            openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="beta", max_retries=0) as hasty,
+            pytest.raises(openai.RateLimitError, match="ask again later"),
+        ):
+            hasty.completions.create(model="lm", prompt="a", n=5)
         answers = []
 
         def write():
@@ -799,7 +832,7 @@ def test_a_stack_of_layers_is_served_as_numbers(tmp_path):
             refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": inputs}), 400)
         refused(api.post("/v1/sessions/n/steps", json={"first": 20, "inputs": [[1, 2, 3]], "top": 2}), 400, "top")
         refused(api.post("/v1/completions", json={"prompt": "x"}), 400, "writes no text")
-        refused(api.post("/v1/predict", json={"inputs": ["x"]}), 400, "does not answer lines")
+        refused(api.post("/v1/predict", json={"inputs": ["x"]}), 400, "does not answer whole inputs")
 
         async def go(connection):
             await connection.send(json.dumps({"open": [id]}))

@@ -754,3 +754,18 @@ def test_the_less_text_the_smaller_and_noisier_the_network(tmp_path):
         model = TextTask().prepare(TextConfig(minutes=5), *parts, run, ignore).model
         found.append((model.hidden_size, model.dropout))
     assert found == [(128, 0.6), (128, 0.4), (256, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "refused"),
+    [
+        ("mingru", "recurrent_dropout", True), ("mingru", "weight_dropout", True), ("indrnn", "weight_dropout", True),
+        ("indrnn", "recurrent_dropout", False), ("gru", "weight_dropout", False), ("mingru", "zoneout", False),
+    ],
+)  # fmt: skip
+def test_noise_of_recurrent_products_is_refused_where_a_cell_has_none(cell, name, refused):
+    config = TextConfig(model={"cell": cell, name: 0.25})
+    if not refused:
+        return TextTask().check(config)
+    with pytest.raises(UserError, match=f"model.{name}: the cell '{cell}' has no recurrent product; leave it out"):
+        TextTask().check(config)

@@ -8,10 +8,14 @@ from throughtime.cells.highway import Highway
 from throughtime.cells.indrnn import IndRNN
 from throughtime.cells.layernorm import LayerNormGRU, LayerNormLSTM
 from throughtime.cells.lstm import LSTM
+from throughtime.cells.mingru import MinGRU
 from throughtime.cells.minimal import UGRNN, MinimalGated
+from throughtime.cells.minlstm import MinLSTM
 from throughtime.cells.noise import RecurrentDropout, Zoneout, drop_weights
 from throughtime.cells.peephole import PeepholeLSTM
 from throughtime.cells.resetbefore import ResetBeforeGRU
+from throughtime.cells.rglru import RGLRU
+from throughtime.cells.sru import SRU
 
 NAMED: dict[str, type[Cell]] = {  # as in settings and on the command line
     "elman": Elman,
@@ -22,9 +26,13 @@ NAMED: dict[str, type[Cell]] = {  # as in settings and on the command line
     "indrnn": IndRNN,
     "layernorm-gru": LayerNormGRU,
     "layernorm-lstm": LayerNormLSTM,
+    "mingru": MinGRU,
     "minimal-gated": MinimalGated,
+    "minlstm": MinLSTM,
     "peephole-lstm": PeepholeLSTM,
     "reset-before-gru": ResetBeforeGRU,
+    "rglru": RGLRU,
+    "sru": SRU,
     "ugrnn": UGRNN,
 }
 
@@ -32,6 +40,8 @@ __all__ = [
     "GRU",
     "LSTM",
     "NAMED",
+    "RGLRU",
+    "SRU",
     "UGRNN",
     "Cell",
     "CoupledLSTM",
@@ -40,6 +50,8 @@ __all__ = [
     "IndRNN",
     "LayerNormGRU",
     "LayerNormLSTM",
+    "MinGRU",
+    "MinLSTM",
     "MinimalGated",
     "PeepholeLSTM",
     "RecurrentDropout",

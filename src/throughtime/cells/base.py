@@ -61,7 +61,8 @@ class Cell(nn.Module):
     )
     # blocks of rows that say for how long a unit keeps its state: 1 opens to keep it, -1 to let in what is new
     time_gates: ClassVar[dict[int, int]] = {}
-    has_recurrent_weights: bool = True  # a matrix `weight_hh`, which can be made orthogonal or dropped
+    # a matrix `weight_hh`, which can be made orthogonal or dropped, and `bias_hh`
+    has_recurrent_weights: bool = True
     state_sizes: int | tuple[int, ...]
 
     def __init__(
@@ -85,9 +86,11 @@ class Cell(nn.Module):
         rows = self.gates * hidden_size
         make = {"device": device, "dtype": dtype}
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size, **make))  # type: ignore[arg-type]
-        self.weight_hh = nn.Parameter(torch.empty(rows, recurrent_size or hidden_size, **make))  # type: ignore[arg-type]
+        if self.has_recurrent_weights:
+            self.weight_hh = nn.Parameter(torch.empty(rows, recurrent_size or hidden_size, **make))  # type: ignore[arg-type]
         self.bias_ih = nn.Parameter(torch.empty(rows, **make)) if bias else None  # type: ignore[arg-type]
-        self.bias_hh = nn.Parameter(torch.empty(rows, **make)) if bias else None  # type: ignore[arg-type]
+        if self.has_recurrent_weights:
+            self.bias_hh = nn.Parameter(torch.empty(rows, **make)) if bias else None  # type: ignore[arg-type]
         self.forget_bias = forget_bias
         self.reset_parameters()
 
@@ -153,14 +156,15 @@ def set_forget_bias_(cell: nn.Module, value: float) -> None:
     """
     gate = getattr(cell, "forget_gate", None)
     bias_ih, bias_hh = getattr(cell, "bias_ih", None), getattr(cell, "bias_hh", None)
-    if gate is None or bias_ih is None or bias_hh is None:
+    if gate is None or bias_ih is None:
         raise ValueError(
             f"{type(cell).__name__} has no forget-gate bias, or does not say by `forget_gate` which block it is"
         )
     rows = slice(gate * cell.hidden_size, (gate + 1) * cell.hidden_size)  # type: ignore[operator]
     with torch.no_grad():
         bias_ih[rows] = value
-        bias_hh[rows] = 0.0
+        if bias_hh is not None:
+            bias_hh[rows] = 0.0
 
 
 def chrono_(cell: nn.Module, longest: int) -> None:
@@ -173,7 +177,7 @@ def chrono_(cell: nn.Module, longest: int) -> None:
     """
     gates = getattr(cell, "time_gates", {})
     bias_ih, bias_hh = getattr(cell, "bias_ih", None), getattr(cell, "bias_hh", None)
-    if not gates or bias_ih is None or bias_hh is None:
+    if not gates or bias_ih is None:
         raise ValueError(
             f"{type(cell).__name__} has no bias of a gate that keeps, or does not say by `time_gates` which it is"
         )
@@ -184,7 +188,8 @@ def chrono_(cell: nn.Module, longest: int) -> None:
         bias = torch.empty_like(bias_ih[:n]).uniform_(1, longest - 1).log_()
         for gate, sign in gates.items():
             bias_ih[gate * n : (gate + 1) * n] = sign * bias
-            bias_hh[gate * n : (gate + 1) * n] = 0.0
+            if bias_hh is not None:
+                bias_hh[gate * n : (gate + 1) * n] = 0.0
 
 
 def orthogonal_(cell: nn.Module) -> None:

@@ -27,7 +27,6 @@ class IndRNN(Cell):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
         super().__init__(input_size, hidden_size, bias, **options)
         self.recurrent = nn.Parameter(self.weight_ih.new_empty(hidden_size))
-        del self.weight_hh, self.bias_hh
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -9,6 +9,7 @@ from throughtime.errors import unknown
 from throughtime.scanning import native, reference
 from throughtime.scanning.call import Call, Scanned
 from throughtime.scanning.cpu import backend as cpu
+from throughtime.scanning.linearity import why_not_linear
 from throughtime.scanning.symbols import Unsupported
 
 
@@ -31,11 +32,14 @@ BACKENDS: tuple[Backend, ...] = (cpu, native, reference)  # type: ignore[assignm
 class Explanation:
     """Which backend runs a call, and why each of the others does not.
 
-    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot.
+    `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot. `linear` holds, for
+    each tensor of the state, None where its new value is a ⊙ h + b with a and b free of its old value h, or what breaks that and
+    in which line of the cell; it is None where the step cannot be captured, so that nothing is known of it.
     """
 
     chosen: str
     reasons: dict[str, str | None]
+    linear: tuple[str | None, ...] | None = None
 
     def __str__(self) -> str:
         lines = [f"runs on {self.chosen!r}"]
@@ -44,6 +48,9 @@ class Explanation:
                 lines.append(f"not on {backend!r}: {reason}")
             elif backend != self.chosen:
                 lines.append(f"{backend!r} could run it too")
+        for k, reason in enumerate(self.linear or ()):
+            which = "the state" if len(self.linear or ()) == 1 else f"tensor {k} of the state"
+            lines.append(f"linear in {which}" if reason is None else f"not linear in {which}: {reason}")
         return "\n".join(lines)
 
 
@@ -75,4 +82,6 @@ def run_call(call: Call, backend: str) -> Scanned:
 
 def explain_call(call: Call, backend: str) -> Explanation:
     """`explain` for a checked call."""
-    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS})
+    engine = cpu.find(call)
+    linear = None if isinstance(engine, str) else why_not_linear(engine.program.captured)
+    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS}, linear)

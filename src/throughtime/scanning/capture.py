@@ -25,7 +25,7 @@ from throughtime.scanning.evaluate import TorchOperations
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
 from throughtime.scanning.nodes import INPUT, STATE, Graph, Row
 from throughtime.scanning.reads import Reads
-from throughtime.scanning.recorder import NOBODY, NoNumbersOut, Recorder, check_memory
+from throughtime.scanning.recorder import NOBODY, NoNumbersOut, Recorder, check_memory, line_of_cell
 from throughtime.scanning.symbols import Symbol
 from throughtime.scanning.unchanged import Unchanged
 
@@ -117,6 +117,7 @@ class _Trial:
         x = map_leaves(lambda t: self._stand_in("x", next(numbers), t.shape[2:], t.dtype), call.inputs)
         state = map_states(lambda t: self._stand_in("s", next(places), t.shape[1:], t.dtype), call.state)
         recorder = Recorder(self.low, self.known, self.tensors, self.with_gradients)
+        self.graph.where = line_of_cell
         try:
             output, new, seen = _run(call.cell, x, state, recorder, bool(call.record))
             if recorder.refused is not None:  # the cell has caught it
@@ -125,6 +126,8 @@ class _Trial:
             raise
         except Exception as error:  # the reference will meet it too, on the user's own tensors
             raise Failed(f"the cell fails on a batch of {self.batch}: {type(error).__name__}: {error}") from error
+        finally:
+            self.graph.where = None
         self.stale = recorder.stale
         for name in call.record:
             if name not in seen:

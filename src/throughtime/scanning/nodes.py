@@ -60,6 +60,8 @@ class Graph:
         self._made: dict[Any, Node] = {}
         self._uncut: set[int] = set()
         self._cut: dict[tuple[int, int, int], Node] = {}  # pieces of pointwise nodes, each taken once
+        self.where: Callable[[], str] | None = None  # says, while a cell runs, which of its lines that is
+        self.lines: dict[Node, str] = {}  # of what hangs on the state: the line of the cell that made it first
 
     def fork(self, uncut: Iterable[Node] = ()) -> Graph:
         """Another graph with all of these nodes; what is made in it is not in this one.
@@ -78,6 +80,8 @@ class Graph:
                 flags |= a.flags
             boolean = op in COMPARISONS or op in LOGIC or (op == "expand" and args[0].boolean)
             found = self._made[key] = Node(op, tuple(args), width, attribute, flags, boolean)
+            if self.where is not None and flags & STATE:
+                self.lines[found] = self.where()
         return found
 
     def number(self, value: float) -> Node:
@@ -143,7 +147,9 @@ class Graph:
             key = (id(node), offset, width)
             if key not in self._cut:
                 parts = [a if a.width == 1 else self.slice(a, offset, width) for a in node.args]
-                self._cut[key] = self.apply(node.op, *parts)
+                made = self._cut[key] = self.apply(node.op, *parts)
+                if node in self.lines:
+                    self.lines[made] = self.lines[node]
             return self._cut[key]
         return self.node("slice", (node,), width, offset)
 

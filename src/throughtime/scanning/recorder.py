@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from throughtime.cells import base
 from throughtime.scanning import symbols
 from throughtime.scanning.constants import Constants
 from throughtime.scanning.lowering import Constant, Lowering, Unsupported
@@ -88,14 +89,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for argument, value in zip(func._schema.arguments, args, strict=False):
             if argument.is_write and any(_memory(t) in self.memory for t in _tensors(value)):  # before it is done
                 what = "it writes over an input, a state or a tensor of the cell in place"
-                raise Unsupported(f"aten.{full} at {_line_of_cell()}: {what}")
+                raise Unsupported(f"aten.{full} at {line_of_cell()}: {what}")
         result = func(*args, **kwargs)
         try:
             self.record(_Operation(full, name, func, args, kwargs, result))
         except Unsupported as error:
-            raise Unsupported(f"aten.{full} at {_line_of_cell()}: {error}") from None
+            raise Unsupported(f"aten.{full} at {line_of_cell()}: {error}") from None
         except Exception as error:  # a form of the operation that its rule does not know: the reference does
-            raise Unsupported(f"aten.{full} at {_line_of_cell()}: its rule fails ({error!r})") from error
+            raise Unsupported(f"aten.{full} at {line_of_cell()}: its rule fails ({error!r})") from error
         return result
 
     def record(self, done: _Operation) -> None:
@@ -237,7 +238,7 @@ class NoNumbersOut(TorchFunctionMode):  # type: ignore[no-untyped-call]
                 if name in _READ_OUT
                 else f"{name} of a tensor within the step"
             )
-            raise self.recorder.refuse(Unsupported(f"{what} at {_line_of_cell()}"))
+            raise self.recorder.refuse(Unsupported(f"{what} at {line_of_cell()}"))
         return func(*args, **(kwargs or {}))
 
 
@@ -316,8 +317,9 @@ def _text(value: Any) -> str:
     return repr(value) if value != {} else ""
 
 
-def _line_of_cell() -> str:
-    """The innermost line outside PyTorch and this room, which is the cell's; PyTorch's own where there is none."""
+def line_of_cell() -> str:
+    """The innermost line outside PyTorch, this room and what our cells have in common, which is the cell's; PyTorch's own where
+    there is none."""
     frame = sys._getframe(1)
     last = ""
     while frame is not None:
@@ -325,7 +327,7 @@ def _line_of_cell() -> str:
         if "scanning" in path and "throughtime" in path:
             if path.endswith("capture.py") and frame.f_code.co_name == "_run":
                 break
-        elif "/torch/" not in path.replace("\\", "/"):
+        elif path != base.__file__ and "/torch/" not in path.replace("\\", "/"):
             return f"{path}:{frame.f_lineno}"
         elif not last and "/nn/" in path.replace("\\", "/"):
             last = f"{path}:{frame.f_lineno}"

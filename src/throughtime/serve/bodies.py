@@ -4,32 +4,49 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from throughtime.config import Strict
 
 TOP = 100  # likeliest tokens that are shown, at most
 
+History = str | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
+Inputs = (
+    Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
+    | str
+)
+Value = float | None | list[float | None]
 Time = Annotated[int, Field(ge=0, lt=2**53)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Top = Annotated[int, Field(ge=0, le=TOP)]
 
 
-class Create(Strict):
+class Body(Strict):
+    """A request, in which true is no number, and neither is "3"."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Create(Body):
     """A new session."""
 
     id: str | None = None
     """A name of one's own. [default: one is made]"""
     model: str | None = None
     """[default: the first that is served]"""
+    history: History | None = None
+    """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
 
 
-class Given(Strict):
-    """What a stream is to read: of a language model text or tokens, of a stack of layers rows of numbers."""
+class Given(Body):
+    """What a stream reads: of a language model text or tokens, of a forecaster values, of a stack of layers rows of numbers."""
 
     text: str | None = None
     tokens: list[Token] | None = None
     inputs: list[list[float]] | None = None
+    values: list[Value] | None = None
+    """Numbers, null where one is missing; or rows of a value and the covariates that its time does not tell."""
 
 
 class Steps(Given):
@@ -41,15 +58,19 @@ class Steps(Given):
     """Show so many of the tokens that most likely come next."""
     logprobs: bool = False
     """Show log p of each token that is read, given all before it."""
+    level: str | None = None
+    """forecast: the intervals that are shown, in percent. [default: 80]"""
+    ahead: list[list[float]] | None = None
+    """forecast: covariates known ahead of each step to come. [default: as they usually are]"""
 
 
-class Rewind(Strict):
+class Rewind(Body):
     """Go back."""
 
     time: Time
 
 
-class Branch(Strict):
+class Branch(Body):
     """Another session with the same past."""
 
     id: str | None = None
@@ -57,18 +78,20 @@ class Branch(Strict):
     """[default: the present]"""
 
 
-class Edit(Strict):
+class Edit(Body):
     """Change the past: one input, or a state."""
 
     time: Time
     text: str | None = None
     token: Token | None = None
     input: list[float] | None = None
+    value: Value | None = None
+    """forecast: null is a value that is missing."""
     state: list[list[list[float]]] | None = None
     """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
 
 
-class Diff(Strict):
+class Diff(Body):
     """Where two sessions part."""
 
     other: str
@@ -77,14 +100,16 @@ class Diff(Strict):
     """[default: the last time that both have]"""
 
 
-class Predict(Strict):
+class Predict(Body):
     """Inputs to be answered whole."""
 
-    inputs: Annotated[list[str], Field(min_length=1, max_length=10_000)]
-    """Lines, as `throughtime predict` reads them."""
+    inputs: Inputs
+    """text, classify, tag, translate: lines. forecast: a CSV as one text, or rows by the names of their columns. transcribe, and
+    classify of recordings: files in base64. music: notes (C4 E4+G4), or files of MIDI or ABC as data URLs."""
     model: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the task, as `throughtime predict` has them."""
+    """Of the task, as `throughtime predict` has them, but for those that name files; `future` of a forecast is a table as `inputs`
+    is."""
 
 
 class Message(Steps):
@@ -95,7 +120,7 @@ class Message(Steps):
     """Comes back with the answer."""
 
 
-class Open(Strict):
+class Open(Body):
     """Give sessions numbers, for binary frames on this WebSocket."""
 
     open: Annotated[list[str], Field(min_length=1, max_length=100_000)]
@@ -108,7 +133,7 @@ class Open(Strict):
     tag: Any = None
 
 
-class StreamOptions(Strict):
+class StreamOptions(Body):
     """Of a completion that is sent as it is written."""
 
     include_usage: bool = False
@@ -118,7 +143,7 @@ class StreamOptions(Strict):
 Nothing = Annotated[float, Field(ge=0, le=0)] | None
 
 
-class Completion(Strict):
+class Completion(Body):
     """A text to be written, as OpenAI's API has it."""
 
     model: str | None = None

@@ -9,8 +9,9 @@ from fastapi import APIRouter
 
 from throughtime.serve.answers import Owner, TheServer
 from throughtime.serve.bodies import Predict
+from throughtime.serve.inputs import WHOLE, answered
 from throughtime.serve.refused import Refused
-from throughtime.serve.server import LINES, Served
+from throughtime.serve.server import Served
 
 router = APIRouter(prefix="/v1")
 
@@ -40,23 +41,12 @@ async def model(server: TheServer, name: str) -> dict[str, Any]:
 
 @router.post("/predict", tags=["models"])
 async def predict(server: TheServer, owner: Owner, body: Predict) -> dict[str, Any]:
-    """What a model makes of lines, each by itself: objects as `throughtime predict --json` writes them."""
+    """What a model makes of whole inputs, each by itself: objects as `throughtime predict --json` writes them."""
     served = server.find(body.model)
     trained = served.model
-    if trained is None or served.task not in LINES:
-        raise Refused(400, f"model: {served.name!r} is of the task {served.task!r}, which does not answer lines")
-    for number, line in enumerate(body.inputs):
-        if "\n" in line or "\r" in line:
-            raise Refused(400, f"inputs.{number}: holds a line break; give each line by itself")
-        try:
-            line.encode()
-        except UnicodeEncodeError as error:
-            raise Refused(400, f"inputs.{number}: character {error.start} is not UTF-8 text") from error
-
-    def answered() -> list[dict[str, Any]]:
-        return list(trained.predict([line + "\n" for line in body.inputs], **body.options))
-
+    if trained is None or served.task not in WHOLE:
+        raise Refused(400, f"model: {served.name!r} is of the task {served.task!r}, which does not answer whole inputs")
     with server.busy():
         async with served.predicting:
-            answers = await asyncio.to_thread(answered)
+            answers = await asyncio.to_thread(answered, trained, body.inputs, body.options, server.settings.longest)
     return {"model": served.name, "answers": answers}

@@ -14,16 +14,15 @@ from torch import nn
 
 from throughtime.errors import UserError, unknown
 from throughtime.serve.metrics import Metrics
-from throughtime.serve.readers import NumberReader, Reader, TextReader
+from throughtime.serve.readers import Reader, reader_of
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import NAME, Sessions
 from throughtime.serve.settings import Settings
 from throughtime.serve.store import Store
+from throughtime.serve.stores.single import SingleStore
 from throughtime.tasks.base import Trained
-from throughtime.tasks.text import TextModel
 
 FILE = "sessions.db"  # in the folder of a store
-LINES = ("text", "classify", "tag", "translate")  # tasks whose inputs are lines
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Server:
 
     def __init__(self, models: dict[str, Trained[Any] | nn.Module], settings: Settings) -> None:
         self.settings, self.metrics, self.waiting, self.written = settings, Metrics(), 0, 0
-        self.store = Store(settings.store / FILE, settings.durable)
+        self.store: Store = SingleStore(settings.store / FILE, settings.durable)
         self.models: dict[str, Served] = {}
         try:
             for name, model in models.items():
@@ -70,7 +69,7 @@ class Server:
         task = model.task.name if isinstance(model, Trained) else "numbers"
         trained = model if isinstance(model, Trained) else None
         try:
-            reader = _reader(model)
+            reader = reader_of(model)
         except UserError as error:
             return Served(name, task, trained, None, None, str(error))
         if reader is None:
@@ -98,9 +97,10 @@ class Server:
         """What reads a session, and holds it. Raises: Refused."""
         kept = self.store.find(id) if NAME.fullmatch(id) else None
         served = None if kept is None else self.models.get(kept.model)
-        if served is None:
+        if kept is None or served is None:
             raise Refused(404, f"there is no session {id!r}; make it by POST /v1/sessions")
-        return served.streaming()
+        reader, sessions = served.streaming()
+        return reader.of(kept, self.store), sessions
 
     @contextmanager
     def busy(self, count: int = 1) -> Iterator[None]:
@@ -154,14 +154,7 @@ def warm(models: dict[str, Trained[Any] | nn.Module]) -> None:
     """Compile what serves models."""
     for model in models.values():
         with suppress(UserError):  # a model that has no streams
-            reader = _reader(model)
+            reader = reader_of(model)
             if reader is not None:
                 streams = reader.stack.streams(2)
                 streams.step([0, 1], torch.zeros(2, streams.width, dtype=streams.dtype))
-
-
-def _reader(model: Trained[Any] | nn.Module) -> Reader | None:
-    """What reads streams of a model; None: it has none. Raises: UserError that says why it has none."""
-    if isinstance(model, TextModel):
-        return TextReader(model)
-    return None if isinstance(model, Trained) else NumberReader(model)

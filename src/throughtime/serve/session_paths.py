@@ -42,8 +42,10 @@ def _told(kept: Kept) -> dict[str, Any]:
 async def create(server: TheServer, owner: Owner, body: Create | None = None) -> dict[str, Any]:
     """A new session."""
     body = Create() if body is None else body
-    _, sessions = server.find(body.model).streaming()
-    id = await sessions.create(owner, body.id)
+    reader, sessions = server.find(body.model).streaming()
+    with server.busy():
+        about, inputs = await asyncio.to_thread(reader.begun, body)
+        id = await sessions.create(owner, body.id, about, inputs)
     return _told(await sessions.about(owner, id))
 
 
@@ -82,13 +84,13 @@ async def steps(server: TheServer, owner: Owner, id: str, body: Steps) -> dict[s
 async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: Steps, server: Any) -> dict[str, Any]:
     """Let a session read, and say what comes of it."""
     with server.busy():
-        inputs = reader.given(asked)
-        reader.check(asked.top, asked.logprobs)
+        inputs = reader.given(asked, asked.first)
+        reader.check(asked)
         read = await sessions.steps(owner, id, asked.first, inputs)
         if asked.logprobs and len(inputs) > MANY:
-            shown = await asyncio.to_thread(reader.answers, inputs, read, asked.top, asked.logprobs)
+            shown = await asyncio.to_thread(reader.answers, inputs, read, asked)
         else:
-            shown = reader.answers(inputs, read, asked.top, asked.logprobs)
+            shown = reader.answers(inputs, read, asked)
     found: dict[str, Any] = {"first": asked.first, "time": asked.first + len(inputs), **shown}
     unknown = reader.unknown(asked)
     return found | ({"unknown": unknown} if unknown else {})
@@ -182,7 +184,7 @@ async def edit(server: TheServer, owner: Owner, id: str, body: Edit) -> dict[str
         if body.state is None:
             await sessions.edit(owner, id, body.time, input=reader.changed(body))
         else:
-            if any(given is not None for given in (body.text, body.token, body.input)):
+            if body.model_fields_set & {"text", "token", "input", "value"}:
                 raise Refused(400, "edit: give an input or a state, just one of them")
             await sessions.edit(owner, id, body.time, state=_of_numbers(sessions.engine, body.state))
     return _told(await sessions.about(owner, id))

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import re
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from throughtime.serve.awake import Live
 from throughtime.serve.batcher import Job
 from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Kept
+from throughtime.serve.store import Appended, Kept
 from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
@@ -79,12 +78,20 @@ class Sessions(Past):
         return kept
 
     @_to_the_end
-    async def create(self, owner: str, id: str | None = None) -> str:
-        """A new session. id: one's own name for it. Returns: its id. One that there is already is an error (409)."""
+    async def create(self, owner: str, id: str | None = None, about: bytes = b"", inputs: Tensor | None = None) -> str:
+        """A new session. One that there is already is an error (409).
+
+        Args: id: one's own name for it. about: what is kept of it, for what reads it. inputs: what it has read at once.
+        Returns: its id.
+        """
         id = self._named(id)
         self._check_quota(owner)
+        first, records = self.engine.first(), list[Appended]()
         async with self._alone(id):
-            if not self.store.make(id, owner, self.name, self.moments.packed(self.engine.first())):
+            if inputs is not None and len(inputs):
+                self._check_length(inputs)
+                records = await self._read_again(id, 0, first, inputs, {})
+            if not self.store.make(id, owner, self.name, self.moments.packed(first), about, records):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
 
@@ -216,11 +223,14 @@ class Sessions(Past):
             if live is None or live.time != first or live.owner != owner or id in self._held:
                 other.append(i)
             else:
-                self._held[id] = deque()
+                self._held[id] = None
                 ready.append(i)
                 lives.append(live)
-        some = inputs if not other else inputs[ready]
-        together = self._step_live([ids[i] for i in ready], lives, some) if ready else None
+        if not other:
+            return await self._step_live(ids, firsts, lives, inputs), {}
+        together = None
+        if ready:
+            together = self._step_live([ids[i] for i in ready], [firsts[i] for i in ready], lives, inputs[ready])
         outputs = torch.zeros(len(ids), self._outputs.shape[1], dtype=self._outputs.dtype)
         alone = [self.steps(owner, ids[i], firsts[i], inputs[i : i + 1]) for i in other]
         refused: dict[int, Refused] = {}
@@ -236,12 +246,12 @@ class Sessions(Past):
         return outputs, refused
 
     @_to_the_end
-    async def _step_live(self, ids: list[str], lives: list[Live], inputs: Tensor) -> Tensor:
+    async def _step_live(self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor) -> Tensor:
         """Step sessions that have their rows, and that nobody else is with."""
         rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
         size = len(data) // len(ids)
         records = [(id, data[low : low + size]) for id, low in zip(ids, range(0, len(data), size), strict=True)]
-        job = Job(rows, [live.time for live in lives], self._prepared(inputs).unsqueeze(0), records)
+        job = Job(rows, list(firsts), self._prepared(inputs).unsqueeze(0), records)
         try:
             await self._run_all(job)
             self._outputs[rows] = job.outputs[0]
@@ -340,7 +350,7 @@ class Sessions(Past):
                 raise Refused(
                     400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last"
                 )
-            one, two = await self._course(id, start, stop), await self._course(other, start, stop)
+            one, two = await asyncio.gather(self._course(id, start, stop), self._course(other, start, stop))
         pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
         return await asyncio.to_thread(difference, self.engine, pairs)
 

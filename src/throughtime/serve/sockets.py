@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from throughtime.errors import UserError
 from throughtime.serve.answers import as_json
-from throughtime.serve.bodies import Message, Open
+from throughtime.serve.bodies import Message, Open, Steps
 from throughtime.serve.frames import packed, unpacked
 from throughtime.serve.invalid import in_words
 from throughtime.serve.readers import Reader
@@ -124,7 +124,8 @@ class _Socket:
         models = {sessions.name for _, sessions in [*found, *([self._model] if self._model else [])]}
         if len(models) > 1:
             raise Refused(400, f"open: the sessions of a socket are of one model, and these are of {', '.join(models)}")
-        found[0][0].check(asked.top, False)
+        found[0][0].check(Steps(first=0, top=asked.top))
+        found[0][0].answer(asked.top)  # or it is refused
         self._model, self._top = found[0], asked.top
         first = len(self._ids)
         self._ids += asked.open

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from throughtime.runs import Run
-    from throughtime.tasks.series_session import SeriesSession
+    from throughtime.tasks.series_session import Along, SeriesEngine, SeriesSession
 
 HELD = "held.safetensors"
 APART = "apart"  # in it: how many windows share no value
@@ -321,12 +321,9 @@ class ForecastModel(Trained[Series]):
         Args: given: a path, a frame, or a `Series` with one series. The others: as of `Session`.
         Raises: UserError where the network reads windows (train with `--model.kind steps`), or there are several series.
         """
-        from throughtime.tasks.series_session import SeriesSession, of_series
+        from throughtime.tasks.series_session import SeriesSession
 
-        if self.config.model.kind != "steps":
-            raise UserError(
-                "a network over segments reads windows, and has no stream; train one with --model.kind steps"
-            )
+        engine = self.engine(backend)
         if isinstance(given, Series):
             found = [given]
         elif is_frame(given):
@@ -335,20 +332,31 @@ class ForecastModel(Trained[Series]):
             found = of_frame(given, columns_of(self.config, ColumnOptions()))
         else:
             found = self.task.read(self.config, [Path(given)], ColumnOptions())
+        along = self.along(found)
+        session = SeriesSession(engine, along, snapshots=snapshots, keep=keep)
+        session.feed(along.history())
+        return session
+
+    def engine(self, backend: str = "auto") -> SeriesEngine:
+        """What steps streams of series. Raises: UserError where the network reads windows."""
+        from throughtime.tasks.series_session import SeriesEngine
+
+        if self.config.model.kind != "steps":
+            raise UserError(
+                "a network over segments reads windows, and has no stream; train one with --model.kind steps"
+            )
+        return SeriesEngine(self.network, backend)
+
+    def along(self, found: Sequence[Series]) -> Along:
+        """How the values of a series are read by a network that reads them step by step. Raises: UserError where there are
+        several series."""
+        from throughtime.tasks.series_session import Along
+
         if len(found) != 1:
             raise UserError(f"a session is along one series, and there are {len(found):,}; give one of them")
-        prepared = self.fitted.prepared(found[0])
-        engine, rows = of_series(self.network, found[0], prepared, backend)
-        session = SeriesSession(
-            engine,
-            found[0],
-            self.calibration,
-            calendar=partial(self.fitted.told, found[0]),
-            snapshots=snapshots,
-            keep=keep,
-        )
-        session.feed(rows)
-        return session
+        (series,) = found
+        told = partial(self.fitted.told, series)
+        return Along(self.network, series, self.fitted.prepared(series), self.calibration, told)
 
     def networks(self) -> list[Network]:
         from throughtime.tasks.forecast_networks import networks_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import tempfile
@@ -112,6 +113,14 @@ class TextTask(Task[TextConfig, Any]):
             for name in ("recurrent_dropout", "weight_dropout", "zoneout"):
                 if getattr(config.model, name):
                     raise UserError(f"model.{name}: a Transformer has no recurrent weights or state; leave it out")
+            return
+        from throughtime.cells import NAMED
+
+        made = NAMED[config.model.cell]
+        takes_mask = "mask" in inspect.signature(made.forward).parameters
+        for name, possible in (("recurrent_dropout", takes_mask), ("weight_dropout", made.has_recurrent_weights)):
+            if getattr(config.model, name) and not possible:
+                raise UserError(f"model.{name}: the cell {config.model.cell!r} has no recurrent product; leave it out")
 
     def read(self, config: TextConfig, files: Sequence[Path], options: Any = None) -> list[Any]:
         from throughtime.tasks.spans import open_files

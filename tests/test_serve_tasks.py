@@ -1,0 +1,297 @@
+"""What a server answers of speech, recordings, series and music: the same as Python."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+import throughtime as tt
+from serving import Serving
+from sounds import RATE, spoken, write_table
+from throughtime.tasks.midi import write_midi
+from throughtime.tasks.music_files import typed
+
+soundfile = pytest.importorskip("soundfile")
+pytestmark = pytest.mark.usefixtures("_one_thread")
+
+TUNES = """X:1
+M:4/4
+L:1/8
+K:C
+c2e2 g2e2|f2d2 B2G2|[ce]4 [eg]4|c8|
+X:2
+M:4/4
+L:1/8
+K:G
+g2b2 d2B2|c2A2 F2D2|[GB]4 [Bd]4|G8|
+"""
+NOTES = "C4+E4+G4 D4 E4+G4 F4 G4+B4"
+TABLE = "ds,y\n" + "".join(f"{2000 + i // 12}-{i % 12 + 1:02},{100 + i + 9 * np.sin(i / 2):.3f}\n" for i in range(60))
+
+
+def trained(task, files, out, steps, **settings):
+    return tt.train(task, files, out=out, steps=steps, progress=False, **settings)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, _one_thread):
+    """Runs: a recogniser that hears a stream, one that does not, a classifier of recordings, a forecaster, and music."""
+    folder = tmp_path_factory.mktemp("tasks")
+    table, held = write_table(folder, "train", 90), write_table(folder, "dev", 10)
+    small = {"hidden_size": 24, "layers": 1, "dropout": 0.0}
+    plain, quick = {"speed": 0.0, "masks": 0.0}, {"learning_rate": 0.02, "warmup": 10, "batch_size": 16}
+    for name, steps, streaming in (("ear", 120, True), ("whole", 3, False)):
+        model = {**small, "units": "characters", "subsampling": 3, "streaming": streaming}
+        trained("transcribe", [table], folder / name, steps, valid=held, model=model, data=plain, training=quick)
+    (folder / "labelled").mkdir()
+    labelled = write_table(folder / "labelled", "all", 30, labelled=True)
+    trained("classify-audio", [labelled], folder / "kinds", 20, model={**small, "hidden_size": 8}, data=plain)
+    (folder / "table.csv").write_text(TABLE)
+    trained("forecast", [folder / "table.csv"], folder / "sales", 5, data={"horizon": 4}, model={"hidden_size": 8})
+    (folder / "tunes.abc").write_text(TUNES)
+    sizes = {"hidden_size": 12, "chain_size": 8, "embedding_size": 8, "cell": "gru"}
+    trained("music", [folder / "tunes.abc"], folder / "tunes", 25, model=sizes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    runs = [folder / name for name in ("ear", "whole", "kinds", "sales", "tunes")]
+    with Serving(*runs, "--port", 0, "--store", folder / "store", "--slots", 3, "--longest", 1000) as made:
+        yield made
+    assert made.process.returncode == 0
+    assert made.said[1:] == []  # no traceback, no warning
+
+
+@pytest.fixture
+def api(server):
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+def refused(answer, status, *words):
+    """An error, in one line."""
+    assert answer.status_code == status, answer.text
+    assert answer.text.count("\n") == 1
+    for word in words:
+        assert word in answer.json()["error"]["message"], answer.text
+
+
+def wav(samples, rate=RATE, kind="WAV"):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind)
+    return file.getvalue()
+
+
+def in_base64(data):
+    return base64.b64encode(data).decode()
+
+
+def near(one, other):
+    """Equal, but for the last bits of numbers that were computed side by side with others."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(near(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(near, one, other))
+    return one == pytest.approx(other, rel=1e-5) if isinstance(one, float) else one == other
+
+
+# ---------------------------------------------------------------------------------------------- whole inputs
+
+
+def test_recordings_are_answered_whole(api, folder):
+    sounds = [spoken(("up", "wave"), 101), spoken(("down",), 102)]
+    for i, x in enumerate(sounds):
+        soundfile.write(folder / f"{i}.flac", x, RATE)
+    given = [
+        in_base64((folder / "0.flac").read_bytes()),
+        f"data:audio/flac;base64,{in_base64((folder / '1.flac').read_bytes())}",
+    ]
+    for name in ("ear", "whole", "kinds"):
+        answer = api.post("/v1/predict", json={"model": name, "inputs": given})
+        assert answer.status_code == 200, answer.text
+        wanted = list(tt.load(folder / name).predict([folder / "0.flac", folder / "1.flac"]))
+        assert near(answer.json()["answers"], [w | {"audio": f"inputs.{i}"} for i, w in enumerate(wanted)])
+    assert [
+        one["text"] for one in api.post("/v1/predict", json={"model": "ear", "inputs": given}).json()["answers"]
+    ] == [
+        "up wave",
+        "down",
+    ]
+    asked = {"model": "ear", "inputs": given, "options": {"decoding": "greedy"}}
+    wanted = list(tt.load(folder / "ear").predict([folder / "0.flac"], decoding="greedy"))
+    assert near(api.post("/v1/predict", json=asked).json()["answers"][0], wanted[0] | {"audio": "inputs.0"})
+
+
+def test_series_are_answered_whole(api, folder):
+    wanted = list(tt.load(folder / "sales").predict(folder / "table.csv", level="80,95"))
+    rows = [dict(zip(("ds", "y"), line.split(","), strict=True)) for line in TABLE.splitlines()[1:]]
+    for given in (TABLE, rows, [row | {"y": float(row["y"])} for row in rows]):
+        answer = api.post("/v1/predict", json={"model": "sales", "inputs": given, "options": {"level": "80,95"}})
+        assert answer.status_code == 200, answer.text
+        assert near(answer.json()["answers"], wanted)
+
+
+def test_music_is_answered_whole(api, folder):
+    model = tt.load(folder / "tunes")
+    write_midi(typed(NOTES, "notes"), folder / "notes.mid")
+    given = [NOTES, *(f"data:;base64,{in_base64((folder / name).read_bytes())}" for name in ("notes.mid", "tunes.abc"))]
+    answer = api.post("/v1/predict", json={"model": "tunes", "inputs": given})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["answers"]
+    wanted = [*model.predict([typed(NOTES, "x")]), *model.predict([folder / "notes.mid", folder / "tunes.abc"])]
+    assert len(found) == 4
+    for one, other in zip(found, wanted, strict=True):
+        assert near({**one, "place": ""}, {**other, "place": ""})
+    assert [one["place"] for one in found] == ["inputs.0", "inputs.1", "inputs.2:1", "inputs.2:6"]
+
+
+def test_whole_inputs_that_are_none_are_refused(api, folder):
+    sound = in_base64(wav(spoken(("up",), 1)))
+
+    def asked(model, inputs, **options):
+        return api.post("/v1/predict", json={"model": model, "inputs": inputs, "options": options})
+
+    for name in ("ear", "kinds"):
+        refused(asked(name, "x"), 400, "inputs", "base64")
+        refused(asked(name, [sound, "%%"]), 400, "inputs.1", "base64")
+        refused(asked(name, ["data:audio/wav,x"]), 400, "inputs.0", ";base64")
+        refused(asked(name, [sound, in_base64(b"hello there")]), 400, "inputs.1: is text, not audio")
+        refused(asked(name, [in_base64(b"RIFF????")]), 400, "inputs.0: is WAV, but damaged")
+        refused(asked(name, [in_base64(wav(np.zeros(RATE * 11)))]), 413, "inputs.0: lasts 11.0 s; up to 10 s")
+    for option in ("words", "language_model", "encoding", "format", "rate"):
+        refused(asked("ear", [sound], **{option: "/etc/passwd"}), 400, f"options.{option}", "the server reads none")
+    refused(asked("sales", TABLE, pictures="here"), 400, "options.pictures")
+    refused(asked("sales", TABLE, future=TABLE), 400, "without anything that is known ahead")
+    refused(asked("sales", ["ds"]), 400, "inputs", "CSV")
+    refused(asked("sales", "ds,y\n2000-01,x\n"), 400, "inputs:2", "'x'")
+    refused(asked("tunes", ["C4 H9"]), 400, "inputs.0", "'h9'")
+    refused(asked("tunes", ["/etc/passwd"]), 400, "inputs.0")
+    refused(asked("tunes", [NOTES, f"data:;base64,{in_base64(b'hello')}"]), 400, "inputs.1: begins as no MIDI")
+    refused(asked("tunes", ["C4 " * 1001]), 413, "inputs.0", "1000")
+    refused(asked("tunes", [NOTES], bars=3), 400, "bars")
+
+
+# ---------------------------------------------------------------------------------------------- as OpenAI's API has it
+
+
+def test_a_recording_is_transcribed_as_the_openai_client_asks(server, folder):
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    sound = wav(spoken(("down", "up", "wave"), 104))
+    (folder / "one.wav").write_bytes(sound)
+    ear = tt.load(folder / "ear")
+    (wanted,) = ear.predict(folder / "one.wav")
+    assert wanted["text"] == "down up wave"
+    ask = client.audio.transcriptions.create
+    assert ask(model="ear", file=("a.wav", sound)).text == wanted["text"]
+    assert ask(model="ear", file=io.BytesIO(sound), response_format="text") == wanted["text"] + "\n"
+    for form in ("srt", "vtt"):
+        lines = ear.lines(ear.predict(folder / "one.wav", format=form), type("O", (), {"format": form}))
+        assert ask(model="ear", file=sound, response_format=form) == "".join(line + "\n" for line in lines)
+    both = ask(
+        model="ear", file=sound, response_format="verbose_json", language="en",
+        timestamp_granularities=["word", "segment"],
+    )  # fmt: skip
+    assert (both.text, both.language, both.duration) == (
+        wanted["text"],
+        "en",
+        round(soundfile.info(folder / "one.wav").duration, 3),
+    )
+    assert [w.to_dict() for w in both.words] == [
+        {name: w[name] for name in ("word", "start", "end")} for w in wanted["words"]
+    ]
+    assert [(s.id, s.text) for s in both.segments] == [(0, wanted["text"])]
+    assert both.segments[0].avg_logprob == pytest.approx(
+        np.mean(np.log([w["confidence"] for w in wanted["words"]])), abs=1e-2
+    )
+    alone = ask(model="ear", file=sound, response_format="verbose_json", timestamp_granularities=["word"])
+    assert alone.segments is None
+    silent = ask(model="ear", file=wav(np.zeros(RATE)), response_format="verbose_json")
+    assert (silent.text, silent.segments) == ("", [])
+    with pytest.raises(openai.BadRequestError, match="'sales' is of the task 'forecast'"):
+        ask(model="sales", file=sound)
+    with pytest.raises(openai.BadRequestError, match="stream"):
+        ask(model="ear", file=sound, stream=True)
+    with pytest.raises(openai.NotFoundError, match="unknown model 'nothing'"):
+        ask(model="nothing", file=sound)
+
+
+def test_forms_that_are_none_are_refused(api):
+    sound = wav(spoken(("up",), 1))
+
+    def asked(**fields):
+        files = [("file", ("x", sound))] if "file" not in fields else fields.pop("file")
+        return api.post("/v1/audio/transcriptions", files=files, data=fields)
+
+    refused(asked(response_format="xml"), 400, "response_format", "'xml'")
+    refused(asked(wishes="x"), 400, "wishes", "no such key")
+    refused(asked(temperature="1"), 400, "temperature")
+    refused(asked(**{"timestamp_granularities[]": "word"}), 400, "verbose_json")
+    refused(asked(file=[("file", ("x", b"hello"))]), 400, "file: is text, not audio")
+    refused(asked(file=[("file", ("x", b""))]), 400, "file: is empty")
+    refused(asked(file=[("other", ("x", sound))]), 400, "file: is missing")
+    refused(asked(file=[("file", ("x", sound)), ("file", ("x", sound))]), 400, "file: stands there twice")
+    refused(asked(file=[("file", ("x", wav(np.zeros(RATE * 11))))]), 413, "file: lasts 11.0 s")
+    refused(api.post("/v1/audio/transcriptions", json={}), 400, "content-type", "multipart/form-data")
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    for body, words in (
+        (b"", "does not end"),
+        (b"--b\r\n", "does not end"),
+        (b"--b\r\nx--b--", "does not end"),
+        (b"--b\r\na: b\r\n\r\nx\r\n--b--\r\n", "no name"),
+        (b"--b\r\nContent-Disposition: form-data; name=file\r\nx\r\n--b--", "no head"),
+        (b"--b\r\nx: " + b"y" * 9000 + b"\r\n\r\nx\r\n--b--", "no head"),
+        (b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx" * 200 + b"\r\n--b--", "file"),
+        (b"\r\n".join([b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n1"] * 200) + b"\r\n--b--", "100 fields"),
+    ):
+        refused(api.post("/v1/audio/transcriptions", content=body, headers=kind), 400, words)
+    for strange in ("multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=b", "\xff"):
+        refused(
+            api.post("/v1/audio/transcriptions", content=b"--b--", headers={"content-type": strange.encode("latin-1")}),
+            400, "content-type",
+        )  # fmt: skip
+
+
+def test_what_stands_in_a_form_comes_out_as_it_was():
+    from throughtime.serve.forms import fields
+
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 2, 5, 1000):
+        for _ in range(50):
+            content = rng.choice(np.frombuffer(b"\r\n-b\0\xff", np.uint8), size).tobytes()
+            if b"\r\n--b" in content:
+                continue
+            body = (
+                b'preamble\r\n--b \t\r\nContent-Disposition: form-data; name="file"; filename="a\xc3\xa9"\r\n'
+                b"Content-Type: message/rfc822\r\n\r\n"
+                + content
+                + b"\r\n--b\r\ncontent-disposition: form-data; name=x\r\n\r\n"
+                b"1\r\n--b--\r\nepilogue"
+            )
+            assert fields("multipart/form-data; boundary=b", body) == [("file", content), ("x", b"1")]
+    assert json.dumps(fields('Multipart/Form-Data; charset=utf-8; boundary="b"', b"--b--")) == "[]"
+
+
+def test_the_commands_of_the_documentation_run(server, folder):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on the PATH")
+    docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    lines = re.findall(r"^    curl (.*)$", re.search(r"^## Speech$(.*?)^## ", docs, re.M | re.S)[1], re.M)
+    script = "\n".join(f"curl -sS --fail-with-body {line}; echo" for line in lines)
+    (folder / "said.wav").write_bytes(wav(spoken(("up", "down"), 105)))
+    env = {**os.environ, "url": f"{server.url}/v1/sessions", "json": "Content-Type: application/json"}
+    script = script.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "up down" in done.stdout
