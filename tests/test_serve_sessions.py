@@ -14,7 +14,7 @@ import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
-from throughtime.serve.store import Store
+from throughtime.serve.stores.single import SingleStore
 from throughtime.travel import Engine
 
 
@@ -25,7 +25,7 @@ def network():
 
 def served(path, slots=64, stack=None, **options):
     stack = network() if stack is None else stack
-    return Sessions("net", Engine(stack), stack.streams(slots), Store(path / "serve.db"), **options)
+    return Sessions("net", Engine(stack), stack.streams(slots), SingleStore(path / "serve.db"), **options)
 
 
 def closed(sessions):
@@ -229,13 +229,13 @@ def test_what_was_answered_survives_a_kill(tmp_path):
 def test_a_store_of_another_network_or_in_use_is_refused(tmp_path):
     sessions = served(tmp_path)
     with pytest.raises(UserError, match="another process serves from it"):
-        Store(tmp_path / "serve.db")
+        SingleStore(tmp_path / "serve.db")
     closed(sessions)
     with pytest.raises(UserError, match="other weights"):
         served(tmp_path, stack=tt.Recurrent(tt.cells.GRU, 3, 5))
     (tmp_path / "other.db").write_bytes(b"something else" * 100)
     with pytest.raises(UserError, match="cannot be opened"):
-        Store(tmp_path / "other.db")
+        SingleStore(tmp_path / "other.db")
 
 
 def test_what_could_not_be_written_was_not_read(tmp_path):
@@ -395,8 +395,34 @@ def test_what_is_dropped_and_named_again_begins_anew_after_a_restart(tmp_path):
     asyncio.run(go())
 
 
+def test_how_many_sessions_there_are_is_known_through_all_that_changes_it(tmp_path):
+    async def go():
+        sessions = served(tmp_path, most=3)
+        ids = [await sessions.create("a") for _ in range(2)]
+        other = await sessions.branch("a", ids[0])
+        await sessions.create("b", "b")
+        for again in (ids[0], "b"):
+            with pytest.raises(Refused):
+                await sessions.create("a", again)
+        for restarted in (False, True):
+            assert (sessions.store.count("a"), sessions.store.count("b"), sessions.store.count()) == (3, 1, 4), (
+                restarted
+            )
+            closed(sessions)
+            sessions = served(tmp_path, most=3)
+        await sessions.delete("a", other)
+        with pytest.raises(Refused):
+            await sessions.delete("a", other)
+        assert (sessions.store.count("a"), sessions.store.count()) == (2, 3)
+        assert await sessions.forget(2e10) == 3
+        assert (sessions.store.count("a"), sessions.store.count()) == (0, 0)
+        closed(sessions)
+
+    asyncio.run(go())
+
+
 def test_sessions_that_come_and_go_leave_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("throughtime.serve.store.SWEPT", 20)
+    monkeypatch.setattr("throughtime.serve.stores.single.SWEPT", 20)
 
     async def go():
         sessions, x = served(tmp_path, slots=4), inputs(3)

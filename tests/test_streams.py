@@ -67,6 +67,31 @@ def test_bits_do_not_depend_on_who_is_stepped_beside(name):
         assert all(map(torch.equal, flat(many.take(row)), flat(few.take(row))))
 
 
+@pytest.mark.parametrize("name", list(stacks()))
+def test_steps_of_one_stream_are_those_that_it_takes_one_by_one(name):
+    torch.manual_seed(0)
+    stack = stacks()[name]
+    one, other, x = stack.streams(3), stack.streams(3), torch.randn(23, 3)
+    states = []
+    for size in (1, 5, 10, 7):  # from where the last ones led
+        part, x = x[:size], x[size:]
+        states.clear()
+        outputs = one.read(1, part, states)
+        for output, state, row in zip(outputs, states, part.split(1), strict=True):
+            assert torch.equal(output, other.step([1], row))
+            assert all(map(torch.equal, flat(state), flat(other.take(1))))
+        one.step([0, 2], torch.randn(2, 3))  # what another does beside it
+    assert all(map(torch.equal, flat(one.take(1)), flat(other.take(1))))
+    for row, wrong in (
+        (3, torch.zeros(2, 3)),
+        (-1, torch.zeros(2, 3)),
+        (0, torch.zeros(2, 4)),
+        (0, torch.zeros(2, 3).double()),
+    ):
+        with pytest.raises(ValueError, match=r"slots|takes"):
+            one.read(row, wrong)
+
+
 def test_a_row_that_is_used_again_begins_anew():
     torch.manual_seed(0)
     stack = tt.Recurrent(tt.cells.LSTM, 3, 5, 2, learn_initial_state=True)

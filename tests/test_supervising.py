@@ -24,8 +24,8 @@ from throughtime.errors import UserError
 from throughtime.serve.supervising import keep_serving
 
 def serve():
-    print("child", os.getpid(), flush=True)
     try:
+        print("child", os.getpid(), flush=True)
         {body}
     finally:
         print("end", os.getpid(), flush=True)
@@ -57,8 +57,8 @@ class Parent:
         return int(number)
 
     def end(self):
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out.split(), err
+        out, err = self.process.stdout.read(), self.process.stderr.read()
+        return self.process.wait(20), out.split(), err
 
     def __enter__(self):
         return self

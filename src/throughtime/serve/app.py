@@ -97,7 +97,12 @@ def _unfit(request: Request, error: Any) -> Response:
     }
     known = error.status_code in words
     message = words[error.status_code] if known else str(error.detail)
-    return Answer(as_error(error.status_code, message), error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(path, {}) if error.status_code == 405 else {}
+    if methods:  # of all there is at this path, where the router names what its first entry takes
+        headers["allow"] = ", ".join(method.upper() for method in methods)
+    return Answer(as_error(error.status_code, message), error.status_code, headers=headers)
 
 
 def _fault(request: Request, error: Exception) -> Response:

@@ -21,8 +21,8 @@ from throughtime.serve.store import Appended, Store
 from throughtime.travel import Moment
 
 EVERY = 512  # steps between two snapshots: what a past moment costs, at most
-FEW = 4  # streams whose step whoever asks may do by itself, where nobody else waits
-SHORT = 0.0005  # seconds that the tick before may have taken for that
+FEW = 4  # streams that are as soon stepped one by one; whoever asks may do it by itself, where nobody else waits
+SHORT = 0.0005  # seconds that nobody minds to wait: a step may have taken so long for that
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +50,8 @@ class Job:
 class Batcher:
     """Steps the rows of one network.
 
-    A tick takes one input of each stream that waits. Streams that come meanwhile join the next tick, so that nobody waits for
-    another's end. Those that have come to their end are written to the store together, and then answered.
+    A tick takes one input of each stream that waits, or several where they are few. Streams that come meanwhile join the next, so
+    that nobody waits for another's end. Those that have come to their end are written to the store together, and then answered.
 
     Args: answer: is given those that have come to their end, in this thread.
     Attributes: ticks, steps: how many there have been, and steps of streams in them.
@@ -65,7 +65,7 @@ class Batcher:
         self._waiting: queue.SimpleQueue[Sequence[Job] | Callable[[], None] | None] = queue.SimpleQueue()
         self._running: list[Job] = []
         self._turn = threading.Lock()  # of whoever uses the rows
-        self._took = 0.0  # seconds, by the last tick
+        self._took = 0.0  # seconds that a step of the last tick took
         self._thread = threading.Thread(target=self._work, name="throughtime-streams", daemon=True)
         self._thread.start()
 
@@ -102,7 +102,7 @@ class Batcher:
             self._turn.release()
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
-        """Let the thread that owns the rows call a function of them, between two ticks."""
+        """Let a function of the rows be called, between two ticks."""
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 
@@ -112,7 +112,13 @@ class Batcher:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._waiting.put(called)
+        if self.idle and self._turn.acquire(blocking=False):  # sooner done than the other thread had woken up
+            try:
+                called()
+            finally:
+                self._turn.release()
+        else:
+            self._waiting.put(called)
         return future
 
     def close(self) -> None:
@@ -139,22 +145,15 @@ class Batcher:
                 self._answer(done)
 
     def _tick(self) -> list[Job]:
-        """A step of all that run. Returns: those that have come to their end; they are written down."""
-        began, jobs = time.perf_counter(), self._running
+        """A step of all that run, or some of each of few. Returns: those that have come to their end; they are written."""
+        began, steps, jobs = time.perf_counter(), 1, self._running
         done, running = list[Job](), list[Job]()
         try:
-            x = [job.x[len(job.outputs)] for job in jobs]
-            rows = list(itertools.chain.from_iterable(job.rows for job in jobs))
-            outputs = self.streams.step(rows, x[0] if len(x) == 1 else torch.cat(x))
-            self.ticks, self.steps = self.ticks + 1, self.steps + len(rows)
-            sizes = [len(job.rows) for job in jobs]
-            parts = [outputs] if len(jobs) == 1 else outputs.split(sizes)  # type: ignore[no-untyped-call]
-            for job, output in zip(jobs, parts, strict=True):
-                job.outputs.append(output)
-                if job.traced:
-                    job.states.append(self.streams.take(job.rows[0]))
-                if job.records is not None:
-                    self._snapshot(job, output)
+            if len(jobs) <= FEW and all(len(job.rows) == 1 for job in jobs):
+                steps = sum([self._step_one(job) for job in jobs])
+            else:
+                self._step_all(jobs)
+            for job in jobs:
                 (done if len(job.outputs) == job.x.shape[0] else running).append(job)
         except BaseException as error:
             done, running = jobs, []
@@ -163,8 +162,34 @@ class Batcher:
         self._running = running
         if done:
             self._write(done)
-        self._took = time.perf_counter() - began
+        self._took = (time.perf_counter() - began) / steps
         return done
+
+    def _step_one(self, job: Job) -> int:
+        """As many steps of a stream as another would hardly notice that comes meanwhile. Returns: how many."""
+        at = len(job.outputs)
+        most = min(len(job.x) - at, max(1, int(SHORT / max(self._took, 1e-6))))
+        if job.records is not None:
+            most = min(most, EVERY - (job.firsts[0] + at) % EVERY)  # to the next snapshot
+        job.outputs += self.streams.read(job.rows[0], job.x[at : at + most, 0], job.states if job.traced else None)
+        self.ticks, self.steps = self.ticks + most, self.steps + most
+        if job.records is not None:
+            self._snapshot(job, job.outputs[-1])
+        return most
+
+    def _step_all(self, jobs: Sequence[Job]) -> None:
+        x = [job.x[len(job.outputs)] for job in jobs]
+        rows = list(itertools.chain.from_iterable(job.rows for job in jobs))
+        outputs = self.streams.step(rows, x[0] if len(x) == 1 else torch.cat(x))
+        self.ticks, self.steps = self.ticks + 1, self.steps + len(rows)
+        sizes = [len(job.rows) for job in jobs]
+        parts = [outputs] if len(jobs) == 1 else outputs.split(sizes)  # type: ignore[no-untyped-call]
+        for job, output in zip(jobs, parts, strict=True):
+            job.outputs.append(output)
+            if job.traced:
+                job.states.append(self.streams.take(job.rows[0]))
+            if job.records is not None:
+                self._snapshot(job, output)
 
     def _snapshot(self, job: Job, output: Tensor) -> None:
         """Keep the states of those whose time has come."""
@@ -176,10 +201,10 @@ class Batcher:
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write down what has been read."""
         records = [
-            Appended(id, job.firsts[i], job.x.shape[0], rows, tuple(job.snapshots.get(i, ())))
+            Appended(id, first, len(job.outputs), rows, tuple(job.snapshots.get(i, ())) if job.snapshots else ())
             for job in jobs
             if job.records is not None and job.error is None
-            for i, (id, rows) in enumerate(job.records)
+            for i, (first, (id, rows)) in enumerate(zip(job.firsts, job.records, strict=True))
         ]
         try:
             if records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from throughtime.config import Strict
 
@@ -22,7 +22,13 @@ Token = Annotated[int, Field(ge=0, lt=2**31)]
 Top = Annotated[int, Field(ge=0, le=TOP)]
 
 
-class Create(Strict):
+class Body(Strict):
+    """A request, in which true is no number, and neither is "3"."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Create(Body):
     """A new session."""
 
     id: str | None = None
@@ -31,9 +37,11 @@ class Create(Strict):
     """[default: the first that is served]"""
     history: History | None = None
     """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
+    rate: Annotated[int, Field(ge=8000, le=384_000)] | None = None
+    """transcribe: Hz, of the samples. [default: 16000]"""
 
 
-class Given(Strict):
+class Given(Body):
     """What a stream reads: of a language model text or tokens, of a forecaster values, of a stack of layers rows of numbers."""
 
     text: str | None = None
@@ -41,6 +49,8 @@ class Given(Strict):
     inputs: list[list[float]] | None = None
     values: list[Value] | None = None
     """Numbers, null where one is missing; or rows of a value and the covariates that its time does not tell."""
+    audio: str | None = None
+    """transcribe: samples of 16 bits, little-endian, of one channel, in base64."""
 
 
 class Steps(Given):
@@ -54,17 +64,19 @@ class Steps(Given):
     """Show log p of each token that is read, given all before it."""
     level: str | None = None
     """forecast: the intervals that are shown, in percent. [default: 80]"""
+    last: bool = False
+    """transcribe: the stream ends with these; the end counts as a step."""
     ahead: list[list[float]] | None = None
     """forecast: covariates known ahead of each step to come. [default: as they usually are]"""
 
 
-class Rewind(Strict):
+class Rewind(Body):
     """Go back."""
 
     time: Time
 
 
-class Branch(Strict):
+class Branch(Body):
     """Another session with the same past."""
 
     id: str | None = None
@@ -72,7 +84,7 @@ class Branch(Strict):
     """[default: the present]"""
 
 
-class Edit(Strict):
+class Edit(Body):
     """Change the past: one input, or a state."""
 
     time: Time
@@ -85,7 +97,7 @@ class Edit(Strict):
     """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
 
 
-class Diff(Strict):
+class Diff(Body):
     """Where two sessions part."""
 
     other: str
@@ -94,7 +106,7 @@ class Diff(Strict):
     """[default: the last time that both have]"""
 
 
-class Predict(Strict):
+class Predict(Body):
     """Inputs to be answered whole."""
 
     inputs: Inputs
@@ -114,7 +126,7 @@ class Message(Steps):
     """Comes back with the answer."""
 
 
-class Open(Strict):
+class Open(Body):
     """Give sessions numbers, for binary frames on this WebSocket."""
 
     open: Annotated[list[str], Field(min_length=1, max_length=100_000)]
@@ -127,7 +139,7 @@ class Open(Strict):
     tag: Any = None
 
 
-class StreamOptions(Strict):
+class StreamOptions(Body):
     """Of a completion that is sent as it is written."""
 
     include_usage: bool = False
@@ -137,7 +149,7 @@ class StreamOptions(Strict):
 Nothing = Annotated[float, Field(ge=0, le=0)] | None
 
 
-class Completion(Strict):
+class Completion(Body):
     """A text to be written, as OpenAI's API has it."""
 
     model: str | None = None

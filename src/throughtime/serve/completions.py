@@ -142,21 +142,32 @@ async def completions(server: TheServer, owner: Owner, body: Completion) -> Resp
             return Answer(await _whole(texts))
     events = _events(texts)
     first = await anext(events)  # so that what cannot be done is refused with its status
-    return StreamingResponse(_after(first, events), media_type="text/event-stream")
+    return _Events(first, events)
+
+
+class _Events(StreamingResponse):
+    """Events as they come. However sending them ends, they come to their end as well, and give back what they hold."""
+
+    def __init__(self, first: str, rest: AsyncGenerator[str, None]) -> None:
+        super().__init__(_after(first, rest), media_type="text/event-stream")
+        self._rest = rest
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with contextlib.aclosing(self._rest):
+            await super().__call__(scope, receive, send)
 
 
 async def _after(first: str, rest: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    async with contextlib.aclosing(rest):
-        yield first
-        async for event in rest:
-            yield event
+    yield first
+    async for event in rest:
+        yield event
 
 
 def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
     """What a request asks for. Raises: Refused, UserError."""
     served = server.find(asked.model)
     reader, sessions = served.streaming()
-    if not isinstance(reader, TextReader):
+    if not isinstance(reader, TextReader) or not isinstance(sessions, Sessions):
         raise Refused(400, f"model: {served.name!r} writes no text")
     n = asked.n or 1
     given: Any = "" if asked.prompt is None else asked.prompt

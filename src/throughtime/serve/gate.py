@@ -45,16 +45,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
-
-        async def sent(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                status = message["status"]
-            elif message["type"] == "websocket.accept":
-                status = 101
-            await send(message)
-
+        began, sent = time.perf_counter(), _Sent(send, self._settings.slow if scope["type"] == "http" else None)
         try:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             self._check_place(headers)
@@ -63,16 +54,16 @@ class Gate:
                 receive = self._limited(headers, receive)
             await self._app(scope, receive, sent)
         except Refused as refused:
-            if not status:
+            if not sent.status:
                 await _refuse(scope, sent, refused)
-        except ClientDisconnect:  # while its request was read
+        except ClientDisconnect:  # while its request was read, or who takes no answers
             pass
         except Exception as error:
             tell_fault(scope["path"], error)
-            if not status:
+            if not sent.status:
                 await _refuse(scope, sent, Refused(500, FAULT))
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.count(route, status, time.perf_counter() - began)
+        self._metrics.count(route, sent.status, time.perf_counter() - began)
 
     def _check_place(self, headers: dict[str, str]) -> None:
         """Raises: Refused where a page of somebody else's may be asking, and no token says who does."""
@@ -126,6 +117,28 @@ class Gate:
             return message
 
         return limited
+
+
+class _Sent:
+    """Sends what answers a request. status: 0 until there is one.
+
+    Args: slow: seconds in which a part must be taken; None: any.
+    Raises: ClientDisconnect, called, where it is not.
+    """
+
+    def __init__(self, send: Send, slow: float | None) -> None:
+        self._send, self._slow, self.status = send, slow, 0
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+        elif message["type"] == "websocket.accept":
+            self.status = 101
+        try:
+            async with asyncio.timeout(self._slow):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientDisconnect from None
 
 
 def _place(address: str) -> SplitResult:

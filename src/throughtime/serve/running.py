@@ -12,6 +12,9 @@ from throughtime.errors import UserError, reason
 from throughtime.serve.settings import Settings
 
 GRACE = 30  # seconds for what is running when it is told to stop
+SLOWEST = (
+    90  # seconds, besides those that a client has, until its connection is ended though it may want to be told why
+)
 
 
 def check_packages() -> None:
@@ -71,6 +74,11 @@ def run(
     from throughtime.serve.server import Server
 
     torch.set_num_threads(1)  # each of the threads that compute
+    if hasattr(
+        socket, "TCP_USER_TIMEOUT"
+    ):  # what a client does not take is held by the system, which else never gives up
+        milliseconds = int(1000 * (settings.slow + SLOWEST))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     config = uvicorn.Config(
         make_app(Server(models, settings), extended),
         log_config=None,

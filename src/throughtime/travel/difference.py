@@ -5,7 +5,8 @@ Shapes: N numbers, V classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.travel.engine import Engine, Moment
+
+TOGETHER = 256  # times that are compared at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,19 +52,42 @@ class Difference:
 def difference(engine: Engine, pairs: Iterable[tuple[tuple[int, int], Moment, Moment]]) -> Difference:
     """Of moments of two timelines: ((time of the one, of the other), moment of the one, of the other)."""
     found = Difference(None, [], [], [], *([], []) if engine.distributions else (None, None))
-    parts = None
-    for pair, a, b in pairs:
-        found.times.append(pair)
-        found.states.append([distance(joined(x), joined(y)) for x, y in zip(a.state, b.state, strict=True)])
-        found.outputs.append(0.0 if a.output is None or b.output is None else distance(a.output, b.output))
-        if parts is None and not same(a, b):
-            parts = pair[0]
+    parts, pairs = None, iter(pairs)
+    while block := list(itertools.islice(pairs, TOGETHER)):
+        times, ones, others = zip(*block, strict=True)
+        both = [a.output is not None and b.output is not None for a, b in zip(ones, others, strict=True)]
+        layers = [
+            [torch.stack([joined(m.state[layer]) for m in moments]) for moments in (ones, others)]
+            for layer in range(len(ones[0].state))
+        ]
+        outputs = [_outputs(moments, both) for moments in (ones, others)]
+        apart = torch.stack([unlike(a, b).any(1) for a, b in [*layers, outputs]]).any(0).tolist()
+        found.times.extend(times)
+        found.states.extend(map(list, zip(*(_distances(a, b).tolist() for a, b in layers), strict=True)))
+        found.outputs.extend(_distances(*outputs).tolist())
+        if parts is None:
+            alike = [(a.output is None) == (b.output is None) for a, b in zip(ones, others, strict=True)]
+            parts = next((t for (t, _), d, e in zip(times, apart, alike, strict=True) if d or not e), None)
         if found.divergence is not None and found.likeliest is not None:
-            assert a.output is not None and b.output is not None
-            p, q = (engine.answer(output).double().log_softmax(-1) for output in (a.output, b.output))
-            found.divergence.append(float(torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum()))
-            found.likeliest.append(bool(p.argmax() != q.argmax()))
+            p, q = (engine.answer(output).double().log_softmax(-1) for output in outputs)
+            found.divergence.extend(torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1).tolist())
+            found.likeliest.extend((p.argmax(-1) != q.argmax(-1)).tolist())
     return replace(found, parts=parts)
+
+
+def _outputs(moments: Sequence[Moment], there: Sequence[bool]) -> Tensor:
+    """The outputs that led to moments, [n, N]; zeros where there is none, or none to compare with."""
+    like = next((m.output for m, it in zip(moments, there, strict=True) if it), torch.zeros(1))
+    assert like is not None
+    rows = [m.output if it else None for m, it in zip(moments, there, strict=True)]
+    return torch.stack([torch.zeros_like(like) if row is None else row for row in rows])
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """`distance` of each row of two tensors [n, N]: [n]."""
+    a, b = a.double(), b.double()
+    size = torch.maximum(a.norm(dim=1), b.norm(dim=1))
+    return torch.where(size == 0, 0.0, (a - b).norm(dim=1) / size)
 
 
 def same(a: Moment, b: Moment) -> bool:
@@ -81,9 +107,7 @@ def unlike(a: Tensor, b: Tensor) -> Tensor:
 
 def distance(a: Tensor, b: Tensor) -> float:
     """‖a − b‖ / max(‖a‖, ‖b‖); 0 where both are 0."""
-    a, b = a.double(), b.double()
-    size = max(float(a.norm()), float(b.norm()))
-    return float((a - b).norm()) / size if size else 0.0
+    return float(_distances(a.reshape(1, -1), b.reshape(1, -1)))
 
 
 def joined(state: State) -> Tensor:

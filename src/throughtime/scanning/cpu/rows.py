@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly
 from throughtime.scanning.cpu.pairs import rounded_number
+from throughtime.scanning.cpu.units import Span
 from throughtime.scanning.nodes import REDUCTIONS, Node, ordered
 from throughtime.scanning.program import Array, Program
 from throughtime.scanning.schedule import Schedule, Stage, Work
@@ -43,11 +45,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """One step while its code is written: where the arrays are now, and how many rows of the thread still run."""
+    """One step while its code is written: where the arrays are now, and how many rows of the thread still run. spans: by the width
+    of a sweep, what the thread does of it; all of it where there are none."""
 
     code: Assembly
     blocks: dict[Array, Block]
     rows: str
+    spans: dict[int, Span] = field(default_factory=dict)
 
     def block(self, array: Array) -> Block:
         """Where an array is read or, of a target, written."""
@@ -82,6 +86,22 @@ class RowCode:
             for reduction in dict.fromkeys(r for w in phase for r, _ in w.reductions):
                 self._finish(reduction)
 
+    def begin(self, work: Work) -> None:
+        """Before its vectors are written one by one, by `vector`: what they need of the row."""
+        for node, array, _ in work.stores:
+            self._target(array)
+            self._prepare(node)
+        for reduction, node in work.reductions:
+            self._prepare(node)
+            if reduction not in self.sums:
+                self.sums[reduction] = self.code.slot(self.code.vector)
+                neutral = self.code.literal(functions.NEUTRAL[reduction.op])
+                self.code.store(self.code.vector, neutral, self.sums[reduction])
+
+    def vector(self, work: Work, j: str) -> None:
+        """A whole vector of a sweep, from feature j on."""
+        self._vectors(work, j, None)
+
     def _pointer(self, array: Array) -> str:
         """The address of this row."""
         if array not in self.pointers:
@@ -96,20 +116,16 @@ class RowCode:
 
     def _sweep(self, work: Work) -> None:
         code = self.code
-        for node, array, _ in work.stores:
-            self._target(array)
-            self._prepare(node)
-        for reduction, node in work.reductions:
-            self._prepare(node)
-            if reduction not in self.sums:
-                self.sums[reduction] = code.slot(code.vector)
-                code.store(code.vector, code.literal(functions.NEUTRAL[reduction.op]), self.sums[reduction])
+        self.begin(work)
         whole, left = divmod(work.width, code.lanes)
+        span = self.step.spans.get(work.width)
         if whole:
-            with code.loop(whole * code.lanes, step=code.lanes) as j:
+            first, end = ("0", str(whole * code.lanes)) if span is None else span[:2]
+            with code.loop(end, first, step=code.lanes) as j:
                 self._vectors(work, j, None)
         if left:
-            self._vectors(work, str(whole * code.lanes), left)
+            with nullcontext() if span is None else code.when(span.last):
+                self._vectors(work, str(whole * code.lanes), left)
         self.spilled.update(self.spilling)
         self.spilling.clear()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from throughtime.cells import State
 from throughtime.scanning.call import map_states, tensors_of
+from throughtime.scanning.cpu.chain import Chain
 from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.foreign import is_plain_memory
 
@@ -92,7 +93,7 @@ class Streams:
             raise ValueError(f"streams read memory, and the input is a {type(x).__name__} on {x.device}")
         with torch.no_grad():
             if one is not None:
-                return self._one(one, x)
+                return self._one(one, x)[0]
             rows = torch.as_tensor(rows)
             if not len(rows):
                 return x.new_empty(0, *self._output)
@@ -105,19 +106,49 @@ class Streams:
                 ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _one(self, row: int, x: Tensor) -> Tensor:
+    def read(self, row: int, x: Tensor, states: list[list[State]] | None = None) -> list[Tensor]:
+        """Steps of one stream, one after the other: what `step` gives for each, sooner.
+
+        Args: x: [T, I], T at least 1. states: takes the state after each, as `take` gives it.
+        Returns: the output of each, [1, N].
+        Raises: ValueError as `step`.
+        """
+        fits = (
+            0 <= row < self.slots and x.shape == (len(x), self.width) and x.dtype is self.dtype and is_plain_memory(x)
+        )
+        if self.backend == "reference" or not fits:
+            outputs = []
+            for one in x.split(1):  # type: ignore[no-untyped-call]
+                outputs.append(self.step([row], one))
+                if states is not None:
+                    states.append(self.take(row))
+            return outputs
+        with torch.no_grad():
+            return self._one(row, x, states)
+
+    def _one(self, row: int, x: Tensor, states: list[list[State]] | None = None) -> list[Tensor]:
         """What `_together` does for a row, at a fraction of what it takes to ask for it."""
         chain = self._stepper.chain
         assert chain is not None
-        tables = [table for tables in self._tables for table in tables]
-        for table, state in zip(tables, [state for states in chain.states for state in states], strict=True):
-            size = state.stride(0) * state.itemsize
-            ctypes.memmove(state.data_ptr(), table.data_ptr() + row * size, size)
-        out = chain.step(x.contiguous(), 1)
-        for table, state in zip(tables, [state for states in chain.states for state in states], strict=True):
-            size = state.stride(0) * state.itemsize
-            ctypes.memmove(table.data_ptr() + row * size, state.data_ptr(), size)
-        return out
+        self._move(row, chain, back=False)
+        outputs = []
+        for one in (x,) if len(x) == 1 else x.split(1):  # type: ignore[no-untyped-call]
+            outputs.append(chain.step(one.contiguous(), 1))
+            if states is not None:
+                states.append([self._as_state(i, [t[:1].clone() for t in s]) for i, s in enumerate(chain.states)])
+        self._move(row, chain, back=True)
+        return outputs
+
+    def _move(self, row: int, chain: Chain, *, back: bool) -> None:
+        """The state of a row to where it is stepped, or back."""
+        for tables, states in zip(self._tables, chain.states, strict=True):
+            for table, state in zip(tables, states, strict=True):
+                size = state.stride(0) * state.itemsize
+                ends = (state.data_ptr(), table.data_ptr() + row * size)
+                ctypes.memmove(*(ends[::-1] if back else ends), size)
+
+    def _as_state(self, layer: int, tensors: list[Tensor]) -> State:
+        return tuple(tensors) if isinstance(self._first[layer], tuple) else tensors[0]
 
     def _together(self, rows: Tensor, x: Tensor) -> Tensor:
         chain = self._stepper.chain
@@ -140,11 +171,7 @@ class Streams:
     def take(self, row: int) -> list[State]:
         """The state of a stream, layer by layer, each [1, ...], as a copy."""
         row = int(self._checked([row]))
-        made: list[State] = []
-        for tables, first in zip(self._tables, self._first, strict=True):
-            parts = tuple(table[row : row + 1].clone() for table in tables)
-            made.append(parts if isinstance(first, tuple) else parts[0])
-        return made
+        return [self._as_state(i, [table[row : row + 1].clone() for table in t]) for i, t in enumerate(self._tables)]
 
     def put(self, row: int, state: Sequence[State]) -> None:
         """Give a stream a state, as `take` returns it. Raises: ValueError where it does not fit; then nothing has changed."""
