@@ -13,12 +13,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from throughtime.scanning import native, reference
+from throughtime.scanning import native
 from throughtime.scanning.call import Call, Scanned, leaves, map_leaves, map_states, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu.engine import Types
 from throughtime.scanning.cpu.target import why_not_bfloat16
 from throughtime.scanning.foreign import in_bfloat16, transform, without_autocast
+from throughtime.scanning.reference import run as run_plainly
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def types(call: Call) -> Types:
         resets=None if call.resets is None else call.resets[:2],
     )
     with torch.no_grad():
-        found = (native if native.why_not(short) is None else reference).run(short)
+        found = native.run(short) if native.why_not(short) is None else run_plainly(short)
     return (
         (found.outputs.dtype, *(s.dtype for s in tensors_of(found.state))),
         {name: value.dtype for name, value in found.records.items()},
