@@ -19,9 +19,13 @@ from torch import Tensor
 from throughtime.scanning import Streams
 from throughtime.serve.batcher import EVERY, Batcher, Job
 from throughtime.serve.moments import Moments
-from throughtime.serve.store import Store
+from throughtime.serve.store import Elsewhere, Store
 from throughtime.travel import Engine, Moment
 
+PATIENCE = (
+    10.0  # seconds in which a session is to come from another process; one that died has it for the rest of its lease
+)
+PAUSE = 0.1  # seconds between two tries
 SPARE = 8  # rows for what is computed anew
 WRITERS = 64  # rows for streams that are of no session
 
@@ -111,6 +115,35 @@ class Awake:
             _wake_first(self._without_row)
 
     @asynccontextmanager
+    async def _held_alone(self, *ids: str) -> AsyncIterator[None]:
+        """Alone with some sessions, which no other process has either.
+
+        Raises: Elsewhere where another holds one of them, and does not release it.
+        """
+        async with self._alone(*ids):
+            for id in ids:
+                await self._own(id)
+            yield
+
+    async def _own(self, id: str) -> None:
+        ended = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                if self.store.own(id):
+                    self._sleep(id)
+                return
+            except Elsewhere:
+                if asyncio.get_running_loop().time() > ended:
+                    raise
+            await asyncio.sleep(PAUSE)
+
+    def _check_own(self, *ids: str) -> None:
+        """Raises: Elsewhere where another process may have taken a session since, so that what was read of it is of no one time."""
+        for id in ids:
+            if not self.store.owns(id):
+                raise Elsewhere(id)
+
+    @asynccontextmanager
     async def _row(self, moment: Moment, rows: asyncio.Queue[int] | None = None) -> AsyncIterator[int]:
         """A row in the state of a moment, for as long as it is needed. It is none of those that sessions have, or who has one and
         needs another would wait for ever."""
@@ -133,7 +166,8 @@ class Awake:
             async with self._alone(idle):  # at once, since nobody is; whoever comes meanwhile finds it written
                 live = self._live.pop(idle)
                 try:
-                    await self._keep(idle, live)
+                    with contextlib.suppress(Elsewhere):
+                        await self._keep(idle, live)
                 finally:
                     self._free.append(live.row)
         return self._free.pop()

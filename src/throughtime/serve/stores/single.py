@@ -60,6 +60,9 @@ class SingleStore(Tables):
         tail = self._tails.get(id)
         return Kept(id, owner, model, *((at, made, touched) if tail is None else (tail.time, made, tail.touched)))
 
+    def release(self, id: str) -> None:
+        """There are no others."""
+
     def drop(self, id: str) -> None:
         with self._lock:
             super().drop(id)
