@@ -3,8 +3,8 @@
     python tests/serve_chaos.py [--sessions 2000] [--requests 20] [--seconds 60] [--seed 1] [--shared folder|redis|ray] RUN
 
 Each session reads seeded texts, each as long as its script says. A request goes to the process that its session hashes to, as a
-proxy would send it; where that one does not answer in time, or is not there, to another. Meanwhile a seeded script ends processes by
-SIGKILL, pauses them by SIGSTOP for shorter and longer than a lease, and takes them from 3 to 2 and to 4. Every answer, and the
+proxy would send it; where that one does not answer in time, or is not there, to another. Meanwhile a seeded script ends processes
+by SIGKILL, pauses them by SIGSTOP for shorter and longer than a lease, and takes them from 3 to 2 and to 4. Every answer, and the
 state of every session in the end, must be that of one process with a store of its own, to the bit.
 """
 
@@ -17,6 +17,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -37,10 +38,10 @@ GIVEN_UP = 120.0  # seconds after which a request is lost
 
 
 class Processes:
-    """Processes of `throughtime serve` beside one another. fault: a program that serves in place of the command, for a test."""
+    """Processes of `throughtime serve` beside one another."""
 
-    def __init__(self, run: Path, shared: str, fault: str | None = None) -> None:
-        self.options, self.fault = [run, "--port", 0, "--shared", shared, "--lease", LEASE, "--slots", 700], fault
+    def __init__(self, run: Path, shared: str) -> None:
+        self.options = [run, "--port", 0, "--shared", shared, "--lease", LEASE, "--slots", 700]
         self.serving: list[Serving] = []
         self.resize(3)
 
@@ -48,14 +49,14 @@ class Processes:
         """Start or end processes."""
         ended = [self.serving.pop() for _ in range(len(self.serving) - count)]
         with ThreadPoolExecutor() as beside:
-            started = [beside.submit(Serving, *self.options, code=self.fault) for _ in range(count - len(self.serving))]
+            started = [beside.submit(Serving, *self.options) for _ in range(count - len(self.serving))]
             for one in ended:
                 assert one.stop() == 0, one.said
             self.serving += [one.result() for one in started]
 
     def pids(self) -> list[int]:
         """The processes that serve."""
-        return [one.child if self.fault is None else one.process.pid for one in self.serving]
+        return [one.child for one in self.serving]
 
     def urls(self, id: str) -> list[str]:
         """Where to ask for a session: first the process that it hashes to."""
@@ -66,6 +67,58 @@ class Processes:
         """End all."""
         for one in self.serving:
             one.kill()
+
+
+class Replicas(Processes):
+    """The same under Ray Serve, on a machine that Ray starts for it."""
+
+    def __init__(self, run: Path, shared: str, folder: Path) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        import ray
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        self._ray, self._serve = ray, serve
+        self._given = {"runs": str(run), "shared": shared, "lease": LEASE, "slots": 700}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="error", _temp_dir=str(folder))
+        serve.start(
+            http_options=HTTPOptions(port=int(self.url.rpartition(":")[2])), logging_config={"log_level": "ERROR"}
+        )
+        self.resize(3)
+
+    def resize(self, count: int) -> None:
+        """Have another number of replicas."""
+        from ray.serve.context import _get_global_client
+        from ray.serve.schema import ServeDeploySchema
+
+        application = {"name": "chaos", "import_path": "throughtime.serve.ray:build", "args": self._given}
+        application["deployments"] = [{"name": "throughtime", "num_replicas": count}]
+        _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+        end = time.monotonic() + 120
+        while self._serve.status().applications["chaos"].status != "RUNNING" or len(self.pids()) != count:
+            status = self._serve.status().applications["chaos"]
+            assert time.monotonic() < end and status.status != "DEPLOY_FAILED", status.message
+            time.sleep(0.1)
+
+    def pids(self) -> list[int]:
+        """The replicas, as the system knows them; Ray sets what their command is."""
+        found = list[int]()
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if path.read_bytes().startswith(b"ray::ServeReplica:chaos:"):
+                    found.append(int(path.parent.name))
+        return found
+
+    def urls(self, id: str) -> list[str]:
+        """The proxy, which looks at the header."""
+        return [self.url]
+
+    def close(self) -> None:
+        """End all."""
+        self._serve.shutdown()
+        self._ray.shutdown()
 
 
 class Session:
@@ -189,11 +242,11 @@ def beside_one_that_is_left_alone(
 
 
 @contextlib.contextmanager
-def processes(run: Path, folder: Path, shared: str, fault: str | None = None) -> Iterator[Processes]:
+def processes(run: Path, folder: Path, shared: str) -> Iterator[Processes]:
     """Three of them, with a folder or a Redis of their own."""
     with contextlib.ExitStack() as stack:
-        where = stack.enter_context(redis_at(folder / "redis")) if shared == "redis" else str(folder / "shared")
-        at = Processes(run, where, fault)
+        where = str(folder / "shared") if shared == "folder" else stack.enter_context(redis_at(folder / "redis"))
+        at = Replicas(run, where, folder) if shared == "ray" else Processes(run, where)
         stack.callback(at.close)
         yield at
 

@@ -194,7 +194,6 @@ def a_pair(shared, lease):
     one, other = opened(dataclasses.replace(shared, lease=lease)), opened(shared)
     one.renew()
     assert one.make("x", "me", "net", b"state")
-    one.own("x")
     yield one, other
     one.close()
     other.close()
@@ -231,7 +230,6 @@ def test_of_a_transaction_what_is_held_is_written(two):
     one, other = two
     for id in "pq":
         assert one.make(id, "me", "net", b"state")
-        one.own(id)
     one.release("p")
     other.own("p")
     assert one.append([Appended(id, 0, 1, b"cd") for id in "pqx"]) == {"p"}
@@ -260,7 +258,6 @@ def test_a_lease_that_nobody_missed_goes_on(sleepy):
 def test_who_wakes_and_takes_one_does_not_trust_the_others(sleepy):
     one, other = sleepy
     assert one.make("y", "me", "net", b"state")
-    one.own("y")
     time.sleep(SHORT + 0.1)
     assert other.own("x")
     assert not one.own("y")  # which renews the lease
@@ -283,6 +280,21 @@ def test_others_do_not_forget_what_is_held(two):
     assert [kept.id for kept in one.untouched(later)] == ["x"] and other.untouched(later) == []
     one.release("x")
     assert [kept.id for kept in other.untouched(later)] == ["x"]
+
+
+def test_what_was_made_here_is_asked_for_and_released(shared):
+    one, other = opened(shared), opened(shared)
+    one.renew()
+    one.own("x")
+    assert one.make("x", "me", "net", b"state") and one.branch("x", "y", "me", 0)
+    for id in "xy":
+        with pytest.raises(Elsewhere):
+            other.own(id)
+        assert one.renew() == {id}
+        one.release(id)
+        assert other.own(id)
+    one.close()
+    other.close()
 
 
 def test_tokens_grow(two):

@@ -23,6 +23,7 @@ create table if not exists held (session text primary key, holder text not null,
 create index if not exists holders on held (holder);
 create table if not exists wanted (holder text, session text, primary key (holder, session)) without rowid
 """
+_HELD = "select holder, fence from held where session = ?"
 # a lease that ends later than it lasts was written before the machine started anew
 _LIVE = "exists (select 1 from replicas where id = holder and until > :now and until <= :now + lease)"
 
@@ -80,7 +81,8 @@ class FolderStore(Leased, Tables):
 
     def _held(self, ids: list[str]) -> dict[str, int]:
         with self._lock:
-            return dict(self._file.execute("select session, fence from held where holder = ?", (self.replica,)))
+            rows = [self._file.execute(_HELD, (id,)).fetchone() for id in ids]
+        return {id: row[1] for id, row in zip(ids, rows, strict=True) if row is not None and row[0] == self.replica}
 
     def _take(self, id: str, fence: int | None) -> int | None:
         with self._writing():
@@ -119,7 +121,7 @@ class FolderStore(Leased, Tables):
             raise Elsewhere(id)
 
     def _holds(self, id: str) -> bool:
-        row = self._file.execute("select holder, fence from held where session = ?", (id,)).fetchone()
+        row = self._file.execute(_HELD, (id,)).fetchone()
         return row is not None and row == (self.replica, self._fences.get(id))
 
     # ------------------------------------------------------------------------------------------ what they have read
@@ -133,6 +135,20 @@ class FolderStore(Leased, Tables):
             ).fetchall()
         others = {id for (id,) in rows}
         return [kept for kept in super().untouched(since) if kept.id not in others]
+
+    def make(
+        self, id: str, owner: str, model: str, state: bytes, about: bytes = b"", records: Iterable[Appended] = ()
+    ) -> bool:
+        made = super().make(id, owner, model, state, about, records)
+        if made:
+            self._fences |= self._held([id])
+        return made
+
+    def branch(self, id: str, other: str, owner: str, t: int) -> bool:
+        made = super().branch(id, other, owner, t)
+        if made:
+            self._fences |= self._held([other])
+        return made
 
     def drop(self, id: str) -> None:
         super().drop(id)

@@ -213,7 +213,10 @@ class RedisStore(Leased):
         moment = repr(time.time())
         about = ("owner", owner, "model", model, "made", moment, "holder", self.replica, "fence", fence)
         made: list[Command] = [("HSET", _session(id), *about), ("ZADD", f"{ALL}owner:{owner}", 0, id)]
-        return not self._fenced({id: [*made, *commands, *_touched(id, at)]}, {id: ""})
+        if self._fenced({id: [*made, *commands, *_touched(id, at)]}, {id: ""}):
+            return False
+        self._fences[id] = int(fence)
+        return True
 
     def beginning(self, id: str) -> bytes:
         with self._asking():
