@@ -358,6 +358,25 @@ def test_openais_client_completes_as_generate_writes(client, model):
     assert (strange.choices[0].text, strange.unknown) == (greedy.choices[0].text, ["é"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "error", "status", "words"),
+    [
+        ({"model": "lmm"}, openai.NotFoundError, 404, "did you mean 'lm'"),
+        ({"model": "lm", "temperature": -1}, openai.BadRequestError, 400, "temperature"),
+        ({"model": "lm", "max_tokens": "9"}, openai.BadRequestError, 400, "max_tokens"),
+        ({"model": "lm", "suffix": "x"}, openai.BadRequestError, 400, "suffix"),
+        ({"model": "lm", "max_tokens": 100_001}, openai.APIStatusError, 413, "max_tokens: 100001 tokens"),
+        ({"model": "lm", "prompt": [2] * 100_001}, openai.APIStatusError, 413, "prompt: 100001 tokens"),
+    ],
+)
+def test_openais_client_raises_its_own_exceptions(client, asked, error, status, words):
+    for stream in (False, True):
+        with pytest.raises(error) as found:
+            client.completions.create(**{"prompt": "", "stream": stream} | asked)
+        assert (found.value.status_code, found.value.body["code"] is not None) == (status, True)
+        assert words in found.value.message
+
+
 def test_openais_client_streams(client):
     asked = {"model": "lm", "prompt": "5 goats", "max_tokens": 30, "seed": 3, "n": 2, "logprobs": 2}
     whole = client.completions.create(**asked)
@@ -620,6 +639,11 @@ def test_a_session_belongs_to_its_token(guarded):
             refused(api.get("/v1/models", headers=headers), 401, "Bearer")
         refused(api.get("/metrics"), 401)
         assert api.get("/healthz").status_code == 200
+        with (
+            openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="alph", max_retries=0) as stranger,
+            pytest.raises(openai.AuthenticationError, match="Bearer"),
+        ):
+            stranger.completions.create(model="lm", prompt="a")
         one, two = bearer("alpha"), bearer("gamma")
         assert api.post("/v1/sessions", json={"id": "mine"}, headers=one).status_code == 201
         body = {"first": 0, "text": "a", "other": "mine", "time": 0}
@@ -669,6 +693,11 @@ def test_bodies_lengths_and_waiting_are_limited(guarded):
         )
         refused(api.post("/v1/completions", json={"max_tokens": 5001}), 413, "5000")
         refused(api.post("/v1/completions", json={"n": 5, "max_tokens": 5}), 429, "wait")
+        with (
+            openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="beta", max_retries=0) as hasty,
+            pytest.raises(openai.RateLimitError, match="ask again later"),
+        ):
+            hasty.completions.create(model="lm", prompt="a", n=5)
         answers = []
 
         def write():

@@ -395,6 +395,32 @@ def test_what_is_dropped_and_named_again_begins_anew_after_a_restart(tmp_path):
     asyncio.run(go())
 
 
+def test_how_many_sessions_there_are_is_known_through_all_that_changes_it(tmp_path):
+    async def go():
+        sessions = served(tmp_path, most=3)
+        ids = [await sessions.create("a") for _ in range(2)]
+        other = await sessions.branch("a", ids[0])
+        await sessions.create("b", "b")
+        for again in (ids[0], "b"):
+            with pytest.raises(Refused):
+                await sessions.create("a", again)
+        for restarted in (False, True):
+            assert (sessions.store.count("a"), sessions.store.count("b"), sessions.store.count()) == (3, 1, 4), (
+                restarted
+            )
+            closed(sessions)
+            sessions = served(tmp_path, most=3)
+        await sessions.delete("a", other)
+        with pytest.raises(Refused):
+            await sessions.delete("a", other)
+        assert (sessions.store.count("a"), sessions.store.count()) == (2, 3)
+        assert await sessions.forget(2e10) == 3
+        assert (sessions.store.count("a"), sessions.store.count()) == (0, 0)
+        closed(sessions)
+
+    asyncio.run(go())
+
+
 def test_sessions_that_come_and_go_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("throughtime.serve.stores.single.SWEPT", 20)
 

@@ -211,6 +211,8 @@ def test_a_session_goes_to_another_when_it_is_released(two):
     assert one.renew() == {"x"}
     assert one.renew() == set()  # it has been told
     one.release("x")
+    with pytest.raises(Elsewhere):  # who asked goes first
+        one.own("x")
     assert other.own("x") and not other.own("x")
     assert read_one(one, first=1) == {"x"}
     for write in (

@@ -85,9 +85,8 @@ class Awake:
             (self._spare if row < len(rows) + SPARE else self._writers).put_nowait(row)
         self._outputs = torch.zeros(len(rows), streams.width_out, dtype=streams.dtype)  # of the last step, by row
         self._live: OrderedDict[str, Live] = OrderedDict()  # the one that was stepped last is the last
-        self._held: dict[
-            str, deque[asyncio.Future[None]]
-        ] = {}  # sessions somebody is alone with, and who waits for each
+        # sessions somebody is alone with, and who waits for each, once anybody has
+        self._held: dict[str, deque[asyncio.Future[None]] | None] = {}
         self._without_row: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -102,17 +101,20 @@ class Awake:
             for id in sorted(set(ids)):
                 if id in self._held:
                     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._held[id].append(turn)
+                    waiting = self._held[id] = self._held[id] or deque()
+                    waiting.append(turn)
                     await turn
                 else:
-                    self._held[id] = deque()
+                    self._held[id] = None
                 stack.callback(self._release, id)
             yield
 
     def _release(self, id: str) -> None:
-        if not _wake_first(self._held[id]):
+        waiting = self._held[id]
+        if not waiting or not _wake_first(waiting):
             del self._held[id]
-            _wake_first(self._without_row)
+            if self._without_row:
+                _wake_first(self._without_row)
 
     @asynccontextmanager
     async def _held_alone(self, *ids: str) -> AsyncIterator[None]:
@@ -189,7 +191,8 @@ class Awake:
             _wake_first(self._without_row)
 
     async def _call(self, function: Any) -> Any:
-        return await asyncio.wrap_future(self.batcher.call(function))
+        called = self.batcher.call(function)
+        return called.result() if called.done() else await asyncio.wrap_future(called)
 
     async def _run(self, job: Job) -> list[Tensor]:
         """Let a stream read. Returns: the output of each step, [N]."""

@@ -103,7 +103,7 @@ class Batcher:
             self._turn.release()
 
     def call(self, function: Callable[[Streams], Any]) -> Future[Any]:
-        """Let the thread that owns the rows call a function of them, between two ticks."""
+        """Let a function of the rows be called, between two ticks."""
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 
@@ -113,7 +113,13 @@ class Batcher:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._waiting.put(called)
+        if self.idle and self._turn.acquire(blocking=False):  # sooner done than the other thread had woken up
+            try:
+                called()
+            finally:
+                self._turn.release()
+        else:
+            self._waiting.put(called)
         return future
 
     def close(self) -> None:
@@ -196,10 +202,10 @@ class Batcher:
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write down what has been read."""
         records = [
-            Appended(id, job.firsts[i], job.x.shape[0], rows, tuple(job.snapshots.get(i, ())))
+            Appended(id, first, len(job.outputs), rows, tuple(job.snapshots.get(i, ())) if job.snapshots else ())
             for job in jobs
             if job.records is not None and job.error is None
-            for i, (id, rows) in enumerate(job.records)
+            for i, (first, (id, rows)) in enumerate(zip(job.firsts, job.records, strict=True))
         ]
         try:
             lost = self.store.append(records) if records else set[str]()

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import re
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -243,11 +242,15 @@ class Sessions(Past):
             if live is None or not ready_now or not self.store.owns(id):
                 other.append(i)
             else:
-                self._held[id] = deque()
+                self._held[id] = None
                 ready.append(i)
                 lives.append(live)
-        some = inputs if not other else inputs[ready]
-        together = self._step_live([ids[i] for i in ready], lives, some) if ready else None
+        if not other:
+            outputs, lost = await self._step_live(ids, firsts, lives, inputs)
+            return outputs, {i: Elsewhere(id) for i, id in enumerate(ids) if id in lost} if lost else {}
+        together = None
+        if ready:
+            together = self._step_live([ids[i] for i in ready], [firsts[i] for i in ready], lives, inputs[ready])
         outputs = torch.zeros(len(ids), self._outputs.shape[1], dtype=self._outputs.dtype)
         alone = [self.steps(owner, ids[i], firsts[i], inputs[i : i + 1]) for i in other]
         refused: dict[int, Refused] = {}
@@ -264,12 +267,14 @@ class Sessions(Past):
         return outputs, refused
 
     @_to_the_end
-    async def _step_live(self, ids: list[str], lives: list[Live], inputs: Tensor) -> tuple[Tensor, set[str]]:
+    async def _step_live(
+        self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor
+    ) -> tuple[Tensor, set[str]]:
         """Step sessions that have their rows, and that nobody else is with. Returns: the outputs; those another process holds."""
         rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
         size = len(data) // len(ids)
         records = [(id, data[low : low + size]) for id, low in zip(ids, range(0, len(data), size), strict=True)]
-        job = Job(rows, [live.time for live in lives], self._prepared(inputs).unsqueeze(0), records)
+        job = Job(rows, list(firsts), self._prepared(inputs).unsqueeze(0), records)
         try:
             await self._run_all(job)
             self._outputs[rows] = job.outputs[0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -48,7 +48,7 @@ class FolderStore(Leased, Tables):
             self._file.execute(statement)
         self._file.execute("insert or ignore into about values ('fence', '0')")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _writing(self, *ids: str) -> Iterator[None]:
         try:
             with super()._writing(*ids):
@@ -59,7 +59,7 @@ class FolderStore(Leased, Tables):
             raise Refused(503, f"{self.path}: another process writes to it, and does not end; ask again", 1) from error
 
     def close(self) -> None:
-        with self._lock, self._writing():
+        with contextlib.suppress(Refused), self._lock, self._writing():  # or the lease ends by itself
             self._file.execute("delete from replicas where id = ?", (self.replica,))
         super().close()
 

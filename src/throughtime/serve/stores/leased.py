@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from throughtime.serve.store import Elsewhere, Store
 
 LEASE = 3.0  # seconds
+COURTESY = 0.5  # seconds in which a process does not take what it has just released, since another asks for it
 MARGIN = 0.9  # of a lease, after which a process trusts it no more: clocks do not go at quite the same rate
 
 
@@ -33,12 +34,15 @@ class Leased(Store):
         self._fences: dict[str, int] = {}  # the tokens of the sessions that are held
         self._until = 0.0  # nobody else takes one before
         self._asked_for: set[str] = set()
+        self._released: dict[str, float] = {}  # until when each is left to others
 
     def own(self, id: str) -> bool:
         if self.owns(id):
             return False
         if now() >= self._until:
             self._renew()
+        if now() < self._released.get(id, 0):
+            raise Elsewhere(id)
         held = self._fences.get(id)
         fence = self._take(id, held)
         if fence is None:
@@ -57,6 +61,7 @@ class Leased(Store):
         fence = self._fences.pop(id, None)
         if fence is not None:
             self._release(id, fence)
+            self._released[id] = now() + COURTESY
 
     def renew(self) -> set[str]:
         """Renew the lease; to be called three times in its length. Returns: sessions that are held here and others ask for."""
@@ -68,6 +73,7 @@ class Leased(Store):
         began = now()
         lapsed, asked_for = self._extend()
         self._asked_for |= asked_for
+        self._released = {id: until for id, until in self._released.items() if until > began}
         if lapsed:  # others may have taken some meanwhile
             held = self._held(list(self._fences))
             for id in [id for id, fence in self._fences.items() if held.get(id) != fence]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from throughtime.errors import UserError
@@ -95,7 +95,7 @@ class RedisStore(Leased):
         if found > FORMAT:
             raise UserError(f"{self.where}: format {found} is from a newer throughtime; upgrade it")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         try:
             yield
@@ -103,7 +103,7 @@ class RedisStore(Leased):
             raise Refused(503, f"Redis at {self.where} does not answer as it should: {error}; ask again", 1) from error
 
     def close(self) -> None:
-        with self._asking():
+        with contextlib.suppress(Refused), self._asking():  # or the lease ends by itself
             self._redis.delete(f"{ALL}replica:{self.replica}", f"{ALL}wanted:{self.replica}")
             self._redis.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +48,8 @@ class SingleStore(Tables):
             "select max((select coalesce(max(number), 0) from recent), (select coalesce(max(folded), 0) from sessions))"
         )
         ((self._start,),) = self._file.execute("select coalesce(min(number), ?) from recent", (self._last + 1,))
+        # by owner; to count them anew for each that is made would soon take longer than all else
+        self._counts = Counter(dict(self._file.execute("select owner, count(*) from sessions group by owner")))
         now = time.time()
         for number, id, first, count, rows in self._file.execute(
             "select number, session, first, count, rows from recent join sessions on id = session where number > folded "
@@ -63,10 +65,31 @@ class SingleStore(Tables):
     def release(self, id: str) -> None:
         """There are no others."""
 
+    def count(self, owner: str | None = None) -> int:
+        with self._lock:
+            return self._counts.total() if owner is None else self._counts[owner]
+
+    def make(
+        self, id: str, owner: str, model: str, state: bytes, about: bytes = b"", records: Iterable[Appended] = ()
+    ) -> bool:
+        with self._lock:
+            made = super().make(id, owner, model, state, about, records)
+            self._counts[owner] += made
+        return made
+
+    def branch(self, id: str, other: str, owner: str, t: int) -> bool:
+        with self._lock:
+            made = super().branch(id, other, owner, t)
+            self._counts[owner] += made
+        return made
+
     def drop(self, id: str) -> None:
         with self._lock:
+            kept = self.find(id)
             super().drop(id)
             self._tails.pop(id, None)
+            if kept is not None:
+                self._counts[kept.owner] -= 1
 
     def append(self, records: Iterable[Appended]) -> set[str]:
         records, now = list(records), time.time()
@@ -74,19 +97,23 @@ class SingleStore(Tables):
             with self._writing():
                 self._file.executemany(
                     "insert into recent values (?, ?, ?, ?, ?)",
-                    [(n, r.id, r.first, r.steps, r.rows) for n, r in enumerate(records, self._last + 1)],
+                    [
+                        (n, id, first, steps, rows)
+                        for n, (id, first, steps, rows, _) in enumerate(records, self._last + 1)
+                    ],
                 )
                 self._file.executemany(
                     "insert or replace into states values (?, ?, 0, ?)",
-                    [(r.id, t, s) for r in records for t, s in r.snapshots],
+                    [(r.id, t, s) for r in records if r.snapshots for t, s in r.snapshots],
                 )
-            for record in records:
-                self._last += 1
-                tail = self._tails.get(record.id)
+            tails = self._tails
+            for number, (id, first, steps, rows, _) in enumerate(records, self._last + 1):
+                tail = tails.get(id)
                 if tail is None:
-                    tail = self._tails[record.id] = _Tail(self._last, now)
-                tail.records.append((record.first, record.steps, record.rows))
+                    tail = tails[id] = _Tail(number, now)
+                tail.records.append((first, steps, rows))
                 tail.touched = now
+            self._last += len(records)
             self._fold_some(len(records))
         return set()
 
