@@ -19,6 +19,7 @@ import torch
 import throughtime as tt
 from redis_server import redis_at
 from throughtime.errors import UserError
+from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
 from throughtime.serve.settings import Settings
 from throughtime.serve.store import Appended, Elsewhere
@@ -326,6 +327,22 @@ def test_a_redis_that_is_not_there_is_said(tmp_path):
         opened(Settings(tmp_path, shared="redis://127.0.0.1:1"))
     with pytest.raises(UserError, match="appendfsync"):
         opened(Settings(tmp_path, shared="redis://127.0.0.1:1", durable="power"))
+
+
+def test_a_redis_that_goes_away_and_comes_back_is_said(tmp_path):
+    redis = pytest.importorskip("redis")
+    with redis_at(tmp_path / "redis") as url:
+        store = opened(Settings(tmp_path, shared=url, lease=LONG))
+        store.renew()
+        assert store.make("x", "me", "net", b"state")
+        with redis.Redis.from_url(url) as asked:
+            asked.client_kill_filter(skipme=True)  # its connections end
+        assert read_one(store) == set() and store.find("x").time == 1
+    for ask in (lambda: read_one(store, first=1), lambda: store.find("x"), store.renew):
+        with pytest.raises(Refused, match="ask again") as refused:
+            ask()
+        assert (refused.value.status, refused.value.retry_after) == (503, 1)
+    store.close()
 
 
 # ---------------------------------------------------------------------------------------------- a pause

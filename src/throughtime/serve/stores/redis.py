@@ -80,11 +80,14 @@ class RedisStore(Leased):
         super().__init__(lease)
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError as error:
             raise UserError("sessions in Redis need redis: pip install 'throughtime[redis]'") from error
         self._errors = redis.RedisError
         try:
-            made: Any = redis.Redis.from_url(url, socket_timeout=SLOW, socket_connect_timeout=SLOW)
+            again = Retry(NoBackoff(), 1)  # where Redis was started anew, the first use of a connection says so
+            made: Any = redis.Redis.from_url(url, socket_timeout=SLOW, socket_connect_timeout=SLOW, retry=again)
             self._redis = made
             self.where = str(self._redis.connection_pool.connection_kwargs.get("host", url))
             self._write, self._taking = self._redis.register_script(_WRITE), self._redis.register_script(_TAKE)
@@ -189,7 +192,10 @@ class RedisStore(Leased):
         """Those of them that this process holds, or nobody does: others forget their own."""
         with self._asking():
             ids = [id.decode() for id in self._redis.zrangebyscore(f"{ALL}touched", "-inf", f"({since!r}")]
-            holders = [self._redis.hget(_session(id), "holder") or b"" for id in ids]
+            with self._redis.pipeline(transaction=False) as asked:
+                for id in ids:
+                    asked.hget(_session(id), "holder")
+                holders = [holder or b"" for holder in asked.execute()]
             live = {h for h in set(holders) if self._redis.exists(f"{ALL}replica:{h.decode()}")}
         live.discard(self.replica.encode())
         free = [id for id, holder in zip(ids, holders, strict=True) if holder not in live]
