@@ -307,6 +307,7 @@ def test_tokens_grow(two):
         holder.own("x")
         tokens.append(holder._fences["x"])
         holder.release("x")
+        holder._released.clear()  # nobody asked
         assert not free.owns("x")
     assert tokens == sorted(set(tokens))
 
@@ -371,15 +372,16 @@ async def renewing(sessions):
 
 
 ASLEEP = """
-import asyncio, os, signal, sys
+import asyncio, signal, sys, threading
 from test_serve_stores import *
 
 async def go():
     sessions = served(Settings(Path("."), shared=sys.argv[1], lease=SHORT))
+    beside = asyncio.create_task(renewing(sessions))
     read = [await sessions.steps("me", "x", 3 * i, inputs(12)[3 * i : 3 * i + 3]) for i in range(2)]
     write = sessions.store.append
     def paused(records):  # what is computed is not written yet
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # here, and not a little later
         return write(records)
     sessions.store.append = paused
     for again in range(2):
@@ -389,6 +391,7 @@ async def go():
         except Elsewhere as error:
             print("refused", error.status)
         sessions.store.append = write
+    beside.cancel()
 
 asyncio.run(go())
 """
