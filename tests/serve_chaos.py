@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -186,27 +187,24 @@ async def use(at: Processes, sessions: list[Session], seconds: float) -> dict[st
 
 
 def disturb(at: Processes, seed: int, seconds: float, counts: dict[str, int]) -> None:
-    """Kill, pause and resize, for some seconds."""
-    draw, began = random.Random(f"chaos {seed}"), time.monotonic()
-    sizes = iter([2, 4, 3, 2, 4])
-    resizing = [began + seconds * part for part in (0.3, 0.5, 0.7, 0.8, 0.9)]
-    while time.monotonic() < began + seconds:
-        time.sleep(draw.uniform(0.3, 1.5))
-        if resizing and time.monotonic() > resizing[0]:
-            del resizing[0]
-            at.resize(next(sizes))
-            counts["resized"] += 1
-            continue
-        pid = draw.choice(at.pids())
-        with contextlib.suppress(ProcessLookupError):
-            if draw.random() < 0.4:
-                os.kill(pid, signal.SIGKILL)
-                counts["killed"] += 1
-            else:
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(draw.choice([0.3, 2.5]) * LEASE)
-                os.kill(pid, signal.SIGCONT)
-                counts["paused"] += 1
+    """Kill, pause and resize, in an order of the seed's, for some seconds and until each has been done."""
+    draw, ended = random.Random(f"chaos {seed}"), time.monotonic() + seconds
+    sizes = itertools.cycle([2, 4, 3])
+    while True:
+        for what in draw.sample(["killed", "paused", "slept", "resized", "killed", "paused"], 6):
+            time.sleep(draw.uniform(0.2, 1.0))
+            counts[what] += 1
+            if what == "resized":
+                at.resize(next(sizes))
+                continue
+            pid = draw.choice(at.pids())
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if what == "killed" else signal.SIGSTOP)
+                if what != "killed":
+                    time.sleep(LEASE * (0.3 if what == "paused" else 2.5))  # it loses its sessions in the second case
+                    os.kill(pid, signal.SIGCONT)
+        if time.monotonic() > ended:
+            return
 
 
 def beside_one_that_is_left_alone(
@@ -216,7 +214,7 @@ def beside_one_that_is_left_alone(
 
     Raises: AssertionError where the two differ.
     """
-    counts = {"killed": 0, "paused": 0, "resized": 0}
+    counts = {"killed": 0, "paused": 0, "slept": 0, "resized": 0}
 
     async def disturbed(sessions: list[Session]) -> dict[str, tuple[int, object]]:
         beside = asyncio.create_task(asyncio.to_thread(disturb, at, seed, seconds, counts))
@@ -234,10 +232,13 @@ def beside_one_that_is_left_alone(
         for place, (a, b) in enumerate(zip(one.answers, two.answers, strict=True)):
             assert a == b, f"{one.id}, answer {place}: {str(a)[:1000]} and {str(b)[:1000]}"
         assert held[one.id] == should[two.id], one.id
-    told = ", ".join(f"{count} {what}" for what, count in counts.items())
+    assert all(counts.values()), counts
+    told = "{killed} times killed, {paused} paused, {slept} paused for longer than a lease, {resized} resized".format(
+        **counts
+    )
     return (
         f"{sizes[0]} sessions, {sizes[0] * sizes[1]} requests, {sum(time for time, _ in held.values())} inputs, seed {seed}; "
-        f"processes {told}; {sum(session.again for session in found)} requests sent once more: all the same"
+        f"processes were {told}; {sum(session.again for session in found)} requests sent once more: all the same"
     )
 
 
