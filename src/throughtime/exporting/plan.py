@@ -49,6 +49,11 @@ class LayerPlan:
         """The constant rows that are read, by number."""
         return {i: self.step.vectors[i] for i in sorted(self.program.vector_widths)}
 
+    @property
+    def weights(self) -> int:
+        """How many numbers the matrices of all products hold."""
+        return sum(self.matrix(i).numel() for i in range(len(self.schedule.loop.products)))
+
     def matrix(self, product: int) -> Tensor:
         """What the left operand of a product is multiplied by, [K, N]."""
         return torch.cat([self.step.matrices[w] for w in self.schedule.loop.products[product].attribute], 1)

@@ -37,11 +37,12 @@ class Running(Protocol):
 
 
 class InProcess:
-    """An object, loaded into this process. outputs: of a step. read: take tokens in the place of what a step is given."""
+    """An object, loaded into this process. state, outputs: numbers. own: how many of the state are the step's own, at its end;
+    they are not shown. read: take tokens in the place of what a step is given."""
 
-    def __init__(self, code: bytes, name: str, state: int, outputs: int, *, read: bool = False) -> None:
+    def __init__(self, code: bytes, name: str, state: int, outputs: int, *, own: int = 0, read: bool = False) -> None:
         self._library = Library(code)
-        self._sizes = state, outputs
+        self._sizes, self._own = (state, outputs), torch.zeros(own)
         kinds = [ctypes.c_void_p, ctypes.c_int if read else ctypes.c_void_p, ctypes.c_void_p]
         self._init = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._library.address(f"{name}_init"))
         function = f"{name}_read" if read else f"{name}_step"
@@ -52,14 +53,18 @@ class InProcess:
         """The state that `init` writes."""
         state = torch.full((self._sizes[0],), torch.nan)
         self._init(state.data_ptr())
-        return state
+        return self._shown(state)
+
+    def _shown(self, state: Tensor) -> Tensor:
+        self._own = state[len(state) - len(self._own) :].clone()
+        return state[: len(state) - len(self._own)]
 
     def steps(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of one stream."""
-        state, y = state.clone(), torch.full((len(x), self._sizes[1]), torch.nan)
+        state, y = torch.cat([state, self._own]), torch.full((len(x), self._sizes[1]), torch.nan)
         for given, out in zip(x, y, strict=True):
             self._step(state.data_ptr(), int(given) if self._reads else given.data_ptr(), out.data_ptr())
-        return y, state
+        return y, self._shown(state)
 
 
 class AsProgram:

@@ -3,44 +3,37 @@
     void NAME_init(float *state)                             the state that the stack starts from
     void NAME_step(float *state, const float *x, float *y)   one step: the state is read and replaced, the output goes to y
 
-A state is one row of numbers, the states of all layers in order. A product's sums stay in registers over all of its depth, a panel
-of columns at a time; what is between products and sweeps lies on the stack.
+A state is one row of numbers, the states of all layers in order, and where weights are read in turns one more: from which end the
+next step reads them.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from throughtime.exporting.int8 import quantised
-from throughtime.exporting.plan import LayerPlan, plans_of
+from throughtime.exporting.layers_llvm import CACHE, PASSED, LayerCode
+from throughtime.exporting.numbers_llvm import ATTRIBUTES, add, constant, copy, padded, reserve
+from throughtime.exporting.plan import plans_of
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.stack import Stack
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
-from throughtime.scanning.cpu.rows import Block, RowCode
-from throughtime.scanning.cpu.rows import Step as Place
-from throughtime.scanning.nodes import Node
-
-ATTRIBUTES = 'nounwind "no-builtins"'  # no loop becomes a call of memcpy
-LEAST = 8  # sums that run beside each other, so that none waits for the one before
-PASSED = "ptr noalias %state, ptr noalias readonly %x, ptr noalias %y"
 
 
 @dataclass(frozen=True)
 class StepModule:
-    """LLVM assembly of a step. inputs, outputs, state: numbers. stack: bytes that its own arrays take there, at most.
-    libm: functions of the C library that it calls."""
+    """LLVM assembly of a step. inputs, outputs, state: numbers; own: how many of the state, at its end, are the step's own, which
+    begin as 0 and may be any. stack: bytes that its own arrays take there, at most. libm: functions of the C library that it
+    calls."""
 
     text: str
     inputs: int
     outputs: int
     state: int
+    own: int
     stack: int
     libm: tuple[str, ...]
 
@@ -58,20 +51,21 @@ def step_module(
     """
     module = Module("float", target.lanes("float"), whole=target.whole, fused=False, rounds=target.rounds)
     plans = plans_of(stack)
-    layers = [LayerCode(module, target, plan, int8) for plan in plans]
+    turns = target.turns and len(plans) == 1 and plans[0].weights * (1 if int8 else 4) > CACHE
+    layers = [LayerCode(module, target, plan, int8, turns) for plan in plans]
     for layer in layers:
         layer.define()
     widths = [plan.outputs for plan in plans[:-1]]
-    first = torch.cat([torch.zeros(0), *(s.reshape(-1) for s in stack.states)])
+    first = torch.cat([*(s.reshape(-1) for s in stack.states), torch.zeros(int(turns))])
     init = constant(module, "init", first)
     module.define(f"{name}_init", "ptr noalias %state", lambda code: copy(code, init, "%state", len(first)),
                   attributes=ATTRIBUTES)  # fmt: skip
 
     def body(code: Assembly) -> None:
         between = [reserve(code, width) for width in widths]
-        state = 0
+        state, more = 0, f", {code.whole} {_turn(code, len(first) - 1)}" if turns else ""
         for plan, layer, x, y in zip(plans, stack.layers, ["%x", *between], [*between, "%y"], strict=True):
-            code.line(f"call void @layer_{plan.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y})")
+            code.line(f"call void @layer_{plan.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y}{more})")
             if layer.residual:
                 add(code, x, y, plan.outputs)
             state += sum(plan.states)
@@ -83,122 +77,15 @@ def step_module(
     called = [re.search(r"@(\w+)\(", d) for d in module.declarations if "@llvm." not in d]
     own = max(layer.reserved for layer in layers) + 4 * sum(padded(w, module.lanes) for w in widths)
     names = sorted(found[1] for found in called if found)
-    return StepModule(module.text(), plans[0].inputs, plans[-1].outputs, len(first), own, tuple(names))
+    return StepModule(module.text(), plans[0].inputs, plans[-1].outputs, len(first), int(turns), own, tuple(names))
 
 
-class LayerCode:
-    """Writes one step of one cell, function `layer_NUMBER(state, x, y)`."""
-
-    def __init__(self, module: Module, target: ExportTarget, plan: LayerPlan, int8: bool) -> None:
-        self.module, self.target, self.plan, self.int8 = module, target, plan, int8
-        self.lanes = module.lanes
-        self.scratch = {array: padded(width, self.lanes) for array, width in plan.scratch.items()}
-        self.reserved = 4 * sum(self.scratch.values())
-
-    def define(self) -> None:
-        """Write it into the module."""
-        name = f"layer_{self.plan.number}"
-        self.module.define(name, PASSED, self._body, kind="internal ", attributes=f"noinline {ATTRIBUTES}")
-
-    def _body(self, code: Assembly) -> None:
-        plan, number = self.plan, self.plan.number
-        blocks = {array: Block(reserve(code, width), "0") for array, width in self.scratch.items()}
-        blocks |= {array: Block(code.at(f"%{to}", before), "0") for array, (to, before) in plan.passed.items()}
-        for i, vector in plan.vectors.items():
-            blocks["v", i] = Block(constant(self.module, f"vector_{number}_{i}", vector), "0")
-        place, spilled = Place(code, blocks, "1"), set[Node]()
-        for stage in plan.schedule.stages:
-            for i in stage.products:
-                self._product(code, i, blocks[plan.schedule.lhs[i]].at, blocks["product", i].at)
-            if any(stage.phases):
-                RowCode(plan.program, plan.schedule, spilled, place, "0").write(stage)
-        for k, width in enumerate(plan.states):
-            copy(code, blocks["n", k].at, blocks["s", k].at, width)
-
-    def _product(self, code: Assembly, i: int, x: str, out: str) -> None:
-        """A product, a panel of columns after the other, each as wide as registers hold sums for."""
-        number, matrix = self.plan.number, self.plan.matrix(i)
-        vectors = padded(matrix.shape[1], self.lanes) // self.lanes
-        count = -(-vectors // self.target.vectors)
-        size = -(-vectors // count)  # of a panel: all but the last are the same
-        wide, kind, scales = size * self.lanes, "i8" if self.int8 else "", ""
-        if self.int8:
-            matrix, scale = quantised(matrix)
-            scales = constant(self.module, f"scales_{number}_{i}", widened(scale, self.lanes))
-        weights = constant(self.module, f"weights_{number}_{i}", packed(widened(matrix, self.lanes), wide))
-        panel = _Panel(code, x, len(matrix), self.int8)
-
-        def write(first: str, vectors: int) -> None:
-            begin = code.at(weights, code.mul(first, len(matrix)), kind)
-            panel.write(begin, code.at(out, first), scales and code.at(scales, first), vectors)
-
-        whole, left = divmod(vectors, size)
-        with code.loop(whole) as p:
-            write(code.mul(p, wide), size)
-        if left:
-            write(str(whole * wide), left)
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """Writes y[n] = sum_k x[k] weights[k, n] for the columns of a panel, times their scales where weights are whole numbers."""
-
-    code: Assembly
-    x: str
-    depth: int
-    int8: bool
-
-    def write(self, weights: str, y: str, scales: str, vectors: int) -> None:
-        code, lanes = self.code, self.code.lanes
-        ways = min(self.depth, max(1, -(-LEAST // vectors)))  # sums of one number each, added at the end
-        sums = [[code.slot(code.vector) for _ in range(vectors)] for _ in range(ways)]
-        for slot in itertools.chain(*sums):
-            code.store(code.vector, "zeroinitializer", slot)
-
-        def rows(k: str, count: int) -> None:
-            begin = code.at(weights, code.mul(k, vectors * lanes), "i8" if self.int8 else "")
-            for way in range(count):
-                one = code.splat(code.load(code.dtype, code.at(self.x, code.add(k, way))))
-                for v in range(vectors):
-                    column = self._weights(begin, (way * vectors + v) * lanes)
-                    slot = sums[way][v]
-                    code.store(code.vector, code.fma(one, column, code.load(code.vector, slot)), slot)
-
-        whole = self.depth - self.depth % ways
-        with code.loop(whole, step=ways) as k:
-            rows(k, ways)
-        if self.depth > whole:
-            rows(str(whole), self.depth - whole)
-        for v in range(vectors):
-            total = code.load(code.vector, sums[0][v])
-            for way in range(1, ways):
-                total = code.binary("fadd", total, code.load(code.vector, sums[way][v]))
-            if scales:
-                total = code.binary("fmul", total, _whole_vector(code, code.at(scales, v * lanes)))
-            code.store(code.vector, total, code.at(y, v * lanes), _bytes(code))
-
-    def _weights(self, begin: str, at: int) -> str:
-        code = self.code
-        if not self.int8:
-            return _whole_vector(code, code.at(begin, at))
-        eight = f"<{code.lanes} x i8>"
-        found = code.load(eight, code.at(begin, at, "i8"), code.lanes)
-        return code.let(f"sitofp {eight} {found} to {code.vector}")
-
-
-def padded(width: int, lanes: int) -> int:
-    """A width, up to whole vectors."""
-    return -(-width // lanes) * lanes
-
-
-def widened(matrix: Tensor, lanes: int) -> Tensor:
-    """[..., N], up to whole vectors, with zeros."""
-    return torch.nn.functional.pad(matrix, (0, padded(matrix.shape[-1], lanes) - matrix.shape[-1]))
-
-
-def packed(matrix: Tensor, wide: int) -> Tensor:
-    """A matrix [K, N] as panels of so many columns, one after the other, the last as wide as is left."""
-    return torch.cat([panel.reshape(-1) for panel in torch.split(matrix, wide, 1)])
+def _turn(code: Assembly, at: int) -> str:
+    """From which end the weights are read, 0 or 1, as a number of the state says; the next time from the other."""
+    pointer = code.at("%state", at)
+    one = code.let(f"fcmp oeq {code.dtype} {code.load(code.dtype, pointer)}, 1.0")
+    code.store(code.dtype, code.choose(one, "0.0", "1.0", code.dtype), pointer)
+    return code.let(f"zext i1 {one} to {code.whole}")
 
 
 def _define_read(module: Module, name: str, reading: Reading, int8: bool) -> None:
@@ -246,58 +133,3 @@ def _known_token(code: Assembly, count: int, other: int = 0) -> str:
 def _whole(code: Assembly, number: str) -> str:
     """An i32, not negative, as the module's whole number."""
     return number if code.whole == "i32" else code.let(f"zext i32 {number} to {code.whole}")
-
-
-def constant(module: Module, name: str, values: Tensor) -> str:
-    """Numbers as a constant of the text, as bytes: a text of numbers is slow to read."""
-    data = values.detach().cpu().contiguous().reshape(-1).numpy().tobytes()
-    text = "\\" + data.hex("\\") if data else ""
-    module.functions[name] = f'@{name} = internal constant [{len(data)} x i8] c"{text}", align 64'
-    return f"@{name}"
-
-
-def reserve(code: Assembly, width: int) -> str:
-    """So many numbers on the stack."""
-    name = code.name()
-    code.slots.append(f"  {name} = alloca [{width} x {code.dtype}], align {_bytes(code)}")
-    return name
-
-
-def copy(code: Assembly, source: str, to: str, width: int) -> None:
-    """Copy a row of numbers."""
-    sweep(
-        code,
-        width,
-        lambda j, count: code.store_vector(code.load_vector(code.at(source, j), count), code.at(to, j), count),
-    )
-
-
-def add(code: Assembly, x: str, y: str, width: int) -> None:
-    """y += x, rows of numbers."""
-
-    def some(j: str, count: int | None) -> None:
-        at = code.at(y, j)
-        total = code.binary("fadd", code.load_vector(at, count), code.load_vector(code.at(x, j), count))
-        code.store_vector(total, at, count)
-
-    sweep(code, width, some)
-
-
-def sweep(code: Assembly, width: int, some: Callable[[str, int | None], None]) -> None:
-    """A row in whole vectors, each from a number on, and what is left of one."""
-    whole = width - width % code.lanes
-    if whole:
-        with code.loop(whole, step=code.lanes) as j:
-            some(j, None)
-    if width > whole:
-        some(str(whole), width - whole)
-
-
-def _bytes(code: Assembly) -> int:
-    """Of a vector: what arrays of the code's own are aligned to."""
-    return code.lanes * code.bytes
-
-
-def _whole_vector(code: Assembly, pointer: str) -> str:
-    """A vector of an array of the code's own."""
-    return code.load(code.vector, pointer, _bytes(code))

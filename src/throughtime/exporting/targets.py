@@ -16,7 +16,8 @@ class ExportTarget(Target):
     executables that may lie anywhere, "static" on bare metal. abi: where the triple does not say it. rounds: whether it has
     instructions that round to whole numbers. note: for whoever links, of how numbers are passed. needs: features that a
     processor of its kind must have to run it. linked: what `zig cc` is told to link a Linux program. emulator: what runs it.
-    library: whether it has a C library to link, for what needs one.
+    library: whether it has a C library to link, for what needs one. turns: whether weights that its first cache does not hold are
+    read from either end in turn: what was read last is still in it.
     """
 
     whole: str = "i64"
@@ -28,6 +29,7 @@ class ExportTarget(Target):
     linked: tuple[str, ...] = ()
     emulator: str = ""
     library: bool = True
+    turns: bool = False
 
     def compiled(self, text: str) -> bytes:
         """LLVM assembly as an object file that needs nothing but what its text declares."""
@@ -52,7 +54,7 @@ class ExportTarget(Target):
 def _x86(cpu: str, bits: int, vectors: int, *needs: str) -> ExportTarget:
     features = "-prefer-256-bit" if bits == 512 else ""
     return ExportTarget(
-        "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs
+        "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs, turns=True
     )  # fmt: skip
 
 
@@ -99,7 +101,8 @@ def target_of(name: str | None) -> ExportTarget:
         wide = 16 if here.bits == 512 else 12
         rounds = not here.triple.startswith("x86") or "+sse4.1" in here.features.split(",")
         return ExportTarget(
-            here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it"
+            here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it",
+            turns=here.triple.startswith("x86"),
         )  # fmt: skip
     if name not in TARGETS:
         raise UserError(unknown("target", name, [*TARGETS, NATIVE]))

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import UserError
+from throughtime.exporting.numbers_llvm import ATTRIBUTES, add, constant, copy, padded, reserve, sweep
 from throughtime.exporting.plan import LayerPlan
 from throughtime.exporting.stack import Direction, Stack
-from throughtime.exporting.steps_llvm import ATTRIBUTES, add, constant, copy, padded, reserve, sweep
 from throughtime.exporting.targets import ExportTarget
 from throughtime.exporting.weights import Part, weights_of
 from throughtime.scanning.backward import backward

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import UserError
+from throughtime.exporting.numbers_llvm import widened
 from throughtime.exporting.plan import LayerPlan
 from throughtime.exporting.stack import Direction
-from throughtime.exporting.steps_llvm import widened
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.program import Array
 

@@ -28,12 +28,14 @@ TAKEN = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of a step: what it is given, what it gives, its state; and bytes of its own arrays on the stack."""
+    """Numbers of a step: what it is given, what it gives, its state, of which the last `own` are nobody else's; and bytes of its
+    own arrays on the stack."""
 
     inputs: int
     outputs: int
     state: int
     stack: int
+    own: int = 0
 
 
 def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | None, libm: Sequence[str]) -> str:

@@ -21,14 +21,16 @@ def write_object(export: Export, folder: Path, target: ExportTarget, named: str 
     """NAME.h and NAME.o."""
     name, stack = export.name, export.stack
     module = step_module(stack, name, target, int8=export.int8, reading=export.reading)
-    sizes = Sizes(module.inputs, module.outputs, module.state, module.stack)
+    sizes = Sizes(module.inputs, module.outputs, module.state, module.stack, module.own)
     code = target.compiled(module.text)
     note = f"{named or 'native'}: {target.note}. {export.note}".strip()
     (folder / f"{name}.o").write_bytes(code)
     (folder / f"{name}.h").write_text(header(name, stack, sizes, note, export.reading, module.libm), encoding="utf-8")
     loaded = code if target.runs_here else compile_object(step_module(
         stack, name, target.here, int8=export.int8, reading=export.reading).text, target.here)  # fmt: skip
-    worst = export.check(lambda read: InProcess(loaded, name, sizes.state, sizes.outputs, read=read), f"{name}.o")
+    worst = export.check(
+        lambda read: InProcess(loaded, name, sizes.state, sizes.outputs, own=sizes.own, read=read), f"{name}.o"
+    )
     how = "run on this machine"
     if not target.runs_here:
         how = _emulated(export, folder, target, module, sizes)

@@ -37,7 +37,11 @@ def write(folder: Path, export: Export, made: Made) -> None:
         "nothing but what it is given, waits for nothing and asks nothing of the system: it may run in an audio thread. Different "
         "streams have states of their own, and may run at the same time."
     )
-    sections = [("", about), ("Use", _use(export, made)), ("What goes in and comes out", _table(export))]
+    sections = [
+        ("", about),
+        ("Use", _use(export, made)),
+        ("What goes in and comes out", _table(export, made.sizes.own)),
+    ]
     if export.reading is not None:
         linked = f"{name}.c" if made.source else f"{name}.o"
         text = WRITER.replace("ENDED", ENDED.get(export.documents, "")).replace("LINKED", linked)
@@ -67,7 +71,7 @@ Compiled with `cc -O2 main.c {linked}{needs}. The arrays may not overlap. A step
 the stack; {"" if made.source else "the object has "}{made.size:,} bytes{" of source" if made.source else ""}."""
 
 
-def _table(export: Export) -> str:
+def _table(export: Export, own: int) -> str:
     names, big = interface_of(export.stack), export.name.upper()
     rows, before = ["| where | numbers | shape | what it is |", "|---|---|---|---|"], 0
 
@@ -82,6 +86,8 @@ def _table(export: Export) -> str:
     for state in names.states:
         row("state", before, state.width, state.shape, state.meaning)
         before += state.width
+    if own:
+        rows.append(f"| `state[{before}]` | {own} | [{own}] | the step's own: begins as 0, and may be anything |")
     sizes = f"`{big}_INPUTS`, `{big}_OUTPUTS` and `{big}_STATE` are the lengths of `x`, `y` and `state`."
     return (
         "\n".join(rows)

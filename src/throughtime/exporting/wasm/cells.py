@@ -18,11 +18,12 @@ from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.interface import interface_of
 from throughtime.exporting.names import name_of
+from throughtime.exporting.numbers_llvm import ATTRIBUTES
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.readme import write_mark, write_readme
 from throughtime.exporting.running import check_reading
 from throughtime.exporting.stack import Stack
-from throughtime.exporting.steps_llvm import ATTRIBUTES, StepModule, step_module
+from throughtime.exporting.steps_llvm import StepModule, step_module
 from throughtime.exporting.text import text_stack
 from throughtime.exporting.vectors import write_vectors
 from throughtime.exporting.wasm.linking import STACK, WASM, check_linker, link

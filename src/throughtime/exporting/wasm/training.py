@@ -15,8 +15,8 @@ from throughtime.errors import UserError
 from throughtime.exporting.agreement import TOLERANCE, UNCERTAIN, trials
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.interface import Interface
+from throughtime.exporting.numbers_llvm import widened
 from throughtime.exporting.stack import Stack, Step
-from throughtime.exporting.steps_llvm import widened
 from throughtime.exporting.training_llvm import TrainingModule, training_module
 from throughtime.exporting.wasm.linking import STACK, WASM, link
 from throughtime.exporting.wasm.node import Pipe, beside, running

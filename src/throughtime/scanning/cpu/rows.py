@@ -81,6 +81,22 @@ class RowCode:
             for reduction in dict.fromkeys(r for w in phase for r, _ in w.reductions):
                 self._finish(reduction)
 
+    def begin(self, work: Work) -> None:
+        """Before its vectors are written one by one, by `vector`: what they need of the row."""
+        for node, array, _ in work.stores:
+            self._target(array)
+            self._prepare(node)
+        for reduction, node in work.reductions:
+            self._prepare(node)
+            if reduction not in self.sums:
+                self.sums[reduction] = self.code.slot(self.code.vector)
+                neutral = self.code.literal(functions.NEUTRAL[reduction.op])
+                self.code.store(self.code.vector, neutral, self.sums[reduction])
+
+    def vector(self, work: Work, j: str) -> None:
+        """A whole vector of a sweep, from feature j on."""
+        self._vectors(work, j, None)
+
     def _pointer(self, array: Array) -> str:
         """The address of this row."""
         if array not in self.pointers:
@@ -95,14 +111,7 @@ class RowCode:
 
     def _sweep(self, work: Work) -> None:
         code = self.code
-        for node, array, _ in work.stores:
-            self._target(array)
-            self._prepare(node)
-        for reduction, node in work.reductions:
-            self._prepare(node)
-            if reduction not in self.sums:
-                self.sums[reduction] = code.slot(code.vector)
-                code.store(code.vector, code.literal(functions.NEUTRAL[reduction.op]), self.sums[reduction])
+        self.begin(work)
         whole, left = divmod(work.width, code.lanes)
         if whole:
             with code.loop(whole * code.lanes, step=code.lanes) as j:
