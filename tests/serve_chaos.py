@@ -191,7 +191,7 @@ def disturb(at: Processes, seed: int, seconds: float, counts: dict[str, int]) ->
     draw, ended = random.Random(f"chaos {seed}"), time.monotonic() + seconds
     sizes = itertools.cycle([2, 4, 3])
     while True:
-        for what in draw.sample(["killed", "paused", "slept", "resized", "killed", "paused"], 6):
+        for what in draw.sample(["killed", "paused", "slept", "resized", "killed", "resized"], 6):
             time.sleep(draw.uniform(0.2, 1.0))
             counts[what] += 1
             if what == "resized":

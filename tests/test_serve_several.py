@@ -41,7 +41,7 @@ def run(tmp_path_factory, _one_thread):
 @pytest.mark.parametrize("shared", ["folder", "redis"])
 def test_chaos_changes_no_answer(run, tmp_path, shared):
     with processes(run, tmp_path, shared) as at:
-        print(beside_one_that_is_left_alone(run, tmp_path, at, (60, 8), 8, 1))
+        print(beside_one_that_is_left_alone(run, tmp_path, at, (60, 8), 12, 1))
 
 
 @pytest.mark.slow
