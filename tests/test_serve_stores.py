@@ -176,6 +176,20 @@ def test_a_store_is_of_one_network(store):
         store.check_model("net", "another")
 
 
+def test_what_lies_before_a_time_is_forgotten(store):
+    draw = random.Random(0)
+    assert store.make("x", "me", "net", b"first")
+    rows = draw.randbytes(2 * 4000)
+    for first, count in ((0, 3000), (3000, 500), (3500, 500)):  # more than are joined
+        part = rows[2 * first : 2 * (first + count)]
+        assert store.append([Appended("x", first, count, part, ((first + count, b"at%d" % first),))]) == set()
+    store.trim("x", 3500)
+    assert joined(store, "x", 3500, 4000) == rows[7000:]
+    assert store.before("x", 3999) == (3500, b"at3000") and store.before("x", 4000) == (4000, b"at3500")
+    with pytest.raises(KeyError):
+        store.before("x", 3499)
+
+
 # ---------------------------------------------------------------------------------------------- whose they are
 
 
@@ -221,6 +235,7 @@ def test_a_session_goes_to_another_when_it_is_released(two):
         lambda: one.cut("x", 0),
         lambda: one.rewrite("x", 0, [], {}),
         lambda: one.branch("x", "y", "me", 0),
+        lambda: one.trim("x", 0),
         lambda: one.drop("x"),
     ):
         with pytest.raises(Elsewhere):

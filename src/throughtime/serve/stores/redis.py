@@ -274,6 +274,14 @@ class RedisStore(Leased):
     def cut(self, id: str, t: int) -> None:
         self._alter(id, *self._cut(id, t), *_touched(id, t))
 
+    def trim(self, id: str, t: int) -> None:
+        first = min((record[0] for record in self.inputs(id, t, t + 1)), default=t)  # one over the border stays
+        self._alter(
+            id,
+            ("ZREMRANGEBYSCORE", _inputs(id), "-inf", f"({first}"),
+            ("ZREMRANGEBYSCORE", _states(id), "-inf", f"({2 * t}"),
+        )
+
     def _cut(self, id: str, t: int) -> list[Command]:
         commands: list[Command] = [
             ("ZREMRANGEBYSCORE", _inputs(id), t, "+inf"),
