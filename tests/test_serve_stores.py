@@ -169,6 +169,27 @@ def test_a_store_keeps_what_lists_would_keep(store, seed):
     assert store.untouched(time.time() - 1000) == []
 
 
+def test_a_file_opens_with_few_recent_records_however_many_sessions_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("throughtime.serve.stores.single.MOST", 60)
+    store, draw = opened(Settings(tmp_path)), random.Random(0)
+    read = {f"s{i}": b"" for i in range(200)}
+    for id in read:
+        store.make(id, "o", "net", b"state")
+    for ids in [list(read), *(draw.sample(sorted(read)[:20], 10) for _ in range(100))]:  # all once, and a few again and again
+        rows = {id: draw.randbytes(3) for id in ids}
+        store.append([Appended(id, len(read[id]) // 3, 1, rows[id]) for id in ids])
+        read |= {id: read[id] + rows[id] for id in ids}
+    for _ in range(2):
+        assert store._file.execute("select count(*) from recent").fetchone()[0] <= 60 + 2 * 20 + 10
+        assert sum(len(tail.records) for tail in store._tails.values()) <= 60 + 2 * 20 + 10
+        for id, rows in read.items():
+            assert store.find(id).time == len(rows) // 3
+            assert b"".join(row for _, _, row in store.inputs(id, 0, len(rows))) == rows
+        store.close()
+        store = opened(Settings(tmp_path))
+    store.close()
+
+
 def test_a_store_is_of_one_network(store):
     store.check_model("net", "one")
     store.check_model("net", "one")

@@ -18,7 +18,9 @@ from typing import Literal
 from throughtime.serve.store import Appended, Kept
 from throughtime.serve.stores.tables import Tables
 
-FOLD = 32  # records that are appended for each session that is folded: about how long a tail gets
+FOLD = 32  # records among the recent, for each session that has a tail, from which on some are folded
+MOST = 150_000  # the same for all together, however many have a tail: they are read when the file is opened
+SHARE = 2  # records that are appended for each session that is folded then
 SWEPT = 10_000  # records of dropped sessions that may lie about
 
 
@@ -55,7 +57,10 @@ class SingleStore(Tables):
             "select number, session, first, count, rows from recent join sessions on id = session where number > folded "
             "order by number"
         ):
-            self._tails.setdefault(id, _Tail(number, now)).records.append((first, count, rows))
+            tail = self._tails.get(id)
+            if tail is None:
+                tail = self._tails[id] = _Tail(number, now)
+            tail.records.append((first, count, rows))
 
     def _kept(self, row: tuple[str, str, str, int, float, float]) -> Kept:
         id, owner, model, at, made, touched = row
@@ -118,10 +123,10 @@ class SingleStore(Tables):
         return set()
 
     def _fold_some(self, appended: int) -> None:
-        """Fold as many sessions as keep step with what is appended, the oldest first, and take away what nobody needs."""
+        """Where there are too many recent, fold some sessions, the oldest first, and take away what nobody needs."""
         oldest, ids = next(iter(self._tails.values())).start, list[str]()
-        if self._last + 1 - oldest > FOLD * len(self._tails):
-            ids = list(itertools.islice(self._tails, -(-2 * appended // FOLD)))
+        if self._last + 1 - oldest > min(FOLD * len(self._tails), MOST):
+            ids = list(itertools.islice(self._tails, -(-appended // SHARE)))
         left = next(itertools.islice(self._tails.values(), len(ids), None), None)
         start = self._last + 1 if left is None else left.start
         if not ids and start - self._start < SWEPT:
