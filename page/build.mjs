@@ -4,7 +4,7 @@ import { build } from "esbuild";
 
 const out = process.argv[2] ?? "../src/throughtime/play/static";
 await build({
-  entryPoints: { page: "src/main.js" },
+  entryPoints: { page: "src/main.js", train: "src/train/worker.js" },
   outdir: out,
   bundle: true,
   minify: true,

@@ -5,6 +5,8 @@ import shutil
 import pytest
 import torch
 
+from serving import Playing
+
 
 def pytest_make_parametrize_id(config, val, argname):
     """Bytes name no test: what packs them may write the time into them, and two workers then collect other names."""
@@ -29,3 +31,34 @@ def chromium():
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as p:
         yield p.chromium.launch(executable_path=where, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture(scope="module")
+def playing():
+    with Playing() as made:
+        yield made
+    assert made.process.returncode == 0
+    assert made.said[1:] == []  # no traceback, no warning
+
+
+@pytest.fixture
+def tab(chromium, playing):
+    """A page of the browser; what goes wrong in it, or leaves this machine, fails the test."""
+    wrong = []
+
+    def opened(address="", *, width=1440, height=1000, theme="light", url=playing.url):
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("request", lambda r: None if r.url.startswith((url, "data:")) else wrong.append(f"asks {r.url}"))
+        page.goto(f"{url}/{address}")
+        page.wait_for_selector("main .lead .soft")
+        return page
+
+    opened.wrong = wrong
+    yield opened
+    for context in chromium.contexts:
+        context.close()
+    assert wrong == []

@@ -70,6 +70,13 @@ class Serving:
             self.stop()
 
 
+class Playing(Serving):
+    """`throughtime play`, without a browser."""
+
+    def __init__(self, *options: object) -> None:
+        super().__init__(*options, "--no-browser", verb="play")
+
+
 def eventually(found, seconds=10.0):
     """Wait until something is so."""
     end = time.monotonic() + seconds

@@ -193,10 +193,15 @@ def test_gradients_are_counted_back_from_the_output_and_leave_the_weights_alone(
 def test_a_curve_begins_where_anything_came_of_the_state():
     """A cell whose output is made of the state before: of the state after the step of an output nothing comes of it."""
     norms = np.array([8.0, 4.0, 2.0, 0.0, 7.0])
-    assert _back_from(norms, 3, False).tolist() == [2, 4, 8]
-    assert _back_from(norms[::-1], 1, True).tolist() == [2, 4, 8]
-    assert _back_from(norms, 4, False).tolist() == [7, 0, 2, 4, 8]
-    assert _back_from(np.zeros(3), 2, False).tolist() == [0, 0, 0]
+
+    def found(*asked):
+        back, skipped = _back_from(*asked)
+        return back.tolist(), skipped
+
+    assert found(norms, 3, False) == ([2, 4, 8], 1)
+    assert found(norms[::-1], 1, True) == ([2, 4, 8], 1)
+    assert found(norms, 4, False) == ([7, 0, 2, 4, 8], 0)
+    assert found(np.zeros(3), 2, False) == ([0, 0, 0], 0)
 
 
 def test_a_linear_network_forgets_at_its_own_rate():

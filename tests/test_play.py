@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import throughtime as tt
-from serving import Serving, eventually
+from serving import Playing, Serving, eventually
 from throughtime.scanning.observe import observing
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
@@ -25,21 +25,6 @@ EXAMPLE = ROOT / "src/throughtime/play/shakespeare"
 PAGE = ROOT / "page"
 LINES = "".join(f"{i % 7} sheep and {i % 3} goats went over hill {i % 5};\n" for i in range(300))
 TEXT = "But soft, what light"
-
-
-class Playing(Serving):
-    """`throughtime play`, without a browser."""
-
-    def __init__(self, *options: object) -> None:
-        super().__init__(*options, "--no-browser", verb="play")
-
-
-@pytest.fixture(scope="module")
-def playing():
-    with Playing() as made:
-        yield made
-    assert made.process.returncode == 0
-    assert made.said[1:] == []  # no traceback, no warning
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +237,7 @@ def test_the_browser_is_opened_by_itself(tmp_path):
 
 
 def test_the_page_is_small_and_what_comes_along_too():
-    assert sum((STATIC / name).stat().st_size for name in ("index.html", "page.js", "page.css")) < 150_000
+    assert sum((STATIC / name).stat().st_size for name in ("index.html", "page.js", "page.css", "train.js")) < 150_000
     assert sum(path.stat().st_size for path in EXAMPLE.iterdir()) < 400_000
 
 
@@ -280,29 +265,6 @@ SCREENS = re.findall(
     r"^  name: \"(\w+)\"", "\n".join(p.read_text() for p in sorted((PAGE / "src/screens").glob("*.js"))), re.M
 )
 AXE = PAGE / "node_modules/axe-core/axe.min.js"
-
-
-@pytest.fixture
-def tab(chromium, playing):
-    """A page of the browser; what goes wrong in it, or leaves this machine, fails the test."""
-    wrong = []
-
-    def opened(address="", *, width=1440, height=1000, theme="light", url=playing.url):
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("request", lambda r: None if r.url.startswith((url, "data:")) else wrong.append(f"asks {r.url}"))
-        page.goto(f"{url}/{address}")
-        page.wait_for_selector("main .lead .soft")
-        return page
-
-    opened.wrong = wrong
-    yield opened
-    for context in chromium.contexts:
-        context.close()
-    assert wrong == []
 
 
 def at(page, time, last):

@@ -16,6 +16,7 @@ from throughtime.errors import UserError
 from throughtime.exporting import training_llvm
 from throughtime.exporting.wasm import script, training
 from throughtime.scanning import derivative
+from throughtime.scanning.observe import observing
 
 pytest.importorskip("ziglang", reason="no linker: pip install ziglang")
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no node on the PATH")
@@ -51,6 +52,7 @@ UPDATES = """
 
 
 @pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("method", ["adam", "sgd"])
 @pytest.mark.parametrize(
     "what",
     [
@@ -60,16 +62,16 @@ UPDATES = """
     ],
     ids=["LSTM", "layer-norm GRU", "residual"],
 )
-def test_adam_goes_where_pytorchs_goes(what, clip, tmp_path):
+def test_updates_go_where_pytorchs_go(what, method, clip, tmp_path):
     model = randomised(what())
     folder = exported(model, tmp_path / "net")
     x = torch.randn(T, B, I)
     layer = model if isinstance(model, tt.Recurrent) else lambda x: tt.scan(model, x)
     wanted = torch.randn_like(layer(x)[0])
     given = {"x": x.flatten().tolist(), "wanted": wanted.flatten().tolist()}
-    given["settings"] = {"rate": 0.01} if clip is None else {"rate": 0.01, "clip": clip}
+    given["settings"] = {"method": method, "rate": 0.01} | ({} if clip is None else {"clip": clip})
     found = trained(folder, UPDATES, given)
-    optimiser, norms = torch.optim.Adam(model.parameters(), lr=0.01), []
+    optimiser, norms = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[method](model.parameters(), lr=0.01), []
     for _ in range(5):
         optimiser.zero_grad()
         nn.functional.mse_loss(layer(x)[0], wanted).backward()
@@ -106,6 +108,31 @@ def test_a_long_sequence_in_pieces_and_what_is_carried(tmp_path):
     torch.testing.assert_close(torch.tensor(sums), 2 * torch.tensor(gradients), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("cell", [tt.cells.LSTM, tt.cells.GRU])
+def test_the_gradient_of_every_state_is_that_of_observing(cell, tmp_path):
+    cell = randomised(cell(I, N))
+    folder = exported(cell, tmp_path / "net")
+    x, dy = torch.randn(T, B, I), torch.randn(T, B, N)
+    first = tuple(torch.randn(B, N) for _ in range(1 + isinstance(cell, tt.cells.LSTM)))
+    given = {"x": x.flatten().tolist(), "dy": dy.flatten().tolist(), "state": torch.cat(first, -1).flatten().tolist()}
+    out = trained(folder, """
+        t.state = given.state;
+        t.forward(given.x);
+        out = [];
+        const dx = t.backward(given.dy, (step, gradient) => out.push([step, list(gradient)]));
+        out.push(list(t.stateGradient));
+    """, given)  # fmt: skip
+    assert out.pop() == out[-1][1] and [step for step, _ in out] == [*range(T)][::-1]
+    with observing(gradients=True) as scans:
+        y = tt.scan(cell, x, first if len(first) > 1 else first[0])[0]
+    (y * dy).sum().backward()
+    right = torch.cat(scans[0].gradients, -1)  # after each step, its own output counted too
+    for step, gradient in out[:-1]:
+        found = torch.tensor(gradient).view(B, -1)
+        found[:, :N] += dy[step - 1]
+        torch.testing.assert_close(found, right[step - 1], rtol=1e-4, atol=1e-5)
+
+
 def test_it_grows_and_streams_of_one_page_are_apart(tmp_path):
     folder = exported(randomised(tt.cells.GRU(I, N)), tmp_path / "net")
     out = trained(folder, """
@@ -125,6 +152,7 @@ def test_mistakes_are_said(tmp_path):
     folder = exported(randomised(tt.cells.GRU(I, N)), tmp_path / "net")
     out = trained(folder, """
         out = [said(() => t.backward([1])), said(() => t.forward([1, 2])), said(() => t.forward()),
+          said(() => t.update({ method: "momentum" })),
           said(() => { t.weights = [1]; }), said(() => { t.state = [1]; }), await trainer(0).catch(String)];
         t.forward(new Float32Array(24));
         out.push(said(() => t.backward([1])));
@@ -135,6 +163,7 @@ def test_mistakes_are_said(tmp_path):
         "Error: net: there are no steps to go back over; call forward first",
         "RangeError: net: the input is steps of 4 times 3 numbers, got 2",
         "RangeError: net: the input is steps of 4 times 3 numbers, got undefined",
+        'RangeError: net: the method is "adam" or "sgd", got momentum',
         "RangeError: net: a network's weights are 160 numbers, got 1",
         "RangeError: net: the state is 20 numbers, got 1",
         "RangeError: net: sequences are 1 or more, got 0",
@@ -215,18 +244,18 @@ def test_a_wrong_derivative_is_caught(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "instead", "said"),
     [
-        ("(k % this.batch) * STATE;\n      this.#functions.backward", "0;\n      this.#functions.backward", "the gradient"),
+        ("y(k), own(b), dx(k)", "y(k), own(0), dx(k)", "the gradient"),
         ('this.#row("dstate").fill(0);', 'this.#row("dstate").fill(1);', "the gradient"),
         ("return this.#row(\"x\").slice();", "return this.#row(\"x\").slice().fill(0);", "the gradient of the input"),
     ],
 )  # fmt: skip
 def test_a_wrong_es_module_is_caught(line, instead, said, tmp_path, monkeypatch):
     for file in script.TEMPLATES.iterdir():
-        if file.suffix in (".js", ".ts"):
+        if file.suffix in (".js", ".mjs", ".ts"):
             shutil.copy(file, tmp_path / file.name)
-    text = (tmp_path / "training.js").read_text()
+    text = (tmp_path / "trainer.mjs").read_text()
     assert line in text
-    (tmp_path / "training.js").write_text(text.replace(line, instead))
+    (tmp_path / "trainer.mjs").write_text(text.replace(line, instead))
     monkeypatch.setattr(training, "TEMPLATES", tmp_path)
     with pytest.raises(UserError, match=rf"net_training\.wasm: {said}.* differs"):
         exported(randomised(tt.cells.GRU(I, N)), tmp_path / "net")

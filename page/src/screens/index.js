@@ -1,4 +1,9 @@
 // The screens, in the order of the page's head.
+import { reach } from "./reach.js";
+import { storyOf } from "./story.js";
 import { tape } from "./tape.js";
+import { train } from "./train.js";
 
-export const screens = [tape];
+const live = [tape, reach, train];
+
+export const screens = [...live, storyOf(live)];

@@ -72,10 +72,11 @@ class ThroughTime:
 
 
 class Curve(NamedTuple):
-    """norms: of the gradient, by steps back, [L]. gated: whether the cell has gates."""
+    """norms: of the gradient, by steps back, [L]. gated: whether the cell has gates. begins: the step that none is back from."""
 
     norms: Array
     gated: bool
+    begins: int = 0
 
 
 def gradients_of(model: Trained[Any], look: Look, output: int | None = None) -> dict[str, Curve]:
@@ -114,15 +115,18 @@ def _curves(layers: list[Layer], look: Look, score: Tensor, output: int | None) 
         for layer in some:
             squares = [next(slopes)[:, 0].double().square().sum(-1) for _ in layer.scan.nudges]
             norms = torch.stack(squares).sum(0).sqrt().cpu().numpy()
-            found[layer.name] = Curve(_back_from(norms, step, reverse), bool(gates_of(layer.scan)))
+            back, skipped = _back_from(norms, step, reverse)
+            found[layer.name] = Curve(back, bool(gates_of(layer.scan)), step + skipped * (1 if reverse else -1))
     return found
 
 
-def _back_from(norms: Array, step: int, reverse: bool) -> Array:
-    """By steps back, from the first that has any: of an output of a cell's own making nothing came of the state after it."""
+def _back_from(norms: Array, step: int, reverse: bool) -> tuple[Array, int]:
+    """By steps back, from the first that has any: of an output of a cell's own making nothing came of the state after it. Also how
+    many were skipped."""
     back = norms[step:] if reverse else norms[: step + 1][::-1]
     reached = np.flatnonzero(back != 0)
-    return back[reached[0] :] if len(reached) else back
+    skipped = int(reached[0]) if len(reached) else 0
+    return back[skipped:], skipped
 
 
 def summarise(curves: Iterable[Curve]) -> ThroughTime:

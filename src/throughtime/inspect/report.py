@@ -134,7 +134,7 @@ def _single(model: Trained[Any], look: Look, shown: int) -> list[dict[str, Any]]
 def _followed(curves: dict[str, Curve]) -> dict[str, list[float]]:
     """What is left of the gradient of an output in each layer, by steps back, as far as there is any."""
     found = {}
-    for name, (norms, _) in curves.items():
+    for name, (norms, *_) in curves.items():
         left = norms / norms[0] if len(norms) and norms[0] > 0 else norms[:0]
         there = np.flatnonzero(left > FAINT)
         found[name] = left[: there[-1] + 1].tolist() if len(there) else []

@@ -54,3 +54,15 @@ class Parting(Strict):
     other: Past
     model: str | None = None
     """[default: the first]"""
+
+
+class Reaching(Strict):
+    """How far back an output of a text reaches."""
+
+    text: str
+    output: Count | None = None
+    """Its number. [default: the last]"""
+    model: str | None = None
+    """[default: the first]"""
+    cells: bool = False
+    """Also in the small networks of three cells that come along."""

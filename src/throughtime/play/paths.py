@@ -8,16 +8,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from throughtime.play.bodies import Ask, Parting
+from throughtime.play.bodies import Ask, Parting, Reaching
 from throughtime.play.play import Play
+from throughtime.play.reach import reach
 from throughtime.serve.answers import TheServer
+from throughtime.serve.refused import Refused
 
 STATIC = Path(__file__).with_name("static")
 FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
+    "train.js": "text/javascript; charset=utf-8",
 }
+TRAINERS = Path(__file__).with_name("trainers")  # networks that the page trains
 # from this server alone, and no code but the page's own; wasm-unsafe-eval lets it run WebAssembly, and no other text as code
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -68,6 +72,23 @@ def style() -> Response:
     return _file("page.css")
 
 
+@router.get("/train.js")
+def worker() -> Response:
+    """What trains in the page."""
+    return _file("train.js")
+
+
+@router.get("/trainers/{name}")
+def trainer(name: str) -> Response:
+    """A network that it trains, or what there is to know of all of them."""
+    kinds = {".wasm": "application/wasm", ".json": "application/json"}
+    if name not in {path.name for path in TRAINERS.iterdir()}:
+        raise Refused(404, f"there is no {name} here")
+    return Response(
+        (TRAINERS / name).read_bytes(), media_type=kinds[Path(name).suffix], headers={"cache-control": "no-cache"}
+    )
+
+
 @router.get("/play/models")
 async def models(play: ThePlay) -> dict[str, Any]:
     """The models, and what each can show."""
@@ -86,3 +107,10 @@ async def parting(server: TheServer, play: ThePlay, body: Parting) -> dict[str, 
     """Where two pasts part, and how far."""
     with server.busy():
         return await asyncio.to_thread(play.parting, body)
+
+
+@router.post("/play/reach")
+async def reaching(server: TheServer, body: Reaching) -> dict[str, Any]:
+    """The gradient of an output, back over a text."""
+    with server.busy():
+        return await asyncio.to_thread(reach, server, body)

@@ -117,11 +117,12 @@ for (let n = 0; n < 300; n++) {
   const back = 4 * batch, wanted = (i) => x[(Math.floor(i / net.outputSize) - back) * net.inputSize] ?? 0;
   const dy = y.map((value, i) => (i % net.outputSize ? 0 : 2 * (value - wanted(i)) / (steps * batch)));
   net.backward(dy);                                       // dy: the gradient of the loss; adds to the gradients
-  net.update({ rate: 0.01, clip: 1 });                    // a step of Adam
+  net.update({ rate: 0.01, clip: 1 });                    // a step of Adam; method: "sgd", of gradient descent
 }
 ```
 
-`backward` gives the gradient of the input, and `net.stateGradient` that of the state before the first step. `net.weights` is a
+`backward` gives the gradient of the input, and `net.stateGradient` that of the state before the first step; `net.backward(dy,
+(step, gradient) => …)` shows it before every step, from the last to the first: how far back gradients reach. `net.weights` is a
 copy of all weights, to keep and to set; `net.parts` says where each matrix [K, N] (a row of numbers times it) and each constant row
 begins there. A long sequence is cut: `forward`, `backward` and `update` piece by piece, without `reset`, carry the state but no
 gradient across."""

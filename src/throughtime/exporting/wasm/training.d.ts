@@ -7,7 +7,9 @@ export interface Weight {
   trained: boolean;
 }
 
-export interface Adam {
+/** How weights are moved: by Adam [default], or each by its gradient times the rate. clip: gradients of a larger norm are made so short. */
+export interface Settings {
+  method?: "adam" | "sgd";
   rate?: number;
   clip?: number;
   beta1?: number;
@@ -36,10 +38,12 @@ export interface Trainer {
   reset(): void;
   /** Steps from the present state on. x: [T, B, inputSize]. Returns: [T, B, outputSize]. */
   forward(x: ArrayLike<number>): Float32Array;
-  /** The same steps backwards. dy: [T, B, outputSize]. Returns: the gradient of the input, [T, B, inputSize]. */
-  backward(dy: ArrayLike<number>): Float32Array;
-  /** Move the weights by Adam, and begin new gradients. Returns: the norm of the gradients. */
-  update(settings?: Adam): number;
+  /** The same steps backwards. dy: [T, B, outputSize]. each: called after each step, from the last to the first, with its number and
+   * the gradient of the states before it, [B, stateSize], which the next step writes over. Returns: the gradient of the input,
+   * [T, B, inputSize]. */
+  backward(dy: ArrayLike<number>, each?: (step: number, gradient: Float32Array) => void): Float32Array;
+  /** Move the weights, and begin new gradients. Returns: the norm of the gradients. */
+  update(settings?: Settings): number;
 }
 
 /** The network with weights of its own, at first those that were exported. batch: sequences side by side, B. */

@@ -33,30 +33,38 @@ class Training:
         self.stack, self.name, self.names = stack, name, names
         self.made = training_module(stack, name, WASM)
 
-    def write(self, folder: Path) -> None:
-        """Write the files beside those of the network."""
-        name, made = self.name, self.made
-        functions = [f"{name}_{what}" for what in ("init", "weights", "forward", "backward")]
-        code = link(WASM.compiled(made.text), functions, STACK + made.stack)
-        spec = {
-            "name": name,
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What `Trainer` in trainer.mjs takes beside the module: its name, sizes in numbers, and the parts of the weights."""
+        return {
+            "name": self.name,
             "input": sum(n.width for n in self.names.inputs),
             "output": self.names.output.width,
             "state": sum(n.width for n in self.names.states),
-            "weights": made.weights,
-            "tape": made.tape,
-            "parts": [asdict(part) for _, _, part in made.parts],
+            "weights": self.made.weights,
+            "tape": self.made.tape,
+            "parts": [asdict(part) for _, _, part in self.made.parts],
         }
+
+    def module(self) -> bytes:
+        """NAME_training.wasm."""
+        functions = [f"{self.name}_{what}" for what in ("init", "weights", "forward", "backward")]
+        return link(WASM.compiled(self.made.text), functions, STACK + self.made.stack)
+
+    def write(self, folder: Path) -> None:
+        """Write the files beside those of the network."""
+        name, made = self.name, self.made
         text = (TEMPLATES / "training.js").read_text(encoding="utf-8")
         heading = f"{self.stack.name}, to be trained; README.md tells how it is used."
         for part, value in {
             "heading": heading,
             "name": name,
-            "spec": json.dumps(spec),
+            "spec": json.dumps(self.spec),
             "libm": libm_of(made.libm),
+            "trainer": (TEMPLATES / "trainer.mjs").read_text(encoding="utf-8").replace("export class", "class"),
         }.items():
             text = text.replace("{{" + part + "}}", value)
-        (folder / f"{name}_training.wasm").write_bytes(code)
+        (folder / f"{name}_training.wasm").write_bytes(self.module())
         (folder / f"{name}_training.js").write_text(text, encoding="utf-8")
         types = (TEMPLATES / "training.d.ts").read_text(encoding="utf-8")
         (folder / f"{name}_training.d.ts").write_text(types, encoding="utf-8")

@@ -15,7 +15,7 @@ from torch import Tensor
 from throughtime.scanning.program import Array
 
 # a name with a star is a pointer
-HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*"]
+HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*", "parts"]
 _AT = {name.rstrip("*"): 2 + i for i, name in enumerate(HEAD)}
 
 KINDS = {"s": ["ptr", "i64", "i64", "ptr", "i64"], "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}

@@ -43,7 +43,7 @@ class CompiledLoop:
         tiles = product.products(NAMES[dtype]).address("tiles")
         made = Arguments(
             self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
-            active=active, bounds=shares.bounds.ctypes.data,
+            active=active, bounds=shares.bounds.ctypes.data, parts=shares.parts,
         )  # fmt: skip
         return made, scratch
 
@@ -62,11 +62,14 @@ class Launch:
         self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
         # before others help it is found out what one thread takes
         helped = self.alone is not None and self.alone.ns is not None
-        self.threads = min(torch.get_num_threads(), given.batch) if helped else 1
+        threads_ = torch.get_num_threads() if helped else 1
+        rows = min(threads_, given.batch)
+        parts = min(-(-threads_ // max(1, rows)), loop.code.parts)  # where there are fewer sequences than threads
+        self.threads = rows * parts
         if given.lengths is None:
-            self.shares = even(given.batch, self.threads)
+            self.shares = even(given.batch, rows, parts)
         else:
-            self.shares = _by_length(given.lengths.numpy(), given.steps, self.threads)
+            self.shares = _by_length(given.lengths.numpy(), given.steps, rows, parts)
         self.arguments, scratch = loop.arguments(self.shares, given.state[0].dtype)
         self.arguments.pack(packed)
         self.arguments.set(step=given.step)
@@ -119,30 +122,32 @@ def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
 class Shares:
     """How the sequences are dealt out to tasks.
 
-    bounds: int64, where those of each task begin, and the end of the last. most: of one task. active: with lengths, int64, how
-    many are still running at each step (by its place in the arrays).
+    bounds: int64, where those of each group of tasks begin, and the end of the last. most: of one group. active: with lengths,
+    int64, how many are still running at each step (by its place in the arrays). parts: how many tasks a group has, which share
+    out the units of its sequences.
     """
 
     bounds: Any
     most: int
     active: Any = None
+    parts: int = 1
 
     @property
     def tasks(self) -> int:
-        return len(self.bounds) - 1
+        return (len(self.bounds) - 1) * self.parts
 
 
 @functools.lru_cache(maxsize=256)
-def even(batch: int, count: int) -> Shares:
-    """Sequences dealt out evenly to so many tasks."""
+def even(batch: int, count: int, parts: int = 1) -> Shares:
+    """Sequences dealt out evenly to so many groups of tasks."""
     bounds = np.array([batch * i // count for i in range(count + 1)], dtype=np.int64)
-    return Shares(bounds, -(-batch // count))
+    return Shares(bounds, -(-batch // count), None, parts)
 
 
-def _by_length(lengths: Any, steps: int, count: int) -> Shares:
-    """Sequences dealt out so that each task has about as many steps to do. lengths: int64, falling."""
+def _by_length(lengths: Any, steps: int, count: int, parts: int) -> Shares:
+    """Sequences dealt out so that each group of tasks has about as many steps to do. lengths: int64, falling."""
     batch, done = len(lengths), np.cumsum(lengths)
     active = np.ascontiguousarray((lengths[None, :] > np.arange(steps)[:, None]).sum(1), dtype=np.int64)
     cuts = [int(np.searchsorted(done, done[-1] * i / count)) for i in range(1, count)]
     bounds = np.array(sorted({0, batch, *(min(max(c, 1), batch) for c in cuts)}), dtype=np.int64)
-    return Shares(bounds, int(np.max(np.diff(bounds))), active)
+    return Shares(bounds, int(np.max(np.diff(bounds))), active, parts)

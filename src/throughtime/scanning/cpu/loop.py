@@ -1,7 +1,7 @@
 """A loop of a program as a compiled function: each thread takes some sequences and runs them through all steps.
 
 At each stage of a step come the products, all rows of the thread at once, then the pointwise work between them, row by row, on
-sums that are still in cache.
+sums that are still in cache. Where no unit reads another, threads share out the units of a sequence as well.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from throughtime.scanning.cpu.rows import Block, RowCode, Step, destination, is_
 from throughtime.scanning.cpu.target import Target
 from throughtime.scanning.cpu.tasks import define_tasks, fields
 from throughtime.scanning.cpu.tiles import NOTHING, Matrix, PanelProduct, panel, tiles
+from throughtime.scanning.cpu.units import Span, by_themselves, spans, sweeps
 from throughtime.scanning.equations import describe
 from throughtime.scanning.nodes import Node, width_of
 from throughtime.scanning.program import Array, Loop, Program
@@ -26,6 +27,7 @@ class LoopCode:
     def __init__(self, program: Program, loop: Loop, target: Target, dtype: str, backward: bool) -> None:
         self.program, self.target, self.dtype, self.backward = program, target, dtype, backward
         self.schedule = Schedule(loop)
+        self.by_units = by_themselves(self.schedule)  # whether tasks may share out the units of a sequence
         self.lanes = target.lanes(dtype)
         self.spilled: set[Node] = set()  # values that an earlier sweep has written to the thread's own space
         self.layout = Layout()
@@ -59,20 +61,50 @@ class LoopCode:
             if is_narrow(self.program, u)
         ]
         return "\n".join(
-            ["loop", self.dtype, str(self.backward), str(weights), str(narrow), *describe(self.schedule.loop.targets)]
+            [
+                "loop",
+                self.dtype,
+                str(self.backward),
+                str(self.by_units),
+                str(weights),
+                str(narrow),
+                *describe(self.schedule.loop.targets),
+            ]
         )
+
+    @property
+    def parts(self) -> int:
+        """Among how many tasks the units of a sequence can be shared out, a vector each."""
+        if not self.by_units:
+            return 1
+        return max(-(-work.width // self.lanes) for work in sweeps(self.schedule))
 
     def text(self) -> str:
         module = Module(self.dtype, self.lanes)
-        self.spilled.clear()
         define_tasks(module, "loop", self._body)
         return module.text()
 
     def _body(self, code: Assembly, task: str) -> None:
         names = [n.rstrip("*") for n in HEAD]
         head = dict(zip(names, fields(code, "%args", *HEAD), strict=True))
-        low = code.load("i64", code.at(head["bounds"], task, "i64"))
-        high = code.load("i64", code.at(head["bounds"], code.add(task, 1), "i64"))
+        if not self.by_units:
+            self._through_time(code, head, task, task, {})
+            return
+        alone = code.let(f"icmp eq i64 {head['parts']}, 1")
+        with code.when(alone):  # sweeps whose ends are known: LLVM writes them out
+            self._through_time(code, head, task, task, {})
+        with code.when(code.let(f"xor i1 {alone}, true")):
+            group = code.let(f"udiv i64 {task}, {head['parts']}")
+            part = code.sub(task, code.mul(group, head["parts"]))
+            self._through_time(code, head, task, group, spans(code, self.schedule, part, head["parts"]))
+
+    def _through_time(
+        self, code: Assembly, head: dict[str, str], task: str, group: str, shares: dict[int, Span]
+    ) -> None:
+        """One task: the steps of a group of sequences, or of some of their units."""
+        self.spilled.clear()
+        low = code.load("i64", code.at(head["bounds"], group, "i64"))
+        high = code.load("i64", code.at(head["bounds"], code.add(group, 1), "i64"))
         space = code.at(head["scratch"], code.mul(task, head["stride"]))
         words = {
             array: [code.load(kind, code.at("%args", at + i, "i64")) for i, kind in enumerate(kinds_of(array))]
@@ -97,7 +129,7 @@ class LoopCode:
                 code.store("i64", code.least(active, rows_all), rows_slot)
             rows = code.load("i64", rows_slot)
             time = _Time(code, s, t, head["step"], low)
-            step = Step(code, {array: time.block(array, w) for array, w in words.items()} | own, rows)
+            step = Step(code, {array: time.block(array, w) for array, w in words.items()} | own, rows, shares)
             for stage in self.schedule.stages:
                 for i in stage.products:
                     self._product(step, i, packed[i], head["tiles"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly
+from throughtime.scanning.cpu.units import Span
 from throughtime.scanning.nodes import REDUCTIONS, Node, ordered
 from throughtime.scanning.program import Array, Program
 from throughtime.scanning.schedule import Schedule, Stage, Work
@@ -42,11 +44,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """One step while its code is written: where the arrays are now, and how many rows of the thread still run."""
+    """One step while its code is written: where the arrays are now, and how many rows of the thread still run. spans: by the width
+    of a sweep, what the thread does of it; all of it where there are none."""
 
     code: Assembly
     blocks: dict[Array, Block]
     rows: str
+    spans: dict[int, Span] = field(default_factory=dict)
 
     def block(self, array: Array) -> Block:
         """Where an array is read or, of a target, written."""
@@ -113,11 +117,14 @@ class RowCode:
         code = self.code
         self.begin(work)
         whole, left = divmod(work.width, code.lanes)
+        span = self.step.spans.get(work.width)
         if whole:
-            with code.loop(whole * code.lanes, step=code.lanes) as j:
+            first, end = ("0", str(whole * code.lanes)) if span is None else span[:2]
+            with code.loop(end, first, step=code.lanes) as j:
                 self._vectors(work, j, None)
         if left:
-            self._vectors(work, str(whole * code.lanes), left)
+            with nullcontext() if span is None else code.when(span.last):
+                self._vectors(work, str(whole * code.lanes), left)
         self.spilled.update(self.spilling)
         self.spilling.clear()
 
