@@ -122,7 +122,6 @@ for layer, found in values["gradients"].items():
     ],
     screen: "train",
     preset: { problem: "adding", cell: "relu", lag: "25", radius: "1.5", method: "sgd", clip: "none", seed: "4" },
-    others: { "without clipping": { clip: "none" }, "clipped at 1": { clip: "1" } },
     python: () => `import torch
 import throughtime as tt
 from throughtime.scanning.observe import observing
