@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import os
+import random
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -15,14 +18,22 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import websockets
 
 import throughtime as tt
 from serving import Serving
 from sounds import RATE, spoken, write_table
+from throughtime.serve.readers import SpeechReader
+from throughtime.serve.refused import Refused
+from throughtime.serve.settings import Settings
+from throughtime.serve.stores.single import SingleStore
 from throughtime.tasks.midi import write_midi
 from throughtime.tasks.music_files import typed
+from throughtime.tasks.speech_state import packed, resume, settled
+from throughtime.tasks.speech_stream import Partial
+from throughtime.tasks.transcribe_model import values_of
 
-soundfile = pytest.importorskip("soundfile")
+soundfile, soxr = pytest.importorskip("soundfile"), pytest.importorskip("soxr")
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
 TUNES = """X:1
@@ -183,6 +194,223 @@ def test_whole_inputs_that_are_none_are_refused(api, folder):
     refused(asked("tunes", [NOTES], bars=3), 400, "bars")
 
 
+# ---------------------------------------------------------------------------------------------- a stream of speech
+
+
+def stream(seed, rate=RATE, utterances=6):
+    """Some utterances, as 16-bit samples."""
+    rng = np.random.default_rng(seed)
+    words = [rng.choice(["up", "down", "wave"], rng.integers(1, 4)).tolist() for _ in range(utterances)]
+    x = np.concatenate([spoken(some, seed + i, around=0.6) for i, some in enumerate(words)])
+    if rate != RATE:
+        x = soxr.resample(x, RATE, rate)
+    return (x * 32768).astype("<i2"), words
+
+
+def pieces_of(samples, seed, most):
+    """Parts of samples, of any sizes, each with its first."""
+    rng, at = np.random.default_rng(seed), 0
+    while at < len(samples):
+        size = int(rng.integers(1, most))
+        yield at, samples[at : at + size]
+        at += size
+
+
+def floats(samples):
+    return samples.astype(np.float32) / np.float32(32768)
+
+
+def told(events):
+    """Events of Python as the server tells them."""
+    return [
+        {"partial": event.text, "time": round(event.time, 3)}
+        if isinstance(event, Partial)
+        else {name: value for name, value in values_of(event).items() if name != "audio"}
+        for event in events
+    ]
+
+
+def hear(api, id, first, samples, **more):
+    asked = {"first": first, "audio": in_base64(samples.tobytes()), **more}
+    answer = api.post(f"/v1/sessions/{id}/steps", json={k: v for k, v in asked.items() if v != ""})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_stream_of_speech_is_heard_as_in_python_and_survives_kills(folder, tmp_path):
+    samples, words = stream(7)
+    alone, heard, draw = tt.load(folder / "ear").session(), [], random.Random(3)
+    options = folder / "ear", "--port", 0, "--store", tmp_path / "store"
+    serving = Serving(*options)
+    api = httpx.Client(base_url=serving.url, timeout=30)
+
+    def killed():
+        nonlocal serving
+        serving.kill()
+        serving = Serving(*options)
+        api.base_url = serving.url
+
+    try:
+        assert api.post("/v1/sessions", json={"id": "s"}).status_code == 201
+        for i, (at, piece) in enumerate(pieces_of(samples, 1, 6000)):
+            if draw.random() < 0.06:
+                killed()
+            wanted = told(alone.feed(floats(piece)))
+            if i % 3 == 1:
+                answer = api.post(f"/v1/sessions/s/audio?first={at}", content=piece.tobytes()).json()
+            else:
+                answer = hear(api, "s", at, piece)
+            assert answer == {"first": at, "time": at + len(piece), "events": wanted}
+            assert hear(api, "s", at, piece) == answer  # which was lost, say
+            heard += wanted
+        wanted = told(alone.finish())
+        answer = hear(api, "s", len(samples), samples[:0], last=True)
+        assert answer == {"first": len(samples), "time": len(samples) + 1, "events": wanted}
+        killed()
+        assert hear(api, "s", len(samples), samples[:0], last=True) == answer
+        ended = api.post("/v1/sessions/s/steps", json={"first": len(samples) + 1, "last": True})
+        refused(ended, 409, "has ended")
+        said = [event["text"] for event in [*heard, *wanted] if "text" in event]
+        assert said == [" ".join(some) for some in words]
+    finally:
+        api.close()
+        serving.kill()
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_a_stream_at_another_rate_has_the_same_words(api, folder, rate):
+    samples, _ = stream(20, rate)
+    assert api.post("/v1/sessions", json={"id": f"at{rate}", "rate": rate}).status_code == 201
+    found = []
+    for at, piece in pieces_of(samples, 2, rate):
+        found += hear(api, f"at{rate}", at, piece)["events"]
+    found += hear(api, f"at{rate}", len(samples), samples[:0], last=True)["events"]
+    session = tt.load(folder / "ear").session(rate=rate)
+    wanted = told([*session.feed(floats(samples)), *session.finish()])
+    utterances = [[event for event in events if "text" in event] for events in (found, wanted)]
+    assert len(utterances[0]) >= 5
+    for one, other in zip(*utterances, strict=True):
+        assert (one["text"], one["start"], one["end"]) == (other["text"], other["start"], other["end"])
+        for w, v in zip(one["words"], other["words"], strict=True):
+            assert w["confidence"] == pytest.approx(v["confidence"], abs=2e-3)
+
+
+def test_what_is_kept_of_a_stream_is_bounded(folder, tmp_path):
+    async def go():
+        reader, store = SpeechReader(tt.load(folder / "ear")), SingleStore(tmp_path / "s.db")
+        hearing = reader.sessions("ear", store, Settings(tmp_path, slots=2))
+        ids = [await hearing.create("o", f"s{i}", RATE) for i in range(3)]
+        samples, _ = stream(30, utterances=14)
+        assert len(samples) > 25 * RATE
+        for at in range(0, len(samples), RATE):
+            for id in ids:  # there is room for two: each is waked anew
+                await hearing.hear("o", id, at, samples[at : at + RATE].tobytes(), False)
+        assert hearing.awake == 2
+        for id in ids:
+            assert 0 < sum(count for _, count, _ in store.inputs(id, 0, len(samples))) <= 12 * RATE
+            ((states,),) = store._file.execute("select count(*) from states where session = ?", (id,))
+            assert states <= 2
+        with pytest.raises(Refused, match="only the last request may come again"):
+            await hearing.hear("o", "s0", 0, samples[:RATE].tobytes(), False)
+        right = store.append
+
+        def full(records):
+            raise OSError(28, "No space left on device")
+
+        time = (await hearing.about("o", "s0")).time
+        store.append = full
+        with pytest.raises(OSError, match="No space"):
+            await hearing.hear("o", "s0", time, samples[:RATE].tobytes(), False)
+        store.append = right
+        once = await hearing.hear("o", "s0", time, samples[:RATE].tobytes(), False)
+        assert once == await hearing.hear("o", "s1", time, samples[:RATE].tobytes(), False)
+        await hearing.delete("o", "s1")
+        assert await hearing.forget(2e10) == 2
+        assert store.count() == 0
+        hearing.close()
+        store.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam", "words"])
+def test_a_stream_goes_on_from_where_it_was_kept(folder, decoding):
+    ear, draw = tt.load(folder / "ear"), random.Random(5)
+    one, other = (ear.session(decoding=decoding) for _ in range(2))
+    samples, _ = stream(60)
+    for _, piece in pieces_of(samples, 3, 4000):
+        assert one.feed(floats(piece)) == other.feed(floats(piece))
+        if draw.random() < 0.5:
+            assert settled(other)
+            data = packed(other)
+            other = ear.session(decoding=decoding)
+            resume(other, data)
+            assert packed(other) == data
+    assert one.finish() == other.finish()
+
+
+def test_speech_over_a_websocket(server, folder):
+    samples, _ = stream(40, utterances=2)
+    session = tt.load(folder / "ear").session()
+
+    async def go():
+        async with websockets.connect(f"{server.url.replace('http', 'ws')}/v1/stream") as socket:
+            await socket.send(json.dumps({"open": ["w0", "w1"], "make": True, "model": "ear"}))
+            assert json.loads(await socket.recv()) == {"open": [0, 1]}
+            for at, piece in pieces_of(samples, 4, 8000):
+                await socket.send(struct.pack("<IIQ", 9, 1, at) + piece.tobytes())
+                answer = json.loads(await socket.recv())
+                wanted = told(session.feed(floats(piece)))
+                assert answer == {
+                    "tag": 9, "session": "w1", "first": at, "time": at + len(piece), "events": wanted,
+                }  # fmt: skip
+            await socket.send(json.dumps({"session": "w1", "first": len(samples), "last": True, "tag": "end"}))
+            answer = json.loads(await socket.recv())
+            assert (answer["tag"], answer["events"]) == ("end", told(session.finish()))
+            for frame, words in (
+                (b"", "at least 16"),
+                (struct.pack("<IIQ", 1, 2, 0), "session 2"),
+                (struct.pack("<IIQ", 1, 0, 2**60), "2**53"),
+                (struct.pack("<IIQ", 1, 0, 0), "0 samples"),
+                (struct.pack("<IIQ", 1, 0, 0) + b"x", "a sample has 2"),
+                (struct.pack("<IIQ", 1, 0, 5) + b"xx", "first: 5"),
+            ):
+                await socket.send(frame)
+                assert words in json.loads(await socket.recv())["error"]["message"]
+
+    asyncio.run(go())
+
+
+def test_streams_of_speech_refuse_what_they_cannot(api):
+    assert api.post("/v1/sessions", json={"id": "r", "model": "ear"}).status_code == 201
+
+    def steps(**asked):
+        return api.post("/v1/sessions/r/steps", json={"first": 0, **asked})
+
+    refused(api.post("/v1/sessions", json={"model": "whole"}), 400, "'whole' has no streams", "--model.streaming")
+    refused(api.post("/v1/sessions", json={"model": "ear", "rate": 4000}), 400, "rate", "4000")
+    refused(api.post("/v1/sessions", json={"model": "ear", "history": "ds"}), 400, "history", "forecasts")
+    refused(api.post("/v1/sessions", json={"model": "ear", "id": "r"}), 409, "already")
+    refused(steps(), 400, "nothing to read: give audio")
+    refused(steps(text="up"), 400, "text: give audio")
+    refused(steps(audio="%"), 400, "audio: is no base64")
+    refused(steps(audio=""), 400, "0 samples")
+    refused(steps(audio=in_base64(b"abc")), 400, "3 bytes")
+    refused(steps(audio="AAA=", top=2), 400, "top")
+    refused(steps(audio=in_base64(bytes(2 * 11 * RATE))), 413, "up to 10 s")
+    refused(steps(audio="AAA=", first=7), 409, "has heard 0")
+    for verb, body in (
+        ("rewind", {"time": 0}), ("branch", {}), ("edit", {"time": 0, "text": "x"}), ("diff", {"other": "r"}),
+    ):  # fmt: skip
+        refused(api.post(f"/v1/sessions/r/{verb}", json=body), 400, "only go on")
+        refused(api.post(f"/v1/sessions/none/{verb}", json=body), 404, "there is no session")
+    refused(api.get("/v1/sessions/r/state"), 400, "only go on")
+    refused(api.post("/v1/sessions/r/audio?first=x", content=b"ab"), 400, "first")
+    refused(api.post("/v1/completions", json={"model": "ear", "prompt": "x"}), 400, "ear")
+    assert api.get("/v1/sessions/r").json()["time"] == 0
+    assert api.delete("/v1/sessions/r").json()["deleted"]
+
+
 # ---------------------------------------------------------------------------------------------- as OpenAI's API has it
 
 
@@ -289,9 +517,13 @@ def test_the_commands_of_the_documentation_run(server, folder):
     docs = (Path(__file__).parent.parent / "docs/serve.md").read_text()
     lines = re.findall(r"^    curl (.*)$", re.search(r"^## Speech$(.*?)^## ", docs, re.M | re.S)[1], re.M)
     script = "\n".join(f"curl -sS --fail-with-body {line}; echo" for line in lines)
-    (folder / "said.wav").write_bytes(wav(spoken(("up", "down"), 105)))
+    samples = spoken(("up", "down"), 105)
+    (folder / "said.wav").write_bytes(wav(samples))
+    (folder / "said.raw").write_bytes((samples * 32768).astype("<i2").tobytes())
+    script = script.replace("32000", str(len(samples)))
     env = {**os.environ, "url": f"{server.url}/v1/sessions", "json": "Content-Type: application/json"}
     script = script.replace("http://127.0.0.1:8000", server.url)
     done = subprocess.run(["bash", "-ec", script], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "up down" in done.stdout
+    assert '"text":"up down"' in done.stdout  # of the stream
+    assert "\nup down\n" in done.stdout  # of the captions

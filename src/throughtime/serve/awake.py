@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from throughtime.scanning import Streams
 from throughtime.serve.batcher import EVERY, Batcher, Job
+from throughtime.serve.catalogue import Catalogue, wake_first
 from throughtime.serve.moments import Moments
 from throughtime.serve.store import Store
 from throughtime.travel import Engine, Moment
@@ -42,17 +43,7 @@ def _tell(jobs: Sequence[Job]) -> None:
             job.group.set_result(None)
 
 
-def _wake_first(waiting: deque[asyncio.Future[None]]) -> bool:
-    """Let the first of those that wait go on. Returns: whether there is one."""
-    while waiting:
-        turn = waiting.popleft()
-        if not turn.done():
-            turn.set_result(None)
-            return True
-    return False
-
-
-class Awake:
+class Awake(Catalogue):
     """The rows of one network, and the sessions that have one. Arguments: as of `Sessions`."""
 
     def __init__(
@@ -65,9 +56,8 @@ class Awake:
         most: int = 1_000_000,
         longest: int = 100_000,
     ) -> None:
-        store.check_model(name, engine.fingerprint())
-        self.name, self.engine, self.store = name, engine, store
-        self.most, self.longest = most, longest
+        super().__init__(name, store, engine.fingerprint(), most)
+        self.engine, self.longest = engine, longest
         self.moments = Moments(engine, streams.width_out)
         rows = range(streams.slots)
         streams.grow(streams.slots + SPARE + WRITERS)
@@ -81,8 +71,6 @@ class Awake:
             (self._spare if row < len(rows) + SPARE else self._writers).put_nowait(row)
         self._outputs = torch.zeros(len(rows), streams.width_out, dtype=streams.dtype)  # of the last step, by row
         self._live: OrderedDict[str, Live] = OrderedDict()  # the one that was stepped last is the last
-        # sessions somebody is alone with, and who waits for each, once anybody has
-        self._held: dict[str, deque[asyncio.Future[None]] | None] = {}
         self._without_row: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -90,27 +78,14 @@ class Awake:
         """How many sessions have a row."""
         return len(self._live)
 
-    @asynccontextmanager
-    async def _alone(self, *ids: str) -> AsyncIterator[None]:
-        """Alone with some sessions: what comes meanwhile waits. Taken in order, so that nobody waits for ever."""
-        async with AsyncExitStack() as stack:
-            for id in sorted(set(ids)):
-                if id in self._held:
-                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    waiting = self._held[id] = self._held[id] or deque()
-                    waiting.append(turn)
-                    await turn
-                else:
-                    self._held[id] = None
-                stack.callback(self._release, id)
-            yield
-
     def _release(self, id: str) -> None:
-        waiting = self._held[id]
-        if not waiting or not _wake_first(waiting):
-            del self._held[id]
-            if self._without_row:
-                _wake_first(self._without_row)
+        super()._release(id)
+        if self._without_row and id not in self._held:
+            wake_first(self._without_row)
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        return self.batcher.steps, self.batcher.ticks
 
     @asynccontextmanager
     async def _row(self, moment: Moment, rows: asyncio.Queue[int] | None = None) -> AsyncIterator[int]:
@@ -154,7 +129,7 @@ class Awake:
         live = self._live.pop(id, None)
         if live is not None:
             self._free.append(live.row)
-            _wake_first(self._without_row)
+            wake_first(self._without_row)
 
     async def _call(self, function: Any) -> Any:
         called = self.batcher.call(function)

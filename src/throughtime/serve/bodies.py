@@ -37,6 +37,8 @@ class Create(Body):
     """[default: the first that is served]"""
     history: History | None = None
     """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
+    rate: Annotated[int, Field(ge=8000, le=384_000)] | None = None
+    """transcribe: Hz, of the samples. [default: 16000]"""
 
 
 class Given(Body):
@@ -47,6 +49,8 @@ class Given(Body):
     inputs: list[list[float]] | None = None
     values: list[Value] | None = None
     """Numbers, null where one is missing; or rows of a value and the covariates that its time does not tell."""
+    audio: str | None = None
+    """transcribe: samples of 16 bits, little-endian, of one channel, in base64."""
 
 
 class Steps(Given):
@@ -60,6 +64,8 @@ class Steps(Given):
     """Show log p of each token that is read, given all before it."""
     level: str | None = None
     """forecast: the intervals that are shown, in percent. [default: 80]"""
+    last: bool = False
+    """transcribe: the stream ends with these; the end counts as a step."""
     ahead: list[list[float]] | None = None
     """forecast: covariates known ahead of each step to come. [default: as they usually are]"""
 

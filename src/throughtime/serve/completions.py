@@ -167,7 +167,7 @@ def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
     """What a request asks for. Raises: Refused, UserError."""
     served = server.find(asked.model)
     reader, sessions = served.streaming()
-    if not isinstance(reader, TextReader):
+    if not isinstance(reader, TextReader) or not isinstance(sessions, Sessions):
         raise Refused(400, f"model: {served.name!r} writes no text")
     n = asked.n or 1
     given: Any = "" if asked.prompt is None else asked.prompt

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from throughtime.errors import UserError, unknown
+from throughtime.serve.catalogue import NAME, Catalogue
 from throughtime.serve.metrics import Metrics
-from throughtime.serve.readers import Reader, reader_of
+from throughtime.serve.readers import Reader, Stepwise, reader_of
 from throughtime.serve.refused import Refused
-from throughtime.serve.sessions import NAME, Sessions
+from throughtime.serve.sessions import Sessions
 from throughtime.serve.settings import Settings
 from throughtime.serve.store import Store
 from throughtime.serve.stores.single import SingleStore
@@ -33,12 +33,12 @@ class Served:
     task: str
     model: Trained[Any] | None
     reader: Reader | None
-    sessions: Sessions | None
+    sessions: Catalogue | None
     why_not: str = ""
     made: int = field(default_factory=lambda: int(time.time()))
     predicting: asyncio.Lock = field(default_factory=asyncio.Lock)  # one at a time
 
-    def streaming(self) -> tuple[Reader, Sessions]:
+    def streaming(self) -> tuple[Reader, Catalogue]:
         """Raises: Refused where it has no streams."""
         if self.reader is None or self.sessions is None:
             raise Refused(400, f"model: {self.name!r} has no streams: {self.why_not}; ask POST /v1/predict")
@@ -74,16 +74,7 @@ class Server:
             return Served(name, task, trained, None, None, str(error))
         if reader is None:
             return Served(name, task, trained, None, None, f"the task {task!r} answers whole inputs")
-        settings = self.settings
-        sessions = Sessions(
-            name,
-            reader.engine,
-            reader.stack.streams(settings.slots),
-            self.store,
-            most=settings.sessions,
-            longest=settings.longest,
-        )
-        return Served(name, task, trained, reader, sessions)
+        return Served(name, task, trained, reader, reader.sessions(name, self.store, self.settings))
 
     def find(self, name: str | None) -> Served:
         """A model by its name; None: the first. Raises: Refused."""
@@ -93,7 +84,7 @@ class Server:
             raise Refused(404, f"model: {unknown('model', name, self.models)}")
         return self.models[name]
 
-    def of_session(self, id: str) -> tuple[Reader, Sessions]:
+    def of_session(self, id: str) -> tuple[Reader, Catalogue]:
         """What reads a session, and holds it. Raises: Refused."""
         kept = self.store.find(id) if NAME.fullmatch(id) else None
         served = None if kept is None else self.models.get(kept.model)
@@ -101,6 +92,16 @@ class Server:
             raise Refused(404, f"there is no session {id!r}; make it by POST /v1/sessions")
         reader, sessions = served.streaming()
         return reader.of(kept, self.store), sessions
+
+    async def with_past(self, owner: str, id: str) -> tuple[Stepwise, Sessions]:
+        """The same of a session that can be gone back in. Raises: Refused where it cannot."""
+        reader, sessions = self.of_session(id)
+        if not isinstance(reader, Stepwise) or not isinstance(sessions, Sessions):
+            await sessions.about(owner, id)
+            raise Refused(
+                400, f"sessions of {sessions.name!r} only go on, and keep no state to go back to; make another"
+            )
+        return reader, sessions
 
     @contextmanager
     def busy(self, count: int = 1) -> Iterator[None]:
@@ -130,13 +131,8 @@ class Server:
             [
                 ("sessions", "gauge", "Sessions that are kept.", {"": self.store.count()}),
                 ("sessions_awake", "gauge", "Sessions in memory.", {label(n): s.awake for n, s in live.items()}),
-                ("steps_total", "counter", "Steps of streams.", {label(n): s.batcher.steps for n, s in live.items()}),
-                (
-                    "ticks_total",
-                    "counter",
-                    "Steps of all together.",
-                    {label(n): s.batcher.ticks for n, s in live.items()},
-                ),
+                ("steps_total", "counter", "Steps of streams.", {label(n): s.counted[0] for n, s in live.items()}),
+                ("ticks_total", "counter", "Steps of all together.", {label(n): s.counted[1] for n, s in live.items()}),
                 ("tokens_written_total", "counter", "Tokens of completions.", {"": self.written}),
                 ("waiting", "gauge", "Requests that are worked on or wait.", {"": self.waiting}),
             ]
@@ -156,5 +152,4 @@ def warm(models: dict[str, Trained[Any] | nn.Module]) -> None:
         with suppress(UserError):  # a model that has no streams
             reader = reader_of(model)
             if reader is not None:
-                streams = reader.stack.streams(2)
-                streams.step([0, 1], torch.zeros(2, streams.width, dtype=streams.dtype))
+                reader.warm()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import math
 from typing import Annotated, Any
 
@@ -15,14 +15,12 @@ from torch import Tensor
 from throughtime.cells import State
 from throughtime.serve.answers import Owner, TheServer
 from throughtime.serve.bodies import Branch, Create, Diff, Edit, Rewind, Steps
-from throughtime.serve.readers import Reader
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
 from throughtime.serve.store import Kept
 from throughtime.travel import Engine
 
-MANY = 64  # steps whose answers are computed beside what else is served
-SAFETENSORS = "application/octet-stream"
+BYTES = "application/octet-stream"
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 AtTime = Annotated[int | None, Query(ge=0, lt=2**53, description="[default: the present]")]
 
@@ -44,8 +42,7 @@ async def create(server: TheServer, owner: Owner, body: Create | None = None) ->
     body = Create() if body is None else body
     reader, sessions = server.find(body.model).streaming()
     with server.busy():
-        about, inputs = await asyncio.to_thread(reader.begun, body)
-        id = await sessions.create(owner, body.id, about, inputs)
+        id = await reader.create(sessions, owner, body)
     return _told(await sessions.about(owner, id))
 
 
@@ -78,40 +75,42 @@ async def delete(server: TheServer, owner: Owner, id: str) -> dict[str, Any]:
 async def steps(server: TheServer, owner: Owner, id: str, body: Steps) -> dict[str, Any]:
     """Let a session read. A request that comes twice is answered the same twice, and is read once."""
     reader, sessions = server.of_session(id)
-    return await step(reader, sessions, owner, id, body, server)
-
-
-async def step(reader: Reader, sessions: Sessions, owner: str, id: str, asked: Steps, server: Any) -> dict[str, Any]:
-    """Let a session read, and say what comes of it."""
     with server.busy():
-        inputs = reader.given(asked, asked.first)
-        reader.check(asked)
-        read = await sessions.steps(owner, id, asked.first, inputs)
-        if asked.logprobs and len(inputs) > MANY:
-            shown = await asyncio.to_thread(reader.answers, inputs, read, asked)
-        else:
-            shown = reader.answers(inputs, read, asked)
-    found: dict[str, Any] = {"first": asked.first, "time": asked.first + len(inputs), **shown}
-    unknown = reader.unknown(asked)
-    return found | ({"unknown": unknown} if unknown else {})
+        return await reader.step(sessions, owner, id, body)
+
+
+@router.post("/{id}/audio", openapi_extra={"requestBody": {"required": True, "content": {BYTES: {}}}})
+async def audio(
+    request: Request,
+    server: TheServer,
+    owner: Owner,
+    id: str,
+    first: Annotated[int, Query(ge=0, lt=2**53)],
+    last: bool = False,
+) -> dict[str, Any]:
+    """Let a session hear samples: 16-bit, little-endian, of one channel. What is answered is that of `steps`."""
+    reader, sessions = server.of_session(id)
+    with server.busy():
+        body = base64.b64encode(await request.body()).decode()
+        return await reader.step(sessions, owner, id, Steps(first=first, last=last, audio=body))
 
 
 @router.get("/{id}/state", response_class=Response)
 async def state(server: TheServer, owner: Owner, id: str, time: AtTime = None) -> Response:
     """The state of a session as safetensors: LAYER.TENSOR, and the output of the step that led to it."""
-    _, sessions = server.of_session(id)
+    _, sessions = await server.with_past(owner, id)
     at, moment = await sessions.moment(owner, id, time)
     tensors = {f"{i}.{j}": t.contiguous() for i, s in enumerate(moment.state) for j, t in enumerate(_tensors(s))}
     if moment.output is not None:
         tensors["output"] = moment.output.contiguous()
     about = {"model": sessions.name, "network": sessions.engine.fingerprint(), "time": str(at)}
-    return Response(save(tensors, about), media_type=SAFETENSORS)
+    return Response(save(tensors, about), media_type=BYTES)
 
 
-@router.put("/{id}/state", openapi_extra={"requestBody": {"required": True, "content": {SAFETENSORS: {}}}})
+@router.put("/{id}/state", openapi_extra={"requestBody": {"required": True, "content": {BYTES: {}}}})
 async def put_state(request: Request, server: TheServer, owner: Owner, id: str, time: AtTime = None) -> dict[str, Any]:
     """Put another state in the place of the one that is there, as safetensors that name tensors as GET does."""
-    _, sessions = server.of_session(id)
+    _, sessions = await server.with_past(owner, id)
     tensors = _loaded(await request.body())
     output = tensors.pop("output", None)
     like = sessions.engine.first()
@@ -164,7 +163,8 @@ def _tensors(state: State) -> tuple[Tensor, ...]:
 @router.post("/{id}/rewind")
 async def rewind(server: TheServer, owner: Owner, id: str, body: Rewind) -> dict[str, Any]:
     """Go back; what came after is forgotten (branch first to keep it)."""
-    await server.of_session(id)[1].rewind(owner, id, body.time)
+    _, sessions = await server.with_past(owner, id)
+    await sessions.rewind(owner, id, body.time)
     return {"id": id, "time": body.time}
 
 
@@ -172,14 +172,14 @@ async def rewind(server: TheServer, owner: Owner, id: str, body: Rewind) -> dict
 async def branch(server: TheServer, owner: Owner, id: str, body: Branch | None = None) -> dict[str, Any]:
     """Another session with the same past."""
     body = Branch() if body is None else body
-    _, sessions = server.of_session(id)
+    _, sessions = await server.with_past(owner, id)
     return _told(await sessions.about(owner, await sessions.branch(owner, id, body.id, body.time)))
 
 
 @router.post("/{id}/edit")
 async def edit(server: TheServer, owner: Owner, id: str, body: Edit) -> dict[str, Any]:
     """Change an input, or a state; all that was read later is read again."""
-    reader, sessions = server.of_session(id)
+    reader, sessions = await server.with_past(owner, id)
     with server.busy():
         if body.state is None:
             await sessions.edit(owner, id, body.time, input=reader.changed(body))
@@ -206,7 +206,7 @@ def _of_numbers(engine: Engine, layers: list[list[list[float]]]) -> tuple[State,
 @router.post("/{id}/diff")
 async def diff(server: TheServer, owner: Owner, id: str, body: Diff) -> dict[str, Any]:
     """Where and how far two sessions of one model part."""
-    _, sessions = server.of_session(id)
+    _, sessions = await server.with_past(owner, id)
     with server.busy():
         found = await sessions.diff(owner, id, body.other, body.start, body.stop)
     return {name: _plain(value) for name, value in found.as_json().items()}

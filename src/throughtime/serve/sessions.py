@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import re
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +13,7 @@ from torch import Tensor
 from throughtime.cells import State
 from throughtime.serve.awake import Live
 from throughtime.serve.batcher import Job
+from throughtime.serve.catalogue import to_the_end
 from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
 from throughtime.serve.store import Appended, Kept
@@ -25,10 +22,6 @@ from throughtime.travel.difference import difference
 
 LAST = 4  # inputs that tell whether a line, or half a character, begins
 COMPARED = 10_000  # times that are compared in one request, at most
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)  # of a session
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -48,18 +41,6 @@ class Writing:
         return outputs
 
 
-def _to_the_end(verb: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Awaitable[_T]]:
-    """A verb that comes to its end though whoever called it is gone: what it holds is in order then."""
-
-    @functools.wraps(verb)
-    def called(*args: _P.args, **kwargs: _P.kwargs) -> Awaitable[_T]:
-        task = asyncio.ensure_future(verb(*args, **kwargs))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # though nobody is there to be told
-        return asyncio.shield(task)
-
-    return called
-
-
 class Sessions(Past):
     """The sessions of one network.
 
@@ -71,13 +52,7 @@ class Sessions(Past):
     Raises, all verbs: Refused.
     """
 
-    def _found(self, id: str, owner: str) -> Kept:
-        kept = self.store.find(id) if NAME.fullmatch(id) else None
-        if kept is None or kept.owner != owner or kept.model != self.name:
-            raise Refused(404, f"there is no session {id!r}; make it by POST /v1/sessions")
-        return kept
-
-    @_to_the_end
+    @to_the_end
     async def create(self, owner: str, id: str | None = None, about: bytes = b"", inputs: Tensor | None = None) -> str:
         """A new session. One that there is already is an error (409).
 
@@ -94,42 +69,6 @@ class Sessions(Past):
             if not self.store.make(id, owner, self.name, self.moments.packed(first), about, records):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
-
-    def _named(self, id: str | None) -> str:
-        id = secrets.token_hex(8) if id is None else id
-        if not NAME.fullmatch(id):
-            raise Refused(
-                400, f"id: {id[:40]!r}: letters, digits, '_', '.', ':' and '-', up to 128, the first a letter or digit"
-            )
-        return id
-
-    def _check_quota(self, owner: str) -> None:
-        if self.store.count(owner) >= self.most:
-            raise Refused(429, f"there are {self.most} sessions already; delete some")
-
-    async def about(self, owner: str, id: str) -> Kept:
-        """What the catalogue says of a session."""
-        return self._found(id, owner)
-
-    @_to_the_end
-    async def delete(self, owner: str, id: str) -> None:
-        """Forget a session."""
-        async with self._alone(id):
-            self._found(id, owner)
-            self._sleep(id)
-            self.store.drop(id)
-
-    @_to_the_end
-    async def forget(self, since: float) -> int:
-        """Forget the sessions that nobody has touched since a time, in seconds since 1970. Returns: how many."""
-        ids = [kept.id for kept in self.store.untouched(since) if kept.model == self.name]
-        for id in ids:
-            async with self._alone(id):
-                kept = self.store.find(id)
-                if kept is not None and kept.touched < since:
-                    self._sleep(id)
-                    self.store.drop(id)
-        return len(ids)
 
     async def steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
         """Read inputs, the first of which is number `first` of the session.
@@ -148,7 +87,7 @@ class Sessions(Past):
                 return Read(before, self._stepped(live, job))
         return await self._steps(owner, id, first, inputs)
 
-    @_to_the_end
+    @to_the_end
     async def _steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
         self._check_length(inputs)
         async with self._alone(id):
@@ -245,7 +184,7 @@ class Sessions(Past):
             outputs[ready] = await together
         return outputs, refused
 
-    @_to_the_end
+    @to_the_end
     async def _step_live(self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor) -> Tensor:
         """Step sessions that have their rows, and that nobody else is with."""
         rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
@@ -273,7 +212,7 @@ class Sessions(Past):
                 413 if len(inputs) else 400, f"inputs: {len(inputs)} of them; from 1 to {self.longest} in a request"
             )
 
-    @_to_the_end
+    @to_the_end
     async def moment(self, owner: str, id: str, t: int | None = None) -> tuple[int, Moment]:
         """Where a session is, or was at time t: the time, and the moment."""
         async with self._alone(id):
@@ -281,7 +220,7 @@ class Sessions(Past):
             t = self._checked(kept, kept.time if t is None else t)
             return t, await self._moment(id, t)
 
-    @_to_the_end
+    @to_the_end
     async def rewind(self, owner: str, id: str, t: int) -> None:
         """Go back to time t; what came after it is forgotten (branch first to keep it)."""
         async with self._alone(id):
@@ -289,7 +228,7 @@ class Sessions(Past):
             self._sleep(id)
             self.store.cut(id, t)
 
-    @_to_the_end
+    @to_the_end
     async def branch(self, owner: str, id: str, other: str | None = None, t: int | None = None) -> str:
         """Another session with the same past, up to time t. Returns: its id."""
         other = self._named(other)
@@ -300,7 +239,7 @@ class Sessions(Past):
                 raise Refused(409, f"there is a session {other!r} already; choose another id")
         return other
 
-    @_to_the_end
+    @to_the_end
     async def edit(
         self,
         owner: str,
@@ -337,7 +276,7 @@ class Sessions(Past):
             self.store.rewrite(id, t, records, edits)
             return t
 
-    @_to_the_end
+    @to_the_end
     async def diff(self, owner: str, id: str, other: str, start: int, stop: int | None) -> Difference:
         """Where and how far two sessions part, between two times that both have; stop: None: the last of these."""
         async with self._alone(id, other):

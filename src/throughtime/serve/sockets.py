@@ -7,21 +7,17 @@ import contextlib
 import json
 from typing import Any
 
-import numpy as np
-import torch
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from throughtime.errors import UserError
 from throughtime.serve.answers import as_json
-from throughtime.serve.bodies import Message, Open, Steps
-from throughtime.serve.frames import packed, unpacked
+from throughtime.serve.bodies import Create, Message, Open
+from throughtime.serve.catalogue import Catalogue
 from throughtime.serve.invalid import in_words
 from throughtime.serve.readers import Reader
 from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.server import Server
-from throughtime.serve.session_paths import step
-from throughtime.serve.sessions import Sessions
 
 AT_ONCE = 1024  # messages of a socket that are worked on
 TRY_AGAIN_LATER = 1013
@@ -41,7 +37,7 @@ class _Socket:
         self._server: Server = socket.app.state.server
         self._owner: str = socket.state.owner
         self._ids: list[str] = []  # by their number in binary frames
-        self._model: tuple[Reader, Sessions] | None = None  # of these
+        self._model: tuple[Reader, Catalogue] | None = None  # of these
         self._top = 0
         self._room = asyncio.Semaphore(AT_ONCE)
         self._sending = asyncio.Lock()
@@ -96,7 +92,8 @@ class _Socket:
                 return as_json(tags | await self._open(Open.model_validate(given)))
             asked = Message.model_validate(given)
             reader, sessions = self._server.of_session(asked.session)
-            return as_json(tags | await step(reader, sessions, self._owner, asked.session, asked, self._server))
+            with self._server.busy():
+                return as_json(tags | await reader.step(sessions, self._owner, asked.session, asked))
         except Exception as error:
             return self._refusal(error, tags)
 
@@ -113,19 +110,18 @@ class _Socket:
 
     async def _open(self, asked: Open) -> dict[str, Any]:
         """Give sessions numbers."""
-        found: list[tuple[Reader, Sessions]] = []
+        found: list[tuple[Reader, Catalogue]] = []
         for id in asked.open:
             if asked.make and self._server.store.find(id) is None:
                 found.append(self._server.find(asked.model).streaming())
-                await found[-1][1].create(self._owner, id)
+                await found[-1][0].create(found[-1][1], self._owner, Create(id=id))
             else:
                 found.append(self._server.of_session(id))
                 await found[-1][1].about(self._owner, id)
         models = {sessions.name for _, sessions in [*found, *([self._model] if self._model else [])]}
         if len(models) > 1:
             raise Refused(400, f"open: the sessions of a socket are of one model, and these are of {', '.join(models)}")
-        found[0][0].check(Steps(first=0, top=asked.top))
-        found[0][0].answer(asked.top)  # or it is refused
+        found[0][0].check_frames(asked.top)
         self._model, self._top = found[0], asked.top
         first = len(self._ids)
         self._ids += asked.open
@@ -138,28 +134,13 @@ class _Socket:
         if len(data) >= 4:
             tags = {"tag": int.from_bytes(data[:4], "little")}
         try:
-            return await self._frame(data)
+            if self._model is None:
+                raise Refused(400, 'no session has a number here; send {"open": [ids]} first')
+            reader, sessions = self._model
+            found = await reader.frame(sessions, self._owner, self._ids, data, self._top, self._server.busy)
+            return found if isinstance(found, bytes) else as_json(tags | found)
         except Exception as error:
             return self._refusal(error, tags)
-
-    async def _frame(self, data: bytes) -> bytes:
-        if self._model is None:
-            raise Refused(400, 'no session has a number here; send {"open": [ids]} first')
-        reader, sessions = self._model
-        frame = unpacked(data, reader.input)
-        if int(frame.number.max()) >= len(self._ids):
-            raise Refused(400, f"frame {frame.tag}: session {frame.number.max()}; {len(self._ids)} are open")
-        with self._server.busy(len(frame.number)):
-            inputs = reader.engine.checked(torch.from_numpy(frame.inputs.copy()))
-            ids = [self._ids[number] for number in frame.number.tolist()]
-            outputs, refused = await sessions.step_many(self._owner, ids, frame.first.tolist(), inputs)
-        status, time = np.full(len(ids), 200), frame.first + 1
-        answers = reader.numbers(outputs, self._top)
-        for i, why in refused.items():
-            kept = self._server.store.find(ids[i])
-            status[i], time[i] = why.status, 0 if kept is None or why.status == 404 else kept.time
-            answers[i] = np.zeros(1, reader.answer(self._top))[0]
-        return packed(frame, status, time, answers)
 
 
 @router.websocket("/v1/stream")

@@ -140,6 +140,10 @@ class Store(ABC):
         """Forget what a session has read from time t on."""
 
     @abstractmethod
+    def trim(self, id: str, t: int) -> None:
+        """Forget the inputs and states before time t, at which a state is kept."""
+
+    @abstractmethod
     def rewrite(self, id: str, t: int, records: Iterable[Appended], edits: dict[int, bytes]) -> None:
         """Put other records in the place of all from time t on. edits: states that are put in from t on."""
 

@@ -25,6 +25,7 @@ RATE = 16000  # Hz that features are computed at
 LOWEST = 8000  # Hz, that of a telephone: below it consonants are not to be told apart
 LOUDEST = 8.0  # what decoders and resamplers may go beyond 1 is less than that
 ROUNDED = 0.1  # seconds by which a manifest may round how long a recording is
+RECENT = 0.5  # seconds from which a resampler can go on: more than its filter reaches
 BLOCK = 30.0  # seconds that are decoded together
 UNKNOWN = 0x7FFF0000  # bytes: a header written into a pipe says that many or more, or it would have to be written again
 AUDIO = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "OGG", b"ID3": "MP3", b"FORM": "AIFF"}  # how the files begin
@@ -111,12 +112,36 @@ class Resampler:
 
     def __init__(self, given: int, rate: int = RATE) -> None:
         _check_rate(STDIN, given)
+        self._rates = given, rate
         self._stream = _soxr().ResampleStream(given, rate, 1)
+        self._read = self._written = self._skipped = 0  # samples; those that are still to be left out
+        self._recent, self._early = np.empty(0, np.float32), np.empty(0, np.float32)
 
     def push(self, samples: Samples, last: bool = False) -> Samples:
         """The samples that are known once these have come, [n] float32. last: whether none come after them."""
+        given, rate = self._rates
         found: Samples = self._stream.resample_chunk(np.ascontiguousarray(samples), last=last)
+        left = min(self._skipped, len(found))
+        found, self._skipped = np.concatenate([self._early, found[left:]]), self._skipped - left
+        self._early = found[:0]
+        self._read, self._written = self._read + len(samples), self._written + len(found)
+        step = given // math.gcd(given, rate)
+        begin = max(int(self._read - RECENT * given), 0) // step * step
+        self._recent = np.concatenate([self._recent, samples])[begin - self._read :]
         return found
+
+    @property
+    def state(self) -> tuple[int, int, Samples]:
+        """Where it is: how many samples have come and have been given, and the last that came."""
+        return self._read, self._written, self._recent
+
+    def resume(self, read: int, written: int, recent: Samples) -> None:
+        """Go on, anew, from where another of these rates was. What is given then is what that would have given, within 1e-6."""
+        given, rate = self._rates
+        self.__init__(given, rate)  # type: ignore[misc]
+        self._read, first = read - len(recent), (read - len(recent)) * rate // given
+        self._skipped = written - first
+        self._early, self._written = self.push(recent), written
 
 
 def at_speed(samples: Samples, factor: float) -> Samples:

@@ -69,6 +69,11 @@ class SpeechSession:
         return self._heard(np.empty(0, np.float32), last=True)
 
     @property
+    def ended(self) -> bool:
+        """Whether `finish` was called."""
+        return self._finished
+
+    @property
     def seconds(self) -> float:
         """Of the stream that have come, in whole frames."""
         return self._count * DEFAULT.hop_ms / 1000
@@ -204,6 +209,7 @@ class StepwiseEar:
         self._rows: list[Array] = []  # log p at the steps of the utterance
         self._quiet = 0  # steps without a unit, one after the other
         self._speech = True
+        self._all = True  # whether the beam has read no step beside `_rows`
 
     def hear(self, piece: Piece) -> Iterator[list[Word]]:
         """As `_Ear` says."""
@@ -273,6 +279,7 @@ class StepwiseEar:
         units = None if self._beam is None else self._beam.finish().units
         found = self._words(units) if self._rows and self._speech else []
         self._drop(len(self._rows))
+        self._all = True
         return found
 
     def _stable(self) -> list[Word]:
@@ -286,6 +293,7 @@ class StepwiseEar:
         found = self._words(units)
         if self._beam is not None:
             self._beam.drop(words[count][1])
+            self._all = False
         stride = self.model.network.sizes.stride
         self._drop(round((found[count].start * 1000 / DEFAULT.hop_ms - self._first) / stride))
         return found[:count]

@@ -197,13 +197,16 @@ class TranscribeModel(Trained[Recording]):
         Raises: UserError as `predict`, and for a rate below 8,000 Hz.
         """
         given = {"decoding": decoding, "words": words, "language_model": language_model, "beam": beam}
-        return self._session(self.decoding(build_options(DecodeOptions, given)), STDIN, rate)
+        return self.session_of(self.decoding(build_options(DecodeOptions, given)), STDIN, rate)
 
-    def _session(
+    def session_of(
         self, decoding: Decoding, name: str, rate: int = RATE, statistics: Statistics | None = None
     ) -> SpeechSession:
-        """name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
-        those of each utterance."""
+        """A stream that is transcribed as its samples come.
+
+        Args: name: of the recording. statistics: by which features are normalised, of a network that reads from both ends; None: by
+            those of each utterance.
+        """
         if self.config.model.streaming:
             return SpeechSession(StepwiseEar(self, decoding, prior_of(self.run)), name, rate)
         return SpeechSession(WholeEar(self, decoding, statistics), name, rate)
@@ -246,7 +249,7 @@ class TranscribeModel(Trained[Recording]):
         for item in items:
             streamed = rate is not None and str(item.audio) == STDIN
             pieces = raw(standard_input(), rate) if rate is not None and streamed else blocks(item, mixed=mixed)
-            session = self._session(decoding, str(item.audio), statistics=known.get(item.speaker))
+            session = self.session_of(decoding, str(item.audio), statistics=known.get(item.speaker))
             words = list[Word]()
             for event in events_of(session, pieces):
                 if isinstance(event, Partial):

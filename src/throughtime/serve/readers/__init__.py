@@ -5,13 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from throughtime.serve.readers.numbers import NumberReader
-from throughtime.serve.readers.reader import Reader, finite
+from throughtime.serve.readers.reader import Reader, Stepwise, finite
 from throughtime.serve.readers.series import SeriesReader
+from throughtime.serve.readers.speech import SpeechReader
 from throughtime.serve.readers.text import Expected, TextReader
 
-READERS: tuple[type[Reader], ...] = (TextReader, SeriesReader, NumberReader)
+READERS: tuple[type[Reader], ...] = (TextReader, SeriesReader, SpeechReader, NumberReader)
 
-__all__ = ["READERS", "Expected", "NumberReader", "Reader", "SeriesReader", "TextReader", "finite", "reader_of"]
+__all__ = [
+    "READERS",
+    "Expected",
+    "NumberReader",
+    "Reader",
+    "SeriesReader",
+    "SpeechReader",
+    "Stepwise",
+    "TextReader",
+    "finite",
+    "reader_of",
+]
 
 
 def reader_of(model: Any) -> Reader | None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from throughtime.serve.bodies import Given, Steps
 from throughtime.serve.past import Read
-from throughtime.serve.readers.reader import Array, Reader, finite
+from throughtime.serve.readers.reader import Array, Stepwise, finite
 from throughtime.serve.refused import Refused
 from throughtime.tasks.base import Trained
 from throughtime.travel import Engine
 
 
-class NumberReader(Reader):
+class NumberReader(Stepwise):
     """Of a stack of layers: rows of numbers in, rows of numbers out."""
 
     keys = ("inputs",)

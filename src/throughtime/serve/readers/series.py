@@ -14,7 +14,7 @@ from torch import Tensor
 from throughtime.serve.bodies import Create, Given, Steps
 from throughtime.serve.inputs import as_csv
 from throughtime.serve.past import Read
-from throughtime.serve.readers.reader import Array, Reader, finite
+from throughtime.serve.readers.reader import Array, Stepwise, finite
 from throughtime.serve.refused import Refused
 from throughtime.serve.store import Kept, Store
 from throughtime.tasks import quantiles
@@ -25,10 +25,10 @@ from throughtime.tasks.source import Source
 AT_HAND = 4096  # histories that are not read anew
 
 
-class SeriesReader(Reader):
+class SeriesReader(Stepwise):
     """Of a forecaster that reads value by value, along no series; `of` gives what reads one."""
 
-    keys, shows = ("values",), ("level", "ahead")
+    keys, shows, begins = ("values",), ("level", "ahead"), ("history",)
     along: Along
 
     @staticmethod

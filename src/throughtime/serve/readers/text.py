@@ -14,7 +14,7 @@ from torch import Tensor
 
 from throughtime.serve.bodies import Given, Steps
 from throughtime.serve.past import Read
-from throughtime.serve.readers.reader import Array, Reader, finite
+from throughtime.serve.readers.reader import Array, Stepwise, finite
 from throughtime.serve.refused import Refused
 from throughtime.tasks.text import TextModel
 from throughtime.tasks.text_session import ENDS, writable
@@ -22,7 +22,7 @@ from throughtime.tasks.text_session import ENDS, writable
 TOGETHER = 8  # outputs whose answers are computed together, always as many, so that their bits do not depend on how many are asked
 
 
-class TextReader(Reader):
+class TextReader(Stepwise):
     """Of a language model: text or tokens in; what is expected next, and how likely what was read was."""
 
     keys, shows = ("text", "tokens"), ("top", "logprobs")

@@ -210,6 +210,11 @@ class Tables(Store):
         with self._changing(id):
             self._cut(id, t)
 
+    def trim(self, id: str, t: int) -> None:
+        with self._changing(id):
+            self._file.execute("delete from inputs where session = ? and first + count <= ?", (id, t))
+            self._file.execute("delete from states where session = ? and time < ?", (id, t))
+
     def _cut(self, id: str, t: int) -> None:
         row = self._file.execute(
             "select first, count, rows from inputs where session = ? and first < ? order by first desc limit 1", (id, t)
