@@ -11,6 +11,7 @@ from throughtime.serve.bodies import Time, Token, Top
 
 LONGEST = 20_000  # tokens of a text
 CHANGES = 1000  # of a text
+WRITTEN = 1000  # tokens that a model is asked to write
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -52,5 +53,28 @@ class Parting(Strict):
 
     one: Past
     other: Past
+    model: str | None = None
+    """[default: the first]"""
+
+
+class Write(Past):
+    """What a model would write from a time on."""
+
+    model: str | None = None
+    """[default: the first]"""
+    time: Time
+    length: Annotated[int, Field(ge=0, le=WRITTEN)]
+    """In tokens."""
+
+
+class Speak(Strict):
+    """A command of `throughtime travel`, spoken to a text."""
+
+    line: Annotated[str, Field(max_length=LONGEST)]
+    text: str
+    time: Time
+    """The present."""
+    original: str | None = None
+    """The text to compare it with."""
     model: str | None = None
     """[default: the first]"""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from throughtime.play.bodies import Ask, Parting
+from throughtime.play.bodies import Ask, Parting, Speak, Write
 from throughtime.play.play import Play
 from throughtime.serve.answers import TheServer
 
@@ -86,3 +86,17 @@ async def parting(server: TheServer, play: ThePlay, body: Parting) -> dict[str, 
     """Where two pasts part, and how far."""
     with server.busy():
         return await asyncio.to_thread(play.parting, body)
+
+
+@router.post("/play/written")
+async def written(server: TheServer, play: ThePlay, body: Write) -> dict[str, Any]:
+    """What a model would write from a time on."""
+    with server.busy():
+        return await asyncio.to_thread(play.written, body)
+
+
+@router.post("/play/spoken")
+async def spoken(server: TheServer, play: ThePlay, body: Speak) -> dict[str, Any]:
+    """A command of `throughtime travel`."""
+    with server.busy():
+        return await asyncio.to_thread(play.spoken, body)
