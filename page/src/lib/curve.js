@@ -15,7 +15,7 @@ export function Curve({ x, curves, xLabel, yLabel, log = false, range, height = 
   const shape = JSON.stringify([curves.map(c => [c.name, c.colour, c.dash]), xLabel, yLabel, log, range, height]);
   useLayoutEffect(() => {
     const colour = c => variable(`--${c}`), font = `12px ${variable("--sans")}`;
-    const axis = name => ({ label: name, stroke: colour("soft"), font, labelFont: font, labelSize: 22, size: 44, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, values: (_, all) => all.map(v => v === null ? "" : number(v)) });
+    const axis = name => ({ label: name, stroke: colour("soft"), font, labelFont: font, labelSize: 18, size: name === yLabel ? 46 : 30, gap: 4, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, values: (_, all) => all.map(v => v === null ? "" : number(v)) });
     plot.current = new uPlot({
       width: box.current.clientWidth,
       height,

@@ -67,6 +67,14 @@ class Write(Past):
     """In tokens."""
 
 
+class Cut(Strict):
+    """A text to be cut into tokens."""
+
+    text: str
+    model: str | None = None
+    """[default: the first]"""
+
+
 class Speak(Strict):
     """A command of `throughtime travel`, spoken to a text."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from throughtime.play.bodies import Ask, Parting, Speak, Write
+from throughtime.play.bodies import Ask, Cut, Parting, Speak, Write
 from throughtime.play.play import Play
 from throughtime.serve.answers import TheServer
 
@@ -32,7 +32,7 @@ def extended(app: FastAPI, opening: dict[str, str] | None = None) -> None:
     app.include_router(router)
 
 
-def _play(request: Request) -> Play:
+async def _play(request: Request) -> Play:
     play: Play = request.app.state.play
     return play
 
@@ -51,19 +51,19 @@ def _file(name: str) -> Response:
 
 
 @router.get("/")
-def index() -> Response:
+async def index() -> Response:
     """The page."""
     return _file("index.html")
 
 
 @router.get("/page.js")
-def script() -> Response:
+async def script() -> Response:
     """Its code."""
     return _file("page.js")
 
 
 @router.get("/page.css")
-def style() -> Response:
+async def style() -> Response:
     """Its style."""
     return _file("page.css")
 
@@ -100,3 +100,9 @@ async def spoken(server: TheServer, play: ThePlay, body: Speak) -> dict[str, Any
     """A command of `throughtime travel`."""
     with server.busy():
         return await asyncio.to_thread(play.spoken, body)
+
+
+@router.post("/play/tokens")
+async def tokens(play: ThePlay, body: Cut) -> dict[str, Any]:
+    """The tokens of a text."""
+    return await asyncio.to_thread(play.tokens, body)

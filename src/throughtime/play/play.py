@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from throughtime.play.bodies import LONGEST, Ask, Change, Parting, Past, Speak, Write
+from throughtime.play.bodies import LONGEST, Ask, Change, Cut, Parting, Past, Speak, Write
 from throughtime.play.columns import Columns, packed
 from throughtime.play.speaking import spoken
 from throughtime.play.strands import Put, Strand
@@ -120,6 +120,10 @@ class Play:
             if strand.puts[t]:
                 session.edit(t, state=list(strand.moments[t].state))
         return {"text": session.write(asked.length)}
+
+    def tokens(self, asked: Cut) -> dict[str, Any]:
+        """The tokens of a text; 0 is what the vocabulary does not know. Raises: Refused."""
+        return {"tokens": self._tokens(self._of(self.server.find(asked.model)), asked.text)}
 
     def spoken(self, asked: Speak) -> dict[str, Any]:
         """What a command of `throughtime travel` gives: see `spoken`. Raises: Refused, UserError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from throughtime.play.bodies import Speak
+from throughtime.serve.answers import plain
 from throughtime.serve.refused import Refused
 from throughtime.tasks.futures import StreamFutures, obeyed
 from throughtime.tasks.text import TextModel
@@ -21,7 +22,7 @@ def spoken(model: TextModel, asked: Speak) -> dict[str, Any]:
         here.other = _timeline(model, asked.original, asked.time)
     values = obeyed(here, asked.line)
     return {
-        "values": values,
+        "values": plain(values),
         "text": _text(model, here.here, asked.text),
         "time": here.here.present,
         "original": None if here.other is None else _text(model, here.other, asked.original or asked.text),
