@@ -218,7 +218,7 @@ def test_what_is_spoken_to_it_is_what_travel_does(playing, model):
         assert found["original"] == (None if here.other is None else "".join(here.other.units)), line
         asked = {key: found[key] for key in asked}
     for line, why in (
-        ("bach 3", "did you mean 'back'"),
+        ("bach 3", "did you mean 'branch'"),
         ("set 1 hh", "is 2 tokens"),
         ("back 99", "there is no place -"),
         ("save x", "unknown"),

@@ -57,10 +57,10 @@ def test_the_two_words_of_the_same_letters_are_expected_otherwise(tab):
 
 def test_what_is_changed_is_in_the_address_and_comes_back(tab):
     page = tab("#/story?step=loop")
-    live(page, "Tape").get_by_label("Text", exact=True).fill("to be or not to be")
+    live(page, "Tape").locator("textarea").fill("to be or not to be")
     eventually(lambda: "to+be+or+not+to+be" in page.evaluate("location.hash"))
     page.reload()
-    assert live(page, "Tape").get_by_label("Text", exact=True).input_value() == "to be or not to be"
+    assert live(page, "Tape").locator("textarea").input_value() == "to be or not to be"
     assert page.locator("article h2").inner_text() == "The loop"
 
 
@@ -84,6 +84,6 @@ def test_the_python_that_is_copied_runs(tab, key, capsys):
     page.get_by_role("button", name="Copy").click()
     page.get_by_text("Copied.").wait_for()
     code = page.evaluate("navigator.clipboard.readText()")
-    assert code == page.locator("pre").inner_text()
+    assert code == page.get_by_label("Python that does the same").inner_text()
     exec(compile(code, f"{key}.py", "exec"), {"__name__": key})
     assert capsys.readouterr().out.strip()

@@ -77,7 +77,7 @@ export function Strip({ columns, bands, at, onAt, unit, onUnit = () => {}, onDra
     const later = () => {
       due ||= requestAnimationFrame(() => {
         due = 0;
-        paint();
+        if (canvas.current) paint();
       });
     };
     later();

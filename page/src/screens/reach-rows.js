@@ -43,6 +43,7 @@ export function Rows({ rows, steps, aim, ghost, onAim, label, spokenAim, again }
     let due = 0;
     const draw = () => {
       due = 0;
+      if (!canvas.current) return;
       const gone = began.current ? (performance.now() - began.current) / RUN : 1;
       paint(canvas.current, box.current.scrollLeft, Math.min(1, gone) * Math.max(8, width / wide));
       if (gone < 1) later();

@@ -13,7 +13,9 @@ from throughtime.cli.output import Download, opened, whole
 from throughtime.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-ACCESS, LIMITS = (Group(name, sort_key=10 + place) for place, name in enumerate(("Access", "Limits")))
+ACCESS, LIMITS, SEVERAL = (
+    Group(name, sort_key=10 + place) for place, name in enumerate(("Access", "Limits", "Several processes"))
+)
 Count = Annotated[int, Parameter(converter=whole, group=LIMITS)]
 
 
@@ -24,6 +26,18 @@ def serve(  # noqa: PLR0913  (a user's to give)
     host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="0 takes any that is free.", converter=whole)] = 8000,
     store: Annotated[Path, Parameter(help="A folder that sessions are kept in.")] = Path("throughtime-sessions"),
+    shared: Annotated[
+        str | None,
+        Parameter(
+            help="In place of --store where several processes serve the same sessions: a folder of this machine, or "
+            "redis://HOST for several machines.",
+            group=SEVERAL,
+        ),
+    ] = None,
+    lease: Annotated[
+        float,
+        Parameter(help="Seconds after which others take the sessions of a process that is silent.", group=SEVERAL),
+    ] = 3.0,
     durable: Annotated[
         Literal["kill", "power"],
         Parameter(
@@ -77,7 +91,7 @@ def serve(  # noqa: PLR0913  (a user's to give)
     ):
         if value < 1:
             raise UserError(f"--{name}: got {value}; at least 1")
-    for name, seconds in (("idle", idle), ("slow", slow)):
+    for name, seconds in (("idle", idle), ("slow", slow), ("lease", lease)):
         if seconds is not None and not 0 < seconds < 1e9:
             raise UserError(f"--{name}: got {seconds:g}; more than 0 seconds")
     if host not in LOOPBACK and not tokens and not open:
@@ -89,6 +103,8 @@ def serve(  # noqa: PLR0913  (a user's to give)
     models = _models(runs, download)
     settings = Settings(
         store=store,
+        shared=shared,
+        lease=lease,
         tokens=tokens,
         cors=tuple(cors or ()),
         here=host in LOOPBACK,
@@ -101,12 +117,13 @@ def serve(  # noqa: PLR0913  (a user's to give)
         body=body,
         slow=slow,
     )
+    kept = shared.rpartition("@")[2] if shared else str(store)
     where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
     def ready() -> None:
         what = ", ".join(f"{name} ({model.task.name})" for name, model in models.items())
         print(
-            f"throughtime: serving {what} at {where}, sessions in {store}, process {os.getpid()}",
+            f"throughtime: serving {what} at {where}, sessions in {kept}, process {os.getpid()}",
             file=sys.stderr,
             flush=True,
         )

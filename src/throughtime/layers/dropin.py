@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from throughtime.cells import GRU as GRUCell
 from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
 from throughtime.scanning import Stepper, Streams, scan
-from throughtime.scanning.foreign import context, transform
+from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
 from throughtime.scanning.graph import is_fixed
 
 
@@ -173,7 +174,8 @@ class _Layers(nn.RNNBase):
             input.data if isinstance(input, PackedSequence) else input,
             *([hx] if isinstance(hx, Tensor) else hx or ()),
         ]
-        return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
+        with without_autocast() if in_bfloat16() else nullcontext():
+            return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
 
     def _refresh_checks(self) -> None:
         """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""

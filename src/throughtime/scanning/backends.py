@@ -8,6 +8,7 @@ from typing import Protocol
 from throughtime.errors import unknown
 from throughtime.scanning import native, reference
 from throughtime.scanning.call import Call, Scanned
+from throughtime.scanning.cpu import autocast
 from throughtime.scanning.cpu import backend as cpu
 from throughtime.scanning.linearity import why_not_linear
 from throughtime.scanning.symbols import Unsupported
@@ -35,14 +36,16 @@ class Explanation:
     `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot. `linear` holds, for
     each tensor of the state, None where its new value is a ⊙ h + b with a and b free of its old value h, or what breaks that and
     in which line of the cell; it is None where the step cannot be captured, so that nothing is known of it.
+    `products` says in which type products are done where autocast asks for one.
     """
 
     chosen: str
     reasons: dict[str, str | None]
     linear: tuple[str | None, ...] | None = None
+    products: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"runs on {self.chosen!r}"]
+        lines = [f"runs on {self.chosen!r}", *([] if self.products is None else [self.products])]
         for backend, reason in self.reasons.items():
             if reason is not None:
                 lines.append(f"not on {backend!r}: {reason}")
@@ -84,4 +87,6 @@ def explain_call(call: Call, backend: str) -> Explanation:
     """`explain` for a checked call."""
     engine = cpu.find(call)
     linear = None if isinstance(engine, str) else why_not_linear(engine.program.captured)
-    return Explanation(choose(call, backend).name, {b.name: b.why_not(call) for b in BACKENDS}, linear)
+    chosen = choose(call, backend).name
+    products = autocast.said(call) if chosen == cpu.name else None
+    return Explanation(chosen, {b.name: b.why_not(call) for b in BACKENDS}, linear, products)

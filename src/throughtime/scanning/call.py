@@ -40,6 +40,8 @@ class Call:
     reverse: bool
     resets: Tensor | None
     record: tuple[str, ...]
+    operands: torch.dtype | None = None
+    """What those of products are rounded to, where it is not the type of the numbers themselves."""
     found: dict[Any, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
     """What a backend has found out about this call, so that it need not look twice."""
 

@@ -66,10 +66,11 @@ class Past(NamedTuple):
 
 
 class LoopEngine(Protocol):
-    """A program on a device, for one type of number."""
+    """A program on a device, for one type of number. operands: the type that the operands of products are rounded to."""
 
     program: Program
     dtype: torch.dtype
+    operands: torch.dtype
 
     def prepare(self, wanted: Wanted | None) -> None:
         """Compile what a call needs, so that nothing fails on its way. wanted: which gradients; None: no backward."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -79,6 +79,37 @@ TORCH: dict[str, Callable[..., Tensor]] = {
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight (+ bias)."""
     return x @ weight if bias is None else torch.addmm(bias, x, weight)
+
+
+class _Rounded(torch.autograd.Function):
+    """Rounded to bfloat16; its gradient is passed on as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.to(torch.bfloat16).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        return g
+
+
+class _RoundedBack(torch.autograd.Function):
+    """As it is; its gradient is rounded to bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        made: Tensor = _Rounded.apply(g)  # type: ignore[no-untyped-call]
+        return made
+
+
+def bfloat16_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same of operands rounded to bfloat16, in this product and in those of its gradient; sums are not rounded."""
+    made: Tensor = _RoundedBack.apply(_Rounded.apply(x) @ _Rounded.apply(weight))  # type: ignore[no-untyped-call]
+    return made if bias is None else made + bias
 
 
 @dataclass

@@ -7,6 +7,8 @@ plain loop (or PyTorch's own kernel), and nothing of it is remembered for later 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +50,16 @@ def context(tensors: Iterable[Tensor] = ()) -> str | None:
     if torch._C._len_torch_function_stack() and any(map(_changes, _get_current_function_mode_stack())):  # type: ignore[no-untyped-call]
         return "a mode that changes PyTorch's functions is on (a default device, …)"
     return _odd(tensors)
+
+
+def without_autocast() -> AbstractContextManager[Any]:
+    """A context in which autocast is off on the CPU."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+
+
+def in_bfloat16() -> bool:
+    """Whether autocast to bfloat16 is on, on the CPU."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
 
 
 def _odd(tensors: Iterable[Tensor]) -> str | None:

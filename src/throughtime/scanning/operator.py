@@ -13,8 +13,8 @@ from throughtime.scanning import reference
 from throughtime.scanning.call import Call
 from throughtime.scanning.division import divide
 from throughtime.scanning.engine import Given, LoopEngine, Past
-from throughtime.scanning.evaluate import TorchOperations, joined, linear
-from throughtime.scanning.foreign import context
+from throughtime.scanning.evaluate import TorchOperations, bfloat16_linear, joined, linear
+from throughtime.scanning.foreign import context, without_autocast
 from throughtime.scanning.program import Program, Wanted
 from throughtime.scanning.symbols import Unsupported
 
@@ -72,11 +72,12 @@ class _Loop(torch.autograd.Function):
         saved = ctx.saved_tensors  # asked for once: a checkpoint makes them anew
         tensors, rest = saved[:count], saved[count:]
         given = ctx.remake(tensors)
-        if torch.is_grad_enabled() or context((*(g for g in gradients if g is not None), *tensors)) is not None:
-            found = _again(ctx.engine.program, given, gradients)
-        else:
-            past = Past(rest[:states], rest[states:])
-            found = ctx.engine.run(_gradients, ctx.engine, given, ctx.wanted, past, gradients)
+        with without_autocast():  # what was done forwards says in which type
+            if torch.is_grad_enabled() or context((*(g for g in gradients if g is not None), *tensors)) is not None:
+                found = _again(ctx.engine, given, gradients)
+            else:
+                past = Past(rest[:states], rest[states:])
+                found = ctx.engine.run(_gradients, ctx.engine, given, ctx.wanted, past, gradients)
         return (None, None, None, *found)
 
 
@@ -145,10 +146,11 @@ def _check_memory(engine: LoopEngine, given: Given) -> None:
 
 
 class _Step(nn.Module):
-    """The program's own step, worked out by PyTorch: as a cell for the reference."""
+    """The program's own step, worked out by PyTorch: as a cell for the reference. operands: as of an engine."""
 
-    def __init__(self, program: Program, given: Given) -> None:
+    def __init__(self, program: Program, given: Given, operands: torch.dtype) -> None:
         super().__init__()
+        self.linear = bfloat16_linear if operands is torch.bfloat16 else linear
         self.program = program
         self.given = given  # its tensors are not registered: they are used as they are
 
@@ -158,21 +160,20 @@ class _Step(nn.Module):
         def hoisted(u: int) -> Tensor:
             h = program.hoisted[u]
             weight = joined([given.matrices[w] for w in h.weights])
-            return linear(x[1 + h.array], weight, None if h.bias is None else given.vectors[h.bias])
+            return self.linear(x[1 + h.array], weight, None if h.bias is None else given.vectors[h.bias])
 
         kinds: dict[str, Callable[[int], Tensor]] = {
             "a": lambda i: x[1 + i], "s": lambda k: state[k], "v": lambda i: given.vectors[i], "u": hoisted,
         }  # fmt: skip
-        rows = TorchOperations(lambda kind, i: kinds[kind](i), given.matrices, state[0]).rows(
-            [*program.states, *program.extras]
-        )
+        operations = TorchOperations(lambda kind, i: kinds[kind](i), given.matrices, state[0], self.linear)
+        rows = operations.rows([*program.states, *program.extras])
         rows = [row.expand(state[0].shape[0], row.shape[-1]) for row in rows]
         return torch.cat(rows, -1), tuple(rows[: len(program.states)])
 
 
-def _again(program: Program, given: Given, asked: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _again(engine: LoopEngine, given: Given, asked: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Gradients by PyTorch's own operations: derivatives of derivatives, and many at once (`is_grads_batched`)."""
-    further = torch.is_grad_enabled()
+    program, further = engine.program, torch.is_grad_enabled()
     if further:
         warnings.warn(
             "throughtime: a derivative of a derivative is asked for; the compiled loop has first derivatives, "
@@ -182,7 +183,7 @@ def _again(program: Program, given: Given, asked: Sequence[Tensor | None]) -> li
     plain = divide(program.captured, resets=False) if program.resets else program  # the reference does the resets
     nothing = given.state[0].new_empty(given.steps, given.batch, 0)  # an input for steps that no array was made for
     call = Call(
-        _Step(plain, given), (nothing, *given.arrays), tuple(given.state), tuple(given.initial or given.state),
+        _Step(plain, given, engine.operands), (nothing, *given.arrays), tuple(given.state), tuple(given.initial or given.state),
         given.lengths, given.step < 0, None if given.resets is None else given.resets > 0, (),
     )  # fmt: skip
     with torch.enable_grad():

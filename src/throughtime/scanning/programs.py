@@ -44,10 +44,10 @@ class _History:
 class Programs(Generic[E]):
     """The engines of one kind, by what their programs depend on; those not used for longest go first.
 
-    make: an engine of a program and a type of number.
+    make: an engine of a program, a type of number, and what operands of products are rounded to.
     """
 
-    def __init__(self, make: Callable[[Program, torch.dtype], E]) -> None:
+    def __init__(self, make: Callable[[Program, torch.dtype, torch.dtype | None], E]) -> None:
         self.make = make
         self.known: OrderedDict[Any, tuple[E | str, Reads]] = OrderedDict()
         self.histories: weakref.WeakKeyDictionary[Any, _History] = weakref.WeakKeyDictionary()
@@ -109,7 +109,7 @@ class Programs(Generic[E]):
             return f"it writes the global {reads.writes!r} as it steps"
         try:
             program = divide(capture(call, reads), call.resets is not None, hoist)
-            return self.make(program, leaves(call.inputs)[0].dtype)
+            return self.make(program, leaves(call.inputs)[0].dtype, call.operands)
         except Failed:
             raise
         except Unsupported as error:

@@ -34,6 +34,7 @@ def signature(call: Call) -> Any:
         tuple((s.shape[1:], s.dtype) for s in tensors_of(call.state)),
         call.resets is not None,
         call.record,
+        call.operands,
         call.batch == 1,  # an `if` on it, or a squeeze(), goes its own way there
     )
 

@@ -22,6 +22,7 @@ from throughtime.serve.invalid import in_words
 from throughtime.serve.origins import Origins
 from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
+from throughtime.serve.stores.leased import Leased
 
 ABOUT = (
     "Streams of recurrent networks: sessions that survive the server. /v1/stream is a WebSocket that carries many of them; its "
@@ -70,10 +71,12 @@ def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: N
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server: Server = app.state.server
-    forgetting = None if server.settings.idle is None else asyncio.create_task(server.forget_idle())
+    tasks = [] if server.settings.idle is None else [asyncio.create_task(server.forget_idle())]
+    if isinstance(server.store, Leased):
+        tasks.append(asyncio.create_task(server.hold(server.store)))
     yield
-    if forgetting is not None:
-        forgetting.cancel()
+    for task in tasks:
+        task.cancel()
     await asyncio.to_thread(server.close)
 
 

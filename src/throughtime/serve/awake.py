@@ -20,7 +20,7 @@ from throughtime.scanning import Streams
 from throughtime.serve.batcher import EVERY, Batcher, Job
 from throughtime.serve.catalogue import Catalogue, wake_first
 from throughtime.serve.moments import Moments
-from throughtime.serve.store import Store
+from throughtime.serve.store import Elsewhere, Store
 from throughtime.travel import Engine, Moment
 
 SPARE = 8  # rows for what is computed anew
@@ -110,7 +110,8 @@ class Awake(Catalogue):
             async with self._alone(idle):  # at once, since nobody is; whoever comes meanwhile finds it written
                 live = self._live.pop(idle)
                 try:
-                    await self._keep(idle, live)
+                    with contextlib.suppress(Elsewhere):
+                        await self._keep(idle, live)
                 finally:
                     self._free.append(live.row)
         return self._free.pop()
@@ -120,6 +121,11 @@ class Awake(Catalogue):
         if live.time % EVERY:
             state = await self._call(lambda streams: streams.take(live.row))
             self.store.keep(id, live.time, self.moments.packed(Moment(tuple(state), self._output(live))))
+
+    async def _put_aside(self, id: str) -> None:
+        live = self._live.get(id)
+        if live is not None:
+            await self._keep(id, live)
 
     def _output(self, live: Live) -> Tensor | None:
         return self._outputs[live.row].clone() if live.begun else None

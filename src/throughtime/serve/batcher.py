@@ -31,8 +31,8 @@ class Job:
 
     rows: of the streams, R. firsts: the time of each before them. x: [n, R, I], what the stack is given. records: for each its
     session, and its inputs as they are written down; None: nothing is. traced: whether the states on the way are wanted. outputs:
-    of each step, [R, N], once it is made. states: of the one stream after each, where traced. error: why it did not come to its
-    end.
+    of each step, [R, N], once it is made. states: of the one stream after each, where traced. lost: of its sessions those that
+    another process holds, and whose step is not written. error: why it did not come to its end.
     """
 
     rows: list[int]
@@ -43,6 +43,7 @@ class Job:
     outputs: list[Tensor] = field(default_factory=list)
     states: list[list[State]] = field(default_factory=list)
     snapshots: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)  # by the place of the stream
+    lost: set[str] = field(default_factory=set)
     error: BaseException | None = None
     group: Any = None  # of whoever asks
 
@@ -207,8 +208,9 @@ class Batcher:
             for i, (first, (id, rows)) in enumerate(zip(job.firsts, job.records, strict=True))
         ]
         try:
-            if records:
-                self.store.append(records)
+            lost = self.store.append(records) if records else set[str]()
+            for job in jobs if lost else ():
+                job.lost = lost.intersection(id for id, _ in job.records or ())
         except BaseException as error:
             for job in jobs:
                 job.error = job.error or error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import re
 import secrets
@@ -13,9 +14,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Kept, Store
+from throughtime.serve.store import Elsewhere, Kept, Store
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)  # of a session
+
+# seconds in which a session is to come from another process: one that died has it for the rest of its lease
+PATIENCE = 10.0
+PAUSE = 0.1  # seconds between two tries
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -67,6 +72,10 @@ class Catalogue(ABC):
         """How many steps of streams there have been, and steps of all together."""
 
     @abstractmethod
+    async def _put_aside(self, id: str) -> None:
+        """Write what lets a session that leaves memory come back in one read."""
+
+    @abstractmethod
     def _sleep(self, id: str) -> None:
         """Take a session out of memory."""
 
@@ -94,6 +103,35 @@ class Catalogue(ABC):
         if not waiting or not wake_first(waiting):
             del self._held[id]
 
+    @asynccontextmanager
+    async def _held_alone(self, *ids: str) -> AsyncIterator[None]:
+        """Alone with some sessions, which no other process has either.
+
+        Raises: Elsewhere where another holds one of them, and does not release it.
+        """
+        async with self._alone(*ids):
+            for id in ids:
+                await self._own(id)
+            yield
+
+    async def _own(self, id: str) -> None:
+        ended = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                if self.store.own(id):
+                    self._sleep(id)
+                return
+            except Elsewhere:
+                if asyncio.get_running_loop().time() > ended:
+                    raise
+            await asyncio.sleep(PAUSE)
+
+    def _check_own(self, *ids: str) -> None:
+        """Raises: Elsewhere where another process may have taken a session since, so that what was read of it is of no one time."""
+        for id in ids:
+            if not self.store.owns(id):
+                raise Elsewhere(id)
+
     def _found(self, id: str, owner: str) -> Kept:
         kept = self.store.find(id) if NAME.fullmatch(id) else None
         if kept is None or kept.owner != owner or kept.model != self.name:
@@ -119,7 +157,7 @@ class Catalogue(ABC):
     @to_the_end
     async def delete(self, owner: str, id: str) -> None:
         """Forget a session."""
-        async with self._alone(id):
+        async with self._held_alone(id):
             self._found(id, owner)
             self._sleep(id)
             self.store.drop(id)
@@ -129,9 +167,18 @@ class Catalogue(ABC):
         """Forget the sessions that nobody has touched since a time, in seconds since 1970. Returns: how many."""
         ids = [kept.id for kept in self.store.untouched(since) if kept.model == self.name]
         for id in ids:
-            async with self._alone(id):
+            async with self._held_alone(id):
                 kept = self.store.find(id)
                 if kept is not None and kept.touched < since:
                     self._sleep(id)
                     self.store.drop(id)
         return len(ids)
+
+    @to_the_end
+    async def release(self, id: str) -> None:
+        """Let another process have a session that this one has in memory, once nobody is with it."""
+        async with self._alone(id):
+            with contextlib.suppress(Elsewhere):
+                await self._put_aside(id)
+            self._sleep(id)
+            self.store.release(id)

@@ -63,6 +63,9 @@ class Hearing(Catalogue):
     def counted(self) -> tuple[int, int]:
         return self._steps, self._requests
 
+    async def _put_aside(self, id: str) -> None:
+        """Its samples since it was kept are heard again."""
+
     def _sleep(self, id: str) -> None:
         self._live.pop(id, None)
 
@@ -75,7 +78,7 @@ class Hearing(Catalogue):
         """A new session. Returns: its id."""
         id = self._named(id)
         self._check_quota(owner)
-        async with self._alone(id):
+        async with self._held_alone(id):
             self._fresh(rate)
             if not self.store.make(id, owner, self.name, b"", str(rate).encode()):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
@@ -88,7 +91,7 @@ class Hearing(Catalogue):
         A request that comes twice is answered the same twice, and heard once.
         """
         count = len(samples) // WIDTH
-        async with self._alone(id):
+        async with self._held_alone(id):
             kept, time = self._found(id, owner), first + count + last
             most = self._longest * DEFAULT.hop_ms / 1000
             if not count + last > 0 or count > most * self._rate(id):

@@ -18,11 +18,9 @@ from throughtime.serve.readers import Reader, Stepwise, reader_of
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
 from throughtime.serve.settings import Settings
-from throughtime.serve.store import Store
-from throughtime.serve.stores.single import SingleStore
+from throughtime.serve.stores.leased import Leased
+from throughtime.serve.stores.opening import opened
 from throughtime.tasks.base import Trained
-
-FILE = "sessions.db"  # in the folder of a store
 
 
 @dataclass
@@ -54,7 +52,7 @@ class Server:
 
     def __init__(self, models: dict[str, Trained[Any] | nn.Module], settings: Settings) -> None:
         self.settings, self.metrics, self.waiting, self.written = settings, Metrics(), 0, 0
-        self.store: Store = SingleStore(settings.store / FILE, settings.durable)
+        self.store = opened(settings)
         self.models: dict[str, Served] = {}
         try:
             for name, model in models.items():
@@ -122,6 +120,19 @@ class Server:
                 if served.sessions is not None:
                     await served.sessions.forget(time.time() - self.settings.idle)
             await asyncio.sleep(min(self.settings.idle / 4, 60))
+
+    async def hold(self, store: Leased) -> None:
+        """From now on hold the sessions of this process, and release those that others ask for."""
+        while True:
+            with suppress(Refused):  # the store does not answer: what is asked now says so
+                for id in store.renew():
+                    kept = store.find(id)
+                    served = None if kept is None else self.models.get(kept.model)
+                    if served is None or served.sessions is None:
+                        store.release(id)
+                    else:
+                        served.sessions.release(id)  # goes on by itself
+            await asyncio.sleep(store.lease / 3)
 
     def counts(self) -> str:
         """What has been counted, as Prometheus reads it."""

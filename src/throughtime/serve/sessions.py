@@ -16,7 +16,7 @@ from throughtime.serve.batcher import Job
 from throughtime.serve.catalogue import to_the_end
 from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Appended, Kept
+from throughtime.serve.store import Appended, Elsewhere, Kept
 from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
@@ -62,7 +62,7 @@ class Sessions(Past):
         id = self._named(id)
         self._check_quota(owner)
         first, records = self.engine.first(), list[Appended]()
-        async with self._alone(id):
+        async with self._held_alone(id):
             if inputs is not None and len(inputs):
                 self._check_length(inputs)
                 records = await self._read_again(id, 0, first, inputs, {})
@@ -77,6 +77,7 @@ class Sessions(Past):
         """
         live = self._live.get(id)
         alone = live is not None and (live.owner, live.time) == (owner, first) and id not in self._held
+        alone = alone and self.store.owns(id)
         if live is not None and alone and len(inputs) == 1 and self._first_of_turn() and self.batcher.idle:
             before, job = self._output(live), self._job(live, id, inputs)
             if self.batcher.now([job]):  # nobody else has had a turn meanwhile, so that nothing had to be held
@@ -90,10 +91,12 @@ class Sessions(Past):
     @to_the_end
     async def _steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
         self._check_length(inputs)
-        async with self._alone(id):
+        async with self._held_alone(id):
             kept = self._found(id, owner)
             if first + len(inputs) <= kept.time and torch.equal(self._inputs(id, first, first + len(inputs)), inputs):
-                return await self._once_more(id, first, inputs)
+                read = await self._once_more(id, first, inputs)
+                self._check_own(id)
+                return read
             if first != kept.time:
                 raise Refused(
                     409,
@@ -117,6 +120,9 @@ class Sessions(Past):
         return Job([live.row], [live.time], self._prepared(inputs).unsqueeze(1), [record])
 
     def _stepped(self, live: Live, job: Job) -> list[Tensor]:
+        for id in job.lost:
+            self._sleep(id)
+            raise Elsewhere(id)
         live.time, live.begun = live.time + len(job.x), True
         self._outputs[live.row] = job.outputs[-1][0]
         return [output[0] for output in job.outputs]
@@ -125,7 +131,7 @@ class Sessions(Past):
     async def write_on(self, owner: str, id: str, first: int | None = None) -> AsyncIterator[Writing]:
         """Alone with a session, to write on from where it is; all that it reads belongs to it. To be left between two reads alone.
         first: how many inputs it must have read; None: any number."""
-        async with self._alone(id):
+        async with self._held_alone(id):
             kept = self._found(id, owner)
             if first not in (None, kept.time):
                 raise Refused(
@@ -159,14 +165,16 @@ class Sessions(Past):
         other: list[int] = []
         for i, (id, first) in enumerate(zip(ids, firsts, strict=True)):
             live = self._live.get(id)
-            if live is None or live.time != first or live.owner != owner or id in self._held:
+            ready_now = live is not None and (live.time, live.owner) == (first, owner) and id not in self._held
+            if live is None or not ready_now or not self.store.owns(id):
                 other.append(i)
             else:
                 self._held[id] = None
                 ready.append(i)
                 lives.append(live)
         if not other:
-            return await self._step_live(ids, firsts, lives, inputs), {}
+            outputs, lost = await self._step_live(ids, firsts, lives, inputs)
+            return outputs, {i: Elsewhere(id) for i, id in enumerate(ids) if id in lost} if lost else {}
         together = None
         if ready:
             together = self._step_live([ids[i] for i in ready], [firsts[i] for i in ready], lives, inputs[ready])
@@ -181,12 +189,15 @@ class Sessions(Past):
             else:
                 outputs[i] = read.outputs[0]
         if together is not None:
-            outputs[ready] = await together
+            outputs[ready], lost = await together
+            refused |= {i: Elsewhere(ids[i]) for i in ready if ids[i] in lost}
         return outputs, refused
 
     @to_the_end
-    async def _step_live(self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor) -> Tensor:
-        """Step sessions that have their rows, and that nobody else is with."""
+    async def _step_live(
+        self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor
+    ) -> tuple[Tensor, set[str]]:
+        """Step sessions that have their rows, and that nobody else is with. Returns: the outputs; those another process holds."""
         rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
         size = len(data) // len(ids)
         records = [(id, data[low : low + size]) for id, low in zip(ids, range(0, len(data), size), strict=True)]
@@ -197,6 +208,8 @@ class Sessions(Past):
             for id, live in zip(ids, lives, strict=True):
                 live.time, live.begun = live.time + 1, True
                 self._live.move_to_end(id)
+            for id in job.lost:
+                self._sleep(id)
         except BaseException:
             for id in ids:
                 self._sleep(id)
@@ -204,7 +217,7 @@ class Sessions(Past):
         finally:
             for id in ids:
                 self._release(id)
-        return job.outputs[0]
+        return job.outputs[0], job.lost
 
     def _check_length(self, inputs: Tensor) -> None:
         if not 1 <= len(inputs) <= self.longest:
@@ -215,15 +228,17 @@ class Sessions(Past):
     @to_the_end
     async def moment(self, owner: str, id: str, t: int | None = None) -> tuple[int, Moment]:
         """Where a session is, or was at time t: the time, and the moment."""
-        async with self._alone(id):
+        async with self._held_alone(id):
             kept = self._found(id, owner)
             t = self._checked(kept, kept.time if t is None else t)
-            return t, await self._moment(id, t)
+            moment = await self._moment(id, t)
+            self._check_own(id)
+            return t, moment
 
     @to_the_end
     async def rewind(self, owner: str, id: str, t: int) -> None:
         """Go back to time t; what came after it is forgotten (branch first to keep it)."""
-        async with self._alone(id):
+        async with self._held_alone(id):
             self._checked(self._found(id, owner), t)
             self._sleep(id)
             self.store.cut(id, t)
@@ -233,7 +248,7 @@ class Sessions(Past):
         """Another session with the same past, up to time t. Returns: its id."""
         other = self._named(other)
         self._check_quota(owner)
-        async with self._alone(id, other):
+        async with self._held_alone(id, other):
             t = self._checked(kept := self._found(id, owner), kept.time if t is None else t)
             if not self.store.branch(id, other, owner, t):
                 raise Refused(409, f"there is a session {other!r} already; choose another id")
@@ -254,7 +269,7 @@ class Sessions(Past):
         inputs are read again. t: None: the present. Returns: t."""
         if (input is None) == (state is None):
             raise Refused(400, "edit: give an input or a state, just one of them")
-        async with self._alone(id):
+        async with self._held_alone(id):
             kept = self._found(id, owner)
             t = kept.time if t is None else t
             if not 0 <= t <= kept.time - (input is not None):
@@ -279,7 +294,7 @@ class Sessions(Past):
     @to_the_end
     async def diff(self, owner: str, id: str, other: str, start: int, stop: int | None) -> Difference:
         """Where and how far two sessions part, between two times that both have; stop: None: the last of these."""
-        async with self._alone(id, other):
+        async with self._held_alone(id, other):
             both = [self._found(id, owner), self._found(other, owner)]
             stop = min(kept.time for kept in both) if stop is None else stop
             for kept in both:
@@ -290,6 +305,7 @@ class Sessions(Past):
                     400, f"diff: from {start} to {stop}; up to {COMPARED} times in a request, the later one last"
                 )
             one, two = await asyncio.gather(self._course(id, start, stop), self._course(other, start, stop))
+            self._check_own(id, other)
         pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
         return await asyncio.to_thread(difference, self.engine, pairs)
 

@@ -70,6 +70,10 @@ class Store(ABC):
         """Whether a session is held, and no other process can have taken it."""
         return True
 
+    @abstractmethod
+    def release(self, id: str) -> None:
+        """Let others take a session."""
+
     # ------------------------------------------------------------------------------------------ the catalogue
 
     @abstractmethod

@@ -185,11 +185,22 @@ class Module:
     """Functions and what they declare, over vectors of so many lanes of one type of number.
 
     whole: the type of whole numbers. fused: whether a product and a sum are rounded once, whatever that costs. rounds: whether
-    the processor has instructions that round to whole numbers.
+    the processor has instructions that round to whole numbers. pairs: whether the operands of products are words of two bfloat16
+    numbers each (`pairs`).
     """
 
-    def __init__(self, dtype: str, lanes: int, *, whole: str = "i64", fused: bool = True, rounds: bool = True) -> None:
+    def __init__(
+        self,
+        dtype: str,
+        lanes: int,
+        *,
+        whole: str = "i64",
+        fused: bool = True,
+        rounds: bool = True,
+        pairs: bool = False,
+    ) -> None:
         self.dtype, self.lanes, self.whole, self.fused, self.rounds = dtype, lanes, whole, fused, rounds
+        self.pairs = pairs
         self.declarations: dict[str, None] = {}
         self.functions: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""The `cpu` backend: any cell that can be captured, on the CPU, in float32 or float64."""
+"""The `cpu` backend: any cell that can be captured, on the CPU, in float32 or float64; in autocast see `autocast`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from throughtime.cells.base import somebody_watches
 from throughtime.scanning import compiled
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu.engine import CPUEngine
+from throughtime.scanning.cpu.autocast import in_types, plainly, types
+from throughtime.scanning.cpu.engine import CPUEngine, Types
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.threads import as_the_team
 from throughtime.scanning.foreign import context
@@ -28,7 +29,8 @@ def why_not(call: Call) -> str | None:
 
 def find(call: Call, hoist: bool = True) -> CPUEngine | str:
     """The engine of a call, or why there is none. hoist: as `divide` takes it."""
-    return _refusal(call) or programs.find(call, hoist)
+    with plainly(call) as shown:
+        return _refusal(shown) or programs.find(shown, hoist)
 
 
 def _refusal(call: Call) -> str | None:
@@ -63,10 +65,21 @@ def _hooks(cell: nn.Module) -> str | None:
 @as_the_team
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
-    engine = programs.find(call)
-    assert not isinstance(engine, str)
-    try:
-        return compiled.run(engine, call)
-    except Unsupported as error:
-        programs.refuse(call, str(error))
-        raise
+    with plainly(call) as shown:
+        engine = programs.find(shown)
+        assert not isinstance(engine, str)
+        try:
+            made = compiled.run(engine, shown)
+        except Unsupported as error:
+            programs.refuse(shown, str(error))
+            raise
+    return made if shown is call else in_types(made, _types(engine, call))
+
+
+def _types(engine: CPUEngine, call: Call) -> Types:
+    """The types of what a call in autocast gives, found out once for each kind of call."""
+    given = (*leaves(call.inputs), *tensors_of(call.state), *tensors_of(call.initial))
+    kind = tuple(t.dtype for t in given), min(call.steps, 2), call.lengths is None
+    if kind not in engine.types:
+        engine.types[kind] = types(call)
+    return engine.types[kind]

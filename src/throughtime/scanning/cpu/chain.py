@@ -15,6 +15,7 @@ from throughtime.scanning.call import Call, leaves, make_call, map_leaves, tenso
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu import backend, product
 from throughtime.scanning.cpu.arguments import constant, rows_of
+from throughtime.scanning.cpu.autocast import as_float32
 from throughtime.scanning.cpu.engine import CPUEngine
 from throughtime.scanning.cpu.launch import Shares
 from throughtime.scanning.cpu.matrices import NAMES
@@ -36,7 +37,7 @@ class Chain:
             given = x.unsqueeze(0)
             inputs = given if more is None else (given, map_leaves(lambda t: t.unsqueeze(0), more))
             call = make_call(cell, inputs, state, initial=state)
-            engine = backend.find(call, hoist=False)
+            engine = "autocast is on" if as_float32(call) is not None else backend.find(call, hoist=False)
             if isinstance(engine, str):
                 raise Unsupported(engine)
             self._links.append(_Link(engine, call, x))

@@ -19,7 +19,7 @@ from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
 from throughtime.scanning.cpu.launch import CompiledLoop, Launch, side_by_side
 from throughtime.scanning.cpu.loop import LoopCode
-from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.matrices import OPERANDS
 from throughtime.scanning.cpu.rows import is_narrow
 from throughtime.scanning.cpu.sums import Sums
 from throughtime.scanning.cpu.target import host, library
@@ -30,13 +30,18 @@ from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
+Types = tuple[tuple[torch.dtype, ...], dict[str, torch.dtype]]  # of outputs and of each state; of records
 
 
 class CPUEngine:
-    """A program on the CPU, for one type of number: see `LoopEngine`."""
+    """A program on the CPU, for one type of number: see `LoopEngine`.
 
-    def __init__(self, program: Program, dtype: torch.dtype) -> None:
-        self.program, self.dtype = program, dtype
+    operands: the type that the operands of products are rounded to, where it is another: bfloat16, beside float32.
+    """
+
+    def __init__(self, program: Program, dtype: torch.dtype, operands: torch.dtype | None = None) -> None:
+        self.program, self.dtype, self.operands = program, dtype, operands or dtype
+        self.types: dict[Any, Types] = {}  # of what calls in autocast give, by their kinds
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
@@ -58,8 +63,9 @@ class CPUEngine:
         found = self._loops.get(loop)
         if found is None:
             with locks.LOOPS:
-                code = LoopCode(self.program, loop, host(), NAMES[self.dtype], backwards)
-                found = self._loops[loop] = CompiledLoop(loop, code, library(code.key(), code.text))
+                code = LoopCode(self.program, loop, host(), OPERANDS[self.operands], backwards)
+                made = library(code.key(), code.text)
+                found = self._loops[loop] = CompiledLoop(loop, code, made, self.operands)
         return found
 
     def saved(self, wanted: Wanted) -> int:
@@ -80,7 +86,7 @@ class CPUEngine:
         return _by_the_team(function, *args)  # type: ignore[no-any-return]
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return matrices.linear(x, weight, bias)
+        return matrices.linear(x, weight, bias, self.operands)
 
     # its loops
 
@@ -99,16 +105,18 @@ class CPUEngine:
     def _run_forward(self, launch: Launch) -> None:
         """All steps, a chunk at a time: its hoisted products, then its loop."""
         given, made = launch.given, self._made
-        matrix = {u: side_by_side(given.matrices, h.weights).contiguous() for u, h in self._narrow.items()}
+        matrix = {
+            u: self._rounded(side_by_side(given.matrices, h.weights)).contiguous() for u, h in self._narrow.items()
+        }
         for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
-        packed = {u: matrices.pack(side_by_side(given.matrices, h.weights)) for u, h in made.items()}
+        packed = {u: matrices.pack(side_by_side(given.matrices, h.weights), self.operands) for u, h in made.items()}
         spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()))
         for chunk in spaces.chunks():
             for u, h in made.items():
                 lhs = given.arrays[h.array][chunk.span].flatten(0, 1)
                 bias = None if h.bias is None else given.vectors[h.bias]
-                matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, packed[u], bias)
+                matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, packed[u], self.operands, bias)
                 launch.arguments.place(("u", u), spaces.words(("u", u), chunk))
             launch.run(chunk.first, chunk.length)
 
@@ -131,7 +139,7 @@ class CPUEngine:
         for array, value in whole.items():
             place(array, steps_of(value))
         spaces = Spaces(given, ((a, plan.widths[a]) for a in arrays if a[0] != "A"), whole)
-        sums = Sums(program.hoisted, given, wanted, plan, past, spaces)
+        sums = Sums(program.hoisted, given, wanted, plan, past, spaces, self.operands)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):
             for array, space in spaces.passing.items():
@@ -147,6 +155,9 @@ class CPUEngine:
             current = even
             sums.take(chunk)
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}
+
+    def _rounded(self, matrix: Tensor) -> Tensor:
+        return matrix if self.operands is self.dtype else matrix.to(self.operands).to(self.dtype)
 
     def _carried(self, given: Given, finals: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradient of each tensor of the state, in two buffers in turn, [2, B, n]: at first that of the final state."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from throughtime.scanning.cpu import matrices, product, threads
 from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
 from throughtime.scanning.cpu.loop import LoopCode
-from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.matrices import OPERANDS
 from throughtime.scanning.cpu.target import Library
 from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.engine import Given
@@ -25,22 +25,23 @@ from throughtime.scanning.program import Loop
 
 @dataclass(frozen=True, eq=False)
 class CompiledLoop:
-    """A loop, its code as text and as functions."""
+    """A loop, its code as text and as functions. operands: the type that those of its products are rounded to."""
 
     loop: Loop
     code: LoopCode
     library: Library
+    operands: torch.dtype
 
     def packed(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """The matrices of its products, of all there are."""
-        return [matrices.pack(side_by_side(weights, p.attribute)) for p in self.loop.products]
+        return [matrices.pack(side_by_side(weights, p.attribute), self.operands) for p in self.loop.products]
 
     def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
         """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
         stride = self.code.scratch_width * shares.most + 64
         scratch = torch.empty(stride * shares.tasks, dtype=dtype)
         active = 0 if shares.active is None else shares.active.ctypes.data
-        tiles = product.products(NAMES[dtype]).address("tiles")
+        tiles = product.products(OPERANDS[self.operands]).address("tiles")
         made = Arguments(
             self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
             active=active, bounds=shares.bounds.ctypes.data, parts=shares.parts,

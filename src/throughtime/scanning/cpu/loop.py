@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from throughtime.scanning.cpu.arguments import HEAD, Layout, kinds_of
 from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.pairs import round_row
 from throughtime.scanning.cpu.rows import Block, RowCode, Step, destination, is_narrow, sources
 from throughtime.scanning.cpu.target import Target
 from throughtime.scanning.cpu.tasks import define_tasks, fields
@@ -24,8 +25,11 @@ from throughtime.scanning.schedule import Schedule
 class LoopCode:
     """Writes the function of one loop."""
 
-    def __init__(self, program: Program, loop: Loop, target: Target, dtype: str, backward: bool) -> None:
-        self.program, self.target, self.dtype, self.backward = program, target, dtype, backward
+    def __init__(self, program: Program, loop: Loop, target: Target, operands: str, backward: bool) -> None:
+        """operands: of products, `float`, `double`, or `bfloat16` beside all else in `float`."""
+        self.program, self.target, self.backward = program, target, backward
+        self.pairs = operands == "bfloat16"
+        self.dtype = dtype = "float" if self.pairs else operands
         self.schedule = Schedule(loop)
         self.by_units = by_themselves(self.schedule)  # whether tasks may share out the units of a sequence
         self.lanes = target.lanes(dtype)
@@ -46,7 +50,8 @@ class LoopCode:
             Array, tuple[int, int]
         ] = {}  # (numbers before it, its width) in each row of the thread's own space
         width = 0
-        for array, n in self.schedule.scratch.items():
+        words = {("rounded", i): -(-width_of(p.args) // 2) for i, p in enumerate(loop.products) if self.pairs}
+        for array, n in {**self.schedule.scratch, **words}.items():
             padded = -(-n // self.lanes) * self.lanes
             self.scratch[array] = width, padded
             width += padded
@@ -54,6 +59,7 @@ class LoopCode:
 
     def key(self) -> str:
         """All that the code depends on."""
+        operands = "bfloat16" if self.pairs else self.dtype
         weights = [p.attribute for p in self.schedule.loop.products]
         narrow = [
             (u, h, self.program.arrays[h.array].width)
@@ -63,7 +69,7 @@ class LoopCode:
         return "\n".join(
             [
                 "loop",
-                self.dtype,
+                operands,
                 str(self.backward),
                 str(self.by_units),
                 str(weights),
@@ -80,7 +86,7 @@ class LoopCode:
         return max(-(-work.width // self.lanes) for work in sweeps(self.schedule))
 
     def text(self) -> str:
-        module = Module(self.dtype, self.lanes)
+        module = Module(self.dtype, self.lanes, pairs=self.pairs)
         define_tasks(module, "loop", self._body)
         return module.text()
 
@@ -141,6 +147,8 @@ class LoopCode:
         code, p = step.code, self.schedule.loop.products[i]
         depth, wide = width_of(p.args), panel(self.target, self.dtype)
         lhs, out = step.block(self.schedule.lhs[i]), step.block(("product", i))
+        if self.pairs:
+            lhs, depth = self._rounded(step, i, lhs, depth), -(-depth // 2)
         whole, left = divmod(p.width, wide)
 
         def panels(first: str, vectors: int, columns: int) -> None:
@@ -154,6 +162,16 @@ class LoopCode:
                 panels(code.mul(number, wide), self.target.vectors, wide)
         if left:
             panels(str(whole * wide), -(-left // self.lanes), left)
+
+    def _rounded(self, step: Step, i: int, lhs: Block, depth: int) -> Block:
+        """The left operand's rows in bfloat16, in the thread's own space."""
+        code, own = step.code, step.block(("rounded", i))
+        with code.loop(step.rows) as row:
+            into = code.at(own.at, code.mul(row, own.stride))
+            round_row(code, code.at(lhs.at, code.mul(row, lhs.stride)), str(depth), into)
+            if depth % 2:
+                code.store("bfloat", "0.0", code.at(into, depth, "bfloat"), align=2)
+        return own
 
 
 @dataclass(frozen=True)

@@ -13,37 +13,68 @@ from throughtime.scanning.cpu import memory, product, threads
 from throughtime.scanning.cpu.packing import packed_size
 from throughtime.scanning.cpu.target import host
 from throughtime.scanning.cpu.tiles import panel
-from throughtime.scanning.foreign import context
+from throughtime.scanning.evaluate import bfloat16_linear
+from throughtime.scanning.evaluate import linear as plain_linear
+from throughtime.scanning.foreign import context, without_autocast
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
+OPERANDS = {**NAMES, torch.bfloat16: "bfloat16"}  # what the operands of products are rounded to
+PAIRED = 1 << 13  # words that a task rounds, about
 ALONE = 100_000  # multiplications that one thread has done before another has come to help
 
 
-def launch(name: str, dtype: torch.dtype, tasks: int, values: Sequence[int], work: int) -> None:
+def launch(name: str, operands: torch.dtype, tasks: int, values: Sequence[int], work: int) -> None:
     """Run one of the product's functions over so many tasks. work: multiplications in all, which say if threads pay."""
-    library = product.products(NAMES[dtype])
+    library = product.products(OPERANDS[operands])
     block = (ctypes.c_int64 * (len(values) + 2))(0, tasks, *values)
     count = min(torch.get_num_threads(), tasks) if work > ALONE else 1
     threads.run(library.function(name), library.address(name), ctypes.addressof(block), count)
 
 
-def pack(weight: Tensor) -> Tensor:
-    """[K, N], with any strides, as panels."""
+def row_pairs(a: Tensor) -> Tensor:
+    """[R, K] with dense rows in bfloat16, as words of two that stand side by side: [R, K/2]. (`pairs`)"""
+    return _paired("pair_rows", a, a.shape[0], -(-a.shape[1] // 2))
+
+
+def column_pairs(b: Tensor) -> Tensor:
+    """[K, N] in bfloat16, as words of two that stand one below the other: [K/2, N]."""
+    if b.stride(0) == 1 and b.stride(1) != 1:
+        return row_pairs(b.t()).t()
+    return _paired("pair_columns", dense(b), -(-b.shape[0] // 2), b.shape[1])
+
+
+def _paired(name: str, a: Tensor, rows: int, width: int) -> Tensor:
+    lanes = host().lanes("float")
+    pitch = -(-width // lanes) * lanes
+    out = memory.empty(rows, pitch, dtype=torch.float32)
+    chunk = max(1, PAIRED // pitch)
+    values = [a.data_ptr(), a.stride(0), *a.shape, out.data_ptr(), pitch, chunk]
+    launch(name, torch.bfloat16, -(-rows // chunk), values, rows * width * 8)
+    return out[:, :width]
+
+
+def pack(weight: Tensor, operands: torch.dtype) -> Tensor:
+    """[K, N], with any strides, as panels; of words where operands are bfloat16."""
+    if operands is torch.bfloat16:
+        weight = column_pairs(weight)
     rows, columns = weight.shape
     target, dtype = host(), NAMES[weight.dtype]
     out = torch.empty(packed_size(rows, columns, target, dtype), dtype=weight.dtype)
     tasks = -(-columns // panel(target, dtype))
     values = [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()]
-    launch("pack", weight.dtype, tasks, values, rows * columns * 8)
+    launch("pack", operands, tasks, values, rows * columns * 8)
     return out
 
 
-def multiply_into(out: Tensor, a: Tensor, packed: Tensor, bias: Tensor | None = None, more: bool = False) -> None:
+def multiply_into(
+    out: Tensor, a: Tensor, packed: Tensor, operands: torch.dtype, bias: Tensor | None = None, more: bool = False
+) -> None:
     """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense."""
-    m, k = a.shape
-    n = out.shape[1]
-    if m == 0 or n == 0:
+    if out.shape[0] == 0 or out.shape[1] == 0:
         return
+    if operands is torch.bfloat16:
+        a = row_pairs(a)
+    (m, k), n = a.shape, out.shape[1]
     start, pitch = (out.data_ptr(), out.stride(0)) if more else (0 if bias is None else bias.data_ptr(), 0)
     # as many tasks for each thread, of as many rows, in whole tiles
     threads_ = torch.get_num_threads()
@@ -51,25 +82,28 @@ def multiply_into(out: Tensor, a: Tensor, packed: Tensor, bias: Tensor | None = 
     share = -(-m // tasks)
     chunk = -(-share // host().rows) * host().rows
     values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
-    launch("multiply", a.dtype, -(-m // chunk), [*values, chunk], m * n * k)
+    launch("multiply", operands, -(-m // chunk), [*values, chunk], m * n * k)
 
 
-def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None, operands: torch.dtype | None = None) -> Tensor:
     """a [M, K] @ weight [K, N] (+ bias [N])."""
     out = memory.empty(a.shape[0], weight.shape[1], dtype=a.dtype)
     if a.shape[1] == 0:
         return out.zero_() if bias is None else out.copy_(bias)
-    multiply_into(out, dense(a), pack(weight), None if bias is None else bias.contiguous())
+    operands = operands or a.dtype
+    multiply_into(out, dense(a), pack(weight, operands), operands, None if bias is None else bias.contiguous())
     return out
 
 
-def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
+def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: bool = False) -> None:
     """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows."""
-    (r, m), n = a.shape, b.shape[1]
-    if r == 0 or m == 0 or n == 0:
+    if not a.numel() or not b.numel():
         if not more:
             out.zero_()
         return
+    if operands is torch.bfloat16:
+        a, b = column_pairs(a), column_pairs(b)
+    (r, m), n = a.shape, b.shape[1]
     target, lanes = host(), host().lanes(NAMES[a.dtype])
     wide = panel(target, NAMES[a.dtype])
     panels, count = -(-n // wide), torch.get_num_threads()
@@ -82,13 +116,13 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, more: bool = False) -> None:
     space = product.OUTER_DEPTH * (chunk + lanes + wide)
     scratch = memory.empty(tasks * space, dtype=a.dtype)
     values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), out.stride(0), m, n, r]
-    launch("outer", a.dtype, tasks, [*values, chunk, group, scratch.data_ptr(), space, int(more)], r * m * n)
+    launch("outer", operands, tasks, [*values, chunk, group, scratch.data_ptr(), space, int(more)], r * m * n)
 
 
-def outer(a: Tensor, b: Tensor) -> Tensor:
+def outer(a: Tensor, b: Tensor, operands: torch.dtype | None = None) -> Tensor:
     """a.T @ b, for a [R, M], b [R, N]."""
     out = torch.empty(a.shape[1], b.shape[1], dtype=a.dtype)
-    outer_into(out, dense(a), dense(b))
+    outer_into(out, dense(a), dense(b), operands or a.dtype)
     return out
 
 
@@ -101,25 +135,29 @@ class _Linear(torch.autograd.Function):
     """x @ weight (+ bias) over all steps at once, by the compiled product."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, operands: torch.dtype
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.bias = bias is not None
-        return multiply(x, weight, bias)
+        ctx.bias, ctx.operands = bias is not None, operands
+        return multiply(x, weight, bias, operands)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        need_x, need_weight, need_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled() or context((g,)) is not None:  # a derivative of the derivative, or many at once
-            dx = g @ weight.t() if need_x else None
-            dw = x.t() @ g if need_weight else None
-        else:
-            dx = multiply(g, weight.t()) if need_x else None
-            dw = outer(x, g) if need_weight else None
-        return dx, dw, g.sum(0) if need_bias and ctx.bias else None
+        need_x, need_weight, need_bias, _ = ctx.needs_input_grad
+        with without_autocast():
+            if torch.is_grad_enabled() or context((g,)) is not None:  # a derivative of the derivative, or many at once
+                made = bfloat16_linear if ctx.operands is torch.bfloat16 else plain_linear
+                dx = made(g, weight.t(), None) if need_x else None
+                dw = made(x.t(), g, None) if need_weight else None
+            else:
+                dx = multiply(g, weight.t(), None, ctx.operands) if need_x else None
+                dw = outer(x, g, ctx.operands) if need_weight else None
+        return dx, dw, g.sum(0) if need_bias and ctx.bias else None, None
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, operands: torch.dtype) -> Tensor:
     """x [R, K] @ weight [K, N] (+ bias [N]), with gradients."""
-    made: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    made: Tensor = _Linear.apply(x, weight, bias, operands)  # type: ignore[no-untyped-call]
     return made

@@ -12,6 +12,7 @@ import functools
 
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.packing import Source, define_pack, pack_panel
+from throughtime.scanning.cpu.pairs import define_pairs
 from throughtime.scanning.cpu.target import Library, Target, host, library
 from throughtime.scanning.cpu.tasks import define_chain, define_tasks, fields
 from throughtime.scanning.cpu.tiles import Matrix, PanelProduct, define_tiles, panel, tiles
@@ -109,19 +110,23 @@ def _define_outer(module: Module, target: Target) -> None:
     define_tasks(module, "outer", body)
 
 
-def text(target: Target, dtype: str) -> str:
-    """The whole of it for one type of number."""
-    module = Module(dtype, target.lanes(dtype))
+def text(target: Target, operands: str) -> str:
+    """The whole of it for one type of number, or for pairs of bfloat16."""
+    pairs = operands == "bfloat16"
+    dtype = "float" if pairs else operands
+    module = Module(dtype, target.lanes(dtype), pairs=pairs)
     define_tiles(module, target)
     define_pack(module, target)
     _define_multiply(module, target)
     _define_outer(module, target)
+    if pairs:
+        define_pairs(module)
     define_chain(module)
     return module.text()
 
 
 @functools.cache
-def products(dtype: str) -> Library:
-    """The compiled functions for `float` or `double`."""
+def products(operands: str) -> Library:
+    """The compiled functions for `float`, `double` or `bfloat16`."""
     target = host()
-    return library(f"products {dtype} {DEPTH} {OUTER_DEPTH}", lambda: text(target, dtype))
+    return library(f"products {operands} {DEPTH} {OUTER_DEPTH}", lambda: text(target, operands))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly
+from throughtime.scanning.cpu.pairs import rounded_number
 from throughtime.scanning.cpu.units import Span
 from throughtime.scanning.nodes import REDUCTIONS, Node, ordered
 from throughtime.scanning.program import Array, Program
@@ -169,6 +170,8 @@ class RowCode:
         if len(arrays) > 1 and arrays[0] not in self.inputs:
             start, depth = self._pointer(arrays[0]), self.program.arrays[arrays[0][1]].width
             numbers = [self.code.load(self.code.dtype, self.code.at(start, k)) for k in range(depth)]
+            if self.code.module.pairs:
+                numbers = [rounded_number(self.code, number) for number in numbers]
             self.inputs[arrays[0]] = [self.code.splat(number) for number in numbers]
 
     def _product(self, node: Node) -> Array:

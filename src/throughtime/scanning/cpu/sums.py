@@ -19,12 +19,20 @@ from throughtime.scanning.program import Array, Hoisted, Wanted
 class Sums:
     """The gradients of matrices, constant rows and initial states; and those of the arrays that hoisted products were made of.
 
-    spaces: what the backward loop writes.
+    spaces: what the backward loop writes. operands: the type that those of products are rounded to.
     """
 
     def __init__(
-        self, hoisted: Sequence[Hoisted], given: Given, wanted: Wanted, plan: Backward, past: Past, spaces: Spaces
+        self,
+        hoisted: Sequence[Hoisted],
+        given: Given,
+        wanted: Wanted,
+        plan: Backward,
+        past: Past,
+        spaces: Spaces,
+        operands: torch.dtype,
     ) -> None:
+        self.operands = operands
         self.given, self.wanted, self.plan, self.past, self.spaces = given, wanted, plan, past, spaces
         self.totals: dict[Array, Tensor] = {}
         self.arrays: dict[Array, Tensor] = {}  # gradients ("a", i)
@@ -37,7 +45,7 @@ class Sums:
             key for key, which in self.weights.items() if all(is_transposed(given.matrices[w]) for w in which)
         }
         self.packed = {
-            u: matrices.pack(side_by_side(given.matrices, [-1 - w for w in h.weights]))
+            u: matrices.pack(side_by_side(given.matrices, [-1 - w for w in h.weights]), self.operands)
             for u, h in self.hoisted
             if ("a", h.array) in wanted
         }
@@ -60,7 +68,8 @@ class Sums:
                 self._add_outer(("U", u), lhs, gradient)
             if u in self.packed:
                 into = self._array(h.array)[chunk.span].flatten(0, 1)
-                matrices.multiply_into(into, gradient, self.packed[u], more=h.array in written)
+                more = h.array in written
+                matrices.multiply_into(into, gradient, self.packed[u], self.operands, more=more)
                 written.add(h.array)
         for p in range(len(self.plan.lhs)):
             for lhs, gradient in self._operands(p, chunk):
@@ -109,7 +118,7 @@ class Sums:
         total = self.totals.get(key)
         if total is None:
             total = self.totals[key] = torch.zeros(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
-        matrices.outer_into(total, lhs, rhs, more=True)
+        matrices.outer_into(total, lhs, rhs, self.operands, more=True)
 
     def _operands(self, p: int, chunk: Chunk) -> Iterator[tuple[Tensor, Tensor]]:
         """What stood on the left of a product in a chunk, beside the gradient of what it gave."""

@@ -56,6 +56,33 @@ def _llvm() -> Any:
     return llvm
 
 
+QUICK_DOTS = ("znver4", "znver5")  # whose dot product of bfloat16 numbers does twice what float32's does
+
+
+def has_bfloat16(target: Target) -> bool:
+    """Whether a processor has the dot product of bfloat16 numbers that `pairs` writes: that of AVX-512."""
+    return target.bits == 512 and "+avx512bf16" in target.features.split(",")
+
+
+@functools.cache
+def why_not_bfloat16() -> str | None:
+    """Why products in bfloat16 are left to float32 on this machine, in words; None where they are not.
+
+    THROUGHTIME_BFLOAT16=1 asks for them wherever the processor can, 0 nowhere. Intel's dot product (VDPBF16PS) does half of what
+    its float32 does: what is quick there are tiles (AMX).
+    """
+    target, asked = host(), os.environ.get("THROUGHTIME_BFLOAT16", "")
+    if asked not in ("", "0", "1"):
+        raise ValueError(f"THROUGHTIME_BFLOAT16={asked!r}: it is 0 or 1, or not set")
+    if asked == "0":
+        return "THROUGHTIME_BFLOAT16=0 says so"
+    if not has_bfloat16(target):
+        return "this processor has no dot product of bfloat16 numbers, or was not asked for it"
+    if asked != "1" and target.cpu not in QUICK_DOTS:
+        return f"the dot product of bfloat16 numbers of this processor ({target.cpu}) is slower than float32's"
+    return None
+
+
 @functools.cache
 def host() -> Target:
     """This machine. THROUGHTIME_VECTOR (avx512, avx2, plain) asks for a narrower kind."""

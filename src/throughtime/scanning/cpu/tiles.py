@@ -2,14 +2,18 @@
 
     C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]     r < rows of the tile, v < vectors of the panel
 
+In a module of pairs, A and B are words of two bfloat16 numbers each, and k counts words.
+
 Every sum runs over k in order, whatever the tile, so a row's bits do not depend on how rows are dealt out to threads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.pairs import dot
 from throughtime.scanning.cpu.target import Target
 
 
@@ -71,6 +75,7 @@ def _define_tile(module: Module, rows: int, vectors: int) -> None:
                 value = code.load_vector(where, mask=mask if v == vectors - 1 else None)
                 code.store(code.vector, value, sums[r, v])
         pointers = [code.at("%a", code.mul("%rs", r)) for r in range(rows)]
+        multiply_add = partial(dot, code) if module.pairs else code.fma
         with code.loop("%k") as k:
             b = code.at("%b", code.mul(k, "%ldb"))
             columns = [code.load_vector(code.at(b, v * lanes)) for v in range(vectors)]
@@ -78,7 +83,8 @@ def _define_tile(module: Module, rows: int, vectors: int) -> None:
             for r in range(rows):
                 a = code.splat(code.load(dtype, code.at(pointers[r], step)))
                 for v in range(vectors):
-                    code.store(code.vector, code.fma(a, columns[v], code.load(code.vector, sums[r, v])), sums[r, v])
+                    total = code.load(code.vector, sums[r, v])
+                    code.store(code.vector, multiply_add(a, columns[v], total), sums[r, v])
         full, part, done = code.label(), code.label(), code.label()
         code.line(f"br i1 {whole}, label %{full}, label %{part}")
         for label in (full, part):

@@ -62,6 +62,9 @@ class SingleStore(Tables):
         tail = self._tails.get(id)
         return Kept(id, owner, model, *((at, made, touched) if tail is None else (tail.time, made, tail.touched)))
 
+    def release(self, id: str) -> None:
+        """There are no others."""
+
     def count(self, owner: str | None = None) -> int:
         with self._lock:
             return self._counts.total() if owner is None else self._counts[owner]

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from throughtime.errors import UserError
+from throughtime.serve.refused import Refused
 from throughtime.serve.store import Appended, Kept, Store
 
 FORMAT = 2  # of the file; one with a higher number is from a newer version
@@ -41,7 +42,7 @@ class Tables(Store):
     Raises: UserError where it cannot be opened, is another kind of file, is from a newer version, or another process has it.
     """
 
-    OF_SESSION = (("inputs", "session"), ("states", "session"), ("beginnings", "session"), ("sessions", "id"))
+    OF_SESSION: ClassVar = {"inputs": "session", "states": "session", "beginnings": "session", "sessions": "id"}
     _last = 0  # the number of the last record that was appended to those of all sessions
 
     def __init__(self, path: Path, durable: Literal["kill", "power"] = "kill", *, alone: bool = True) -> None:
@@ -56,8 +57,8 @@ class Tables(Store):
             self._file.execute(f"pragma synchronous = {'full' if durable == 'power' else 'normal'}")
             with self._writing():
                 self._prepare()
-        except (sqlite3.Error, OSError) as error:
-            busy = "locked" in str(error)
+        except (sqlite3.Error, OSError, Refused) as error:
+            busy = isinstance(error, Refused) or "locked" in str(error)
             raise UserError(
                 f"{path}: {'another process serves from it' if busy else f'cannot be opened: {error}'}"
             ) from error
@@ -172,7 +173,7 @@ class Tables(Store):
 
     def drop(self, id: str) -> None:
         with self._writing(id):
-            for table, name in self.OF_SESSION:
+            for table, name in self.OF_SESSION.items():
                 self._file.execute(f"delete from {table} where {name} = ?", (id,))
 
     # ------------------------------------------------------------------------------------------ what they have read
