@@ -316,7 +316,9 @@ def test_the_browser_is_opened_by_itself(tmp_path):
 
 
 def test_the_page_is_small_and_what_comes_along_too():
-    assert sum((STATIC / name).stat().st_size for name in ("index.html", "page.js", "page.css", "train.js")) < 150 * 1024
+    assert (
+        sum((STATIC / name).stat().st_size for name in ("index.html", "page.js", "page.css", "train.js")) < 150 * 1024
+    )
     assert sum(path.stat().st_size for path in EXAMPLE.iterdir()) < 400_000
 
 

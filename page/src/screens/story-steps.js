@@ -21,7 +21,7 @@ export const steps = [
       "“No” and “on” are made of the same two letters. So are “dog bites man” and “man bites dog” of the same three words. Whoever only counts what is there cannot tell them apart; "
         + "what they mean lies in the order.",
       "Read “I saw a saw”: the first saw is a verb, the second a noun, and nothing but what stood before says which. A network for sequences needs a memory.",
-      "Below is a network that reads a character at a time. It has read “no”. Look at what it expects next, then let it read “on”.",
+      "Here is a network that reads a character at a time. It has read “no”. Look at what it expects next, then let it read “on”.",
     ],
     screen: "tape",
     preset: { text: "no" },
@@ -37,9 +37,9 @@ for text in ("no", "on"):
     title: "The loop",
     says: [
       "The memory is a row of numbers, the hidden state h. At each step the network takes one input x and the state that it had, and makes the next state of both:",
-      "=h_t = tanh(W_hh h_{t−1} + W_xh x_t + b)",
-      "W_hh, W_xh and b are the same at every step. That is all that makes a network recurrent: what comes out goes in again. It reads texts of any length with the same few numbers.",
-      "Type below, a letter at a time. Each adds one column: one turn of the loop.",
+      "=hₜ = tanh(Wₕₕ hₜ₋₁ + Wₓₕ xₜ + b)",
+      "Wₕₕ, Wₓₕ and b are the same at every step. That is all that makes a network recurrent: what comes out goes in again. It reads texts of any length with the same few numbers.",
+      "Type, a letter at a time. Each adds one column: one turn of the loop.",
     ],
     screen: "tape",
     preset: { text: "to be or not", at: "3" },
@@ -103,8 +103,8 @@ for layer, found in values["gradients"].items():
     key: "vanishing",
     title: "Vanishing",
     says: [
-      "Going back, the gradient is multiplied at each step by the same kind of thing: W_hh and the slope of tanh, which is at most 1. Multiply by 0.8 sixty times, and a millionth is left.",
-      "So the plain network can read far, but it cannot learn from far. The problem below marks one symbol and asks for it 60 steps later: press Train, and watch the curve of the gradient. It falls through the floor "
+      "Going back, the gradient is multiplied at each step by the same kind of thing: Wₕₕ and the slope of tanh, which is at most 1. Multiply by 0.8 sixty times, and a millionth is left.",
+      "So the plain network can read far, but it cannot learn from far. The problem here marks one symbol and asks for it 60 steps later: press Train, and watch the curve of the gradient. It falls through the floor "
         + "long before it comes to where the symbol stood, and the answers stay guesses.",
       "Take the lag down to 5, and it learns. It is not the task that is hard, but the distance.",
     ],
@@ -142,7 +142,7 @@ print("norm of all gradients:", torch.nn.utils.clip_grad_norm_(cell.parameters()
     title: "Gates",
     says: [
       "What if the state were carried on as it is, and only changed where there is a reason to? The LSTM has a cell c beside h, and gates between 0 and 1, worked out from the input and the state, that say how much is kept, taken in and shown:",
-      "=c_t = f ⊙ c_{t−1} + i ⊙ g,   h_t = o ⊙ tanh(c_t)",
+      "=cₜ = f ⊙ cₜ₋₁ + i ⊙ g,  hₜ = o ⊙ tanh(cₜ)",
       "Where the forget gate f stands at 1, the gradient goes back through c unchanged, however many steps. The GRU does the same with two gates and one state.",
       "This is the problem that the plain network failed at, at a lag of 20: train, and see the gradient reach further back until the answer is there. Then try 60.",
     ],
