@@ -2,6 +2,15 @@
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
+/** Templates of html keep their newlines, between which htm sees no spaces; their indentation need not travel. */
+const indentation = {
+  name: "indentation",
+  setup: made => made.onLoad({ filter: /\/src\/.*\.js$/ }, ({ path }) => {
+    const text = readFileSync(path, "utf8");
+    return { contents: text.includes("html`") ? text.replace(/\n +/g, "\n") : text, loader: "js" };
+  }),
+};
+
 const out = process.argv[2] ?? "../src/throughtime/play/static";
 await build({
   entryPoints: { page: "src/main.js", train: "src/train/worker.js" },
@@ -12,6 +21,7 @@ await build({
   target: "es2022",
   charset: "utf8",
   legalComments: "none",
+  plugins: [indentation],
   banner: { js: "// its source is page/ in the repository; whose code it holds: licenses.txt" },
 });
 copyFileSync("src/index.html", `${out}/index.html`);

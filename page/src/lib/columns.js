@@ -62,7 +62,7 @@ export class Columns {
 
   /** The token that was read to come to a time. */
   label(t) {
-    return t > 0 ? this.labels[t - 1] : "";
+    return this.labels[t - 1] ?? "";
   }
 
   /** What is likeliest to come after a time: [{token, text, p}]. */

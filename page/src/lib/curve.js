@@ -19,7 +19,7 @@ export function Curve({ x, curves, xLabel, yLabel, log = false, range, height = 
   useLayoutEffect(() => {
     const colour = c => variable(`--${c}`), font = `12px ${variable("--sans")}`;
     const powers = (_, all) => all.map(v => Math.abs(Math.log10(v) % 1) < 1e-9 ? v : null);  // of ten, where y goes by factors
-    const axis = (name, only) => ({ label: name, stroke: colour("soft"), font, labelFont: font, labelSize: 22, size: 44, grid: { stroke: colour("line"), width: 1, ...(only && { filter: powers }) }, ticks: { show: false }, values: (_, all) => all.map(v => v === null ? "" : only && (v < 1e-3 || v >= 1e4) ? power(Math.log10(v)) : number(v)) });
+    const axis = (name, only) => ({ label: name, stroke: colour("soft"), font, labelFont: font, labelSize: 18, size: name === yLabel ? 46 : 30, gap: 4, grid: { stroke: colour("line"), width: 1, ...(only && { filter: powers }) }, ticks: { show: false }, values: (_, all) => all.map(v => v === null ? "" : only && (v < 1e-3 || v >= 1e4) ? power(Math.log10(v)) : number(v)) });
     plot.current = new uPlot({
       width: box.current.clientWidth,
       height,

@@ -34,6 +34,7 @@ export function Rows({ rows, steps, aim, ghost, onAim, label, spokenAim, again }
     canvas.current.style.height = box.current.style.height = `${tall}px`;
   }, [count, wide, width, tall]);
   useEffect(() => {
+    if (!box.current) return;  // it is gone already
     const low = box.current.scrollLeft, x = aim * wide;
     if (x < low + wide || x > low + width - 2 * wide) box.current.scrollLeft = x - width + 4 * wide;
   }, [aim, wide, width]);
@@ -42,6 +43,7 @@ export function Rows({ rows, steps, aim, ghost, onAim, label, spokenAim, again }
     let due = 0;
     const draw = () => {
       due = 0;
+      if (!canvas.current) return;
       const gone = began.current ? (performance.now() - began.current) / RUN : 1;
       paint(canvas.current, box.current.scrollLeft, Math.min(1, gone) * Math.max(8, width / wide));
       if (gone < 1) later();

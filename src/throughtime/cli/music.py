@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from throughtime.cli.futures import Command, Futures, given, number
+from throughtime.cli.futures import Futures
 from throughtime.errors import UserError
+from throughtime.tasks.futures import Command, given, number
 
 if TYPE_CHECKING:
     from throughtime.tasks.music_session import MusicSession

@@ -11,8 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from throughtime.cli.output import Download, opened, whole
+from throughtime.play import EXAMPLE
 
-EXAMPLE = Path(__file__).parent.parent / "play" / "shakespeare"
 OPENING = "ROMEO:\nBut soft, what light through yonder window breaks?\nIt is the east, and"
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.cli.futures import Command, Futures, given, number
+from throughtime.cli.futures import Futures
 from throughtime.errors import UserError
+from throughtime.tasks.futures import Command, given, number
 
 if TYPE_CHECKING:
     from throughtime.tasks.base import Trained

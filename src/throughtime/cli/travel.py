@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from throughtime.cli.output import Download, Folder, Json, opened
 from throughtime.config import STDIN
-from throughtime.errors import UserError, unknown
+from throughtime.errors import UserError
 from throughtime.files import typed
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def travel(
     if text is not None or session is not None:
         _show(here, here.shown(), json)
     for place, line in _commands([*here.commands(), "help", "quit"]):
-        name, _, rest = line.strip("\r\n").lstrip().partition(" ")
+        name = line.strip("\r\n").lstrip().partition(" ")[0]
         if name in ENDS:
             return
         if name:
-            _answer(here, name, rest, json, place)
+            _answer(here, name, line, json, place)
 
 
 def _futures(model: Any, session: Path | None, tokens: bool) -> Futures:
@@ -83,13 +83,16 @@ def _futures(model: Any, session: Path | None, tokens: bool) -> Futures:
     return StreamFutures(Timeline(stream, "tokens" if tokens else "words"), session)
 
 
-def _answer(here: Futures, name: str, rest: str, json: bool, place: str) -> None:
+def _answer(here: Futures, name: str, line: str, json: bool, place: str) -> None:
     """Do a command and show what it gives. Whoever types may be wrong, or interrupt it, and go on.
 
     Raises: UserError, KeyboardInterrupt where commands come from a pipe: what follows may rest on it.
     """
+    from throughtime.tasks.futures import obeyed
+
     try:
-        _show(here, _obeyed(here, name, rest), json)
+        values = obeyed(here, line)
+        _show(here, {"help": {**values["help"], "quit": "End."}} if name == "help" else values, json)
     except UserError as error:
         if not typed():
             raise UserError(f"{place}: {error}") from error
@@ -98,19 +101,6 @@ def _answer(here: Futures, name: str, rest: str, json: bool, place: str) -> None
         if not typed():
             raise
         print(f"throughtime: {name}: interrupted; all is as it was before it", file=sys.stderr)
-
-
-def _obeyed(here: Futures, name: str, rest: str) -> dict[str, Any]:
-    """What a command gives. Raises: UserError where there is no such command, or it cannot be done."""
-    commands = here.commands()
-    if name == "help":
-        return {"help": {**{f"{n} {c.takes}".strip(): c.help for n, c in commands.items()}, "quit": "End."}}
-    if name not in commands:
-        raise UserError(unknown("command", name, [*commands, "help", "quit"]))
-    command = commands[name]
-    if not command.takes and rest.strip():
-        raise UserError(f"{name}: takes nothing, got {rest.strip()!r}")
-    return command.run(rest)
 
 
 def _show(here: Futures, values: dict[str, Any], json: bool) -> None:

@@ -11,6 +11,7 @@ from throughtime.serve.bodies import Time, Token, Top
 
 LONGEST = 20_000  # tokens of a text
 CHANGES = 1000  # of a text
+WRITTEN = 1000  # tokens that a model is asked to write
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -66,3 +67,34 @@ class Reaching(Strict):
     """[default: the first]"""
     cells: bool = False
     """Also in the small networks of three cells that come along."""
+
+
+class Write(Past):
+    """What a model would write from a time on."""
+
+    model: str | None = None
+    """[default: the first]"""
+    time: Time
+    length: Annotated[int, Field(ge=0, le=WRITTEN)]
+    """In tokens."""
+
+
+class Cut(Strict):
+    """A text to be cut into tokens."""
+
+    text: str
+    model: str | None = None
+    """[default: the first]"""
+
+
+class Speak(Strict):
+    """A command of `throughtime travel`, spoken to a text."""
+
+    line: Annotated[str, Field(max_length=LONGEST)]
+    text: str
+    time: Time
+    """The present."""
+    original: str | None = None
+    """The text to compare it with."""
+    model: str | None = None
+    """[default: the first]"""

@@ -31,7 +31,7 @@ class Band:
     """A tensor of a layer that has a number a unit at every step.
 
     kind: gate: from 0 to 1; value: another that the cell watches; state: what goes on to the next step. tensor: which one of the
-    state it is. order: the units so that those which move alike stand together. most: what its numbers rarely exceed.
+    state it is. order: the units so that those which move alike stand together. most: what 9 of 10 of its numbers do not exceed.
     """
 
     layer: int
@@ -150,7 +150,7 @@ class Columns:
 
 
 def _most(values: Array, gate: bool = False) -> float:
-    return 1.0 if gate else float(f"{np.quantile(np.abs(values), 0.99):.2g}") or 1.0
+    return 1.0 if gate else float(f"{np.quantile(np.abs(values), 0.9):.2g}") or 1.0
 
 
 def _names(scan: Observed) -> list[str]:

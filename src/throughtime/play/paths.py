@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from throughtime.play.bodies import Ask, Parting, Reaching
+from throughtime.play.bodies import Ask, Cut, Parting, Reaching, Speak, Write
 from throughtime.play.play import Play
 from throughtime.play.reach import reach
 from throughtime.serve.answers import TheServer
@@ -36,7 +36,7 @@ def extended(app: FastAPI, opening: dict[str, str] | None = None) -> None:
     app.include_router(router)
 
 
-def _play(request: Request) -> Play:
+async def _play(request: Request) -> Play:
     play: Play = request.app.state.play
     return play
 
@@ -55,19 +55,19 @@ def _file(name: str) -> Response:
 
 
 @router.get("/")
-def index() -> Response:
+async def index() -> Response:
     """The page."""
     return _file("index.html")
 
 
 @router.get("/page.js")
-def script() -> Response:
+async def script() -> Response:
     """Its code."""
     return _file("page.js")
 
 
 @router.get("/page.css")
-def style() -> Response:
+async def style() -> Response:
     """Its style."""
     return _file("page.css")
 
@@ -114,3 +114,23 @@ async def reaching(server: TheServer, body: Reaching) -> dict[str, Any]:
     """The gradient of an output, back over a text."""
     with server.busy():
         return await asyncio.to_thread(reach, server, body)
+
+
+@router.post("/play/written")
+async def written(server: TheServer, play: ThePlay, body: Write) -> dict[str, Any]:
+    """What a model would write from a time on."""
+    with server.busy():
+        return await asyncio.to_thread(play.written, body)
+
+
+@router.post("/play/spoken")
+async def spoken(server: TheServer, play: ThePlay, body: Speak) -> dict[str, Any]:
+    """A command of `throughtime travel`."""
+    with server.busy():
+        return await asyncio.to_thread(play.spoken, body)
+
+
+@router.post("/play/tokens")
+async def tokens(play: ThePlay, body: Cut) -> dict[str, Any]:
+    """The tokens of a text."""
+    return await asyncio.to_thread(play.tokens, body)

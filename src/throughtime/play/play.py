@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from throughtime.play.bodies import LONGEST, Ask, Change, Parting, Past
+from throughtime.play.bodies import LONGEST, Ask, Change, Cut, Parting, Past, Speak, Write
 from throughtime.play.columns import Columns, packed
+from throughtime.play.speaking import spoken
 from throughtime.play.strands import Put, Strand
 from throughtime.serve.readers import TextReader, finite
 from throughtime.serve.refused import Refused
@@ -71,8 +72,7 @@ class Play:
         what each stands for (labels), and what of the text the vocabulary does not know. Raises: Refused, UserError."""
         columns = self._of(self.server.find(asked.model))
         strand = self._strand(columns, asked)
-        if asked.since > len(strand.tokens):
-            raise Refused(400, f"since: there is no time {asked.since}; they go from 0 to {len(strand.tokens)}")
+        _check_time("since", asked.since, strand)
         tokens = columns.reader.tokens
         text = asked.text if asked.text is not None and not asked.changes else ""
         head = {
@@ -108,14 +108,43 @@ class Play:
             "forgotten": times[again] if again < len(times) else None,
         }
 
+    def written(self, asked: Write) -> dict[str, Any]:
+        """What the model would write from a time of a past on, always the likeliest. Raises: Refused, UserError."""
+        columns = self._of(self.server.find(asked.model))
+        strand = self._strand(columns, asked)
+        _check_time("time", asked.time, strand)
+        session = columns.reader.model.session()
+        for t in range(asked.time + 1):
+            if t:
+                session.feed(strand.tokens[t - 1])
+            if strand.puts[t]:
+                session.edit(t, state=list(strand.moments[t].state))
+        return {"text": session.write(asked.length)}
+
+    def tokens(self, asked: Cut) -> dict[str, Any]:
+        """The tokens of a text; 0 is what the vocabulary does not know. Raises: Refused."""
+        return {"tokens": self._tokens(self._of(self.server.find(asked.model)), asked.text)}
+
+    def spoken(self, asked: Speak) -> dict[str, Any]:
+        """What a command of `throughtime travel` gives: see `spoken`. Raises: Refused, UserError."""
+        columns = self._of(self.server.find(asked.model))
+        for text in (asked.text, asked.original or ""):
+            self._tokens(columns, text)
+        return spoken(columns.reader.model, asked)
+
+    def _tokens(self, columns: Columns, text: str) -> list[int]:
+        """Raises: Refused where it is too long, or no text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise Refused(400, f"text: character {error.start} is not UTF-8 text") from error
+        return _checked(columns.reader.tokens.encode(text).tolist())
+
     def _strand(self, columns: Columns, past: Past) -> Strand:
         """Raises: Refused, UserError where it cannot be read."""
-        reader = columns.reader
         if (past.text is None) == (past.tokens is None):
             raise Refused(400, "give text or tokens, just one of them")
-        tokens = list(past.tokens or []) if past.text is None else reader.tokens.encode(_text(past.text)).tolist()
-        if len(tokens) > LONGEST:
-            raise Refused(413, f"text: has {len(tokens):,} tokens; the page shows up to {LONGEST:,}")
+        tokens = _checked(list(past.tokens or [])) if past.text is None else self._tokens(columns, past.text)
         puts: dict[int, list[Put]] = {}
         for number, change in enumerate(past.changes):
             if change.token is not None:
@@ -129,12 +158,15 @@ class Play:
         return columns.strands.of(tokens, puts)
 
 
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Refused(400, f"text: character {error.start} is not UTF-8 text") from error
-    return text
+def _checked(tokens: list[int]) -> list[int]:
+    if len(tokens) > LONGEST:
+        raise Refused(413, f"text: has {len(tokens):,} tokens; the page shows up to {LONGEST:,}")
+    return tokens
+
+
+def _check_time(name: str, time: int, strand: Strand) -> None:
+    if time > len(strand.tokens):
+        raise Refused(400, f"{name}: there is no time {time}; they go from 0 to {len(strand.tokens)}")
 
 
 def _put(number: int, change: Change) -> Put:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -22,6 +23,15 @@ class Answer(JSONResponse):
 def as_json(content: Any) -> str:
     """A value as JSON on one line."""
     return json.dumps(content, allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # coroutines, since what is none would be called in a thread of its own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from typing import Annotated, Any
 
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from throughtime.cells import State
-from throughtime.serve.answers import Owner, TheServer
+from throughtime.serve.answers import Owner, TheServer, plain
 from throughtime.serve.bodies import Branch, Create, Diff, Edit, Rewind, Steps
 from throughtime.serve.refused import Refused
 from throughtime.serve.sessions import Sessions
@@ -209,13 +208,4 @@ async def diff(server: TheServer, owner: Owner, id: str, body: Diff) -> dict[str
     _, sessions = await server.with_past(owner, id)
     with server.busy():
         found = await sessions.diff(owner, id, body.other, body.start, body.stop)
-    return {name: _plain(value) for name, value in found.as_json().items()}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {name: plain(value) for name, value in found.as_json().items()}

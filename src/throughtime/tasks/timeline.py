@@ -55,6 +55,16 @@ class Timeline:
         now = self.present
         if self.by == "words" and now and re.match(r"\w", text) and re.search(r"\w$", self.units[now - 1]):
             text = " " + text
+        self._read(text)
+
+    def write(self, length: int) -> None:
+        """Read on what the network would write, always the likeliest: so many tokens, or to the end of the document. What lay ahead
+        is dropped."""
+        if text := self.session.write(length):
+            self._read(text)
+
+    def _read(self, text: str) -> None:
+        now = self.present
         encoded(self.session.tokens, text)  # says what it does not know
         pieces = self._cut(text)
         if not pieces:
