@@ -175,7 +175,8 @@ def test_a_file_opens_with_few_recent_records_however_many_sessions_it_has(tmp_p
     read = {f"s{i}": b"" for i in range(200)}
     for id in read:
         store.make(id, "o", "net", b"state")
-    for ids in [list(read), *(draw.sample(sorted(read)[:20], 10) for _ in range(100))]:  # all once, and a few again and again
+    few = sorted(read)[:20]
+    for ids in [list(read), *(draw.sample(few, 10) for _ in range(100))]:
         rows = {id: draw.randbytes(3) for id in ids}
         store.append([Appended(id, len(read[id]) // 3, 1, rows[id]) for id in ids])
         read |= {id: read[id] + rows[id] for id in ids}
