@@ -568,6 +568,7 @@ def test_fork_drags_a_unit_and_takes_another_character(tab, model):
     page.mouse.up()
     until(page, "document.querySelectorAll('.changes li').length === 3")
     until(page, "JSON.parse(new URLSearchParams(location.hash.split('?')[1]).get('changes')).length === 3")
+    page.wait_for_timeout(500)  # until the last of the moves is in the address
     dragged = json.loads(page.evaluate("new URLSearchParams(location.hash.split('?')[1]).get('changes')"))[-1]
     session.rewind(dragged["time"])
     most = next(b["most"] for b in told(page.url.split("/#")[0])["columns"] if b["key"] == "0.c")

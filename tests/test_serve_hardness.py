@@ -84,7 +84,7 @@ def server(run, tmp_path_factory):
         witness.join()
         assert made.child == before
     assert made.process.returncode == 0
-    assert made.said[1:] == []  # no traceback, no warning
+    assert not made.said[1:], "".join(made.said[1:])  # no traceback, no warning
     assert witness.error is None
     reader = TextReader(tt.load(run))
     alone, output = reader.stack.streams(1), None
@@ -203,7 +203,8 @@ def test_what_breaks_the_protocol_of_a_socket_closes_it(server):
             if number % 3 == 0:
                 socket_.send(json.dumps({"open": ["fuzzed"], "make": True}))
             socket_.socket.sendall(draw.randbytes(draw.randint(1, 60)) if number % 2 else b"\x81\x82\0\0\0\0\xff\xff")
-            socket_.socket.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the server may have closed it already
+                socket_.socket.shutdown(socket.SHUT_WR)
             with pytest.raises(websockets.ConnectionClosed):
                 while True:
                     socket_.recv(timeout=10)
