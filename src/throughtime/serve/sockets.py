@@ -75,7 +75,7 @@ class _Socket:
                     await self._socket.send_bytes(answer)
         except TimeoutError:
             raise _Slow from None
-        except RuntimeError as error:  # while the answer was worked out the socket was closed, for what broke its protocol
+        except RuntimeError as error:  # it was closed while the answer was worked out, for what broke its protocol
             raise WebSocketDisconnect(1006) from error
 
     # ------------------------------------------------------------------------------------------ JSON
