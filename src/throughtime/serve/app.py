@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import throughtime
 from throughtime.errors import UserError
-from throughtime.serve import completions, page, predictions, session_paths, sockets, transcriptions
+from throughtime.serve import completions, music_paths, page, predictions, session_paths, sockets, transcriptions
 from throughtime.serve.answers import Answer
 from throughtime.serve.bodies import Failure
 from throughtime.serve.gate import Gate
@@ -26,7 +26,7 @@ from throughtime.serve.stores.leased import Leased
 
 ABOUT = (
     "Streams of recurrent networks: sessions that survive the server. /v1/stream is a WebSocket that carries many of them; its "
-    "messages are those of POST /v1/sessions/ID/steps, with the session."
+    "messages are those of POST /v1/sessions/ID/steps, with the session; write: what POST /v1/sessions/ID/write takes."
 )
 
 
@@ -43,7 +43,7 @@ def make_app(server: Server, extended: Callable[[FastAPI], None] = lambda app: N
         responses={"default": {"model": Failure, "description": "What cannot be done, and why."}},
     )
     app.state.server = server
-    for part in (session_paths, completions, predictions, sockets, transcriptions, page):
+    for part in (session_paths, music_paths, completions, predictions, sockets, transcriptions, page):
         app.include_router(part.router)
     extended(app)
 

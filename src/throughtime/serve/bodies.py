@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from throughtime.config import Strict
 
 TOP = 100  # likeliest tokens that are shown, at most
+BARS = 256  # of music that are written in a request, at most
 
 History = str | Annotated[list[dict[str, str | float | None]], Field(min_length=1)]
 Inputs = (
@@ -42,7 +43,8 @@ class Create(Body):
 
 
 class Given(Body):
-    """What a stream reads: of a language model text or tokens, of a forecaster values, of a stack of layers rows of numbers."""
+    """What a stream reads: of a language model text or tokens, of a forecaster values, of a model of music notes or moments, of a
+    stack of layers rows of numbers."""
 
     text: str | None = None
     tokens: list[Token] | None = None
@@ -51,6 +53,10 @@ class Given(Body):
     """Numbers, null where one is missing; or rows of a value and the covariates that its time does not tell."""
     audio: str | None = None
     """transcribe: samples of 16 bits, little-endian, of one channel, in base64."""
+    notes: str | None = None
+    """music: notes (C4 E4+G4), a quarter each, or a file of MIDI or ABC as a data URL."""
+    moments: list[list[Token]] | None = None
+    """music: moments, each its symbols, as answers give them."""
 
 
 class Steps(Given):
@@ -59,9 +65,9 @@ class Steps(Given):
     first: Time
     """The number of the first: how many inputs the session has read before it."""
     top: Top = 0
-    """Show so many of the tokens that most likely come next."""
+    """Show so many of the tokens, or moments of music, that most likely come next."""
     logprobs: bool = False
-    """Show log p of each token that is read, given all before it."""
+    """Show log p of each token, or moment, that is read, given all before it."""
     level: str | None = None
     """forecast: the intervals that are shown, in percent. [default: 80]"""
     last: bool = False
@@ -93,8 +99,26 @@ class Edit(Body):
     input: list[float] | None = None
     value: Value | None = None
     """forecast: null is a value that is missing."""
+    notes: str | None = None
+    """music: the keys (C4+E4) in the place of those of the moment, as long and as hard as they are."""
+    moment: list[Token] | None = None
+    """music: the symbols of the moment."""
     state: list[list[list[float]]] | None = None
     """Of each layer its tensors, of each tensor its numbers: of an LSTM [[h, c], …], of a GRU [[h], …]."""
+
+
+class Compose(Body):
+    """music: let a session write on, and read what it writes."""
+
+    first: Time | None = None
+    """How many moments the session must have read; otherwise nothing is written. With a seed the same request once more is answered
+    the same, and written once."""
+    bars: Annotated[int, Field(ge=1, le=BARS)] = 4
+    """So many more; one that has begun is finished first."""
+    temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class Diff(Body):
@@ -122,6 +146,15 @@ class Message(Steps):
     """Steps of a session, over a WebSocket."""
 
     session: str
+    tag: Any = None
+    """Comes back with the answer."""
+
+
+class ComposeMessage(Body):
+    """Let a session of music write on, over a WebSocket."""
+
+    session: str
+    write: Compose
     tag: Any = None
     """Comes back with the answer."""
 

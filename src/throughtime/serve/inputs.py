@@ -21,6 +21,7 @@ from throughtime.tasks.audio import Recording, duration
 from throughtime.tasks.base import Trained
 from throughtime.tasks.logmel import DEFAULT
 from throughtime.tasks.music_files import typed
+from throughtime.tasks.pieces import Piece
 from throughtime.tasks.scores import read_pieces
 
 NAMED = "inputs."  # and its place: what an input is called
@@ -67,25 +68,38 @@ def series(model: Trained[Any], given: Inputs, options: Options, longest: int) -
 def recordings(model: Trained[Any], given: Inputs, options: Options, longest: int) -> Answers:
     """Of recordings, files in base64."""
     texts = _texts(given, "a list of recordings, in base64")
-    with as_files([_decoded(text, number) for number, text in enumerate(texts)], longest) as found:
+    with as_files([_decoded(text, f"{NAMED}{number}") for number, text in enumerate(texts)], longest) as found:
         answers = list(model.predict(found, **options))
     return [values | {"audio": f"{NAMED}{number}"} for number, values in enumerate(answers)]
 
 
 def pieces(model: Trained[Any], given: Inputs, options: Options, longest: int) -> Answers:
     """Of pieces: notes (C4 E4+G4), or files of MIDI and ABC as data URLs."""
-    found = []
+    found: list[Piece] = []
     for number, text in enumerate(_texts(given, "a list of pieces: notes (C4 E4+G4), or data URLs of files")):
-        name = f"{NAMED}{number}"
-        if text.startswith(DATA):
-            with _files([_decoded(text, number)], ".txt") as (path,), _called({str(path): name}):
-                some = read_pieces(path, repeats=model.config.data.repeats)
-            found += [replace(piece, place=piece.place.replace(str(path), name)) for piece in some]
-        else:
-            found.append(typed(text, name))
+        found += _pieces(model, text, name := f"{NAMED}{number}")
         if (notes := sum(map(len, found))) > longest:
             raise Refused(413, f"{name}: makes {notes} notes; up to {longest} in a request")
     return list(model.predict(found, **options))
+
+
+def piece_of(model: Trained[Any], text: str, name: str, longest: int) -> Piece:
+    """A piece that came as notes (C4 E4+G4), or as a file of MIDI or ABC in a data URL. name: where it stood. Raises: Refused,
+    UserError where it is none, or has more than `longest` notes."""
+    found = _pieces(model, text, name)
+    if len(found) != 1:
+        raise Refused(400, f"{name}: the file holds {len(found):,} pieces; give one of them")
+    if len(found[0]) > longest:
+        raise Refused(413, f"{name}: makes {len(found[0])} notes; up to {longest} in a request")
+    return found[0]
+
+
+def _pieces(model: Trained[Any], text: str, name: str) -> list[Piece]:
+    if not text.startswith(DATA):
+        return [typed(text, name)]
+    with _files([_decoded(text, name)], ".txt") as (path,), _called({str(path): name}):
+        some = read_pieces(path, repeats=model.config.data.repeats)
+    return [replace(piece, place=piece.place.replace(str(path), name)) for piece in some]
 
 
 WHOLE: dict[str, Callable[[Trained[Any], Inputs, Options, int], Answers]] = {
@@ -139,7 +153,7 @@ def _texts(given: Inputs, what: str) -> list[str]:
     return [str(one) for one in given]
 
 
-def _decoded(text: str, number: int) -> bytes:
+def _decoded(text: str, name: str) -> bytes:
     """Base64, perhaps as a data URL. Raises: Refused where it is none."""
     head, _, data = text.partition(",") if text.startswith(DATA) else ("base64", "", text)
     try:
@@ -147,7 +161,7 @@ def _decoded(text: str, number: int) -> bytes:
             raise ValueError("a data URL ends with ;base64 before its comma")
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(400, f"{NAMED}{number}: is no base64: {error}; send the bytes of a file so") from error
+        raise Refused(400, f"{name}: is no base64: {error}; send the bytes of a file so") from error
 
 
 @contextmanager

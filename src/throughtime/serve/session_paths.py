@@ -181,9 +181,9 @@ async def edit(server: TheServer, owner: Owner, id: str, body: Edit) -> dict[str
     reader, sessions = await server.with_past(owner, id)
     with server.busy():
         if body.state is None:
-            await sessions.edit(owner, id, body.time, input=reader.changed(body))
+            await reader.edit(sessions, owner, id, body)
         else:
-            if body.model_fields_set & {"text", "token", "input", "value"}:
+            if body.model_fields_set - {"time", "state"}:
                 raise Refused(400, "edit: give an input or a state, just one of them")
             await sessions.edit(owner, id, body.time, state=_of_numbers(sessions.engine, body.state))
     return _told(await sessions.about(owner, id))

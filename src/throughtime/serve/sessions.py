@@ -6,30 +6,32 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from throughtime.cells import State
-from throughtime.serve.awake import Live
-from throughtime.serve.batcher import Job
 from throughtime.serve.catalogue import to_the_end
-from throughtime.serve.past import Past, Read
 from throughtime.serve.refused import Refused
-from throughtime.serve.store import Appended, Elsewhere, Kept
+from throughtime.serve.stepping import Stepping
+from throughtime.serve.store import Appended, Kept
 from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
-LAST = 4  # inputs that tell whether a line, or half a character, begins
+Again = Callable[
+    [Tensor, Tensor], Tensor
+]  # of all inputs before a time, and those from there on: these as they are then
 COMPARED = 10_000  # times that are compared in one request, at most
 
 
 @dataclass(slots=True)
 class Writing:
-    """A stream that somebody is alone with and that reads what is drawn for it. last: the last inputs that it has read. output: of
-    the last step. read: lets it read more, and gives the outputs, [n] of [N]. time: how many inputs have been read."""
+    """A stream that somebody is alone with and that reads what is drawn for it. last: gives so many of the last inputs that it had
+    read at first; None: all. output: of the last step. read: lets it read more, and gives the outputs, [n] of [N]. time: how many
+    inputs have been read."""
 
-    last: Tensor
+    last: Callable[[int | None], Tensor]
     output: Tensor | None
     time: int
     _steps: Callable[[Tensor], Awaitable[list[Tensor]]]
@@ -41,7 +43,7 @@ class Writing:
         return outputs
 
 
-class Sessions(Past):
+class Sessions(Stepping):
     """The sessions of one network.
 
     A request names the number of its first step, so that one that comes twice changes nothing the second time and gets the same
@@ -70,63 +72,6 @@ class Sessions(Past):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
 
-    async def steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
-        """Read inputs, the first of which is number `first` of the session.
-
-        Inputs that it has read already, all of them and the same ones, give the same numbers again.
-        """
-        live = self._live.get(id)
-        alone = live is not None and (live.owner, live.time) == (owner, first) and id not in self._held
-        alone = alone and self.store.owns(id)
-        if live is not None and alone and len(inputs) == 1 and self._first_of_turn() and self.batcher.idle:
-            before, job = self._output(live), self._job(live, id, inputs)
-            if self.batcher.now([job]):  # nobody else has had a turn meanwhile, so that nothing had to be held
-                if job.error is not None:
-                    self._sleep(id)
-                    raise job.error
-                self._live.move_to_end(id)
-                return Read(before, self._stepped(live, job))
-        return await self._steps(owner, id, first, inputs)
-
-    @to_the_end
-    async def _steps(self, owner: str, id: str, first: int, inputs: Tensor) -> Read:
-        self._check_length(inputs)
-        async with self._held_alone(id):
-            kept = self._found(id, owner)
-            if first + len(inputs) <= kept.time and torch.equal(self._inputs(id, first, first + len(inputs)), inputs):
-                read = await self._once_more(id, first, inputs)
-                self._check_own(id)
-                return read
-            if first != kept.time:
-                raise Refused(
-                    409,
-                    f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it to {first}",
-                )
-            live = await self._wake(kept)
-            before = self._output(live)
-            return Read(before, await self._step(live, id, inputs))
-
-    async def _step(self, live: Live, id: str, inputs: Tensor) -> list[Tensor]:
-        job = self._job(live, id, inputs)
-        try:
-            await self._run_all(job)
-        except BaseException:  # what was not written was not read
-            self._sleep(id)
-            raise
-        return self._stepped(live, job)
-
-    def _job(self, live: Live, id: str, inputs: Tensor) -> Job:
-        record = (id, inputs.contiguous().numpy().tobytes())
-        return Job([live.row], [live.time], self._prepared(inputs).unsqueeze(1), [record])
-
-    def _stepped(self, live: Live, job: Job) -> list[Tensor]:
-        for id in job.lost:
-            self._sleep(id)
-            raise Elsewhere(id)
-        live.time, live.begun = live.time + len(job.x), True
-        self._outputs[live.row] = job.outputs[-1][0]
-        return [output[0] for output in job.outputs]
-
     @asynccontextmanager
     async def write_on(self, owner: str, id: str, first: int | None = None) -> AsyncIterator[Writing]:
         """Alone with a session, to write on from where it is; all that it reads belongs to it. To be left between two reads alone.
@@ -138,8 +83,32 @@ class Sessions(Past):
                     409, f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it"
                 )
             live = await self._wake(kept)
-            last = self._inputs(id, max(kept.time - LAST, 0), kept.time)
-            yield Writing(last, self._output(live), kept.time, lambda inputs: self._step(live, id, inputs))
+            output, last = self._output(live), partial(self._last, id, kept.time)
+            yield Writing(last, output, kept.time, lambda inputs: self._step(live, id, inputs))
+
+    @asynccontextmanager
+    async def write_again(self, owner: str, id: str, first: int) -> AsyncIterator[Writing]:
+        """A stream that goes over again what a session has read from time `first` on; what it has not read there is refused. To be
+        left between two reads alone."""
+        async with self._held_alone(id):
+            self._checked(self._found(id, owner), first, "first")
+            moment = await self._moment(id, first)
+            async with self._row(moment) as row:
+
+                async def read(inputs: Tensor) -> list[Tensor]:
+                    if not torch.equal(self._inputs(id, stream.time, stream.time + len(inputs)), inputs):
+                        raise Refused(
+                            409, f"first: {first}; what the session has read from there on is not what would be written"
+                        )
+                    return await self._run(self._unwritten(row, inputs))
+
+                stream = Writing(partial(self._last, id, first), moment.output, first, read)
+                yield stream
+                self._check_own(id)
+
+    def _last(self, id: str, t: int, count: int | None) -> Tensor:
+        """The last inputs before time t, at most `count`; None: all."""
+        return self._inputs(id, 0 if count is None else max(t - count, 0), t)
 
     @asynccontextmanager
     async def write_anew(self) -> AsyncIterator[Writing]:
@@ -147,82 +116,10 @@ class Sessions(Past):
         first = self.engine.first()
         async with self._row(first, self._writers) as row:
             yield Writing(
-                self.engine.empty(),
+                lambda count: self.engine.empty(),
                 first.output,
                 0,
                 lambda inputs: self._run(self._unwritten(row, inputs)),
-            )
-
-    async def step_many(
-        self, owner: str, ids: Sequence[str], firsts: Sequence[int], inputs: Tensor
-    ) -> tuple[Tensor, dict[int, Refused]]:
-        """A step of many sessions at once: what `steps` does with one input each, and less ado.
-
-        Returns: the outputs, [n, N], and by their places those that are refused; their outputs are 0.
-        """
-        ready: list[int] = []
-        lives: list[Live] = []
-        other: list[int] = []
-        for i, (id, first) in enumerate(zip(ids, firsts, strict=True)):
-            live = self._live.get(id)
-            ready_now = live is not None and (live.time, live.owner) == (first, owner) and id not in self._held
-            if live is None or not ready_now or not self.store.owns(id):
-                other.append(i)
-            else:
-                self._held[id] = None
-                ready.append(i)
-                lives.append(live)
-        if not other:
-            outputs, lost = await self._step_live(ids, firsts, lives, inputs)
-            return outputs, {i: Elsewhere(id) for i, id in enumerate(ids) if id in lost} if lost else {}
-        together = None
-        if ready:
-            together = self._step_live([ids[i] for i in ready], [firsts[i] for i in ready], lives, inputs[ready])
-        outputs = torch.zeros(len(ids), self._outputs.shape[1], dtype=self._outputs.dtype)
-        alone = [self.steps(owner, ids[i], firsts[i], inputs[i : i + 1]) for i in other]
-        refused: dict[int, Refused] = {}
-        for i, read in zip(other, await asyncio.gather(*alone, return_exceptions=True), strict=True):
-            if isinstance(read, Refused):
-                refused[i] = read
-            elif isinstance(read, BaseException):
-                raise read
-            else:
-                outputs[i] = read.outputs[0]
-        if together is not None:
-            outputs[ready], lost = await together
-            refused |= {i: Elsewhere(ids[i]) for i in ready if ids[i] in lost}
-        return outputs, refused
-
-    @to_the_end
-    async def _step_live(
-        self, ids: Sequence[str], firsts: Sequence[int], lives: list[Live], inputs: Tensor
-    ) -> tuple[Tensor, set[str]]:
-        """Step sessions that have their rows, and that nobody else is with. Returns: the outputs; those another process holds."""
-        rows, data = [live.row for live in lives], inputs.contiguous().numpy().tobytes()
-        size = len(data) // len(ids)
-        records = [(id, data[low : low + size]) for id, low in zip(ids, range(0, len(data), size), strict=True)]
-        job = Job(rows, list(firsts), self._prepared(inputs).unsqueeze(0), records)
-        try:
-            await self._run_all(job)
-            self._outputs[rows] = job.outputs[0]
-            for id, live in zip(ids, lives, strict=True):
-                live.time, live.begun = live.time + 1, True
-                self._live.move_to_end(id)
-            for id in job.lost:
-                self._sleep(id)
-        except BaseException:
-            for id in ids:
-                self._sleep(id)
-            raise
-        finally:
-            for id in ids:
-                self._release(id)
-        return job.outputs[0], job.lost
-
-    def _check_length(self, inputs: Tensor) -> None:
-        if not 1 <= len(inputs) <= self.longest:
-            raise Refused(
-                413 if len(inputs) else 400, f"inputs: {len(inputs)} of them; from 1 to {self.longest} in a request"
             )
 
     @to_the_end
@@ -234,6 +131,15 @@ class Sessions(Past):
             moment = await self._moment(id, t)
             self._check_own(id)
             return t, moment
+
+    @to_the_end
+    async def read_inputs(self, owner: str, id: str, t: int | None = None) -> Tensor:
+        """The inputs that a session has read up to time t; None: all."""
+        async with self._held_alone(id):
+            kept = self._found(id, owner)
+            found = self._inputs(id, 0, self._checked(kept, kept.time if t is None else t))
+            self._check_own(id)
+            return found
 
     @to_the_end
     async def rewind(self, owner: str, id: str, t: int) -> None:
@@ -261,12 +167,12 @@ class Sessions(Past):
         id: str,
         t: int | None = None,
         *,
-        input: Tensor | None = None,
+        input: Tensor | Again | None = None,
         state: Sequence[State] | None = None,
         output: Tensor | None = None,
     ) -> int:
         """Change the input that was read at time t, [1, ...], or the state there and perhaps the output that led to it; all later
-        inputs are read again. t: None: the present. Returns: t."""
+        inputs are read again, as they were, or as they are made anew of those before. t: None: the present. Returns: t."""
         if (input is None) == (state is None):
             raise Refused(400, "edit: give an input or a state, just one of them")
         async with self._held_alone(id):
@@ -281,8 +187,10 @@ class Sessions(Past):
             edits = self.store.edits(id, t)
             moment = await self._moment(id, t)
             self._sleep(id)
-            if input is not None:
+            if isinstance(input, Tensor):
                 later = torch.cat([input.to(later.dtype), later[1:]])
+            elif input is not None:
+                later = await asyncio.to_thread(input, self._inputs(id, 0, t), later)
             else:
                 assert state is not None
                 moment = Moment(tuple(state), moment.output if output is None else output)

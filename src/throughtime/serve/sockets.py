@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from throughtime.errors import UserError
 from throughtime.serve.answers import as_json
-from throughtime.serve.bodies import Create, Message, Open
+from throughtime.serve.bodies import ComposeMessage, Create, Message, Open
 from throughtime.serve.catalogue import Catalogue
+from throughtime.serve.composing import composer, write
 from throughtime.serve.invalid import in_words
 from throughtime.serve.readers import Reader
 from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
@@ -92,6 +93,8 @@ class _Socket:
             tags = {name: given[name] for name in ("tag", "session") if name in given}
             if "open" in given:
                 return as_json(tags | await self._open(Open.model_validate(given)))
+            if "write" in given:
+                return as_json(tags | await self._write(ComposeMessage.model_validate(given)))
             asked = Message.model_validate(given)
             reader, sessions = self._server.of_session(asked.session)
             with self._server.busy():
@@ -109,6 +112,12 @@ class _Socket:
             return as_json(tags | as_error(400, in_words(error.errors())))
         tell_fault("/v1/stream", error)
         return as_json(tags | as_error(500, FAULT))
+
+    async def _write(self, asked: ComposeMessage) -> dict[str, Any]:
+        """Let a session of music write on."""
+        reader, sessions = await composer(self._server, self._owner, asked.session)
+        with self._server.busy():
+            return await write(reader, sessions, self._owner, asked.session, asked.write)
 
     async def _open(self, asked: Open) -> dict[str, Any]:
         """Give sessions numbers."""

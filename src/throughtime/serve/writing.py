@@ -14,6 +14,8 @@ from throughtime.serve.readers import TextReader, finite
 from throughtime.serve.sessions import Writing
 from throughtime.tasks.text_session import writable
 
+LAST = 4  # inputs that tell whether a line, or half a character, begins
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -96,7 +98,7 @@ async def write(
     chance = torch.Generator()
     chance.seed() if manner.seed is None else chance.manual_seed(manner.seed)
     text_of = reader.tokens.decoder()
-    for token in torch.cat([stream.last, prompt.ids])[-4:].tolist():
+    for token in torch.cat([stream.last(LAST), prompt.ids])[-LAST:].tolist():
         text_of(token)  # so that it knows whether a line, or half a character, begins
     begun, held, tokens = prompt.begun, "", list[Token]()
     for _ in range(manner.length):

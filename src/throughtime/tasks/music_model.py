@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from throughtime.models.composer import Composer
     from throughtime.runs import Run
     from throughtime.tasks.composing import Composed, Composing, Extent
-    from throughtime.tasks.music_session import MusicEngine, MusicSession
+    from throughtime.tasks.music_engine import MusicEngine
+    from throughtime.tasks.music_session import MusicSession
 
 DEFAULT_BARS = 16  # of frames, which do not say where a piece ends
 PLACED = ("out", "primer", "overwrite", "soundfont")  # options that are not of what is written
@@ -291,7 +292,7 @@ class MusicModel(Trained[Piece]):
     # -- back and forth
 
     def engine(self, backend: str = "auto") -> MusicEngine:
-        from throughtime.tasks.music_session import MusicEngine
+        from throughtime.tasks.music_engine import MusicEngine
 
         return MusicEngine(self.network, self.notation, backend)
 

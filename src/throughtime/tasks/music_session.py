@@ -1,126 +1,28 @@
 """A session of a model of music: a piece that is read and written moment by moment, and can be gone back in.
 
-Shapes: T time, R numbers of a row, N output of the stack, E what a moment is read as, V symbols.
+Shapes: T time, R numbers of a row, N output of the stack.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from throughtime.config import build_options
 from throughtime.errors import UserError
-from throughtime.models.composer import Moments
-from throughtime.tasks.composing import (
-    HEAD,
-    Composing,
-    Extent,
-    Follower,
-    Listener,
-    Taste,
-    as_moments,
-    moments_of,
-    symbols_in,
-)
-from throughtime.tasks.moments import END, KEYS, Moment, Writing
-from throughtime.tasks.music_files import typed
+from throughtime.tasks.composing import Composing, Extent, Listener, Taste, moments_of
+from throughtime.tasks.moments import Moment
+from throughtime.tasks.music_engine import MusicEngine, moments_in
 from throughtime.tasks.music_settings import ComposeOptions
 from throughtime.tasks.pieces import Piece
-from throughtime.travel import Engine, Session
-from throughtime.travel import Moment as Now
+from throughtime.travel import Session
 from throughtime.travel.session import KEEP, SNAPSHOTS, whole
 
-if TYPE_CHECKING:
-    from throughtime.models.composer import Composer
-
-WIDTH = 512  # symbols of a moment, at most
 PIECE = 256  # moments that are scored together
-NUMBERS = torch.int16  # of rows
-
-
-class MusicEngine(Engine):
-    """Steps a model of music moment by moment. An input is a row of `Follower.read`, [R], filled up to a width for all moments.
-
-    Raises: UserError for a network that has no state: a Transformer, or one of cell none.
-    """
-
-    def __init__(self, network: Composer, writing: Writing, backend: str = "auto") -> None:
-        if not hasattr(network.stack, "stepper"):
-            raise UserError(
-                "a Transformer, or a network of cell none, has no state to go back to; train one with another --model.cell"
-            )
-        super().__init__(network.stack, backend, network)
-        self.composer, self.writing = network, writing
-        self.follow = writing.follow()
-        self.restarts = writing.restarts()
-        self._silence = torch.zeros(network.stack.output_size, device=self.device)
-
-    def first(self) -> Now:
-        return Now(self._first, self._silence)
-
-    def empty(self) -> Tensor:
-        return torch.empty(0, HEAD + WIDTH, dtype=NUMBERS)
-
-    def rows(self, before: Sequence[Moment], moments: Sequence[Moment]) -> Tensor:
-        """Moments that come after others as inputs, [T, R]. Raises: UserError where one cannot stand there."""
-        follower = Follower(self.writing)
-        for moment in before:
-            follower.read(moment)
-        found = torch.full((len(moments), HEAD + WIDTH), self.composer.symbols, dtype=NUMBERS)
-        for t, moment in enumerate(moments):
-            follower.walker.stops = False
-            self._check(moment, len(before) + t, follower)
-            row = follower.read(moment)
-            found[t, : len(row)] = torch.tensor(row)
-        return found
-
-    def _check(self, moment: Moment, t: int, follower: Follower) -> None:
-        """Raises: UserError for a moment that cannot be the t-th."""
-        if len(moment) > WIDTH:
-            raise UserError(f"moment {t} has {len(moment)} symbols; {WIDTH} at most")
-        before, under = self.composer.symbols, 0
-        for i, symbol in enumerate((*moment, END)):
-            if not 0 <= symbol < self.composer.symbols:
-                raise UserError(
-                    f"moment {t}: there is no symbol {symbol}; they go from 0 to {self.composer.symbols - 1}"
-                )
-            key = 1 <= symbol <= KEYS
-            allowed = self.follow[min(t, 1), before, symbol] and follower.walker.allowed(moment[:i])[symbol]
-            if not allowed or (key and symbol <= under):
-                names = self.writing.names
-                place = f"after {names[before]!r}" if i else "at its beginning"
-                raise UserError(f"moment {t}: {names[symbol]!r} cannot stand {place}, where it lies in the piece")
-            under = 0 if self.restarts[symbol] else symbol if key else under
-            before = symbol
-
-    @torch.no_grad()
-    def prepared(self, inputs: Tensor) -> Tensor:
-        # one by one, so that what a moment is read as does not depend on those beside it
-        moments = (as_moments(row, self.composer.symbols) for row in inputs.tolist())
-        return torch.cat([self.composer.read(Moments._make(x.to(self.device) for x in one))[0] for one in moments])
-
-    @torch.no_grad()
-    def nats(self, rows: Tensor, outputs: Tensor, first: int) -> list[float]:
-        """-log p of moments, given as rows [T, R], after outputs of the stack [T, N]. first: the time of the first of them."""
-        counts = rows[:, HEAD - 1].long()
-        symbols = rows[:, HEAD : HEAD + max(int(counts.max()), 1)].long()
-        places, bars, before = rows[:, 0].long(), rows[:, 1].long(), rows[:, 2 : HEAD - 1].long()
-        opening = torch.arange(first, first + len(rows)) == 0
-        made = Moments(symbols, counts, places, bars, before, opening, torch.ones_like(opening), counts)
-        found = self.composer.chain_nats(outputs, Moments._make(x.to(self.device) for x in made))
-        return [float(nats) for nats in found.double().sum(1)]
-
-    def identity(self) -> dict[str, Any]:
-        about = json.dumps([self.writing.kind, self.writing.settings()])
-        return {**super().identity(), "writing": hashlib.sha256(about.encode()).hexdigest()}
 
 
 class MusicSession(Session):
@@ -150,8 +52,7 @@ class MusicSession(Session):
 
     def moments(self, start: int | None = None, stop: int | None = None) -> list[Moment]:
         """The moments from time `start` to `stop`, each the symbols it has; None: all, with those that lie ahead."""
-        rows = self.inputs(start, stop)
-        return [symbols_in(row) for row in rows[:, : HEAD + int(rows[:, HEAD - 1].max())].tolist()] if len(rows) else []
+        return moments_in(self.inputs(start, stop))
 
     @property
     def piece(self) -> Piece:
@@ -190,7 +91,7 @@ class MusicSession(Session):
         Returns: of each moment that was read -log p, in nats. Raises: UserError where it cannot stand there.
         """
         begin = self.time
-        rows = self._rows(begin, self._given(x, begin, "feed"), [])
+        rows = self._rows(begin, self._engine.given(x, self.moments(0, begin), "feed"), [])
         if not len(rows):
             raise UserError("feed: there is no note in it")
         self._feed(rows)
@@ -209,11 +110,7 @@ class MusicSession(Session):
         if not 0 <= whole("edit: a time", t) < len(self):
             raise UserError(f"edit: there is no moment {t}; they go from 0 to {len(self) - 1}")
         if isinstance(input, str):
-            keys = [int(note["pitch"]) for note in typed(input, "edit").notes]
-            try:
-                input = self.writing.with_keys(self.moments(t, t + 1)[0], keys)
-            except UserError as error:
-                raise UserError(f"edit: moment {t}: {error}") from error
+            input = self._engine.with_keys(self.moments(t, t + 1)[0], t, input)
         self.replace(t, t + 1, [tuple(input)])
 
     def replace(self, start: int, stop: int, inputs: Any) -> None:
@@ -225,29 +122,12 @@ class MusicSession(Session):
         self._check_time("replace", stop)
         if stop < start:
             raise UserError(f"replace: from {start} to {stop} is backwards; exchange them")
-        given = self._given(inputs, start, "replace")
+        given = self._engine.given(inputs, self.moments(0, start), "replace")
         rows = self._rows(start, given, self.moments(stop, len(self)))
         # the keys before what comes later, and its place, follow from what is changed
         was, now = self.inputs(stop, len(self)), rows[len(given) :]
         later = {start + len(given) + i: now[i : i + 1] for i in (was != now).any(1).nonzero().flatten().tolist()}
         self._splice(start, stop, rows[: len(given)], later)
-
-    def _given(self, x: Any, at: int, verb: str) -> list[Moment]:
-        """What a user gives at a time, as moments."""
-        piece = typed(x, verb) if isinstance(x, str) else x
-        before = self.moments(0, at)
-        if isinstance(piece, Piece):
-            if not at:
-                return self.writing.opening(piece)
-            follower = Follower(self.writing)
-            for moment in before:
-                follower.read(moment)
-            return self.writing.after(follower.walker, piece, self.writing.piece(before).ticks)
-        try:
-            given = [x] if isinstance(x, tuple) and all(isinstance(symbol, int) for symbol in x) else list(x)
-            return [tuple(map(int, moment)) for moment in given]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{verb}: takes notes (C4 E4 G4), a Piece, or moments, got a {type(x).__name__}") from error
 
     def _rows(self, at: int, given: Sequence[Moment], later: Sequence[Moment]) -> Tensor:
         self._check_length(at + len(given) + len(later))
@@ -283,9 +163,7 @@ class MusicSession(Session):
         """The k likeliest moments that may come next, as a beam search finds them, in words, and their probabilities."""
         if whole("next: k", k) < 1:
             raise UserError(f"next: got {k}; at least 1")
-        found = self._composing(Taste()).likeliest(k)
-        names = self.writing.names
-        return [(" ".join(names[s] for s in moment) or "silence", math.exp(log_p)) for moment, log_p in found]
+        return self._engine.next(self._composing(Taste()), k)
 
     def write(
         self,
@@ -331,6 +209,4 @@ class _Reader(Listener):
 
     def read(self, row: Sequence[int]) -> None:
         self._session._check_length(self._session.time + 1)
-        made = np.full((1, HEAD + WIDTH), self._session._engine.composer.symbols)
-        made[0, : len(row)] = row
-        self._session._feed(torch.from_numpy(made).to(NUMBERS))
+        self._session._feed(self._session._engine.row(row))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from throughtime.serve.readers.music import MusicReader
 from throughtime.serve.readers.numbers import NumberReader
 from throughtime.serve.readers.reader import Reader, Stepwise, finite
 from throughtime.serve.readers.series import SeriesReader
 from throughtime.serve.readers.speech import SpeechReader
 from throughtime.serve.readers.text import Expected, TextReader
 
-READERS: tuple[type[Reader], ...] = (TextReader, SeriesReader, SpeechReader, NumberReader)
+READERS: tuple[type[Reader], ...] = (TextReader, SeriesReader, SpeechReader, MusicReader, NumberReader)
 
 __all__ = [
     "READERS",
     "Expected",
+    "MusicReader",
     "NumberReader",
     "Reader",
     "SeriesReader",

@@ -180,6 +180,12 @@ class Stepwise(Reader):
     def value(self, asked: Given, at: int) -> Any:
         """What a request says is to be read from a time on, as the engine takes it."""
 
+    async def edit(self, sessions: Sessions, owner: str, id: str, asked: Edit) -> None:
+        """Change an input of a session. Raises: Refused, UserError."""
+        if asked.notes is not None or asked.moment is not None:
+            raise Refused(400, "edit: notes, moment: of a model of music alone; leave them out")
+        await sessions.edit(owner, id, asked.time, input=self.changed(asked))
+
     def changed(self, asked: Edit) -> Tensor:
         """The one input of an edit, [1, ...]. Raises: Refused, UserError."""
         made = Given(
