@@ -12,10 +12,12 @@ const indentation = {
 };
 
 const out = process.argv[2] ?? "../src/throughtime/play/static";
-await build({
-  entryPoints: { page: "src/main.js", train: "src/train/worker.js" },
+const made = entryPoints => build({
+  entryPoints,
   outdir: out,
   bundle: true,
+  splitting: true,
+  chunkNames: "shared",  // there is one: what page.js and panels.js both have
   minify: true,
   format: "esm",
   target: "es2022",
@@ -24,6 +26,9 @@ await build({
   plugins: [indentation],
   banner: { js: "// its source is page/ in the repository; whose code it holds: licenses.txt" },
 });
+await made({ page: "src/main.js", panels: "src/panels/index.js" });
+await made({ panels: "src/panels/panels.css" });
+await made({ train: "src/train/worker.js", microphone: "src/panels/microphone.js" });  // each by itself, in threads of their own
 copyFileSync("src/index.html", `${out}/index.html`);
 const licences = ["preact", "htm", "uplot"].map(name => {
   const { version } = JSON.parse(readFileSync(`node_modules/${name}/package.json`));

@@ -247,7 +247,7 @@ def test_it_goes_on_after_a_kill_and_among_others(folders, tmp_path):
         ("edit", {"time": 0, "moment": [1]}, "moment 0: "),
         ("write", {"bars": 0}, "bars"),
         ("write", {"bars": 100_000}, "bars"),
-        ("write", {"bras": 1}, "bars"),
+        ("write", {"bras": 1}, "bras: there is no such key"),
         ("write", {"top_p": 0}, "top_p"),
     ],
 )

@@ -10,24 +10,31 @@ import { address, useRoute } from "./lib/route.js";
 import { count } from "./lib/words.js";
 import { screens } from "./screens/index.js";
 
-const THEME = "throughtime.theme";
+const THEME = "throughtime.theme", PANELS = ["forecast", "music", "transcribe"];
+
+/** The model, and the panel that its task has; that comes in a script of its own. */
+async function known() {
+  const [model] = (await ask("/play/models")).models;
+  return { model, panel: PANELS.includes(model.task) && (await import("./panels/index.js")).panels[model.task] };
+}
 
 function Page() {
-  const { name, params } = useRoute(), [models, take] = useState(null), [error, fail] = useState(null);
-  useEffect(() => { ask("/play/models").then(found => take(found.models), wrong => fail(wrong.message)); }, []);
-  const model = models?.[0], screen = screens.find(s => s.name === name) ?? screens.find(s => !model || !s.without(model)) ?? screens[0];
+  const { name, params } = useRoute(), [{ model, panel }, take] = useState({}), [error, fail] = useState(null);
+  useEffect(() => { known().then(take, wrong => fail(wrong.message)); }, []);
+  const all = panel ? [panel, ...screens] : screens, screen = all.find(s => s.name === name) ?? all.find(s => !model || !s.without(model));
   useEffect(() => { document.title = `${screen.title} · throughtime`; }, [screen]);
   const why = model && screen.without(model);
   return html`
     <a class="skip" href="#main" onClick=${e => { e.preventDefault(); document.getElementById("main").focus(); }}>To the content</a>
     <header class="head">
       <a class="mark" href=${address("")}>throughtime</a>
-      <nav aria-label="Screens">${screens.map(s => html`<a href=${address(s.name)} aria-current=${s === screen ? "page" : undefined}>${s.title}</a>`)}</nav>
+      <nav aria-label="Screens">${all.filter(s => !panel || !s.without(model)).map(s => html`<a href=${address(s.name)} aria-current=${s === screen ? "page" : undefined}>${s.title}</a>`)}</nav>
       <${Theme} />
     </header>
     <main id="main" tabindex="-1">
       <div class="lead"><h1>${screen.title}</h1><p>${screen.about}</p>${model && html`<${About} model=${model} />`}</div>
       <${Refusal}>${error}<//>
+      ${model?.instead && html`<p class="instead">${model.instead}.</p>`}
       ${model && (why ? html`<p class="empty">${why}</p>` : html`<${screen.Screen} key=${screen.name} model=${model} params=${params} />`)}
     </main>`;
 }

@@ -1,7 +1,8 @@
 // Columns side by side on a canvas: what was read, how likely it was, and the bands. Only what is seen is drawn.
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { html } from "./html.js";
 import { scale, step, useTheme, variable } from "./colour.js";
+import { useRedraw, useWidth } from "./redraw.js";
 import { seen, spoken } from "./words.js";
 
 const SIGNS = 30, CHANCES = 28;  // px: the row of what was read, and of how likely it was
@@ -49,7 +50,7 @@ class Picture {
  */
 export function Strip({ columns, bands, at, onAt, unit, onUnit = () => {}, onDrag, label, marks = [] }) {
   const box = useRef(null), canvas = useRef(null), pictures = useRef(new Map()), theme = useTheme();
-  const [width, resize] = useState(0);
+  const width = useWidth(box);
   const signs = useMemo(() => columns.labels.map(seen), [columns, columns.version]);
   const colours = useMemo(() => Object.fromEntries(VARIABLES.map(name => [name, variable(`--${name}`)])), [theme]);
   const longest = useMemo(() => signs.reduce((most, sign) => Math.max(most, sign.length), 1), [signs]);
@@ -58,11 +59,6 @@ export function Strip({ columns, bands, at, onAt, unit, onUnit = () => {}, onDra
   const tops = tall.map((_, i) => TOP + tall.slice(0, i).reduce((sum, t) => sum + t + GAP, GAP));
   const height = TOP + tall.reduce((sum, t) => sum + t + GAP, 0) + 4;
 
-  useLayoutEffect(() => {
-    const watch = new ResizeObserver(() => resize(box.current.clientWidth));
-    watch.observe(box.current);
-    return () => watch.disconnect();
-  }, []);
   useLayoutEffect(() => pictures.current.clear(), [theme]);
 
   useEffect(() => {  // what is shown is to be seen
@@ -72,22 +68,7 @@ export function Strip({ columns, bands, at, onAt, unit, onUnit = () => {}, onDra
     else if (x > low + width - 2 * wide) box.current.scrollLeft = x - width + 4 * wide;
   }, [at, wide, width]);
 
-  useEffect(() => {
-    let due = 0;
-    const later = () => {
-      due ||= requestAnimationFrame(() => {
-        due = 0;
-        if (canvas.current) paint();
-      });
-    };
-    later();
-    const scrolled = box.current;
-    scrolled.addEventListener("scroll", later, { passive: true });
-    return () => {
-      cancelAnimationFrame(due);
-      scrolled.removeEventListener("scroll", later);
-    };
-  });
+  useRedraw(box, paint);
 
   function paint() {
     const to = canvas.current, left = box.current.scrollLeft, dense = devicePixelRatio, brush = to.getContext("2d");

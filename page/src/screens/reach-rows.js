@@ -1,7 +1,8 @@
 // The gradient of an output over the text, a row of bars for each network.
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { useTheme, variable } from "../lib/colour.js";
 import { html } from "../lib/html.js";
+import { useRedraw, useWidth } from "../lib/redraw.js";
 import { number, seen, spoken } from "../lib/words.js";
 
 export const COLOURS = ["a", "b", "c", "d"];
@@ -18,16 +19,12 @@ export const height = part => part > 0 ? Math.max(0, Math.min(1.12, 1 + Math.log
  * is to run again.
  */
 export function Rows({ rows, steps, aim, ghost, onAim, label, spokenAim, again }) {
-  const box = useRef(null), canvas = useRef(null), spacer = useRef(null), theme = useTheme(), [width, resize] = useState(0);
+  const box = useRef(null), canvas = useRef(null), spacer = useRef(null), width = useWidth(box);
+  useTheme();
   const began = useRef(0);
   const signs = steps.map((s, i) => s === "" && !i ? "⊢" : seen(s)), count = Math.max(steps.length, aim + 1);
   const longest = Math.min(10, signs.reduce((most, s) => Math.max(most, s.length), 1)), wide = Math.max(15, 8 * longest + 6);
   const tall = TOP + rows.length * (TALL + NAME) + 6;
-  useLayoutEffect(() => {
-    const watch = new ResizeObserver(() => resize(box.current.clientWidth));
-    watch.observe(box.current);
-    return () => watch.disconnect();
-  }, []);
   useLayoutEffect(() => {
     spacer.current.style.width = `${count * wide}px`;
     canvas.current.style.width = `${width}px`;
@@ -39,24 +36,11 @@ export function Rows({ rows, steps, aim, ghost, onAim, label, spokenAim, again }
     if (x < low + wide || x > low + width - 2 * wide) box.current.scrollLeft = x - width + 4 * wide;
   }, [aim, wide, width]);
   useEffect(() => { began.current = still.matches ? 0 : performance.now(); }, [again]);
-  useEffect(() => {
-    let due = 0;
-    const draw = () => {
-      due = 0;
-      if (!canvas.current) return;
-      const gone = began.current ? (performance.now() - began.current) / RUN : 1;
-      paint(canvas.current, box.current.scrollLeft, Math.min(1, gone) * Math.max(8, width / wide));
-      if (gone < 1) later();
-      else began.current = 0;
-    };
-    const later = () => { due ||= requestAnimationFrame(draw); };
-    later();
-    const scrolled = box.current;
-    scrolled.addEventListener("scroll", later, { passive: true });
-    return () => {
-      cancelAnimationFrame(due);
-      scrolled.removeEventListener("scroll", later);
-    };
+  useRedraw(box, () => {
+    const gone = began.current ? (performance.now() - began.current) / RUN : 1;
+    paint(canvas.current, box.current.scrollLeft, Math.min(1, gone) * Math.max(8, width / wide));
+    if (gone >= 1) began.current = 0;
+    return gone < 1;
   });
 
   /** reached: how many steps back the gradient has run; all of it once it has run over what is seen. */

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.cli.futures import Futures
 from throughtime.errors import UserError
-from throughtime.tasks.futures import Command, given, number
+from throughtime.tasks.futures import Command, Pair, given, number
 
 if TYPE_CHECKING:
     from throughtime.tasks.music_session import MusicSession
@@ -19,18 +19,20 @@ BARS = 4  # that are written, where it is not said how many
 LIKELIEST = 3  # moments that may come next
 
 
-class MusicFutures(Futures):
+class MusicFutures(Pair["MusicSession"], Futures):
     """A piece, and another to compare it with: what it was before the first change, or at `branch`.
 
     Args: file: where it was saved, and may be again; None: it was not.
     """
 
+    change = "set T NOTES changes a moment"
+    here: MusicSession
+
     def __init__(self, model: Any, file: Path | None = None) -> None:
         from throughtime.travel import Session
 
+        super().__init__(model.session() if file is None else Session.load(model, file))
         self.model, self.file = model, file
-        self.here: MusicSession = model.session() if file is None else Session.load(model, file)
-        self.other: MusicSession | None = None
         self.seed = 0  # of what is written next
 
     def commands(self) -> dict[str, Command]:
@@ -41,8 +43,7 @@ class MusicFutures(Futures):
             "back": Command("[N]", "Go N bars back; 1.", self._back),
             "go": Command("BAR", "Go to where a bar begins; the first is 1.", self._bar),
             "set": Command("T NOTES", "Make the keys of moment T others; the first keeps the original beside it.", self._set),
-            "branch": Command("", "Keep this as the original, to compare with from now on.", lambda _: self._branch()),
-            "swap": Command("", "Change places with the original.", lambda _: self._swap()),
+            **self.paired(),
             "futures": Command("[N]", f"Both futures: nats so far, what comes next, N bars; {BARS}.", self._futures),
             "diff": Command("", "Here against the original, moment by moment.", lambda _: self._diff()),
             "show": Command("", "The moments, numbered.", lambda _: self.shown()),
@@ -90,31 +91,13 @@ class MusicFutures(Futures):
 
     def _set(self, rest: str) -> dict[str, Any]:
         at, _, notes = given("set", "T NOTES", rest).partition(" ")
-        before = self.here.branch()
-        self.here.edit(number("set", at, None), input=notes)
-        self.other = self.other or before
-        return self.shown()
-
-    def _branch(self) -> dict[str, Any]:
-        self.other = self.here.branch()
-        return self.shown()
-
-    def _swap(self) -> dict[str, Any]:
-        self.here, self.other = self._original(), self.here
-        return self.shown()
-
-    def _original(self) -> MusicSession:
-        if self.other is None:
-            raise UserError(
-                "there is no other future yet: set T NOTES changes a moment, branch keeps this to compare with"
-            )
-        return self.other
+        t = number("set", at, None)
+        return self.changed(lambda line: line.edit(t, input=notes))
 
     def _futures(self, rest: str) -> dict[str, Any]:
         bars = number("futures", rest, BARS)
-        lines = {"here": self.here} if self.other is None else {"original": self.other, "here": self.here}
         found = {}
-        for name, line in lines.items():
+        for name, line in self.lines().items():
             ahead = line.branch()
             ahead.write(bars, seed=self.seed)
             found[name] = {
@@ -125,7 +108,7 @@ class MusicFutures(Futures):
         return {"futures": found}
 
     def _diff(self) -> dict[str, Any]:
-        other = self._original()
+        other = self.original()
         count = min(len(other), len(self.here))
         found = other.diff(self.here, [(t, t) for t in range(1, count + 1)])
         rows = zip(other.words, self.here.words, other.surprise(), self.here.surprise(), found.states, strict=False)

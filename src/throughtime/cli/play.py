@@ -36,14 +36,18 @@ def play(
     from throughtime.serve.running import run as serve
     from throughtime.serve.settings import Settings
 
-    check_packages()
+    check_packages("play")
     listening = listen("127.0.0.1", port)
     folder = EXAMPLE if run is None else run
     name = folder.resolve().name
     models = {name: opened(folder, download)}
     where = f"http://127.0.0.1:{listening.getsockname()[1]}"
 
+    from throughtime.play.instead import instead
     from throughtime.play.paths import extended
+
+    if told := instead(models[name], str(folder)):
+        print(f"throughtime: {told}", file=sys.stderr, flush=True)
 
     def ready() -> None:
         print(f"throughtime: serving {name} ({models[name].task.name}) at {where}", file=sys.stderr, flush=True)

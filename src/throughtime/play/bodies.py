@@ -12,6 +12,9 @@ from throughtime.serve.bodies import Time, Token, Top
 LONGEST = 20_000  # tokens of a text
 CHANGES = 1000  # of a text
 WRITTEN = 1000  # tokens that a model is asked to write
+MOMENTS = 4000  # of a piece of music
+BARS = 64  # of music that a model is asked to write
+SERIES = 500  # whose names are listed
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -98,3 +101,49 @@ class Speak(Strict):
     """The text to compare it with."""
     model: str | None = None
     """[default: the first]"""
+
+
+class NewValue(Strict):
+    """A change of the past of a series: a value in the place of another."""
+
+    time: Time
+    value: float
+
+
+class Foresee(Strict):
+    """A series, and what comes after it."""
+
+    model: str | None = None
+    """[default: the first]"""
+    table: str | None = None
+    """A CSV. [default: what the model was trained on]"""
+    series: str | None = None
+    """Its name. [default: the first]"""
+    changes: Annotated[list[NewValue], Field(max_length=CHANGES)] = Field(default_factory=list)
+    level: str = "80"
+    """Of the interval, in percent."""
+    hold: bool = False
+    """Forecast the end that is known already, to see beside it what came."""
+
+
+class NewKeys(Strict):
+    """A change of the past of a piece: the keys (C4+E4) in the place of those of a moment."""
+
+    time: Time
+    notes: Annotated[str, Field(max_length=LONGEST)]
+
+
+class Imagine(Strict):
+    """A piece, and what a model would go on with."""
+
+    model: str | None = None
+    """[default: the first]"""
+    notes: str = ""
+    """What it begins with: notes (C4 E4+G4), or a file of MIDI or ABC as a data URL."""
+    bars: Annotated[int, Field(ge=0, le=BARS)] = 0
+    """So many that the model has written after them."""
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """Of these; what comes after is written with the next."""
+    changes: Annotated[list[NewKeys], Field(max_length=CHANGES)] = Field(default_factory=list)
+    ahead: Annotated[int, Field(ge=0, le=BARS)] = 0
+    """So many bars that it goes on, after the piece as it was, and after the changes."""

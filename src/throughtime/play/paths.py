@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
-from throughtime.play.bodies import Ask, Cut, Parting, Reaching, Speak, Write
+from throughtime.play.bodies import Ask, Cut, Foresee, Imagine, Parting, Reaching, Speak, Write
 from throughtime.play.play import Play
 from throughtime.play.reach import reach
 from throughtime.serve.answers import TheServer
@@ -19,7 +20,11 @@ FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
+    "shared.js": "text/javascript; charset=utf-8",  # of the page and of panels.js
     "train.js": "text/javascript; charset=utf-8",
+    "panels.js": "text/javascript; charset=utf-8",
+    "panels.css": "text/css; charset=utf-8",
+    "microphone.js": "text/javascript; charset=utf-8",
 }
 TRAINERS = Path(__file__).with_name("trainers")  # networks that the page trains
 # from this server alone, and no code but the page's own; wasm-unsafe-eval lets it run WebAssembly, and no other text as code
@@ -60,22 +65,8 @@ async def index() -> Response:
     return _file("index.html")
 
 
-@router.get("/page.js")
-async def script() -> Response:
-    """Its code."""
-    return _file("page.js")
-
-
-@router.get("/page.css")
-async def style() -> Response:
-    """Its style."""
-    return _file("page.css")
-
-
-@router.get("/train.js")
-def worker() -> Response:
-    """What trains in the page."""
-    return _file("train.js")
+for _name in FILES.keys() - {"index.html"}:
+    router.get(f"/{_name}", name=_name)(partial(_file, _name))
 
 
 @router.get("/trainers/{name}")
@@ -121,6 +112,20 @@ async def written(server: TheServer, play: ThePlay, body: Write) -> dict[str, An
     """What a model would write from a time on."""
     with server.busy():
         return await asyncio.to_thread(play.written, body)
+
+
+@router.post("/play/forecast")
+async def forecast(server: TheServer, play: ThePlay, body: Foresee) -> dict[str, Any]:
+    """What comes after a series, as it was and with values changed."""
+    with server.busy():
+        return await asyncio.to_thread(play.forecast, body)
+
+
+@router.post("/play/music")
+async def music(server: TheServer, play: ThePlay, body: Imagine) -> dict[str, Any]:
+    """A piece that goes on, as it was and with moments changed."""
+    with server.busy():
+        return await asyncio.to_thread(play.music, body)
 
 
 @router.post("/play/spoken")

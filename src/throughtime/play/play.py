@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from throughtime.play.bodies import LONGEST, Ask, Change, Cut, Parting, Past, Speak, Write
+from throughtime.play.bodies import LONGEST, Ask, Change, Cut, Foresee, Imagine, Parting, Past, Speak, Write
 from throughtime.play.columns import Columns, packed
+from throughtime.play.composing import Imagining
+from throughtime.play.forecasting import Foreseeing
+from throughtime.play.instead import instead
 from throughtime.play.speaking import spoken
 from throughtime.play.strands import Put, Strand
-from throughtime.serve.readers import TextReader, finite
+from throughtime.serve.readers import SpeechReader, TextReader, finite
 from throughtime.serve.refused import Refused
 from throughtime.serve.server import Served, Server
 from throughtime.tasks.base import Trained
+from throughtime.tasks.forecast_model import ForecastModel
+from throughtime.tasks.music_model import MusicModel
+from throughtime.tasks.transcribe_model import TranscribeModel
 from throughtime.travel.difference import difference
 
 FORGOTTEN = 1e-3  # how far states are apart, at most, that have forgotten in what they differed
@@ -26,6 +32,8 @@ class Play:
         self.server = server
         self._opening = opening or {}
         self._columns: dict[str, Columns] = {}
+        self._foreseeing: dict[str, Foreseeing] = {}
+        self._imagining: dict[str, Imagining] = {}
         self._lock = threading.Lock()
 
     def models(self) -> list[dict[str, Any]]:
@@ -46,6 +54,8 @@ class Play:
             "parameters": sum(p.numel() for p in trained.network.parameters()),
             "columns": None,
             "why_not": served.why_not,
+            "instead": instead(trained, served.name),
+            **self._panel(served),
         }
         if not isinstance(served.reader, TextReader):
             return about
@@ -56,6 +66,34 @@ class Play:
             "opening": self._opening.get(served.name, written),
             "columns": [band.as_json() for band in columns.bands],
         }
+
+    def _panel(self, served: Served) -> dict[str, Any]:
+        """What the panel of a task has to know: whether there is an example; whether speech is heard as it comes."""
+        model = served.model
+        if isinstance(model, ForecastModel):
+            return {"example": self._foresee(served).example}
+        if isinstance(model, TranscribeModel):
+            return {"streaming": isinstance(served.reader, SpeechReader)}
+        return {}
+
+    def _foresee(self, served: Served) -> Foreseeing:
+        if not isinstance(served.model, ForecastModel):
+            raise Refused(400, f"model: {served.name!r} is of the task {served.task!r}, which forecasts no series")
+        with self._lock:
+            return self._foreseeing.setdefault(served.name, Foreseeing(served.model))
+
+    def forecast(self, asked: Foresee) -> dict[str, Any]:
+        """See `Foreseeing.answered`. Raises: Refused, UserError."""
+        return self._foresee(self.server.find(asked.model)).answered(asked)
+
+    def music(self, asked: Imagine) -> dict[str, Any]:
+        """See `Imagining.answered`. Raises: Refused, UserError."""
+        served = self.server.find(asked.model)
+        if not isinstance(served.model, MusicModel):
+            raise Refused(400, f"model: {served.name!r} is of the task {served.task!r}, which writes no music")
+        with self._lock:
+            found = self._imagining.setdefault(served.name, Imagining(served.model))
+        return found.answered(asked)
 
     def _of(self, served: Served) -> Columns:
         """The columns of a model. Raises: Refused where it has none."""

@@ -17,14 +17,14 @@ SLOWEST = (
 )
 
 
-def check_packages() -> None:
-    """Raises: UserError where what serves is not installed."""
+def check_packages(verb: str = "serve") -> None:
+    """verb: the command that needs them. Raises: UserError where what serves is not installed."""
     try:
         import fastapi
         import uvicorn
         import websockets
     except ImportError as error:
-        raise UserError(f"serve needs {error.name}: pip install 'throughtime[serve]'") from error
+        raise UserError(f"{verb} needs {error.name}: pip install 'throughtime[serve]'") from error
     assert fastapi and uvicorn and websockets
 
 

@@ -226,6 +226,13 @@ class ForecastModel(Trained[Series]):
                     name: float(values[h]) for name, values in found.columns().items()
                 }
 
+    def ahead(self, series: Series, levels: Sequence[float]) -> Forecast:
+        """What comes after a series, and the seasonal naive forecast of it. levels: of the intervals, in percent. Raises: UserError
+        where what is known ahead does not reach so far."""
+        (series,) = self._with_future([series], PredictOptions(), self.fitted.horizon)
+        windows = self._windows([series], np.array([[0, len(series.values)]]))
+        return next(self.forecasts(windows, levels))
+
     def answers(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
         """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
         anomalies, a row for each value that is there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from throughtime.errors import UserError, unknown
 
@@ -50,11 +50,65 @@ def obeyed(here: Futures, line: str) -> dict[str, Any]:
     return command.run(rest)
 
 
-class StreamFutures(Futures):
+class Line(Protocol):
+    """What can be gone back in, and changed."""
+
+    def branch(self) -> Self:
+        """An independent copy."""
+
+
+Kind = TypeVar("Kind", bound=Line)
+
+
+class Pair(Futures, Generic[Kind]):
+    """A line of time, and another to compare it with: what it was before the first change, or at `branch`.
+
+    Attributes: change: the command that changes something, and what.
+    """
+
+    change: ClassVar[str]
+
+    def __init__(self, here: Kind, other: Kind | None = None) -> None:
+        self.here, self.other = here, other
+
+    def paired(self) -> dict[str, Command]:
+        """The commands that make a pair of lines, and exchange them."""
+        return {
+            "branch": Command("", "Keep this as the original, to compare with from now on.", lambda _: self._branch()),
+            "swap": Command("", "Change places with the original.", lambda _: self._swap()),
+        }
+
+    def changed(self, change: Callable[[Kind], None]) -> dict[str, Any]:
+        """Change this line; the first change keeps the original beside it. Returns: what is shown then."""
+        before = self.here.branch()
+        change(self.here)
+        self.other = self.other or before
+        return self.shown()
+
+    def lines(self) -> dict[str, Kind]:
+        """Both lines by name, or this one."""
+        return {"here": self.here} if self.other is None else {"original": self.other, "here": self.here}
+
+    def original(self) -> Kind:
+        """The other line. Raises: UserError where there is none."""
+        if self.other is None:
+            raise UserError(f"there is no other future yet: {self.change}, branch keeps this to compare with")
+        return self.other
+
+    def _branch(self) -> dict[str, Any]:
+        self.other = self.here.branch()
+        return self.shown()
+
+    def _swap(self) -> dict[str, Any]:
+        self.here, self.other = self.original(), self.here
+        return self.shown()
+
+
+class StreamFutures(Pair["Timeline"]):
     """A timeline, and another to compare it with: what it was before the first change, or at `branch`."""
 
-    def __init__(self, timeline: Timeline, other: Timeline | None = None) -> None:
-        self.here, self.other = timeline, other
+    change = "set T WORD changes a word"
+    here: Timeline
 
     def commands(self) -> dict[str, Command]:
         return {
@@ -64,8 +118,7 @@ class StreamFutures(Futures):
             "forward": Command("[N]", "Go N words forward; 1.", lambda rest: self._by(number("forward", rest, 1))),
             "go": Command("T", "Go to where T words have been read.", lambda rest: self._go(number("go", rest, None))),
             "set": Command("T WORD", "Make word T another; the first change keeps the original beside it.", self._set),
-            "branch": Command("", "Keep this as the original, to compare with from now on.", lambda _: self._branch()),
-            "swap": Command("", "Change places with the original.", lambda _: self._swap()),
+            **self.paired(),
             "futures": Command("[N]", f"Both futures: what each expects next and would write, N tokens; {LENGTH}.", self._futures),
             "diff": Command("", "Here against the original, word by word: how far they part.", lambda _: self._diff()),
             "state": Command("", "The state of each layer, and how far it is from the original's.", lambda _: self._state()),
@@ -99,41 +152,23 @@ class StreamFutures(Futures):
 
     def _set(self, rest: str) -> dict[str, Any]:
         position, word = change(rest)
-        before = self.here.branch()
-        self.here.set(position, word)
-        self.other = self.other or before
-        return self.shown()
-
-    def _branch(self) -> dict[str, Any]:
-        self.other = self.here.branch()
-        return self.shown()
-
-    def _swap(self) -> dict[str, Any]:
-        self.here, self.other = self._original(), self.here
-        return self.shown()
-
-    def _original(self) -> Timeline:
-        if self.other is None:
-            raise UserError(
-                "there is no other future yet: set T WORD changes a word, branch keeps this to compare with"
-            )
-        return self.other
+        return self.changed(lambda line: line.set(position, word))
 
     def _futures(self, rest: str) -> dict[str, Any]:
         length = number("futures", rest, LENGTH)
-        lines = [self.here] if self.other is None else [self.other, self.here]
-        found = [
-            {
-                "read": _text(line.units[: line.present]),
-                "next": line.session.next(),
-                "writes": line.session.write(length),
+        return {
+            "futures": {
+                name: {
+                    "read": _text(line.units[: line.present]),
+                    "next": line.session.next(),
+                    "writes": line.session.write(length),
+                }
+                for name, line in self.lines().items()
             }
-            for line in lines
-        ]
-        return {"futures": dict(zip(("original", "here")[-len(found) :], found, strict=True))}
+        }
 
     def _diff(self) -> dict[str, Any]:
-        other = self._original()
+        other = self.original()
         found = other.diff(self.here)
         rows = zip(other.words, self.here.words, other.log_probabilities(), self.here.log_probabilities(), strict=False)
         return {

@@ -1,0 +1,2 @@
+// its source is page/ in the repository; whose code it holds: licenses.txt
+var e=class extends AudioWorkletProcessor{constructor(){super(),this.samples=new Int16Array(Math.round(sampleRate/10)),this.count=0}process([t]){let[r]=t;if(!r)return!0;for(let s=0;s<r.length;s++){let o=t.reduce((i,n)=>i+n[s],0)/t.length;this.samples[this.count++]=Math.max(-32768,Math.min(32767,Math.round(32768*o))),this.count===this.samples.length&&(this.port.postMessage(this.samples.slice()),this.count=0)}return!0}};registerProcessor("microphone",e);
