@@ -80,7 +80,7 @@ function Key({ found }) {
 function Facts({ found }) {
   const { was, now, truth, naive } = found, first = was.forecast[0];
   const far = now && was.forecast.map((v, h) => Math.abs(v - now.forecast[h])), most = far && far.indexOf(Math.max(...far));
-  const error = values => truth.length ? truth.reduce((sum, v, h) => sum + Math.abs(v - values[h]), 0) / truth.length : null;
+  const error = values => truth.length ? truth.reduce((sum, v, h) => sum + Math.abs((v ?? values[h]) - values[h]), 0) / truth.filter(v => v !== null).length : null;
   return html`<dl class="facts" aria-live="polite">
     <${Fact} label="next" value=${number(first, 5)} about=${`${number(was.low[0], 5)} to ${number(was.high[0], 5)}`} />
     ${now && html`<${Fact} label="after the change" value=${number(now.forecast[0], 5)} about=${`${number(now.low[0], 5)} to ${number(now.high[0], 5)}`} />
