@@ -18,6 +18,16 @@ pytestmark = pytest.mark.usefixtures("_one_thread")
 HORIZON, LENGTH = 6, 90
 
 
+TOUCHED = """() => {
+  const grip = document.querySelector(".chart .grip"), r = grip.getBoundingClientRect();
+  const send = (to, type, dy) => to.dispatchEvent(new PointerEvent(type, {
+    pointerType: "touch", pointerId: 7, bubbles: true, clientX: r.x + r.width / 2, clientY: r.y + r.height / 2 + dy,
+  }));
+  send(grip, "pointerdown", 0);
+  for (const [type, dy] of [["pointermove", 60], ["pointermove", 120], ["pointerup", 120]]) send(window, type, dy);
+}"""  # a finger on the point takes it down
+
+
 def csv_of(values, start=0):
     return "ds,y\n" + "".join(
         f"{2000 + i // 12}-{i % 12 + 1:02},{v}\n" for i, v in enumerate(values, start) if v is not None
@@ -213,11 +223,7 @@ def test_a_past_value_is_dragged_by_mouse_and_touch(tab, runs, tmp_path):
     page.mouse.up()
     changes = after(page, runs, tmp_path)
     assert list(changes) == [LENGTH - 1] and changes[LENGTH - 1] > course()[LENGTH - 1]
-    page.evaluate("""() => {
-      const grip = document.querySelector('.chart .grip'), r = grip.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
-      const send = (to, type, dy) => to.dispatchEvent(new PointerEvent(type, { pointerType: 'touch', pointerId: 7, bubbles: true, clientX: x, clientY: y + dy }));
-      send(grip, 'pointerdown', 0); send(window, 'pointermove', 60); send(window, 'pointermove', 120); send(window, 'pointerup', 120);
-    }""")
+    page.evaluate(TOUCHED)
     assert after(page, runs, tmp_path)[LENGTH - 1] < changes[LENGTH - 1]
 
 

@@ -189,7 +189,8 @@ def test_it_is_heard(chromium, playing, model):
     page = context.new_page()
     page.add_init_script(
         "window.struck = []; const start = OscillatorNode.prototype.start;"
-        "OscillatorNode.prototype.start = function (when) { struck.push([this.frequency.value, when]); return start.call(this, when); };"
+        "OscillatorNode.prototype.start = function (when) {"
+        " struck.push([this.frequency.value, when]); return start.call(this, when); };"
     )
     page.goto(f"{playing.url}/{PLACE}")
     page.locator(".roll").wait_for()

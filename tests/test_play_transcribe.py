@@ -12,13 +12,12 @@ import pytest
 import throughtime as tt
 from panels import LOOKS, nothing_serious
 from serving import Playing
-from sounds import RATE, spoken, write_table
+from sounds import RATE, WORDS, spoken, write_table
 from test_play import percent, shown, until
 from throughtime.tasks.speech_stream import Partial
 
 soundfile = pytest.importorskip("soundfile")
 pytestmark = pytest.mark.usefixtures("_one_thread")
-SAID = ["one", "three", "two", "one"]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +39,8 @@ def runs(tmp_path_factory, _one_thread):
             "transcribe", [table], valid=held, out=folder / name, steps=120, model=model, data={"speed": 0.0, "masks": 0.0},
             training=quick, progress=False,
         )  # fmt: skip
-    words = sorted(
-        {word for line in (folder / "train.jsonl").read_text().split('"') for word in line.split()} & set(SAID)
-    )
-    quiet = np.zeros(RATE)
-    said = [spoken([word], 7 + n) for n, word in enumerate(words * 2)]
-    sound = np.concatenate([quiet, *(part for one in said for part in (one, quiet))])
-    soundfile.write(folder / "said.wav", sound, RATE, subtype="PCM_16")
+    said = [spoken([word], 7 + n, pause=1.0) for n, word in enumerate(WORDS * 2)]
+    soundfile.write(folder / "said.wav", np.concatenate(said), RATE, subtype="PCM_16")
     return folder
 
 
