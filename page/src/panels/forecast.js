@@ -37,6 +37,7 @@ function Forecast({ model, params }) {
         <${Chart} found=${found} changes=${changes} at=${at} onAt=${t => set({ at: t })} onValue=${change} />
         <${Key} found=${found} />
         <${Facts} found=${found} />
+        ${found.notes.map(note => html`<p class="soft">${note}</p>`)}
       <//>` : html`<p class="empty">${ready ? "Reading the series." : "The files that this model was trained on are not where they were. Choose or drop a CSV of one of your series below, or paste it."}</p>`}
       ${found && html`<${Numbers} found=${found} />`}
     </div>

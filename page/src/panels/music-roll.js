@@ -31,7 +31,7 @@ const one = (keys, pitch, by) => [...new Set(keys.split("+").map(pitchOf).map(p 
  */
 export function Roll({ line, present, at, changes, kind, head, label, onAt, onKeys }) {
   const box = useRef(null), picture = useRef(null), mark = useRef(null);
-  const pitches = line.notes.filter(n => n.program < 128).map(n => n.pitch), low = Math.min(60, ...pitches) - 2, high = Math.max(72, ...pitches) + 2;
+  const pitches = line.notes.filter(n => n.program < 128).map(n => n.pitch), least = Math.min(69, ...pitches), highest = Math.max(least + 12, ...pitches), low = least - 3, high = highest + 3;
   const end = Math.max(line.seconds, 1), wide = LEFT + end * SECOND + 12, roll = (high - low + 1) * ROW, tall = roll + GAP + COST + 14;
   const x = s => LEFT + s * SECOND, y = pitch => (high - pitch) * ROW, ends = t => line.moments[t + 1]?.seconds ?? line.seconds;
   const now = line.moments[present]?.seconds ?? line.seconds, most = Math.max(8, ...line.moments.map(m => m.nats ?? 0));

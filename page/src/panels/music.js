@@ -44,11 +44,11 @@ function Music({ model, params }) {
           <input type="text" spellcheck="false" autocomplete="off" placeholder="C4 E4 G4, at once C4+E4" value=${typed} disabled=${Boolean(file)} onInput=${e => type(e.target.value)} /></label>
         <${Drop} label="Choose or drop a file of MIDI or ABC" accept=".mid,.midi,.kar,.abc" onFile=${async chosen => { take({ name: chosen.name, url: await asUrl(chosen) }); set({ bars: 0, ...none }); }} />
         ${file && html`<div class="row"><button type="button" class="button" onClick=${() => { take(null); set({ bars: undefined, ...none }); }}>Without the file</button></div>`}
-        <${Slider} label="Bars written after" min="0" max="32" value=${bars} text=${String(bars)} onInput=${n => set({ bars: n, ...none })} />
+        <div class="controls"><${Slider} label="Bars written after" min="0" max="32" value=${bars} text=${String(bars)} onInput=${n => set({ bars: n, ...none })} /></div>
         <div class="row"><button type="button" class="button" onClick=${() => { type(notes); set({ seed: seed + 1, ...none }); }}>Another way</button></div>
       <//>
       <${Panel} title="The future" class="later">
-        <${Slider} label="Bars written on" min="0" max="32" value=${ahead} text=${String(ahead)} onInput=${n => set({ ahead: n })} />
+        <div class="controls"><${Slider} label="Bars written on" min="0" max="32" value=${ahead} text=${String(ahead)} onInput=${n => set({ ahead: n })} /></div>
         ${found && html`<div><h3>Likeliest next, as it was</h3><ol class="next">${found.expected.map(([words, p]) => html`<li><span>${words}</span> <span class="n">${percent(p)}</span></li>`)}</ol></div>`}
       <//>
     </div></div>`;
@@ -109,7 +109,7 @@ function Moment({ found, at, changes, onKeys }) {
 
 function Facts({ found }) {
   const far = found.states?.at(-1), apart = far && Math.max(...far);
-  return html`<${Panel} title="What it cost the model" about="−log p of the past, in nats: what surprises it costs much">
+  return html`<${Panel} title="What it cost the model" class="later" about="−log p of the past, in nats: what surprises it costs much">
     <dl class="facts" aria-live="polite"><${Fact} label="the past as it was" value=${number(found.was.nats, 4)} about=${count(found.present, "moment")} />
       ${found.now && html`<${Fact} label="the changed past" value=${number(found.now.nats, 4)} about=${found.parts === null ? "the same" : `apart from moment ${found.parts} on`} />
         <${Fact} label="states apart at the end" value=${number(apart)} about="‖a − b‖ / max(‖a‖, ‖b‖)" />`}</dl>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +33,9 @@ class Foreseeing:
 
     def __init__(self, model: ForecastModel) -> None:
         self.model = model
-        self._tables: OrderedDict[str | None, list[Series]] = OrderedDict()
+        self._tables: OrderedDict[str | None, tuple[list[Series], list[str]]] = (
+            OrderedDict()
+        )  # and what was guessed of each
         self._lock = threading.Lock()  # one at a time: what reads a table costs memory
 
     @property
@@ -45,7 +48,7 @@ class Foreseeing:
         """The last values of a series, the naive forecast, and the model's, as it was and with values changed; all of it in units
         of the series. Raises: Refused, UserError."""
         with self._lock:
-            found = self._table(asked.table)
+            found, notes = self._table(asked.table)
             series = self._chosen(found, asked.series)
             level = _level(asked.level)
             horizon = self.model.fitted.horizon
@@ -61,6 +64,7 @@ class Foreseeing:
             "count": len(found),
             "name": series.id,
             "called": series.names.value,
+            "notes": notes,
             "horizon": horizon,
             "first": first,
             "time": cut,
@@ -73,23 +77,27 @@ class Foreseeing:
             "now": None if other is None else _told(other, level),
         }
 
-    def _table(self, table: str | None) -> list[Series]:
-        if table in self._tables:
-            self._tables.move_to_end(table)
-            return self._tables[table]
+    def _table(self, table: str | None) -> tuple[list[Series], list[str]]:
+        """The series of a table, and what was guessed of it."""
+        if table not in self._tables:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                self._tables[table] = self._read(table), [str(one.message) for one in told]
+            if len(self._tables) > AT_HAND:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(table)
+        return self._tables[table]
+
+    def _read(self, table: str | None) -> list[Series]:
         model, config = self.model, self.model.config
         if table is not None:
             source = Source.of(io.StringIO(table, newline=""))
             source.name = "table"
-            found = list(model.task.items(config, source, ColumnOptions()))
-        elif self.example:
-            found = model.task.read(config, [Path(file) for file in config.files], ColumnOptions())
-        else:
+            return list(model.task.items(config, source, ColumnOptions()))
+        if not self.example:
             raise Refused(400, "table: the files that the model was trained on are not where they were; give a CSV")
-        self._tables[table] = found
-        if len(self._tables) > AT_HAND:
-            self._tables.popitem(last=False)
-        return found
+        files = [Path(file) for file in config.files]
+        return [series for file in files for series in model.task.read(config, [file], ColumnOptions())]
 
     def _chosen(self, found: Sequence[Series], name: str | None) -> Series:
         one = next((one for one in found if name in (None, one.id)), None)
