@@ -280,6 +280,7 @@ def test_a_change_that_breaks_what_comes_later_is_refused(models):
         refused("moment ", session.edit, t, input=tuple(put))
     refused("cannot stand at its beginning", session.replace, t, t + 1, [moments[0]])
     refused("nothing would be left of it", session.edit, t, input="")
+    refused("moment 2: C9 is on no key of a piano, 21 to 108", session.edit, 2, input="C4+C9")
     refused("moment 0: no key is struck there", session.edit, 0, input="C4")
     assert same_throughout(session, fresh(model, moments))
 

@@ -63,7 +63,7 @@ function Value({ found, changes, at, onValue }) {
   const was = found.values[at - found.first], now = changes.get(at) ?? was;
   return html`<${Panel} title=${found.ds[at - found.first]} about="Drag its point, or type">
     ${was === null ? html`<p class="soft">This value is missing.</p>` : html`
-      <label class="field"><span>${found.called} here</span>
+      <label class="field"><span>Value</span>
         <input type="number" step="any" value=${now} onChange=${e => e.target.value !== "" && onValue(at, Number(e.target.value))} /></label>
       <p class="soft">${now === was ? "As it was." : html`It was <span class="n">${number(was, 5)}</span>.`}</p>
       ${changes.size > 0 && html`<div class="row">
@@ -103,7 +103,7 @@ function Numbers({ found }) {
 function Paste({ onText }) {
   const [text, type] = useState("");
   return html`<label class="field"><span>Or paste it</span>
-    <textarea rows="4" spellcheck="false" autocomplete="off" placeholder=${"ds,y\n2024-01,112\n2024-02,118"} value=${text} onInput=${e => type(e.target.value)}></textarea></label>
+    <textarea rows="4" spellcheck=${false} autocomplete="off" placeholder=${"ds,y\n2024-01,112\n2024-02,118"} value=${text} onInput=${e => type(e.target.value)}></textarea></label>
     <div class="row"><button type="button" class="button" disabled=${!text.trim()} onClick=${() => onText(text)}>Forecast it</button></div>`;
 }
 

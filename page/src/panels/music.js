@@ -41,7 +41,7 @@ function Music({ model, params }) {
       ${found && html`<${Moment} found=${found} at=${at} changes=${changes} onKeys=${change} />`}
       <${Panel} title="The past" class="later" about=${file ? file.name : "What was read, and written after it"}>
         <label class="field"><span>Notes to begin with</span>
-          <input type="text" spellcheck="false" autocomplete="off" placeholder="C4 E4 G4, at once C4+E4" value=${typed} disabled=${Boolean(file)} onInput=${e => type(e.target.value)} /></label>
+          <input type="text" spellcheck=${false} autocomplete="off" placeholder="C4 E4 G4, at once C4+E4" value=${typed} disabled=${Boolean(file)} onInput=${e => type(e.target.value)} /></label>
         <${Drop} label="Choose or drop a file of MIDI or ABC" accept=".mid,.midi,.kar,.abc" onFile=${async chosen => { take({ name: chosen.name, url: await asUrl(chosen) }); set({ bars: 0, ...none }); }} />
         ${file && html`<div class="row"><button type="button" class="button" onClick=${() => { take(null); set({ bars: undefined, ...none }); }}>Without the file</button></div>`}
         <div class="controls"><${Slider} label="Bars written after" min="0" max="32" value=${bars} text=${String(bars)} onInput=${n => set({ bars: n, ...none })} /></div>
@@ -76,7 +76,7 @@ function Line({ title, line, found, at, changes, onKeys, busy, kind = "was" }) {
   const present = line.moments[found.present]?.seconds ?? line.seconds;
   return html`<${Panel} title=${title} about=${`${count(line.moments.length, "moment")}, ${count(line.notes.length, "note")}, ${number(line.seconds)} s${busy ? "; writing" : ""}`} class="music">
     <div class="row">
-      <button type="button" class="button main" onClick=${() => playing ? player.current.stop() : play(0)}>${playing ? "Stop" : "Play"}<span class="hidden">, ${title.toLowerCase()}</span></button>
+      <button type="button" class="button main" aria-label=${`${playing ? "Stop" : "Play"}, ${title.toLowerCase()}`} onClick=${() => playing ? player.current.stop() : play(0)}>${playing ? "Stop" : "Play"}</button>
       <button type="button" class="button" disabled=${present >= line.seconds} onClick=${() => play(Math.max(0, present - 0.01))}>Play what it writes on</button>
       <button type="button" class="button" onClick=${() => play(Math.max(0, line.moments[at].seconds - 0.01))}>From the moment</button>
     </div>
@@ -95,7 +95,7 @@ function Moment({ found, at, changes, onKeys }) {
   };
   return html`<${Panel} title=${`Moment ${at}`} about=${`bar ${was.bar}, ${number(was.seconds)} s`}>
     ${was.keys ? html`<form class="field" onSubmit=${e => { e.preventDefault(); put(typed.trim()); }}>
-        <label class="field"><span>Its keys</span><input type="text" spellcheck="false" autocomplete="off" value=${typed} onInput=${e => type(e.target.value)} /></label>
+        <label class="field"><span>Its keys</span><input type="text" spellcheck=${false} autocomplete="off" value=${typed} onInput=${e => type(e.target.value)} /></label>
         <div class="row"><button type="submit" class="button main">Change</button>
           ${[[12, "An octave up"], [1, "Up"], [-1, "Down"], [-12, "An octave down"]].map(([by, name]) => html`<button type="button" class="chip" onClick=${() => put(moved(keys, by))}>${name}</button>`)}</div>
       </form>` : html`<p class="soft">${was.words}: no key is struck here.</p>`}

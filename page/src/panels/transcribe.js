@@ -39,8 +39,8 @@ function Transcribe({ model }) {
   };
   const whole = async (samples, rate, mine) => {
     be("hearing");
-    const { data } = await ask("/v1/predict", { model: model.name, inputs: [asWav(samples, rate)] });
-    if (mine === run.current) take({ ...NOTHING, ended: data.filter(one => one.text) });
+    const { answers } = await ask("/v1/predict", { model: model.name, inputs: [asWav(samples, rate)] });
+    if (mine === run.current) take({ ...NOTHING, ended: answers.filter(one => one.text) });
   };
   const listen = async () => {
     const mine = begin("the microphone", 48000);

@@ -51,7 +51,7 @@ function Fork({ model, params }) {
   const marks = changes.map(c => c.token === undefined ? c.time : c.time + 1);
   return html`
     <label class="field"><span>Text, ${count(last, "token")}</span>
-      <textarea rows="3" spellcheck="false" autocomplete="off" autocapitalize="off" value=${text} onInput=${e => set({ text: e.target.value, changes: undefined, at: undefined })}></textarea></label>
+      <textarea rows="3" spellcheck=${false} autocomplete="off" autocapitalize="off" value=${text} onInput=${e => set({ text: e.target.value, changes: undefined, at: undefined })}></textarea></label>
     <${Refusal}>${wrong ?? alsoWrong ?? parting?.error}<//>
     <div class="split">
       <div class="stack">

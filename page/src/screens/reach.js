@@ -46,7 +46,7 @@ function Reach({ model, params }) {
   const asked = params.output === undefined ? undefined : Number(params.output), [networks, error] = useReach(model, text, asked);
   return html`
     <label class="field"><span>Text</span>
-      <textarea rows="2" spellcheck="false" autocomplete="off" value=${text} onInput=${e => set({ text: e.target.value, output: undefined })}></textarea></label>
+      <textarea rows="2" spellcheck=${false} autocomplete="off" value=${text} onInput=${e => set({ text: e.target.value, output: undefined })}></textarea></label>
     <${Refusal}>${error}<//>
     ${networks && html`<${Found} networks=${networks} asked=${asked} />`}`;
 }

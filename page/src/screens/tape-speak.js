@@ -33,7 +33,7 @@ export function Speak({ model, text, at, original }) {
   };
   return html`<${Panel} title="Speak to it" about="as one does to throughtime travel">
     <form class="row speak" onSubmit=${e => { e.preventDefault(); speak(line); }}>
-      <input type="text" aria-label="A command" autocomplete="off" spellcheck="false" placeholder="help lists what can be done" value=${line} onInput=${e => type(e.target.value)} onKeyDown=${recall} />
+      <input type="text" aria-label="A command" autocomplete="off" spellcheck=${false} placeholder="help lists what can be done" value=${line} onInput=${e => type(e.target.value)} onKeyDown=${recall} />
       <button class="button main">Do it</button>
     </form>
     <div class="row" role="group" aria-label="Examples">${EXAMPLES.map(words => html`<button key=${words} type="button" class="chip" onClick=${() => speak(words)}>${words}</button>`)}</div>

@@ -55,7 +55,7 @@ function Field({ model, text, columns, last }) {
     at: model.tokens === "characters" && e.target.selectionStart < e.target.value.length ? Array.from(e.target.value.slice(0, e.target.selectionStart)).length : undefined,
   });
   return html`<label class="field"><span>Text, ${count(last, "token")}</span>
-    <textarea rows="3" spellcheck="false" autocomplete="off" autocapitalize="off" value=${text} onInput=${typed} onKeyUp=${moved} onClick=${moved}></textarea></label>`;
+    <textarea rows="3" spellcheck=${false} autocomplete="off" autocapitalize="off" value=${text} onInput=${typed} onKeyUp=${moved} onClick=${moved}></textarea></label>`;
 }
 
 /** The text up to a time: by its characters, or by what its tokens stand for. */

@@ -121,7 +121,7 @@ function Controls({ settings, kind }) {
         : html`<${Slider} label="at a norm of" min="-2" max="2" step=".1" value=${power(settings.clip)} text=${number(settings.clip)} onInput=${v => set({ clip: round(v) })} />`}
     </div>
     ${settings.problem === "text" && html`<label class="field"><span>Text</span>
-      <textarea rows="4" spellcheck="false" autocomplete="off" value=${settings.text} onInput=${e => set({ text: e.target.value })}></textarea></label>`}
+      <textarea rows="4" spellcheck=${false} autocomplete="off" value=${settings.text} onInput=${e => set({ text: e.target.value })}></textarea></label>`}
   <//>`;
 }
 

@@ -63,7 +63,6 @@ class Foreseeing:
             "names": [one.id for one in found[:SERIES]],
             "count": len(found),
             "name": series.id,
-            "called": series.names.value,
             "notes": notes,
             "horizon": horizon,
             "first": first,

@@ -17,9 +17,9 @@ from torch import Tensor
 from throughtime.errors import UserError
 from throughtime.models.composer import Moments
 from throughtime.tasks.composing import HEAD, Composing, Follower, as_moments, symbols_in
-from throughtime.tasks.moments import END, KEYS, Moment, Writing
+from throughtime.tasks.moments import END, KEYS, Moment, Writing, key_name
 from throughtime.tasks.music_files import typed
-from throughtime.tasks.pieces import Piece
+from throughtime.tasks.pieces import HIGHEST, LOWEST, Piece
 from throughtime.travel import Engine
 from throughtime.travel import Moment as Now
 
@@ -79,6 +79,8 @@ class MusicEngine(Engine):
         """The t-th moment with other keys (`C4+E4`). Raises: UserError where they are none, or cannot be its keys."""
         keys = [int(note["pitch"]) for note in typed(notes, "edit").notes]
         try:
+            if max(keys, default=LOWEST) > HIGHEST:
+                raise UserError(f"{key_name(max(keys))} is on no key of a piano, {LOWEST} to {HIGHEST}")
             return self.writing.with_keys(moment, keys)
         except UserError as error:
             raise UserError(f"edit: moment {t}: {error}") from error
