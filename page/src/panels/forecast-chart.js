@@ -5,7 +5,7 @@ import { useWidth } from "../lib/redraw.js";
 import { number } from "../lib/words.js";
 
 const TALL = 340, LEFT = 52, RIGHT = 10, TOP = 12, LOW = 26;  // px
-const NEAR = 28;  // px from a point that is caught
+const NEAR = 28, LEAST = 4;  // px from a point that is caught; from one value to the next, so that it can be
 const STEPS = 60;  // presses of a key from the lowest of the picture to the highest
 
 /** Round numbers between two, about so many. */
@@ -18,14 +18,15 @@ function ticks(low, high, about = 5) {
 /** found: as /play/forecast answers. changes: time -> value. at: the time that is chosen. onAt, onValue: take another, and (time, value). */
 export function Chart({ found, changes, at, onAt, onValue }) {
   const box = useRef(null), picture = useRef(null), width = useWidth(box), dragged = useRef(null);
-  const { first, time, values, was, now, naive, truth } = found, last = time + found.horizon - 1;
-  const inner = Math.max(width - LEFT - RIGHT, 50), x = t => LEFT + (t - first) / Math.max(last - first, 1) * inner;
+  const { time, was, now, naive, truth, horizon } = found, last = time + horizon - 1, inner = Math.max(width - LEFT - RIGHT, 50);
+  const first = Math.max(found.first, Math.min(at, time - Math.max(2 * horizon, Math.floor(inner / LEAST))));
+  const values = found.values.slice(first - found.first), when = found.ds.slice(first - found.first), x = t => LEFT + (t - first) / Math.max(last - first, 1) * inner;
   const seen = [...values, ...was.low, ...was.high, ...naive, ...truth, ...changes.values()].filter(v => v !== null);
   const spread = Math.max(...seen) - Math.min(...seen) || 1;
   const scale = dragged.current ?? [Math.min(...seen) - 0.12 * spread, Math.max(...seen) + 0.12 * spread];
   const [low, high] = scale, y = v => TOP + (high - v) / (high - low) * (TALL - TOP - LOW), valueAt = px => high - (px - TOP) / (TALL - TOP - LOW) * (high - low);
   const round = v => Number(v.toPrecision(5)), changed = values.map((v, i) => changes.get(first + i) ?? v);
-  const clamp = t => Math.max(first, Math.min(time - 1, t));
+  const clamp = (t, least = first) => Math.max(least, Math.min(time - 1, t));
 
   const line = (numbers, from) => numbers.reduce(([path, pen], v, i) => v === null ? [path, "M"] : [`${path}${pen}${x(from + i).toFixed(1)} ${y(v).toFixed(1)}`, "L"], ["", "M"])[0];
   const joined = future => line([changed.at(-1), ...future], time - 1);
@@ -56,10 +57,10 @@ export function Chart({ found, changes, at, onAt, onValue }) {
     const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[e.key], up = { ArrowUp: 1, ArrowDown: -1 }[e.key];
     if (!by && !up) return;
     e.preventDefault();
-    if (by) onAt(clamp(at + by));
+    if (by) onAt(clamp(at + by, found.first));
     else if (changed[at - first] !== null) onValue(at, round(changed[at - first] + up * (e.shiftKey ? 5 : 1) * spread / STEPS));
   };
-  const here = changed[at - first], when = found.ds, labels = ticks(first, last, Math.max(2, Math.floor(inner / 110))).map(Math.round);
+  const here = changed[at - first], labels = ticks(first, last, Math.max(2, Math.floor(inner / 110))).map(Math.round);
   return html`<div class="chart" ref=${box}>
     <svg ref=${picture} width=${width} height=${TALL} viewBox=${`0 0 ${Math.max(width, 1)} ${TALL}`} tabindex="0" role="slider" aria-orientation="vertical"
       aria-label="A value of the past: left and right choose which, up and down change it" aria-valuemin=${round(low)} aria-valuemax=${round(high)} aria-valuenow=${here ?? 0}
