@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.models.stacks import Memoryless, recurrent
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
 
@@ -108,8 +109,8 @@ class Composer(nn.Module):
         self.chain = recurrent("gru", size, chain_size)
         self.output = nn.Linear(width + chain_size, self.symbols)
         self.intervals = nn.Linear(width + chain_size, 4 * KEYS + 12)
-        self.read_dropout, self.write_dropout = nn.Dropout(dropout / 2), nn.Dropout(dropout / 2)
-        self.dropout = nn.Dropout(dropout)
+        self.read_dropout, self.write_dropout = Dropout(dropout / 2), Dropout(dropout / 2)
+        self.dropout = Dropout(dropout)
         for name, table in grammar._asdict().items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 

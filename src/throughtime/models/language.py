@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.layers.recurrent import Stack
 from throughtime.models.stacks import embedded, recurrent
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
@@ -71,7 +72,7 @@ class LanguageModel(nn.Module):
             found = matched(lambda size: TransformerWindow(sizes, size, depth, dropout, window), like)
             assert isinstance(found, TransformerWindow)
             self.stack = found
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         width = self.stack.output_size
         self.project: nn.Module = nn.Identity()
         if tied and not cutoffs and width != embedding_size:

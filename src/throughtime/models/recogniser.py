@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Attention
+from throughtime.layers.dropout import Dropout
 from throughtime.models.stacks import SequenceDropout, recurrent, stack_of
 
 SMOOTHING = 0.1  # of what the decoder is to write
@@ -99,7 +100,7 @@ class Front(nn.Module):
         self.inner = nn.Linear(sizes.features * width, hidden_size)
         # alignments are found sooner where each step has a mask of its own
         self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.ahead = Ahead(self.stack.output_size, sizes.ahead) if sizes.ahead else nn.Identity()
 
     def steps(self, frames: Any) -> Any:

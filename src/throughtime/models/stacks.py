@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.models.transformer import TransformerStack, matched, parameters_of
 
 
@@ -71,7 +72,7 @@ class Memoryless(nn.Module):
         super().__init__()
         sizes = [inputs, *[size] * layers]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output_size = size
 
     def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:
