@@ -1,5 +1,5 @@
 """Dropout (Srivastava et al. 2014) whose noise costs little: PyTorch draws a number of 53 bits for every element, one after the
-other, which takes a fifth of a training step; sixteen bits of a random word are enough to choose by."""
+other, which takes an eighth of a training step in bfloat16; sixteen bits of a random word are enough to choose by."""
 
 from __future__ import annotations
 
