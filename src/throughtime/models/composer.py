@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
 from throughtime.layers.dropout import Dropout
-from throughtime.models.stacks import Memoryless, recurrent
+from throughtime.models.stacks import Memoryless, recurrent, widened
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
 
 KEYS = 88  # symbols 1 to KEYS, side by side
@@ -255,9 +255,9 @@ class Composer(nn.Module):
         symbol = torch.arange(self.symbols, device=slots.device)
         allowed = self.follow[1 - first.long(), read]
         allowed = allowed & ((symbol > under.unsqueeze(1)) | (symbol == END) | (symbol > KEYS))
-        logits = self.output(written)
+        logits = widened(self.output(written))
         keyed = allowed[:, 1 : KEYS + 1].any(1).nonzero().squeeze(1)  # where a key may come
-        relative = F.pad(self._relative(written[keyed], slots[keyed]), (1, self.symbols - KEYS - 1))
+        relative = F.pad(widened(self._relative(written[keyed], slots[keyed])), (1, self.symbols - KEYS - 1))
         logits = logits.index_add(0, keyed, relative)
         log_p: Tensor = logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
         return log_p

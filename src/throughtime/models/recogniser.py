@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.layers import Attention
 from throughtime.layers.dropout import Dropout
-from throughtime.models.stacks import SequenceDropout, recurrent, stack_of
+from throughtime.models.stacks import SequenceDropout, recurrent, stack_of, widened
 
 SMOOTHING = 0.1  # of what the decoder is to write
 MASKS = 2  # of each kind, in an utterance
@@ -171,7 +171,7 @@ class Recogniser(Front):
         """-log p of all units of what is said, in training with the decoder's, and how many units these are."""
         features = self.noise(batch.features, batch.lengths) if self.training else batch.features
         hidden, real = self.hidden(features, batch.lengths)
-        log_p = self.output(hidden).log_softmax(-1)
+        log_p = widened(self.output(hidden)).log_softmax(-1)
         nats = F.ctc_loss(log_p, batch.units.t(), real, batch.unit_lengths, reduction="sum")
         if self.training and self.decoder is not None:
             written = self.decoder(hidden, real, batch.units, batch.unit_lengths)

@@ -65,6 +65,11 @@ def embedded(embedding: nn.Embedding, tokens: Tensor) -> Tensor:
     return found
 
 
+def widened(logits: Tensor) -> Tensor:
+    """Logits as a loss is taken of them: in float32 where they came in bfloat16, else as they are."""
+    return logits.float() if logits.dtype is torch.bfloat16 else logits
+
+
 class Memoryless(nn.Module):
     """Layers that see one step and nothing else, called as `Recurrent` is."""
 
