@@ -483,6 +483,8 @@ def test_train_says_its_words_on_stderr_and_quiet_says_none(call, book, tmp_path
         (["--data.documents", "line", "--data.held-out", "0.2"], {"data.documents": "line", "data.held_out": 0.2}),
         (["--device", "cuda"], {"training.device": "cuda"}),
         (["--device", "cpu", "--training.clip", "2"], {"training.device": "cpu", "training.clip": 2.0}),
+        (["--training.precision", "float32"], {"training.precision": "float32"}),
+        ([], {"training.precision": "auto"}),
         (["--training.clip", "0.5", "--training.patience", "3"], {"training.clip": 0.5, "training.patience": 3}),
     ],
 )

@@ -25,7 +25,7 @@ BELOW = {
     "exporting": {"tasks", "models", "layers", "scanning", "cells", "runs", "files", "config", "errors"},
     "serve": {"tasks", "travel", "decode", "scanning", "cells", "runs", "files", "config", "errors"},
     "play": {"serve", "inspect", "tasks", "travel", "scanning", "cells", "config", "errors"},
-    "training": {"inspect", "tasks", "runs", "weights", "files", "config", "errors"},
+    "training": {"inspect", "tasks", "scanning", "runs", "weights", "files", "config", "errors"},
     "inspect": {"tasks", "scanning", "cells", "files", "config", "errors"},
     "laboratory": {"training", "tasks", "models", "layers", "cells", "runs", "errors"},
 }

@@ -98,7 +98,8 @@ def joined(store, id, start, stop):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_store_keeps_what_lists_would_keep(store, seed):
+def test_a_store_keeps_what_lists_would_keep(store, seed, monkeypatch):
+    monkeypatch.setattr("throughtime.serve.stores.single.PIECE", 7)
     draw, plain = random.Random(seed), {}
     ids = [f"s{i}" for i in range(7)]
     for _ in range(150):
@@ -188,6 +189,42 @@ def test_a_file_opens_with_few_recent_records_however_many_sessions_it_has(tmp_p
             assert b"".join(row for _, _, row in store.inputs(id, 0, len(rows))) == rows
         store.close()
         store = opened(Settings(tmp_path))
+    store.close()
+
+
+@pytest.mark.parametrize("shared_by", ["one", "several"])
+def test_a_file_of_a_version_that_did_not_count_is_counted(tmp_path, shared_by):
+    settings = Settings(tmp_path, shared=str(tmp_path) if shared_by == "several" else None)
+    store = opened(settings)
+    for number in range(5):
+        store.make(f"s{number}", "ab"[number % 2], "net", b"state")
+    for kind, name in (("trigger", "counted_in"), ("trigger", "counted_out"), ("table", "counts")):
+        store._file.execute(f"drop {kind} {name}")
+    store.close()
+    for _ in range(2):
+        store = opened(settings)
+        assert (store.count("a"), store.count("b"), store.count("c"), store.count()) == (3, 2, 0, 5)
+        store.close()
+    store = opened(settings)
+    store.own("s0")
+    store.drop("s0")
+    store.make("s6", "c", "net", b"state")
+    assert (store.count("a"), store.count("c"), store.count()) == (2, 1, 5)
+    store.close()
+
+
+def test_to_look_far_back_takes_no_more_than_a_piece(tmp_path):
+    store, rows = opened(Settings(tmp_path)), random.Random(0).randbytes(4 * 90_000)
+    store.make("x", "o", "net", b"state")
+    for first in range(0, 90_000, 1000):
+        store.append([Appended("x", first, 1000, rows[4 * first : 4 * (first + 1000)])])
+    store.cut("x", 80_000)  # which folds all
+    assert store._file.execute("select max(length(rows)) from inputs").fetchone()[0] <= 16_384
+    for start, stop in ((0, 80_000), (41_000, 41_512), (79_999, 80_000)):
+        found = store.inputs("x", start, stop)
+        assert sum(count for _, count, _ in found) <= stop - start + 2 * 4096
+        data = b"".join(data for _, _, data in found)
+        assert data[4 * (start - found[0][0]) :][: 4 * (stop - start)] == rows[4 * start : 4 * stop]
     store.close()
 
 

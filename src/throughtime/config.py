@@ -65,6 +65,10 @@ class Training(Strict):
     short cool-down, and stop; `null` in a file: train to the end of the budget."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What computes. auto: a graphics card where PyTorch finds one, else the processor."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What a step's products are computed in. bfloat16: their operands are rounded to it; sums and all else, weights, the optimiser
+    and every score are in float32. auto: bfloat16 where the processor gains by it and the task is known to learn as well, else
+    float32."""
     threads: Positive | None = None
     """Threads that compute, in each process. [default: as many as are quickest beside what else runs, measured as it trains]"""
 

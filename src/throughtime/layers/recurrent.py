@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import RecurrentDropout, State, Zoneout, chrono_, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.cells.base import split_result
+from throughtime.layers.dropout import dropout
 from throughtime.scanning import Inputs, Stepper, Streams, initial_state, scan
 from throughtime.scanning.call import map_leaves
 
@@ -255,9 +256,7 @@ class Recurrent(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         if self.dropout == 0 or not self.training:
             return x
-        return (
-            x * _mask(x, tuple(x.shape[1:]), self.dropout) if self.variational else torch.dropout(x, self.dropout, True)
-        )
+        return x * _mask(x, tuple(x.shape[1:]), self.dropout) if self.variational else dropout(x, self.dropout)
 
     def _output_size(self, cell: nn.Module) -> int:
         """The width of a cell's output: said by the cell, or that of its first state tensor."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from throughtime.layers.dropout import Dropout
 from throughtime.models.counts import Counts
 from throughtime.models.encoder import Encoder, TokenBatch
 
@@ -79,7 +80,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.reader = reader
         self.pool = Pool(pooling, reader.output_size, reader.directions)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(reader.output_size, classes)
         self.counts = counts
         if counts is not None:  # naive Bayes is right too loudly: it begins with a fraction of its voice

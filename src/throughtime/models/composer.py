@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
-from throughtime.models.stacks import Memoryless, recurrent
+from throughtime.layers.dropout import Dropout
+from throughtime.models.stacks import Memoryless, recurrent, widened
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
 
 KEYS = 88  # symbols 1 to KEYS, side by side
@@ -108,8 +109,8 @@ class Composer(nn.Module):
         self.chain = recurrent("gru", size, chain_size)
         self.output = nn.Linear(width + chain_size, self.symbols)
         self.intervals = nn.Linear(width + chain_size, 4 * KEYS + 12)
-        self.read_dropout, self.write_dropout = nn.Dropout(dropout / 2), nn.Dropout(dropout / 2)
-        self.dropout = nn.Dropout(dropout)
+        self.read_dropout, self.write_dropout = Dropout(dropout / 2), Dropout(dropout / 2)
+        self.dropout = Dropout(dropout)
         for name, table in grammar._asdict().items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
@@ -254,9 +255,9 @@ class Composer(nn.Module):
         symbol = torch.arange(self.symbols, device=slots.device)
         allowed = self.follow[1 - first.long(), read]
         allowed = allowed & ((symbol > under.unsqueeze(1)) | (symbol == END) | (symbol > KEYS))
-        logits = self.output(written)
+        logits = widened(self.output(written))
         keyed = allowed[:, 1 : KEYS + 1].any(1).nonzero().squeeze(1)  # where a key may come
-        relative = F.pad(self._relative(written[keyed], slots[keyed]), (1, self.symbols - KEYS - 1))
+        relative = F.pad(widened(self._relative(written[keyed], slots[keyed])), (1, self.symbols - KEYS - 1))
         logits = logits.index_add(0, keyed, relative)
         log_p: Tensor = logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
         return log_p

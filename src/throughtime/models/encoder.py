@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from throughtime.layers.dropout import Dropout
 from throughtime.models.language import START, LanguageModel
 from throughtime.models.stacks import SequenceDropout, embedded, stack_of
 
@@ -106,7 +107,7 @@ class Features(nn.Module):
         super().__init__()
         self.embedding, self.stack = model.embedding, model.stack
         self.requires_grad_(False)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = Dropout(0.5)
         self.project = nn.Linear(model.embedding_size + self.stack.output_size, size)
 
     def forward(self, tokens: Tensor) -> Tensor:

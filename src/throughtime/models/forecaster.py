@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.models.stacks import recurrent
 from throughtime.models.transformer import TransformerStack, matched, parameters_of
 from throughtime.scanning.call import map_leaves
@@ -130,7 +131,7 @@ class Segments(nn.Module):
         nn.init.normal_(self.which.weight, std=SMALL)
         says = width * sizes.known + sizes.static
         self.asked = nn.Linear(says, size, bias=False) if says else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.layers.recurrent import Stack
-from throughtime.models.stacks import embedded, recurrent
+from throughtime.models.stacks import embedded, recurrent, widened
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
+from throughtime.scanning.foreign import without_autocast
 
 START = 1  # begins a document: read, never predicted; before it the state is the initial one
 
@@ -71,7 +73,7 @@ class LanguageModel(nn.Module):
             found = matched(lambda size: TransformerWindow(sizes, size, depth, dropout, window), like)
             assert isinstance(found, TransformerWindow)
             self.stack = found
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         width = self.stack.output_size
         self.project: nn.Module = nn.Identity()
         if tied and not cutoffs and width != embedding_size:
@@ -107,7 +109,8 @@ class LanguageModel(nn.Module):
         counts = targets != START
         if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
             safe = torch.where(counts, targets, torch.zeros_like(targets))
-            nats = -self.output(hidden.flatten(0, 1), safe.flatten()).output
+            with without_autocast():  # its parts are of one type
+                nats = -self.output(widened(hidden).flatten(0, 1), safe.flatten()).output
         else:
             logits = self.output(hidden).flatten(0, 1)
             nats = F.cross_entropy(logits, targets.flatten(), reduction="none")

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.layers import Attention
-from throughtime.models.stacks import SequenceDropout, recurrent, stack_of
+from throughtime.layers.dropout import Dropout
+from throughtime.models.stacks import SequenceDropout, recurrent, stack_of, widened
 
 SMOOTHING = 0.1  # of what the decoder is to write
 MASKS = 2  # of each kind, in an utterance
@@ -99,7 +100,7 @@ class Front(nn.Module):
         self.inner = nn.Linear(sizes.features * width, hidden_size)
         # alignments are found sooner where each step has a mask of its own
         self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.ahead = Ahead(self.stack.output_size, sizes.ahead) if sizes.ahead else nn.Identity()
 
     def steps(self, frames: Any) -> Any:
@@ -170,7 +171,7 @@ class Recogniser(Front):
         """-log p of all units of what is said, in training with the decoder's, and how many units these are."""
         features = self.noise(batch.features, batch.lengths) if self.training else batch.features
         hidden, real = self.hidden(features, batch.lengths)
-        log_p = self.output(hidden).log_softmax(-1)
+        log_p = widened(self.output(hidden)).log_softmax(-1)
         nats = F.ctc_loss(log_p, batch.units.t(), real, batch.unit_lengths, reduction="sum")
         if self.training and self.decoder is not None:
             written = self.decoder(hidden, real, batch.units, batch.unit_lengths)

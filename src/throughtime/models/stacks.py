@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import NAMED
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.models.transformer import TransformerStack, matched, parameters_of
 
 
@@ -64,6 +65,11 @@ def embedded(embedding: nn.Embedding, tokens: Tensor) -> Tensor:
     return found
 
 
+def widened(logits: Tensor) -> Tensor:
+    """Logits as a loss is taken of them: in float32 where they came in bfloat16, else as they are."""
+    return logits.float() if logits.dtype is torch.bfloat16 else logits
+
+
 class Memoryless(nn.Module):
     """Layers that see one step and nothing else, called as `Recurrent` is."""
 
@@ -71,7 +77,7 @@ class Memoryless(nn.Module):
         super().__init__()
         sizes = [inputs, *[size] * layers]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output_size = size
 
     def forward(self, inputs: Tensor, *, lengths: Tensor) -> tuple[Tensor, None]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from throughtime.cells import NAMED, State, orthogonal_, set_forget_bias_
 from throughtime.layers import Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.models.forecaster import LARGEST, pinball
 from throughtime.scanning import initial_state
 
@@ -121,7 +122,7 @@ class Stepwise(nn.Module):
         super().__init__()
         self.size, self.season, self.naive, self.horizon, self.known = size, season, naive, horizon, ahead
         self.stack = Recurrent(Seasonal(cell, covariates, size, layers, season), SEEN + covariates, size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(size, horizon * len(levels))
         self.ahead = nn.Linear(ahead + size, MIXED) if ahead else None
         self.mixed = nn.Linear(MIXED, len(levels), bias=False) if ahead else None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.models.encoder import UNKNOWN
-from throughtime.models.stacks import SequenceDropout, stack_of
+from throughtime.models.stacks import SequenceDropout, stack_of, widened
 from throughtime.scanning import scan
 
 
@@ -154,7 +154,7 @@ class Tagger(nn.Module):
         """-log p of tags [T, B] by their scores [T, B, K], summed over those that are given (from 0 on), and how many these are."""
         real = (torch.arange(scores.shape[0], device=scores.device).unsqueeze(1) < lengths) & (tags >= 0)
         if self.crf is not None:
-            return self.crf.nats(scores, lengths, tags).sum(), real.sum()
+            return self.crf.nats(widened(scores), lengths, tags).sum(), real.sum()
         nats = F.cross_entropy(scores.flatten(0, 1), tags.clamp(min=0).flatten(), reduction="none").view_as(tags)
         return (nats * real).sum(), real.sum()
 

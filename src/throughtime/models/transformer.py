@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from throughtime.layers.dropout import Dropout
 from throughtime.models.framing import framed
 
 HEADS = 4
@@ -153,7 +154,7 @@ class TransformerTranslator(nn.Module):
         decoder = nn.TransformerDecoderLayer(size, HEADS, 4 * size, **options)  # type: ignore[arg-type]
         self.encoder = nn.TransformerEncoder(encoder, layers, nn.LayerNorm(size), enable_nested_tensor=False)
         self.decoder = nn.TransformerDecoder(decoder, layers, nn.LayerNorm(size))
-        self.dropout = nn.Dropout(rate)
+        self.dropout = Dropout(rate)
         self.output = nn.Linear(size, target)
         if tied:
             self.output.weight = self.embedding.weight

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from throughtime.cells import Cell
 from throughtime.cells.base import split_result
 from throughtime.layers import Attention, Memory, Recurrent
+from throughtime.layers.dropout import Dropout
 from throughtime.layers.recurrent import Stack
 from throughtime.models.encoder import Encoder, TokenBatch
 from throughtime.models.framing import framed
@@ -89,7 +90,7 @@ class Translator(nn.Module):
         self.output = nn.Linear(embedding_size, target)
         if tied:
             self.output.weight = self.embedding.weight
-        self.dropout, self.last_dropout = SequenceDropout(dropout), nn.Dropout(dropout)
+        self.dropout, self.last_dropout = SequenceDropout(dropout), Dropout(dropout)
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, Any]:
         """source [S, B], lengths [B]. Returns: the memory, and the decoder's first state."""

@@ -19,7 +19,8 @@ from throughtime.serve.bodies import Completion
 from throughtime.serve.readers import TextReader
 from throughtime.serve.refused import FAULT, Refused, as_error
 from throughtime.serve.server import Server
-from throughtime.serve.sessions import Sessions, Writing
+from throughtime.serve.sessions import Sessions
+from throughtime.serve.stepping import Writing
 from throughtime.serve.writing import Manner, Part, Prompt, Token, prompt_of, read_prompt, write
 
 MOST = 128  # texts in a request

@@ -12,7 +12,8 @@ from throughtime.serve.catalogue import to_the_end
 from throughtime.serve.readers import MusicReader
 from throughtime.serve.refused import Refused
 from throughtime.serve.server import Server
-from throughtime.serve.sessions import Sessions, Writing
+from throughtime.serve.sessions import Sessions
+from throughtime.serve.stepping import Writing
 from throughtime.tasks.clock import seconds, seconds_at
 from throughtime.tasks.composing import Extent, Taste
 from throughtime.tasks.event_values import DRUMS

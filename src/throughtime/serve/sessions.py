@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,24 +20,6 @@ Again = Callable[
     [Tensor, Tensor], Tensor
 ]  # of all inputs before a time, and those from there on: these as they are then
 COMPARED = 10_000  # times that are compared in one request, at most
-
-
-@dataclass(slots=True)
-class Writing:
-    """A stream that somebody is alone with and that reads what is drawn for it. last: gives so many of the last inputs that it had
-    read at first; None: all. output: of the last step. read: lets it read more, and gives the outputs, [n] of [N]. time: how many
-    inputs have been read."""
-
-    last: Callable[[int | None], Tensor]
-    output: Tensor | None
-    time: int
-    _steps: Callable[[Tensor], Awaitable[list[Tensor]]]
-
-    async def read(self, inputs: Tensor) -> list[Tensor]:
-        """Read inputs, at least one. Returns: the outputs."""
-        outputs = await self._steps(inputs)
-        self.time, self.output = self.time + len(inputs), outputs[-1]
-        return outputs
 
 
 class Sessions(Stepping):
@@ -71,56 +50,6 @@ class Sessions(Stepping):
             if not self.store.make(id, owner, self.name, self.moments.packed(first), about, records):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
-
-    @asynccontextmanager
-    async def write_on(self, owner: str, id: str, first: int | None = None) -> AsyncIterator[Writing]:
-        """Alone with a session, to write on from where it is; all that it reads belongs to it. To be left between two reads alone.
-        first: how many inputs it must have read; None: any number."""
-        async with self._held_alone(id):
-            kept = self._found(id, owner)
-            if first not in (None, kept.time):
-                raise Refused(
-                    409, f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it"
-                )
-            live = await self._wake(kept)
-            output, last = self._output(live), partial(self._last, id, kept.time)
-            yield Writing(last, output, kept.time, lambda inputs: self._step(live, id, inputs))
-
-    @asynccontextmanager
-    async def write_again(self, owner: str, id: str, first: int) -> AsyncIterator[Writing]:
-        """A stream that goes over again what a session has read from time `first` on; what it has not read there is refused. To be
-        left between two reads alone."""
-        async with self._held_alone(id):
-            self._checked(self._found(id, owner), first, "first")
-            moment = await self._moment(id, first)
-            async with self._row(moment) as row:
-
-                async def read(inputs: Tensor) -> list[Tensor]:
-                    if not torch.equal(self._inputs(id, stream.time, stream.time + len(inputs)), inputs):
-                        raise Refused(
-                            409, f"first: {first}; what the session has read from there on is not what would be written"
-                        )
-                    return await self._run(self._unwritten(row, inputs))
-
-                stream = Writing(partial(self._last, id, first), moment.output, first, read)
-                yield stream
-                self._check_own(id)
-
-    def _last(self, id: str, t: int, count: int | None) -> Tensor:
-        """The last inputs before time t, at most `count`; None: all."""
-        return self._inputs(id, 0 if count is None else max(t - count, 0), t)
-
-    @asynccontextmanager
-    async def write_anew(self) -> AsyncIterator[Writing]:
-        """A stream of no session, from the beginning. To be left between two reads alone."""
-        first = self.engine.first()
-        async with self._row(first, self._writers) as row:
-            yield Writing(
-                lambda count: self.engine.empty(),
-                first.output,
-                0,
-                lambda inputs: self._run(self._unwritten(row, inputs)),
-            )
 
     @to_the_end
     async def moment(self, owner: str, id: str, t: int | None = None) -> tuple[int, Moment]:

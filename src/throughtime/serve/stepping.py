@@ -1,9 +1,12 @@
-"""Sessions that read: one at a time, or many together."""
+"""How sessions read: a request of one, a frame of many, and a text that is written as it is drawn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +21,24 @@ from throughtime.serve.store import Elsewhere, Kept
 Made = Callable[[Tensor], Tensor]  # of all inputs before: those that are read then
 
 
+@dataclass(slots=True)
+class Writing:
+    """A stream that somebody is alone with and that reads what is drawn for it. last: gives so many of the last inputs that it had
+    read at first; None: all. output: of the last step. read: lets it read more, and gives the outputs, [n] of [N]. time: how many
+    inputs have been read."""
+
+    last: Callable[[int | None], Tensor]
+    output: Tensor | None
+    time: int
+    _steps: Callable[[Tensor], Awaitable[list[Tensor]]]
+
+    async def read(self, inputs: Tensor) -> list[Tensor]:
+        """Read inputs, at least one. Returns: the outputs."""
+        outputs = await self._steps(inputs)
+        self.time, self.output = self.time + len(inputs), outputs[-1]
+        return outputs
+
+
 def _from_elsewhere(first: int, kept: Kept) -> Refused:
     return Refused(
         409, f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it to {first}"
@@ -25,7 +46,7 @@ def _from_elsewhere(first: int, kept: Kept) -> Refused:
 
 
 class Stepping(Past):
-    """What sessions read. Arguments: as of `Sessions`."""
+    """Sessions that read on. Arguments and errors: as of `Sessions`."""
 
     async def steps(self, owner: str, id: str, first: int, inputs: Tensor | Made) -> Read:
         """Read inputs, the first of which is number `first` of the session; or what is made of all that it has read before.
@@ -88,6 +109,58 @@ class Stepping(Past):
         live.time, live.begun = live.time + len(job.x), True
         self._outputs[live.row] = job.outputs[-1][0]
         return [output[0] for output in job.outputs]
+
+    @asynccontextmanager
+    async def write_on(self, owner: str, id: str, first: int | None = None) -> AsyncIterator[Writing]:
+        """Alone with a session, to write on from where it is; all that it reads belongs to it. To be left between two reads alone.
+        first: how many inputs it must have read; None: any number."""
+        async with self._held_alone(id):
+            kept = self._found(id, owner)
+            if first not in (None, kept.time):
+                raise Refused(
+                    409, f"first: {first}, but the session has read {kept.time}: go on from there, or rewind it"
+                )
+            live = await self._wake(kept)
+            output, last = self._output(live), partial(self._last, id, kept.time)
+            yield Writing(last, output, kept.time, lambda inputs: self._step(live, id, inputs))
+
+    @asynccontextmanager
+    async def write_again(self, owner: str, id: str, first: int) -> AsyncIterator[Writing]:
+        """A stream that goes over again what a session has read from time `first` on; what it has not read there is refused. To be
+        left between two reads alone."""
+        async with self._held_alone(id):
+            kept = self._found(id, owner)
+            if first > kept.time:
+                raise _from_elsewhere(first, kept)
+            moment = await self._moment(id, first)
+            async with self._row(moment) as row:
+
+                async def read(inputs: Tensor) -> list[Tensor]:
+                    if not torch.equal(self._inputs(id, stream.time, stream.time + len(inputs)), inputs):
+                        raise Refused(
+                            409, f"first: {first}; what the session has read from there on is not what would be written"
+                        )
+                    return await self._run(self._unwritten(row, inputs))
+
+                stream = Writing(partial(self._last, id, first), moment.output, first, read)
+                yield stream
+                self._check_own(id)
+
+    def _last(self, id: str, t: int, count: int | None) -> Tensor:
+        """The last inputs before time t, at most `count`; None: all."""
+        return self._inputs(id, 0 if count is None else max(t - count, 0), t)
+
+    @asynccontextmanager
+    async def write_anew(self) -> AsyncIterator[Writing]:
+        """A stream of no session, from the beginning. To be left between two reads alone."""
+        first = self.engine.first()
+        async with self._row(first, self._writers) as row:
+            yield Writing(
+                lambda count: self.engine.empty(),
+                first.output,
+                0,
+                lambda inputs: self._run(self._unwritten(row, inputs)),
+            )
 
     async def step_many(
         self, owner: str, ids: Sequence[str], firsts: Sequence[int], inputs: Tensor

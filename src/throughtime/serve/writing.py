@@ -11,7 +11,7 @@ from torch import Tensor
 
 from throughtime.decode.sampling import draw
 from throughtime.serve.readers import TextReader, finite
-from throughtime.serve.sessions import Writing
+from throughtime.serve.stepping import Writing
 from throughtime.tasks.text_session import writable
 
 LAST = 4  # inputs that tell whether a line, or half a character, begins

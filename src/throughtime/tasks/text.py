@@ -104,6 +104,7 @@ class TextTask(Task[TextConfig, Any]):
 
     name: ClassVar[str] = "text"
     pipeline: ClassVar[str | None] = "text-generation"
+    bfloat16: ClassVar[bool] = True
     config_type = TextConfig
     generate_options: ClassVar[type[Strict]] = Writing
 

@@ -25,6 +25,7 @@ from throughtime.runs import Run
 from throughtime.tasks import Task, Trained, find_task, load
 from throughtime.tasks.source import FrameFile, is_frame, name_of
 from throughtime.training.notes import noting
+from throughtime.training.precision import choose_precision
 from throughtime.training.progress import Reporter
 from throughtime.training.threads import check_threads, threads_restored
 
@@ -131,6 +132,8 @@ def _start(
     if not files:
         raise UserError("no file to train on: name one or more, or - for standard input")
     accelerator, run = _accelerator(config.training.device), Run(folder)
+    precision, said = choose_precision(config.training.precision, task, accelerator.device.type)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
 
     def prepare() -> None:
         Run.check_free(folder, overwrite=overwrite)  # again, now that nobody else can make one
@@ -170,7 +173,7 @@ def _start(
         except OSError as error:
             raise UserError(f"{error.filename or folder}: cannot write the run: {reason(error)}") from error
         try:
-            return _train(task, Run.open(folder), accelerator, report)
+            return _train(task, Run.open(folder), accelerator, report, said)
         except Exception:
             if accelerator.process_index == 0:
                 run.drop_unlearned()
@@ -233,7 +236,10 @@ def _resume(
 
 
 @threads_restored()
-def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -> Trained[Any]:
+def _train(
+    task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter, precision: str | None = None
+) -> Trained[Any]:
+    """precision: what it computes in, in words; None: as it is recorded."""
     from throughtime.training.loop import Trainer
     from throughtime.training.report import draw_curve, write_card
 
@@ -242,7 +248,8 @@ def _train(task: Task[Any, Any], run: Run, accelerator: Any, report: Reporter) -
     config = run.read_config(task.config_type)
     trainer = Trainer(task, config, run, accelerator, report)
     if trainer.step == 0:
-        report.say(f"{task.describe(config)}, {trainer.parameters:,} parameters, on {accelerator.device}")
+        said = precision or trainer.precision
+        report.say(f"{task.describe(config)}, {trainer.parameters:,} parameters, on {accelerator.device}, in {said}")
     trainer.train()
     summary = trainer.finish()
     if summary is not None:
@@ -263,7 +270,7 @@ def _shown(value: float | None) -> str:
 
 
 def _accelerator(device: str) -> Any:
-    """The device that was asked for, in full precision. Raises: UserError where it cannot be had."""
+    """The device that was asked for; what is computed in bfloat16 is for `Trainer`. Raises: UserError where it cannot be had."""
     from datetime import timedelta
 
     import torch

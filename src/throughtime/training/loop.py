@@ -33,6 +33,7 @@ from throughtime.training import checkpoint
 from throughtime.training.budget import Plan, plan_seconds, plan_steps
 from throughtime.training.health import check_finite, gradient_norms
 from throughtime.training.notes import notes_in
+from throughtime.training.precision import computing_in, precision_of
 from throughtime.training.progress import Pace, Reporter, Standing
 from throughtime.training.threads import MUCH_SLOWER, Threads
 
@@ -63,6 +64,9 @@ class Trainer:
     ) -> None:
         self.task, self.config, self.run, self.accelerator, self.report = task, config, run, accelerator, report
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        self.precision, changed = precision_of(config.training.precision, accelerator.device.type)
+        if changed is not None:
+            report.say(changed)
         batch = config.training.batch_size
         assert batch is not None
         share = batch // self.world
@@ -160,7 +164,7 @@ class Trainer:
             for threads in counts:
                 torch.set_num_threads(threads)
                 start = time.monotonic()
-                total, tokens, after = network(batch, carry)
+                total, tokens, after = self._forward(network, batch, carry)
                 (total / tokens.clamp(min=1)).backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
@@ -262,7 +266,7 @@ class Trainer:
         rate = self.plan.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        total, count, carry = self.network(batch, None if fresh else self.carry)
+        total, count, carry = self._forward(self.network, batch, None if fresh else self.carry)
         self.carry = _detached(carry)
         sums = torch.stack([total.detach().double(), count.double(), torch.tensor(float(stop.is_set())).to(total)])
         if self.world > 1:
@@ -318,6 +322,11 @@ class Trainer:
             "stopped": stopped > 0,
             "switched": changed is not None,
         }
+
+    def _forward(self, network: nn.Module, batch: Any, carry: Any) -> Any:
+        """A step forwards, in the training's precision. Scores are not taken here: those are in float32."""
+        with computing_in(self.precision, self.accelerator.device.type):
+            return network(batch, carry)
 
     def _evaluate(self) -> dict[str, float]:
         start = time.monotonic()
@@ -436,6 +445,7 @@ class Trainer:
             "best_step": self.best["step"],
             "ended_by": self.ended_by(),
             "threads": self.threads.count,
+            "precision": self.precision,
             "ended": time.strftime("%Y-%m-%d %H:%M"),
             "scores": self.task.score(model, self.held, quick=False),
             "notes": notes_in(self.run.corpus),
@@ -536,7 +546,8 @@ class Trainer:
 
 
 def _detached(carry: Any) -> Any:
-    return _mapped(carry, Tensor.detach)
+    """A state to go on from: without what it came from, and in float32 whatever the step was computed in."""
+    return _mapped(carry, lambda part: part.detach().float() if part.dtype is torch.bfloat16 else part.detach())
 
 
 def _mapped(carry: Any, function: Any) -> Any:

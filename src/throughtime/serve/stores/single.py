@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ FOLD = 32  # records among the recent, for each session that has a tail, from wh
 MOST = 150_000  # the same for all together, however many have a tail: they are read when the file is opened
 SHARE = 2  # records that are appended for each session that is folded then
 SWEPT = 10_000  # records of dropped sessions that may lie about
+PIECE = 16_384  # bytes of inputs in a record that is folded, or one step: to look at a time, or to go back to it, takes one of them
 
 
 @dataclass(slots=True)
@@ -50,8 +51,6 @@ class SingleStore(Tables):
             "select max((select coalesce(max(number), 0) from recent), (select coalesce(max(folded), 0) from sessions))"
         )
         ((self._start,),) = self._file.execute("select coalesce(min(number), ?) from recent", (self._last + 1,))
-        # by owner; to count them anew for each that is made would soon take longer than all else
-        self._counts = Counter(dict(self._file.execute("select owner, count(*) from sessions group by owner")))
         now = time.time()
         for number, id, first, count, rows in self._file.execute(
             "select number, session, first, count, rows from recent join sessions on id = session where number > folded "
@@ -70,31 +69,10 @@ class SingleStore(Tables):
     def release(self, id: str) -> None:
         """There are no others."""
 
-    def count(self, owner: str | None = None) -> int:
-        with self._lock:
-            return self._counts.total() if owner is None else self._counts[owner]
-
-    def make(
-        self, id: str, owner: str, model: str, state: bytes, about: bytes = b"", records: Iterable[Appended] = ()
-    ) -> bool:
-        with self._lock:
-            made = super().make(id, owner, model, state, about, records)
-            self._counts[owner] += made
-        return made
-
-    def branch(self, id: str, other: str, owner: str, t: int) -> bool:
-        with self._lock:
-            made = super().branch(id, other, owner, t)
-            self._counts[owner] += made
-        return made
-
     def drop(self, id: str) -> None:
         with self._lock:
-            kept = self.find(id)
             super().drop(id)
             self._tails.pop(id, None)
-            if kept is not None:
-                self._counts[kept.owner] -= 1
 
     def append(self, records: Iterable[Appended]) -> set[str]:
         records, now = list(records), time.time()
@@ -143,9 +121,16 @@ class SingleStore(Tables):
         """Write the tail of a session to its records; the tail is to be dropped once that is written."""
         tail = self._tails.get(id)
         if tail is not None:
-            rows = b"".join(rows for _, _, rows in tail.records)
-            first = tail.records[0][0]
-            self._file.execute("insert into inputs values (?, ?, ?, ?)", (id, first, tail.time - first, rows))
+            rows, first = b"".join(rows for _, _, rows in tail.records), tail.records[0][0]
+            width = len(rows) // (tail.time - first)
+            steps = max(1, PIECE // width)
+            self._file.executemany(
+                "insert into inputs values (?, ?, ?, ?)",
+                [
+                    (id, at, min(steps, tail.time - at), rows[(at - first) * width : (at - first + steps) * width])
+                    for at in range(first, tail.time, steps)
+                ],
+            )
             self._file.execute(
                 "update sessions set time = ?, touched = ?, folded = ? where id = ?",
                 (tail.time, tail.touched, self._last, id),

@@ -13,24 +13,8 @@ from typing import ClassVar, Literal
 from throughtime.errors import UserError
 from throughtime.serve.refused import Refused
 from throughtime.serve.store import Appended, Kept, Store
+from throughtime.serve.stores.schema import prepare
 
-FORMAT = 2  # of the file; one with a higher number is from a newer version
-BEGINNINGS = "create table beginnings (session text primary key, about blob not null) without rowid"
-TABLES = f"""
-create table about (name text primary key, value text not null) without rowid;
-create table sessions (
-    id text primary key, owner text not null, model text not null, time integer not null, folded integer not null,
-    made real not null, touched real not null
-) without rowid;
-create index owned on sessions (owner, id);
-create table inputs (session text, first integer, count integer not null, rows blob not null, primary key (session, first))
-    without rowid;
-create table states (session text, time integer, put integer not null, state blob not null, primary key (session, time, put))
-    without rowid;
-{BEGINNINGS};
-create table recent (number integer primary key, session text not null, first integer not null, count integer not null,
-    rows blob not null);
-"""
 _KEPT = "id, owner, model, time, made, touched"
 
 
@@ -64,20 +48,7 @@ class Tables(Store):
             ) from error
 
     def _prepare(self) -> None:
-        found = {name for (name,) in self._file.execute("select name from sqlite_master where type = 'table'")}
-        if not found:
-            for statement in TABLES.split(";"):
-                self._file.execute(statement)
-            self._file.execute("insert into about values ('format', ?)", (str(FORMAT),))
-        elif "about" not in found or "sessions" not in found:
-            raise UserError(f"{self.path}: is a database of something else; name another file")
-        else:
-            ((number,),) = self._file.execute("select value from about where name = 'format'")
-            if int(number) > FORMAT:
-                raise UserError(f"{self.path}: format {number} is from a newer throughtime; upgrade it")
-            if int(number) < FORMAT:  # 1: without beginnings
-                self._file.execute(BEGINNINGS)
-                self._file.execute("update about set value = ? where name = 'format'", (str(FORMAT),))
+        prepare(self._file, self.path)
 
     @contextmanager
     def _writing(self, *ids: str) -> Iterator[None]:
@@ -134,7 +105,7 @@ class Tables(Store):
     def count(self, owner: str | None = None) -> int:
         where, values = ("", ()) if owner is None else (" where owner = ?", (owner,))
         with self._lock:
-            ((found,),) = self._file.execute("select count(*) from sessions" + where, values)
+            ((found,),) = self._file.execute("select coalesce(sum(number), 0) from counts" + where, values)
         return int(found)
 
     def all_of(self, owner: str, limit: int, after: str = "") -> list[Kept]:
@@ -256,10 +227,12 @@ class Tables(Store):
                 (other, owner, self._last, now, now, id),
             )
             self._file.execute(
-                "insert into inputs select ?, first, count, rows from inputs where session = ?", (other, id)
+                "insert into inputs select ?, first, count, rows from inputs where session = ? and first < ?",
+                (other, id, t),
             )
             self._file.execute(
-                "insert into states select ?, time, put, state from states where session = ?", (other, id)
+                "insert into states select ?, time, put, state from states where session = ? and time <= ?",
+                (other, id, t),
             )
             self._file.execute("insert into beginnings select ?, about from beginnings where session = ?", (other, id))
             self._cut(other, t)
