@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from throughtime.scanning.cpu import threads
 from throughtime.scanning.cpu.assembly import Assembly
@@ -50,10 +50,10 @@ def weights_of(loop: Loop) -> int:
 def cache_of_a_core() -> int:
     """Bytes of the cache that a core has for itself; where the system does not say, what most have."""
     try:
-        found = os.sysconf("SC_LEVEL2_CACHE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        found = 0
-    return found if found > 0 else 1 << 20
+        found = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text()
+        return int(found.strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 1 << 20
 
 
 def board(parts: int) -> ctypes.Array[ctypes.c_int64]:
