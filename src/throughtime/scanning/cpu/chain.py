@@ -147,7 +147,7 @@ class _Link:
         rows = int(self.shares.bounds[1])
         alone = self._alone.setdefault(rows, Alone())
         helpers = columns.step_pays(self.program.forward, rows) and self.loop.code.columns
-        if helpers and alone.ns is not None:
+        if helpers and alone.ns is not None and not threads.team.resting():
             function, address = library.function("loop"), library.address("loop")
             threads.run(function, address, arguments.address, self.shares.parts, alone.ns)
             return
