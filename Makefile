@@ -29,7 +29,7 @@ demo: $(VENV)/.base
 
 # one thread a worker: two workers of two threads each would wait for one another
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples

@@ -7,6 +7,29 @@ import torch
 
 from serving import Playing
 
+# The files that take longest, the longest first, so that no worker is alone with one in the end.
+LONG = (
+    "test_training",
+    "test_serve_several",
+    "test_c_export",
+    "test_contexts",
+    "test_serve",
+    "test_cli",
+    "test_real_data",
+    "test_serve_hardness",
+    "test_runs",
+    "test_serve_tasks",
+    "test_cell_fuzz",
+    "test_speech_stream",
+    "test_dropin",
+    "test_wasm",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
 
 def pytest_make_parametrize_id(config, val, argname):
     """Bytes name no test: what packs them may write the time into them, and two workers then collect other names."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from throughtime.cells import GRU, LSTM, NAMED, Cell, Elman
 from throughtime.decode.sampling import draw, sample
-from throughtime.models.language import START, LanguageModel
+from throughtime.models.language import START, LanguageModel, _adaptive_nats
 from throughtime.tasks.ngram import ngram_nats
 
 V, N, E = 23, 7, 5
@@ -258,6 +258,18 @@ def test_the_names_of_cells():
     assert len(set(NAMED.values())) == len(NAMED)
     for name, made in NAMED.items():
         assert all(type(cell) is made for cell in build(name, layers=2).stack.cells)
+
+
+@pytest.mark.parametrize("most", [3, 9, 23])  # entries that come: those of the first part alone, of two, of all
+def test_an_adaptive_loss_is_that_of_pytorch(most):
+    model = build("adaptive")
+    targets, hidden = torch.randint(0, most, (50,)), torch.randn(50, model.output.in_features, dtype=torch.float64)
+    model.output.requires_grad_(False)
+    hidden.requires_grad_()
+    found, expected = _adaptive_nats(model.output, hidden, targets), -model.output(hidden, targets).output
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(nats.square().sum(), hidden) for nats in (found, expected))
+    torch.testing.assert_close(*gradients)
 
 
 def test_an_adaptive_output_of_a_small_network_tells_rare_entries_apart():

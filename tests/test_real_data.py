@@ -65,24 +65,25 @@ def test_parts_of_speech(tmp_path):
 @pytest.mark.filterwarnings("ignore:.* translations are scored as far as they go")
 def test_captions(tmp_path):
     folder = DATA / "translate" / "multi30k"
-    for side in ("de", "en"):
-        lines = (folder / f"train.{side}").read_text(encoding="utf-8").split("\n")[:4000]
-        (tmp_path / f"train.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for part, count in (("train", 4000), ("valid", 300)):
+        for side in ("de", "en"):
+            lines = (folder / f"{part}.{side}").read_text(encoding="utf-8").split("\n")[:count]
+            (tmp_path / f"{part}.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     model = tt.train(
-        "translate", [tmp_path / "train.de", tmp_path / "train.en"], valid=[folder / "valid.de", folder / "valid.en"],
+        "translate", [tmp_path / "train.de", tmp_path / "train.en"], valid=[tmp_path / "valid.de", tmp_path / "valid.en"],
         out=tmp_path / "run", steps=300, progress=False,
         model={"hidden_size": 96, "embedding_size": 96, "vocabulary": 1000, "dropout": 0.0, "smoothing": 0.0},
         training={"evaluations": 1, "learning_rate": 1e-2, "batch_size": 32},
     )  # fmt: skip
     scores = model.run.scores()["scores"]
     held = Sequences.of(
-        model.target.encode(line) for line in (folder / "valid.en").read_text(encoding="utf-8").split("\n")
+        model.target.encode(line) for line in (tmp_path / "valid.en").read_text(encoding="utf-8").split("\n")
     )
     counts = Counter(held.values.tolist())
     unigram = -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
     assert scores["nats_per_token"] < unigram - 1.1
     # a source of its own says more than another's
-    sides = [(folder / f"valid.{side}").read_text(encoding="utf-8").split("\n")[:200] for side in ("de", "en")]
+    sides = [(tmp_path / f"valid.{side}").read_text(encoding="utf-8").split("\n")[:200] for side in ("de", "en")]
     (tmp_path / "own.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in zip(*sides, strict=True)), encoding="utf-8")
     turned = [sides[0][1:] + sides[0][:1], sides[1]]
     (tmp_path / "other.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in zip(*turned, strict=True)), encoding="utf-8")

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 import throughtime as tt
+from throughtime.cli import main
 from throughtime.config import Training
 from throughtime.models.language import LanguageModel
 from throughtime.runs import Run, replacing
@@ -50,6 +51,12 @@ def run_cli(*arguments, **options):
         timeout=300,
         **options,
     )
+
+
+def run_here(capsys, *arguments):
+    """The command line in this process, where another would show no more: its exit code and what it said."""
+    capsys.readouterr()
+    return main([*map(str, arguments)]), capsys.readouterr().err
 
 
 def losses(folder):
@@ -88,7 +95,7 @@ def kill_after(arguments, folder, steps, number=signal.SIGKILL, saved=True):
     return process.returncode, said
 
 
-def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path, capsys):
     """Dropout, several epochs, three kills at different places: every loss is that of a run never killed."""
     common = [
         "train",
@@ -101,8 +108,8 @@ def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
         "--training.patience=99",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run_cli(*common, "--out", whole, "--quiet")
-    assert done.returncode == 0, done.stderr
+    code, said = run_here(capsys, *common, "--out", whole, "--quiet")
+    assert code == 0, said
     code, _ = kill_after([*common, "--out", killed, "--quiet"], killed, 115)
     assert code == -signal.SIGKILL
     seen = losses(killed)
@@ -123,15 +130,15 @@ def test_a_killed_run_goes_on_bit_for_bit(text, tmp_path):
     assert not (killed / "checkpoints").exists()
 
 
-def test_a_run_killed_before_it_was_saved_begins_again(text, tmp_path):
+def test_a_run_killed_before_it_was_saved_begins_again(text, tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     common = ["train", "text", text, "--steps=90", *OPTIONS, "--quiet"]
     code, _ = kill_after([*common, "--out", killed], killed, 5, saved=False)
     assert code == -signal.SIGKILL
     assert not (killed / "checkpoints/last.safetensors").exists()
     for arguments in (["train", "text", "--out", killed, "--resume", "--quiet"], [*common, "--out", whole]):
-        done = run_cli(*arguments)
-        assert done.returncode == 0, done.stderr
+        code, said = run_here(capsys, *arguments)
+        assert code == 0, said
     lines = [line["step"] for line in Run(killed).read_metrics() if "loss" in line]
     assert lines == list(range(1, 91))
     assert losses(whole) == losses(killed)
@@ -168,7 +175,7 @@ def test_interrupting_saves_and_says_how_to_go_on(text, tmp_path):
     assert sorted(losses(out)) == list(range(1, max(losses(out)) + 1))
 
 
-def test_resume_refuses_what_would_change_the_run(text, tmp_path):
+def test_resume_refuses_what_would_change_the_run(text, tmp_path, capsys):
     out = tmp_path / "run"
     code, _ = kill_after(["train", "text", text, "--steps=100000", *OPTIONS, "--out", out, "--quiet"], out, 20)
     assert code == -signal.SIGKILL
@@ -177,15 +184,15 @@ def test_resume_refuses_what_would_change_the_run(text, tmp_path):
         (["--seed=3"], "seed: this run has 0, not 3"),
         (["--minutes=1"], "minutes"),
     ):
-        refused = run_cli("train", "text", "--out", out, "--resume", *arguments)
-        assert refused.returncode == 2
-        assert message in refused.stderr
-    assert run_cli("train", "text", __file__, "--out", out, "--resume").returncode == 2
+        code, said = run_here(capsys, "train", "text", "--out", out, "--resume", *arguments)
+        assert code == 2
+        assert message in said
+    assert run_here(capsys, "train", "text", __file__, "--out", out, "--resume")[0] == 2
     damaged = out / "checkpoints/last.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    refused = run_cli("train", "text", "--out", out, "--resume")
-    assert refused.returncode == 2
-    assert "last.safetensors: is damaged" in refused.stderr
+    code, said = run_here(capsys, "train", "text", "--out", out, "--resume")
+    assert code == 2
+    assert "last.safetensors: is damaged" in said
 
 
 def test_a_finished_run_has_nothing_to_resume(text, tmp_path):
@@ -216,7 +223,7 @@ def run_two_processes(*arguments):
     )
 
 
-def test_two_processes_land_where_one_lands(text, tmp_path):
+def test_two_processes_land_where_one_lands(text, tmp_path, capsys):
     """The same global batch shared by two: the same losses, step by step, to the order of summation, which in bfloat16 decides
     how numbers are rounded."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -230,8 +237,8 @@ def test_two_processes_land_where_one_lands(text, tmp_path):
         "--training.precision=float32",
         "--quiet",
     ]
-    done = run_cli(*common, "--out", one)
-    assert done.returncode == 0, done.stderr
+    code, said = run_here(capsys, *common, "--out", one)
+    assert code == 0, said
     done = run_two_processes(*common, "--out", two)
     assert done.returncode == 0, done.stderr
     a, b = losses(one), losses(two)
@@ -245,7 +252,7 @@ def test_two_processes_land_where_one_lands(text, tmp_path):
 def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path):
     """Only the first times its steps; they must agree on the plan, the checkpoints and the end."""
     out = tmp_path / "run"
-    done = run_two_processes("train", "text", text, "--minutes=0.15", *OPTIONS, "--out", out, "--quiet")
+    done = run_two_processes("train", "text", text, "--minutes=0.1", *OPTIONS, "--out", out, "--quiet")
     assert done.returncode == 0, done.stderr
     steps = losses(tmp_path / "run")
     assert sorted(steps) == list(range(1, len(steps) + 1))
@@ -481,13 +488,13 @@ def test_without_patience_training_goes_on_however_much_is_learned_by_heart(text
     assert scores[600] > 1.2 * min(scores.values()), "there was something to stop for"
 
 
-def test_a_run_killed_before_and_in_its_cool_down_goes_on_bit_for_bit(text, tmp_path):
+def test_a_run_killed_before_and_in_its_cool_down_goes_on_bit_for_bit(text, tmp_path, capsys):
     common = ["train", "text", short_text(text, tmp_path), "--steps=4000", "--quiet"]
     common += [f"--model.{k.replace('_', '-')}={v}" for k, v in LARGE.items()]
     common += [f"--training.{k.replace('_', '-')}={v}" for k, v in STALE.items()]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run_cli(*common, "--out", whole)
-    assert done.returncode == 0, done.stderr
+    code, said = run_here(capsys, *common, "--out", whole)
+    assert code == 0, said
     a = rates_of(whole)
     cooling = next(step for step in sorted(a) if a[step] < 0.01) - 1  # steps before the rate falls
     last = max(a)

@@ -115,7 +115,8 @@ class Own(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(I, N))
+        # small, and the same after whichever tests: with others, a difference in the last bit soon becomes one in the first
+        self.weight = nn.Parameter(0.3 * torch.randn(I, N, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, x, state):
         a, b = state

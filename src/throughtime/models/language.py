@@ -17,7 +17,6 @@ from throughtime.layers.dropout import Dropout
 from throughtime.layers.recurrent import Stack
 from throughtime.models.stacks import embedded, recurrent, widened
 from throughtime.models.transformer import TransformerWindow, matched, parameters_of
-from throughtime.scanning.foreign import without_autocast
 
 START = 1  # begins a document: read, never predicted; before it the state is the initial one
 
@@ -109,8 +108,7 @@ class LanguageModel(nn.Module):
         counts = targets != START
         if isinstance(self.output, nn.AdaptiveLogSoftmaxWithLoss):
             safe = torch.where(counts, targets, torch.zeros_like(targets))
-            with without_autocast():  # its parts are of one type
-                nats = -self.output(widened(hidden).flatten(0, 1), safe.flatten()).output
+            nats = _adaptive_nats(self.output, hidden.flatten(0, 1), safe.flatten())
         else:
             logits = self.output(hidden).flatten(0, 1)
             nats = F.cross_entropy(logits, targets.flatten(), reduction="none")
@@ -144,3 +142,19 @@ class LanguageModel(nn.Module):
         begins = torch.compiler.is_exporting() or bool(starts.any())  # a graph does not look at numbers
         output, state = self.stack(self.dropout(self.embedded(tokens)), state, resets=starts if begins else None)
         return self.project(self.dropout(output)), state
+
+
+def _adaptive_nats(output: nn.AdaptiveLogSoftmaxWithLoss, hidden: Tensor, targets: Tensor) -> Tensor:
+    """-log p of targets [R] by an adaptive softmax of hidden [R, N]: what its `forward` gives, but in autocast too, where that puts
+    parts of two types into one tensor."""
+    first, borders = output.shortlist_size, output.cutoffs
+    part = torch.bucketize(
+        targets, torch.tensor(borders, device=targets.device), right=True
+    )  # 0: among the most frequent
+    heads = torch.where(part == 0, targets, first + part - 1)
+    nats = F.cross_entropy(widened(output.head(hidden)), heads, reduction="none")
+    for i, tail in enumerate(output.tail):
+        (rows,) = (part == i + 1).nonzero(as_tuple=True)
+        logits = widened(tail(hidden[rows]))
+        nats = nats.index_add(0, rows, F.cross_entropy(logits, targets[rows] - borders[i], reduction="none"))
+    return nats

@@ -29,7 +29,7 @@ def run(engine: LoopEngine, call: Call) -> Scanned:
     given = around.given()
     wanted = _wanted(given)
     try:
-        engine.prepare(wanted)
+        engine.prepare(wanted, given.batch)
     except Exception as error:
         raise Unsupported(fault(error)) from error
     states, extras, finals = run_loop(engine, given, wanted)

@@ -72,8 +72,8 @@ class LoopEngine(Protocol):
     dtype: torch.dtype
     operands: torch.dtype
 
-    def prepare(self, wanted: Wanted | None) -> None:
-        """Compile what a call needs, so that nothing fails on its way. wanted: which gradients; None: no backward."""
+    def prepare(self, wanted: Wanted | None, batch: int) -> None:
+        """Compile what a call of so many sequences needs, so that nothing fails on its way. wanted: which gradients; None: none."""
 
     def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
         """All steps, forwards: the states and what is saved for the gradients wanted; and the extras, [T, B, n]."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from throughtime.scanning.program import Array
 
 # a name with a star is a pointer
-HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*", "parts"]
+HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*", "parts", "board*", "offer*"]
 _AT = {name.rstrip("*"): 2 + i for i, name in enumerate(HEAD)}
 
 KINDS = {"s": ["ptr", "i64", "i64", "ptr", "i64"], "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}
@@ -58,6 +58,7 @@ class Arguments:
         self.layout, self.missing = layout, set(layout.words)  # arrays that are nowhere yet
         self.block = (ctypes.c_int64 * layout.size)()
         self.block[1] = tasks
+        self.board: ctypes.Array[ctypes.c_int64] | None = None
         self.set(**head)
 
     @property
@@ -68,6 +69,11 @@ class Arguments:
         """Set words of the head."""
         for name, value in head.items():
             self.block[_AT[name]] = value
+
+    def together(self, board: ctypes.Array[ctypes.c_int64], offer: int) -> None:
+        """Give the counters of threads that do each step together. (`columns`)"""
+        self.board = board
+        self.set(board=ctypes.addressof(board), offer=offer)
 
     def pack(self, packed: Iterable[Tensor]) -> None:
         """Set the weights of all products."""
@@ -85,6 +91,8 @@ class Arguments:
         """Let the tasks be counted anew, now that all arrays have their place."""
         assert not self.missing, f"arrays without a place: {sorted(self.missing)}"
         self.block[0] = 0
+        if self.board is not None:
+            ctypes.memset(self.board, 0, ctypes.sizeof(self.board))
 
 
 def steps_of(tensor: Tensor) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from throughtime.cells import State
 from throughtime.scanning.call import Call, leaves, make_call, map_leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu import backend, product
+from throughtime.scanning.cpu import backend, columns, product, threads
 from throughtime.scanning.cpu.arguments import constant, rows_of
 from throughtime.scanning.cpu.autocast import as_float32
 from throughtime.scanning.cpu.engine import CPUEngine
 from throughtime.scanning.cpu.launch import Shares
 from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.symbols import Unsupported
 
 _like = torch.empty_like
@@ -44,6 +46,7 @@ class Chain:
             x = self._links[-1].out
         self._out, self._rows = x, len(x)
         self._run = product.products(NAMES[x.dtype]).quick("chain")
+        self._wide = any(link.loop.code.columns for link in self._links)  # whether threads do some steps together
         self.turn = 0
         # of a turn: the first block and where its input goes, the last block and where its output goes, the chain's own block
         self._turns: list[tuple[Any, int, Any, int, int]] = []
@@ -70,7 +73,11 @@ class Chain:
         first, x_at, last, out_at, block = self._turns[self.turn]
         first[x_at] = x.data_ptr()
         last[out_at] = out.data_ptr()
-        self._run(block)
+        if self._wide:
+            for link in self._links:
+                link.run(self.turn)
+        else:
+            self._run(block)
         self.turn ^= 1
         return out
 
@@ -94,13 +101,17 @@ class _Link:
 
     def __init__(self, engine: CPUEngine, call: Call, x: Tensor) -> None:
         self.program, dtype, batch = engine.program, engine.dtype, call.batch
-        self.loop = engine.loop(self.program.forward)
+        together = columns.step_pays(self.program.forward, batch)
+        self.loop = engine.loop(self.program.forward, together=together)
         self.shapes = [t.shape for t in own_tensors(call.cell).values()]
         self.out = torch.zeros(batch, *self.program.captured.shapes[0], dtype=dtype)
         rows = [s.reshape(batch, -1) for s in tensors_of(call.state)]
         self.pairs = [(s.clone(), s.clone()) for s in rows]
         self.inputs = [x.reshape(batch, -1), *(t.reshape(batch, -1).contiguous() for t in leaves(call.inputs)[1:])]
-        self.shares = Shares(np.array([0, batch], dtype=np.int64), batch)  # its own: how many rows may change
+        parts = min(torch.get_num_threads(), self.loop.code.parts) if together else 1
+        # its own: how many rows may change
+        self.shares = Shares(np.array([0, batch], dtype=np.int64), batch, parts=parts)
+        self._alone: dict[int, Alone] = {}  # what one thread takes, by the number of rows
         self.turns, self.scratch = zip(*(self.loop.arguments(self.shares, dtype) for _ in range(2)), strict=True)
         words, self.x_at = self.loop.code.layout.words, 0
         for i, node in enumerate(self.program.arrays):
@@ -128,3 +139,18 @@ class _Link:
             for i, vector in enumerate(self.vectors):
                 arguments.place(("v", i), constant(vector))
             arguments.begin()
+
+    def run(self, turn: int) -> None:
+        """A step, by several threads where they are a help."""
+        arguments, library = self.turns[turn], self.loop.library
+        arguments.begin()
+        rows = int(self.shares.bounds[1])
+        alone = self._alone.setdefault(rows, Alone())
+        helpers = columns.step_pays(self.program.forward, rows) and self.loop.code.columns
+        if helpers and alone.ns is not None and not threads.team.resting():
+            function, address = library.function("loop"), library.address("loop")
+            threads.run(function, address, arguments.address, self.shares.parts, alone.ns)
+            return
+        start = time.perf_counter_ns()
+        library.function("loop")(arguments.address)
+        alone.note(1, time.perf_counter_ns() - start)

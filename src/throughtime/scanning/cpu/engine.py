@@ -14,7 +14,7 @@ from torch import Tensor
 
 from throughtime.scanning import locks
 from throughtime.scanning.backward import Backward, backward
-from throughtime.scanning.cpu import matrices, memory
+from throughtime.scanning.cpu import columns, matrices, memory
 from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
 from throughtime.scanning.cpu.launch import CompiledLoop, Launch, side_by_side
@@ -45,7 +45,7 @@ class CPUEngine:
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
-        self._loops: dict[Loop, CompiledLoop] = {}
+        self._loops: dict[tuple[Loop, bool], CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
 
@@ -58,27 +58,27 @@ class CPUEngine:
                 self._backward[wanted] = backward(self.program, wanted)
             return self._backward[wanted]
 
-    def loop(self, loop: Loop, backwards: bool = False) -> CompiledLoop:
-        """A loop of the program, compiled."""
-        found = self._loops.get(loop)
+    def loop(self, loop: Loop, backwards: bool = False, together: bool = False) -> CompiledLoop:
+        """A loop of the program, compiled. together: for threads that do each step together. (`columns`)"""
+        found = self._loops.get((loop, together))
         if found is None:
             with locks.LOOPS:
-                code = LoopCode(self.program, loop, host(), OPERANDS[self.operands], backwards)
+                code = LoopCode(self.program, loop, host(), OPERANDS[self.operands], backwards, together)
                 made = library(code.key(), code.text)
-                found = self._loops[loop] = CompiledLoop(loop, code, made, self.operands)
+                found = self._loops[loop, together] = CompiledLoop(loop, code, made, self.operands)
         return found
 
     def saved(self, wanted: Wanted) -> int:
         """Numbers saved for each step of each sequence, beside the states."""
         return sum(map(width_of, self.backward_of(wanted).saved))
 
-    def prepare(self, wanted: Wanted | None) -> None:
+    def prepare(self, wanted: Wanted | None, batch: int) -> None:
         if wanted is None:
-            self.loop(self.program.forward)
+            self._loop(self.program.forward, batch)
             return
         plan = self.backward_of(wanted)
-        self.loop(plan.forward)
-        self.loop(plan.loop, backwards=True)
+        self._loop(plan.forward, batch)
+        self._loop(plan.loop, batch, backwards=True)
 
     # PyTorch's operations around it
 
@@ -169,7 +169,11 @@ class CPUEngine:
 
     def _launch(self, loop: Loop, given: Given, states: Sequence[Tensor], backwards: bool = False) -> Launch:
         alone = self._alone.setdefault((loop, given.batch), Alone())
-        return Launch(self.loop(loop, backwards), given, states, alone)
+        return Launch(self._loop(loop, given.batch, backwards), given, states, alone)
+
+    def _loop(self, loop: Loop, batch: int, backwards: bool = False) -> CompiledLoop:
+        """A loop compiled as is quickest for so many sequences."""
+        return self.loop(loop, backwards, columns.pays(loop, batch, self.dtype.itemsize))
 
     def _steps(self, given: Given, width: int) -> Tensor:
         """A new [T, B, width]; with lengths, zeros where the loop does not come."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import matrices, product, threads
+from throughtime.scanning.cpu import columns, matrices, product, threads
 from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.cpu.matrices import OPERANDS
@@ -46,6 +46,8 @@ class CompiledLoop:
             self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
             active=active, bounds=shares.bounds.ctypes.data, parts=shares.parts,
         )  # fmt: skip
+        if self.code.columns:
+            made.together(columns.board(shares.parts), columns.offering())
         return made, scratch
 
 
@@ -64,7 +66,7 @@ class Launch:
         # before others help it is found out what one thread takes
         helped = self.alone is not None and self.alone.ns is not None
         threads_ = torch.get_num_threads() if helped else 1
-        rows = min(threads_, given.batch)
+        rows = 1 if loop.code.columns else min(threads_, given.batch)
         parts = min(-(-threads_ // max(1, rows)), loop.code.parts)  # where there are fewer sequences than threads
         self.threads = rows * parts
         if given.lengths is None:

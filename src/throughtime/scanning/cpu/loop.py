@@ -1,16 +1,20 @@
 """A loop of a program as a compiled function: each thread takes some sequences and runs them through all steps.
 
 At each stage of a step come the products, all rows of the thread at once, then the pointwise work between them, row by row, on
-sums that are still in cache. Where no unit reads another, threads share out the units of a sequence as well.
+sums that are still in cache. Where no unit reads another, threads share out the units of a sequence as well. Or they do each step
+together, a share of its columns each, and wait for each other (`columns`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from throughtime.scanning.cpu.arguments import HEAD, Layout, kinds_of
 from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.columns import Columns, pause
 from throughtime.scanning.cpu.pairs import round_row
+from throughtime.scanning.cpu.places import Time
 from throughtime.scanning.cpu.rows import Block, RowCode, Step, destination, is_narrow, sources
 from throughtime.scanning.cpu.target import Target
 from throughtime.scanning.cpu.tasks import define_tasks, fields
@@ -19,19 +23,24 @@ from throughtime.scanning.cpu.units import Span, by_themselves, spans, sweeps
 from throughtime.scanning.equations import describe
 from throughtime.scanning.nodes import Node, width_of
 from throughtime.scanning.program import Array, Loop, Program
-from throughtime.scanning.schedule import Schedule
+from throughtime.scanning.schedule import Schedule, Stage
 
 
 class LoopCode:
     """Writes the function of one loop."""
 
-    def __init__(self, program: Program, loop: Loop, target: Target, operands: str, backward: bool) -> None:
-        """operands: of products, `float`, `double`, or `bfloat16` beside all else in `float`."""
-        self.program, self.target, self.backward = program, target, backward
+    def __init__(
+        self, program: Program, loop: Loop, target: Target, operands: str, backward: bool, columns: bool = False
+    ) -> None:
+        """operands: of products, `float`, `double`, or `bfloat16` beside all else in `float`. columns: whether the tasks of a
+        group do each step together."""
+        self.program, self.target, self.backward, self.columns = program, target, backward, columns
         self.pairs = operands == "bfloat16"
         self.dtype = dtype = "float" if self.pairs else operands
         self.schedule = Schedule(loop)
-        self.by_units = by_themselves(self.schedule)  # whether tasks may share out the units of a sequence
+        self.by_units = not columns and by_themselves(
+            self.schedule
+        )  # whether tasks may share out the units of a sequence
         self.lanes = target.lanes(dtype)
         self.spilled: set[Node] = set()  # values that an earlier sweep has written to the thread's own space
         self.layout = Layout()
@@ -71,7 +80,7 @@ class LoopCode:
                 "loop",
                 operands,
                 str(self.backward),
-                str(self.by_units),
+                "columns" if self.columns else str(self.by_units),
                 str(weights),
                 str(narrow),
                 *describe(self.schedule.loop.targets),
@@ -80,7 +89,9 @@ class LoopCode:
 
     @property
     def parts(self) -> int:
-        """Among how many tasks the units of a sequence can be shared out, a vector each."""
+        """Among how many tasks the units of a sequence can be shared out, a vector each, or the columns of a step, a panel each."""
+        if self.columns:
+            return max([1, *(-(-p.width // panel(self.target, self.dtype)) for p in self.schedule.loop.products)])
         if not self.by_units:
             return 1
         return max(-(-work.width // self.lanes) for work in sweeps(self.schedule))
@@ -93,6 +104,9 @@ class LoopCode:
     def _body(self, code: Assembly, task: str) -> None:
         names = [n.rstrip("*") for n in HEAD]
         head = dict(zip(names, fields(code, "%args", *HEAD), strict=True))
+        if self.columns:
+            self._together(code, head, task)
+            return
         if not self.by_units:
             self._through_time(code, head, task, task, {})
             return
@@ -102,16 +116,36 @@ class LoopCode:
         with code.when(code.let(f"xor i1 {alone}, true")):
             group = code.let(f"udiv i64 {task}, {head['parts']}")
             part = code.sub(task, code.mul(group, head["parts"]))
-            self._through_time(code, head, task, group, spans(code, self.schedule, part, head["parts"]))
+            widths = {work.width for work in sweeps(self.schedule)}
+            self._through_time(code, head, task, group, spans(code, widths, part, head["parts"]))
+
+    def _together(self, code: Assembly, head: dict[str, str], task: str) -> None:
+        """One task: a part in the steps of a group of sequences."""
+        group = code.let(f"udiv i64 {task}, {head['parts']}")
+        part = code.sub(task, code.mul(group, head["parts"]))
+        number = code.slot("i64")
+        code.store("i64", "0", number)
+        waiting = pause(code, self.target.triple)
+        columns = Columns(code, head["board"], part, head["parts"], number, head["offer"], waiting)
+        self._through_time(code, head, group, group, {}, columns)
 
     def _through_time(
-        self, code: Assembly, head: dict[str, str], task: str, group: str, shares: dict[int, Span]
+        self,
+        code: Assembly,
+        head: dict[str, str],
+        own: str,
+        group: str,
+        shares: dict[int, Span],
+        columns: Columns | None = None,
     ) -> None:
-        """One task: the steps of a group of sequences, or of some of their units."""
+        """One task: the steps of a group of sequences, or of some of their units; or, with others, its share of each.
+
+        own: the number of the space for what the task needs for itself.
+        """
         self.spilled.clear()
         low = code.load("i64", code.at(head["bounds"], group, "i64"))
         high = code.load("i64", code.at(head["bounds"], code.add(group, 1), "i64"))
-        space = code.at(head["scratch"], code.mul(task, head["stride"]))
+        space = code.at(head["scratch"], code.mul(own, head["stride"]))
         words = {
             array: [code.load(kind, code.at("%args", at + i, "i64")) for i, kind in enumerate(kinds_of(array))]
             for array, at in self.layout.words.items()
@@ -120,7 +154,7 @@ class LoopCode:
         shrinking = code.let(f"icmp ne ptr {head['active']}, null")
         # [rows, width] blocks of the thread's own space, one after the other
         rows_all = code.sub(high, low)
-        own = {
+        spaces = {
             array: Block(code.at(space, code.mul(rows_all, before)), str(width))
             for array, (before, width) in self.scratch.items()
         }
@@ -134,22 +168,49 @@ class LoopCode:
                 active = code.choose(code.less(active, 0), "0", active)
                 code.store("i64", code.least(active, rows_all), rows_slot)
             rows = code.load("i64", rows_slot)
-            time = _Time(code, s, t, head["step"], low)
-            step = Step(code, {array: time.block(array, w) for array, w in words.items()} | own, rows, shares)
+            time = Time(code, s, t, head["step"], low)
+            step = Step(code, {array: time.block(array, w) for array, w in words.items()} | spaces, rows, shares)
             for stage in self.schedule.stages:
-                for i in stage.products:
-                    self._product(step, i, packed[i], head["tiles"])
+                self._products(step, stage.products, packed, head["tiles"], columns)
                 if any(stage.phases):
-                    with code.loop(rows) as row:
-                        RowCode(self.program, self.schedule, self.spilled, step, row).write(stage)
+                    with _phase(columns) as share:
+                        self._pointwise(step, stage, share, head["parts"])
 
-    def _product(self, step: Step, i: int, packed: str, table: str) -> None:
+    def _products(self, step: Step, which: list[int], packed: list[str], table: str, columns: Columns | None) -> None:
+        """Those of a stage."""
+        code, parts = step.code, columns.parts if columns else ""
+        lefts = {i: step.block(self.schedule.lhs[i]) for i in which}
+        if self.pairs and which:
+            with _phase(columns) as share:
+                low, high = _portion(code, step.rows, share, parts)
+                for i in which:
+                    self._round(step, i, lefts[i], low, high)
+            lefts = {i: step.block(("rounded", i)) for i in which}
+        if which:
+            with _phase(columns) as share:
+                for i in which:
+                    self._product(step, i, lefts[i], packed[i], table, share, parts)
+
+    def _pointwise(self, step: Step, stage: Stage, share: str | None, parts: str) -> None:
+        """The work between products. A share of it: some units of all rows, or some rows where a sum goes along them."""
+        code, low, high = step.code, "0", step.rows
+        if share is not None:
+            works = [work for phase in stage.phases for work in phase]
+            if any(work.reductions for work in works):
+                low, high = _portion(code, step.rows, share, parts)
+            else:
+                step = replace(step, spans=spans(code, {work.width for work in works}, share, parts))
+        with code.loop(high, low) as row:
+            RowCode(self.program, self.schedule, self.spilled, step, row).write(stage)
+
+    def _product(self, step: Step, i: int, lhs: Block, packed: str, table: str, share: str | None, parts: str) -> None:
+        """All panels of a product, or a share of them."""
         code, p = step.code, self.schedule.loop.products[i]
-        depth, wide = width_of(p.args), panel(self.target, self.dtype)
-        lhs, out = step.block(self.schedule.lhs[i]), step.block(("product", i))
+        depth, wide, out = width_of(p.args), panel(self.target, self.dtype), step.block(("product", i))
         if self.pairs:
-            lhs, depth = self._rounded(step, i, lhs, depth), -(-depth // 2)
+            depth = -(-depth // 2)
         whole, left = divmod(p.width, wide)
+        low, high = _portion(code, str(whole + (left > 0)), share, parts)
 
         def panels(first: str, vectors: int, columns: int) -> None:
             weights = Matrix(code.at(packed, code.mul(first, depth)), str(vectors * self.lanes))
@@ -158,47 +219,31 @@ class LoopCode:
             tiles(code, self.target, table, PanelProduct(operand, weights, result, NOTHING, *sizes))
 
         if whole:
-            with code.loop(whole) as number:
+            with code.loop(whole if share is None else code.least(high, whole), low) as number:
                 panels(code.mul(number, wide), self.target.vectors, wide)
         if left:
-            panels(str(whole * wide), -(-left // self.lanes), left)
+            last = None if share is None else code.let(f"icmp sgt i64 {high}, {whole}")
+            with nullcontext() if last is None else code.when(last):
+                panels(str(whole * wide), -(-left // self.lanes), left)
 
-    def _rounded(self, step: Step, i: int, lhs: Block, depth: int) -> Block:
-        """The left operand's rows in bfloat16, in the thread's own space."""
-        code, own = step.code, step.block(("rounded", i))
-        with code.loop(step.rows) as row:
+    def _round(self, step: Step, i: int, lhs: Block, low: str, high: str) -> None:
+        """Some rows of a left operand in bfloat16, in the thread's own space."""
+        code, own, depth = step.code, step.block(("rounded", i)), width_of(self.schedule.loop.products[i].args)
+        with code.loop(high, low) as row:
             into = code.at(own.at, code.mul(row, own.stride))
             round_row(code, code.at(lhs.at, code.mul(row, lhs.stride)), str(depth), into)
             if depth % 2:
                 code.store("bfloat", "0.0", code.at(into, depth, "bfloat"), align=2)
-        return own
 
 
-@dataclass(frozen=True)
-class _Time:
-    """A step's number in the loop's order and in memory, the direction, and the thread's first sequence."""
+def _phase(columns: Columns | None) -> AbstractContextManager[str | None]:
+    """What a thread does between two waits: a share of it, by number; all of it where there is nobody to wait for."""
+    return nullcontext() if columns is None else columns.phase()
 
-    code: Assembly
-    s: str
-    t: str
-    step: str
-    low: str
 
-    def block(self, array: Array, words: list[str]) -> Block:
-        """Where an array is at this step."""
-        code = self.code
-        if array[0] in ("v", "m"):
-            return Block(words[0], "0")
-        stride = words[2]
-        if array[0] in ("c", "C"):  # two buffers in turn: step s reads number (s + 1) % 2 and writes number s % 2
-            number = code.let(f"and i64 {code.add(self.s, 1) if array[0] == 'c' else self.s}, 1")
-            even = code.let(f"icmp eq i64 {number}, 0")
-            base = code.choose(even, words[0], words[3], "ptr")
-        elif array[0] == "s":  # the state before: the initial one at first, then what the step before left
-            first = code.let(f"icmp eq i64 {self.s}, 0")
-            before = code.at(words[0], code.mul(code.sub(self.t, self.step), words[1]))
-            base = code.choose(first, words[3], before, "ptr")
-            stride = code.choose(first, words[4], words[2])
-        else:
-            base = code.at(words[0], code.mul(self.t, words[1]))
-        return Block(code.at(base, code.mul(self.low, stride)), stride)
+def _portion(code: Assembly, count: str, share: str | None, parts: str) -> tuple[str, str]:
+    """The first and the end of what a share has of so many things; all of them where there are no shares."""
+    if share is None:
+        return "0", count
+    low, high = (code.let(f"udiv i64 {code.mul(count, n)}, {parts}") for n in (share, code.add(share, 1)))
+    return low, high

@@ -24,7 +24,7 @@ from throughtime.scanning.cpu.team import Team, timed
 _T = TypeVar("_T")
 
 team = Team()
-_here = threading.local()  # within: whether this thread is in a function `as_the_team`
+_here = threading.local()  # count: in a function `as_the_team`, how many threads its caller has
 
 _forked = False
 _elsewhere: ThreadPoolExecutor | None = None
@@ -57,6 +57,11 @@ def _openmp() -> ctypes.CDLL | None:
     return None
 
 
+def count() -> int:
+    """How many threads the caller has, also where the team rests."""
+    return getattr(_here, "count", 0) or torch.get_num_threads()
+
+
 def as_the_team(function: Callable[..., _T]) -> Callable[..., _T]:
     """`function`, in which PyTorch's own operations take one thread too while the team rests.
 
@@ -65,17 +70,18 @@ def as_the_team(function: Callable[..., _T]) -> Callable[..., _T]:
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> _T:
-        openmp, count = _openmp(), torch.get_num_threads()
-        if openmp is None or count == 1:
+        openmp, own = _openmp(), torch.get_num_threads()
+        if openmp is None or own == 1:
             return function(*args)
-        outer, _here.within = getattr(_here, "within", False), True
+        outer = getattr(_here, "count", 0)
+        _here.count = outer or own
         if team.resting():
             openmp.omp_set_num_threads(1)
         try:
             return function(*args)
         finally:
-            openmp.omp_set_num_threads(count)
-            _here.within = outer
+            openmp.omp_set_num_threads(own)
+            _here.count = outer
 
     return wrapped
 
@@ -117,7 +123,7 @@ def together(function: Callable[[int], None], address: int, block: int, threads:
         start = time.perf_counter_ns()
         would = timed(openmp.GOMP_parallel, address, block, threads)
         team.judge(min(would, alone), time.perf_counter_ns() - start)
-        if team.resting() and getattr(_here, "within", False):
+        if team.resting() and getattr(_here, "count", 0) > 0:
             openmp.omp_set_num_threads(1)  # until the end of `as_the_team`
         return
     helpers = [threading.Thread(target=function, args=(block,)) for _ in range(threads - 1)]

@@ -6,6 +6,7 @@ So it is with steps that are linear in their state, and with others too (`h' = r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from throughtime.scanning.cpu.assembly import Assembly
@@ -49,10 +50,10 @@ def _reads_its_own(work: Work, targets: tuple[tuple[Array, tuple[Node, ...]], ..
     return True
 
 
-def spans(code: Assembly, schedule: Schedule, part: str, parts: str) -> dict[int, Span]:
+def spans(code: Assembly, widths: Iterable[int], part: str, parts: str) -> dict[int, Span]:
     """What one of so many parts does of the sweeps of each width."""
     found = {}
-    for width in {work.width for work in sweeps(schedule)}:
+    for width in widths:
         whole, left = divmod(width, code.lanes)
         vectors = whole + (left > 0)
         low, high = (code.let(f"udiv i64 {code.mul(vectors, n)}, {parts}") for n in (part, code.add(part, 1)))
