@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import throughtime as tt
-from throughtime.cli import VERBS, bench, demo, main
+from throughtime.cli import VERBS, demo, main, peers
 from throughtime.cli.output import write_values
 
 ROOT = Path(__file__).parents[1]
@@ -417,18 +417,34 @@ def test_a_folder_that_cannot_be_made_is_named_before_work_begins(refused, book,
 
 
 def test_bench(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "SHAPES", ((4, 2, 3, 5),))
-    code, out, err = call("bench", "--runs", 1, "--json", "--save", tmp_path)
+    code, out, err = call("bench", "--runs", 1, "--shape", "4.2.3.5", "--json", "--save", tmp_path)
     assert code == 0
     rows = json.loads(out)["rows"]
     layers = [(layer, what) for layer in ("RNN", "GRU", "LSTM") for what in ("forward", "both")]
     cells = [(cell, "both") for cell in ("layernorm-lstm", "peephole-lstm", "own cell")]
-    assert [(r["name"], r["what"]) for r in rows] == [*layers, *cells, ("GRU step", "step")]
+    plain = [r for r in rows if "precision" not in r]
+    assert [(r["name"], r["what"]) for r in plain] == [*layers, *cells, ("GRU step", "step")]
     assert all(v > 0 for r in rows for k, v in r.items() if k.endswith(("_ms", "_us")))
-    assert all({"ours_ms", "torch_ms", "share"} <= set(r) for r in rows[:6])
+    assert all({"ours_ms", "torch_ms", "share"} <= set(r) for r in plain[:6])
+    halves = [r for r in rows if r.get("precision") == "bfloat16"]
+    assert [(r["name"], r["what"]) for r in halves] == layers
+    assert all({"ours_bf16_ms", "torch_autocast_ms", "torch_module_ms"} <= set(r) for r in halves)
+    onnx = [r for r in rows if r.get("precision") == "onnxruntime"]
+    assert [(r["name"], "onnxruntime_int8_ms" in r) for r in onnx] == [("RNN", False), ("GRU", False), ("LSTM", True)]
     assert err.count("\n") == len(rows) + 2
+    assert all(len(line) <= 120 for line in err.splitlines()[1:-1])
     (report,) = tmp_path.glob("*.md")
-    assert "arithmetic limit" in report.read_text() and "| GRU | 4·2·3·5 | both |" in report.read_text()
+    text = report.read_text()
+    assert "arithmetic limit" in text and text.count("| GRU | 4·2·3·5 | both |") == 2
+    assert "| LSTM | 4·2·3·5 |" in text.partition("onnxruntime, int8")[2]
+
+
+def test_the_layers_of_onnxruntime_are_those_of_torch():
+    for kind in ("RNN", "GRU", "LSTM"):
+        _, layer = peers.pair(kind, 3, 5)
+        x = torch.randn(4, 2, 3)
+        (found,) = peers.onnx_session(peers.onnx_model(layer, 4, 2), 1, {"X": x.numpy()})()
+        torch.testing.assert_close(torch.from_numpy(found[:, 0]), layer(x)[0].detach())
 
 
 def test_demo(call, tmp_path, monkeypatch):
@@ -796,6 +812,7 @@ def test_a_mistake_with_overwrite_leaves_the_old_run_untouched(refused, run, boo
         (["generate", "RUN", "--samples", "0"], ["samples: got 0"]),
         (["generate", "RUN", "--seed", "99999999999999999999999"], ["seed"]),
         (["bench", "--runs", "0"], ["runs"]),
+        (["bench", "--shape", "3.4.5"], ["--shape", "'3.4.5'", "T.B.I.H"]),
         (["info", "OUT"], ["OUT: no such run folder"]),
         (["evaluate", "OUT", "BOOK"], ["OUT: no such run folder"]),
         (["generate", "BOOK"], ["BOOK"]),

@@ -8,7 +8,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from throughtime.cli.output import Json, check_threads, made_folder, whole
-from throughtime.cli.peers import Row, jax_jobs, onnx_step, pair, shown
+from throughtime.cli.peers import Row, Shape, jax_jobs, onnx_step, pair, shown
+from throughtime.cli.precisions import bfloat16_jobs, onnx_jobs, parted, tables
 from throughtime.errors import UserError
 
 # T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
@@ -43,18 +44,17 @@ def bench(
     conllu: Annotated[
         Path | None, Parameter(help="With --beside: tagged sentences, for the training of a tagger.")
     ] = None,
+    shape: Annotated[
+        list[str] | None,
+        Parameter(help="T.B.I.H, such as 100.32.128.128; may be repeated. [default: six]", negative=""),
+    ] = None,
     save: Annotated[Path | None, Parameter(help="A folder to write CPU_DATE.md into.")] = None,
     json: Json = False,
 ) -> None:
-    """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn."""
-    if runs is not None and (runs < 1 or beside):
-        raise UserError(f"--runs: got {runs}; at least 1, and with --beside it is --seconds")
-    if not beside and (seconds is not None or conllu is not None):
-        raise UserError("--seconds and --conllu go with --beside")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise UserError(f"--seconds: got {seconds}; more than 0")
-    if conllu is not None and not conllu.is_file():
-        raise UserError(f"--conllu: {conllu} is no file")
+    """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn: layers
+    in float32 and in bfloat16 beside torch.nn's in both, and beside JAX and onnxruntime where these are installed."""
+    _check(runs, beside, seconds, conllu, shape)
+    shapes = _shapes(shape)
     check_threads(threads)
     if save is not None:
         made_folder(save, "--save")  # before what takes minutes
@@ -63,7 +63,6 @@ def bench(
     import torch
 
     from throughtime.cli import beside as besides
-    from throughtime.scanning.cpu.limit import operations_per_second
 
     if threads:
         torch.set_num_threads(threads)
@@ -72,9 +71,9 @@ def bench(
     if beside:
         measured = besides.rows(seconds or 1.0, conllu)
     else:
-        limit = operations_per_second(torch.get_num_threads())
-        machine["gflops"] = round(limit / 1e9, 1)
-        measured = _rows(runs or 7, limit)
+        limits = _limits()
+        machine |= {"gflops" if k == "float32" else f"gops_{k}": round(v / 1e9, 1) for k, v in limits.items()}
+        measured = _rows(runs or 7, limits, shapes)
     print(", ".join(f"{value} {name}" for name, value in machine.items()), file=sys.stderr)
     rows: list[Row] = []
     for row in measured:
@@ -97,12 +96,48 @@ def bench(
         print(text)
 
 
-def _rows(runs: int, limit: float) -> Iterator[Row]:
+def _check(runs: int | None, beside: bool, seconds: float | None, conllu: Path | None, shape: list[str] | None) -> None:
+    """Raises: UserError for options that are out of range, or do not go together."""
+    if runs is not None and (runs < 1 or beside):
+        raise UserError(f"--runs: got {runs}; at least 1, and with --beside it is --seconds")
+    if not beside and (seconds is not None or conllu is not None):
+        raise UserError("--seconds and --conllu go with --beside")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"--seconds: got {seconds}; more than 0")
+    if beside and shape is not None:
+        raise UserError("--shape goes without --beside")
+    if conllu is not None and not conllu.is_file():
+        raise UserError(f"--conllu: {conllu} is no file")
+
+
+def _limits() -> dict[str, float]:
+    """Operations a second of all threads, of each type of operands that the processor has an instruction for."""
+    import torch
+
+    from throughtime.scanning.cpu import limit
+
+    kinds = (limit.FLOAT32, limit.BFLOAT16, limit.INT8)
+    return {kind: limit.operations_per_second(torch.get_num_threads(), kind) for kind in kinds if limit.has(kind)}
+
+
+def _shapes(asked: list[str] | None) -> Sequence[Shape]:
+    """Shapes that are asked for, T.B.I.H each; else all. Raises: UserError for anything else."""
+    found: list[Shape] = []
+    for text in asked or ():
+        parts = re.split(r"[.·,]", text)
+        if len(parts) != 4 or not all(part.isdecimal() and int(part) for part in parts):
+            raise UserError(f"--shape: got {text!r}; it is T.B.I.H, four whole numbers such as 100.32.128.128")
+        steps, batch, inputs, hidden = map(int, parts)
+        found.append((steps, batch, inputs, hidden))
+    return found or SHAPES
+
+
+def _rows(runs: int, limits: dict[str, float], shapes: Sequence[Shape]) -> Iterator[Row]:
     import torch
 
     import throughtime as tt
 
-    for shape in SHAPES:
+    for shape in shapes:
         steps, batch, inputs, hidden = shape
         x = torch.randn(steps, batch, inputs, requires_grad=True)
         for kind, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
@@ -113,9 +148,11 @@ def _rows(runs: int, limit: float) -> Iterator[Row]:
                 jobs = {"ours_ms": _job(ours, x, what), "torch_ms": _job(theirs, x, what)}
                 if jax is not None:
                     jobs["jax_ms"] = jax[what]
+                jobs |= bfloat16_jobs(ours, theirs, x, what, _job)
+                if what == "forward":
+                    jobs |= onnx_jobs(theirs, shape, torch.get_num_threads())
                 times = _in_turn(jobs, runs)
-                share = work * (3 if what == "both" else 1) / limit / (times["ours_ms"] / 1e3)
-                yield _named(kind, shape, what, times) | {"share": share}
+                yield from parted(_named(kind, shape, what, {}), times, work * (3 if what == "both" else 1), limits)
         for name, made in (
             ("layernorm-lstm", tt.cells.LayerNormLSTM),
             ("peephole-lstm", tt.cells.PeepholeLSTM),
@@ -182,7 +219,7 @@ def _line(row: Row) -> str:
     found = [f"{head} {row.get('what') or row.get('machine'):7}"]
     for key, value in row.items():
         name = re.sub("_(ms|us|s)$", "", key).replace("onnxruntime", "onnx").replace("_", " ")
-        if isinstance(value, float) and key not in ("share", "others"):
+        if isinstance(value, float) and key not in ("share", "share_bf16", "others"):
             found.append(f"{name} {value:.0f}" if value >= 1000 else f"{name} {value:.3g}")
         elif key == "threads":
             found.append(f"threads {value}")
@@ -225,10 +262,14 @@ def _mean(values: list[float]) -> float:
 
 def _report(machine: Row, rows: list[Row]) -> str:
     """The tables, as Markdown."""
+    limits = f"{machine['gflops']} GFLOP/s"
+    for kind in ("bfloat16", "int8"):
+        if f"gops_{kind}" in machine:
+            limits += f", of {kind} operands {machine[f'gops_{kind}']}"
     lines = [
         f"# {machine['cpu']}, {machine['threads']} threads",
         "",
-        f"{date.today()}; torch {machine['torch']}; arithmetic limit {machine['gflops']} GFLOP/s, measured in the same run. "
+        f"{date.today()}; torch {machine['torch']}; arithmetic limit {limits}, measured in the same run. "
         "Medians, warm, in turn, in milliseconds.",
         "",
         "| | T·B·I·H | | ours | torch.nn | × | JAX | × | share of the limit |",
@@ -250,6 +291,7 @@ def _report(machine: Row, rows: list[Row]) -> str:
                 ratios = [r[peer] / r["ours_ms"] for r in mine if peer in r]
                 cells.append(f"{_mean(ratios):.2f} | {min(ratios):.2f}" if ratios else "| ")
             lines.append(f"| {kind}, {what} | {cells[0]} | {cells[1]} |")
+    lines += tables(rows)
     lines += [
         "",
         "| cell, forward and backward | T·B·I·H | ours | loop in Python | × | our LSTM | time of it |",

@@ -71,35 +71,55 @@ def onnx_step(layer: Any, x: Any) -> Job | None:
     """One step of a torch.nn.GRU with one layer by onnxruntime on one thread, its state handed in and out."""
     try:
         import numpy as np
-        import onnxruntime
-        from onnx import TensorProto, helper, numpy_helper
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
     except ImportError:
         return None
-    n, inputs = layer.hidden_size, layer.input_size
+    given = {"X": x.numpy()[None], "H": np.zeros((1, 1, layer.hidden_size), np.float32)}
+    return onnx_session(onnx_model(layer, 1, 1, state=True), 1, given)
 
-    def reordered(weight: Any) -> Any:  # torch.nn's rows are r, z, n; those of ONNX z, r, n
-        r, z, new = np.split(weight.detach().numpy(), 3)
-        return np.concatenate([z, r, new])
+
+def onnx_session(model: Any, threads: int, given: dict[str, Any]) -> Job:
+    """A model at work in onnxruntime: what runs it on what is given."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, given)
+
+
+def onnx_model(layer: Any, steps: int, batch: int, state: bool = False) -> Any:
+    """A torch.nn layer, RNN, GRU or LSTM, over X [T, B, I] as ONNX's own operation. state: a GRU's H [1, B, N] goes in, and the
+    last one comes out in place of the outputs."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    n, inputs = layer.hidden_size, layer.input_size
+    # torch.nn's rows are r, z, n and i, f, g, o; those of ONNX z, r, n and i, o, f, c
+    order = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}.get(layer.mode, (0,))
+
+    def reordered(weight: Any) -> Any:
+        parts = np.split(weight.detach().numpy(), len(order))
+        return np.concatenate([parts[i] for i in order])
 
     weights = {
         "W": reordered(layer.weight_ih_l0)[None],
         "R": reordered(layer.weight_hh_l0)[None],
         "B": np.concatenate([reordered(layer.bias_ih_l0), reordered(layer.bias_hh_l0)])[None],
     }
+    kind = "RNN" if layer.mode.startswith("RNN") else layer.mode
+    options = {"linear_before_reset": 1} if kind == "GRU" else {}
+    first = ["", "H"] if state else []
     node = helper.make_node(
-        "GRU", ["X", "W", "R", "B", "", "H"], ["Y", "Yh"], hidden_size=n, linear_before_reset=1
-    )  # fmt: skip
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [node],
-        "step",
-        [info("X", TensorProto.FLOAT, [1, 1, inputs]), info("H", TensorProto.FLOAT, [1, 1, n])],
-        [info("Yh", TensorProto.FLOAT, [1, 1, n])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+        kind, ["X", "W", "R", "B", *first], ["", "Yh"] if state else ["Y"], hidden_size=n, **options
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given, hidden = x.numpy()[None], np.zeros((1, 1, n), np.float32)
-    return lambda: session.run(["Yh"], {"X": given, "H": hidden})
+    info = helper.make_tensor_value_info
+    end = info("Yh", TensorProto.FLOAT, [1, batch, n]) if state else info("Y", TensorProto.FLOAT, [steps, 1, batch, n])
+    given = [info("X", TensorProto.FLOAT, [steps, batch, inputs])]
+    if state:
+        given.append(info("H", TensorProto.FLOAT, [1, batch, n]))
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph([node], "layer", given, [end], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)

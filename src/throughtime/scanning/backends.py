@@ -36,7 +36,7 @@ class Explanation:
     `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot. `linear` holds, for
     each tensor of the state, None where its new value is a ⊙ h + b with a and b free of its old value h, or what breaks that and
     in which line of the cell; it is None where the step cannot be captured, so that nothing is known of it.
-    `products` says in which type products are done where autocast asks for one.
+    `products` says in which type products are done where autocast, or the module, asks for one.
     """
 
     chosen: str

@@ -68,7 +68,7 @@ class Programs(Generic[E]):
                 self.known[key] = reason, self.known[key][1]
 
     def _find(self, call: Call, hoist: bool) -> E | str:
-        owner: Any = unwrapped(call.cell)
+        owner: Any = call.found.get("owner", unwrapped(call.cell))  # of a module made for one call, what it was made of
         if isinstance(owner, FunctionCell) and isinstance(owner.function, FunctionType):
             owner = owner.function  # the cell is made of it at every call
         history = self.histories.setdefault(owner, _History())

@@ -1,4 +1,4 @@
-"""The `cpu` backend: any cell that can be captured, on the CPU, in float32 or float64; in autocast see `autocast`."""
+"""The `cpu` backend: any cell that can be captured, on the CPU, in float32 or float64; in bfloat16 see `autocast`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(call: Call) -> Scanned:
 
 
 def _types(engine: CPUEngine, call: Call) -> Types:
-    """The types of what a call in autocast gives, found out once for each kind of call."""
+    """The types of what a call in bfloat16 gives, found out once for each kind of call."""
     given = (*leaves(call.inputs), *tensors_of(call.state), *tensors_of(call.initial))
     kind = tuple(t.dtype for t in given), min(call.steps, 2), call.lengths is None
     if kind not in engine.types:

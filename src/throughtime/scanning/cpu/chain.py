@@ -39,7 +39,7 @@ class Chain:
             given = x.unsqueeze(0)
             inputs = given if more is None else (given, map_leaves(lambda t: t.unsqueeze(0), more))
             call = make_call(cell, inputs, state, initial=state)
-            engine = "autocast is on" if as_float32(call) is not None else backend.find(call, hoist=False)
+            engine = "it is in bfloat16" if as_float32(call) is not None else backend.find(call, hoist=False)
             if isinstance(engine, str):
                 raise Unsupported(engine)
             self._links.append(_Link(engine, call, x))

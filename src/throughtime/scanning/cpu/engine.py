@@ -41,7 +41,7 @@ class CPUEngine:
 
     def __init__(self, program: Program, dtype: torch.dtype, operands: torch.dtype | None = None) -> None:
         self.program, self.dtype, self.operands = program, dtype, operands or dtype
-        self.types: dict[Any, Types] = {}  # of what calls in autocast give, by their kinds
+        self.types: dict[Any, Types] = {}  # of what calls in bfloat16 give, by their kinds
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
