@@ -12,6 +12,8 @@ from throughtime.scanning.capture import _Trial, capture
 from throughtime.scanning.cpu import backend, functions
 from throughtime.scanning.cpu.arguments import Arguments, Layout
 from throughtime.scanning.cpu.engine import CPUEngine
+from throughtime.scanning.cpu.loop import LoopCode
+from throughtime.scanning.cpu.target import host
 from throughtime.scanning.division import divide
 from throughtime.scanning.engine import Given
 from throughtime.scanning.operator import run_loop
@@ -289,3 +291,41 @@ def test_a_function_whose_closure_changes_is_compiled_anew():
     for scale in (0.5, 2.0, 0.5):
         found = tt.scan(scaled(scale), x, h, backend="cpu").outputs
         torch.testing.assert_close(found, tt.scan(scaled(scale), x, h, backend="reference").outputs)
+
+
+class Residual(nn.Module):
+    """Layers with a way past each: the state after the last hangs on what every one has given."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.weights = nn.ParameterList([0.3 * random(N, N, seed=k) for k in range(layers)])
+
+    def initial_state(self, batch, *, device=None):
+        return torch.zeros(batch, N, dtype=F64)
+
+    def forward(self, x, h):
+        h = h + x[:, :1]
+        for w in self.weights:
+            h = 0.9 * h + 0.2 * torch.tanh(h @ w) * torch.sigmoid(h)
+        return h
+
+
+def test_a_deep_cell_is_compiled_in_time_that_grows_with_its_depth():
+    """What a way past many layers adds up is fetched, not worked out again in each."""
+    sizes = []
+    for layers in (12, 24):
+        cell = Residual(layers)
+        engine = backend.find(make_call(cell, random(T, B, I, seed=1), None))
+        plan = backward(engine.program, frozenset(("w", i) for i in range(layers)))
+        loops = [(plan.forward, False), (plan.loop, True)]
+        sizes.append([len(LoopCode(engine.program, loop, host(), "double", back).text()) for loop, back in loops])
+    assert all(deep < 2.2 * shallow for shallow, deep in zip(*sizes, strict=True))
+
+
+def test_a_deep_cell_is_right():
+    cell, x = Residual(12), random(T, B, I, seed=5).requires_grad_()
+    found = []
+    for name in ("cpu", "reference"):
+        outputs = tt.scan(cell, x, backend=name).outputs
+        found.append([outputs, *torch.autograd.grad(outputs.sin().sum(), [x, *cell.parameters()])])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-11)

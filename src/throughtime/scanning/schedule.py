@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from throughtime.scanning.nodes import FUNCTIONS, REDUCTIONS, Node, Row, ordered, width_of
+from throughtime.scanning.nodes import FUNCTIONS, POINTWISE, REDUCTIONS, Node, Row, ordered, width_of
 from throughtime.scanning.program import Array, Loop
+
+MOST_AGAIN = 24  # operations that a sweep does once more sooner than fetch what they give from memory
 
 
 @dataclass
@@ -98,16 +100,22 @@ class Schedule:
         return [*phases, list(works.values())] if works else phases
 
     def _spill(self) -> None:
-        """Mark what several sweeps need and none should do twice."""
-        sweep_of: dict[Node, int] = {}  # functions: the sweep they are done in
+        """Mark what several sweeps need and none should do twice: functions, and what takes many operations."""
+        sweep_of: dict[Node, int] = {}  # the sweep that a value is first made in
         stage_of: dict[Node, int] = {}  # reductions: the stage they are done in
         sweeps = [(s, work) for s, stage in enumerate(self.stages) for phase in stage.phases for work in phase]
         for number, (s, work) in enumerate(sweeps):
+            cost: dict[Node, int] = {}  # operations, until one comes to what lies in memory
             for node in ordered(work.roots, stop=lambda n: n.op in REDUCTIONS or n.op == "product"):
-                again = node.op in FUNCTIONS and node.width > 1 and sweep_of.setdefault(node, number) != number
-                if (again or stage_of.get(node, s) != s) and node not in self.spilled:
+                first = sweep_of.setdefault(node, number)
+                again = first != number and node.width > 1
+                cost[node] = sum(cost[a] for a in node.args if a in cost) + (node.op in POINTWISE)
+                often = again and (node.op in FUNCTIONS or cost[node] > MOST_AGAIN) and node.op in POINTWISE
+                if (often or stage_of.get(node, s) != s) and node not in self.spilled:
                     self.spilled[node] = ("spilled", len(self.spilled))
                     self.scratch[self.spilled[node]] = node.width
+                if node in self.spilled and first != number:
+                    cost[node] = 0
             for reduction, _ in work.reductions:
                 stage_of.setdefault(reduction, s)
 
