@@ -179,6 +179,9 @@ class _Layers(nn.RNNBase):
 
     def _refresh_checks(self) -> None:
         """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""
+        now = self._parameters
+        if all(now.get(name) is w for name, w in zip(self._flat_weights_names, self._flat_weights, strict=False)):
+            return  # as they were
         if not torch.compiler.is_exporting():
             self._update_flat_weights()
 
@@ -191,8 +194,16 @@ class _Layers(nn.RNNBase):
     def _cell(self, layer: int, direction: int) -> Cell:
         """A cell over the weights of one layer in one direction."""
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
-        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
-        weights: dict[str, Any] = {name: getattr(self, name + suffix, None) for name in names}
+        names, own = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"], self._parameters
+        absent = (*(() if self.bias else names[2:4]), *(() if self.proj_size else names[4:]))
+        weights: dict[str, Any] = {
+            name: own[name + suffix]
+            if name + suffix in own
+            else None
+            if name in absent
+            else getattr(self, name + suffix, None)
+            for name in names
+        }
         n = self.hidden_size
         sizes = {"input_size": weights["weight_ih"].shape[1], "hidden_size": n}
         if self.mode == "LSTM":

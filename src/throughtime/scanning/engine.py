@@ -33,7 +33,7 @@ class Given(NamedTuple):
 
     @property
     def batch(self) -> int:
-        return int(self.state[0].shape[0])
+        return self.state[0].size(0)
 
     @property
     def groups(self) -> tuple[tuple[str, Sequence[Tensor]], ...]:

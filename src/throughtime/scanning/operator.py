@@ -92,6 +92,7 @@ def _gradients(
     else:
         found = engine.backward(given, wanted, past, gradients)
     result: list[Tensor | None] = []
+    taken: set[int] = set()  # memory that one of them lies in
     for kind, tensors in given.groups:
         for i, tensor in enumerate(tensors):
             if kind != "s" and (kind, i) not in wanted:
@@ -102,7 +103,7 @@ def _gradients(
                 g = _like(tensor, torch.zeros)
             elif g.shape != tensor.shape:  # a constant row of which the loop reads only the beginning
                 g = torch.cat([g, g.new_zeros(tensor.shape[-1] - g.shape[-1])])
-            result.append(_own(g, tensor, result))
+            result.append(_own(g, tensor, taken))
     return result
 
 
@@ -119,14 +120,15 @@ def _like(tensor: Tensor, make: Callable[..., Tensor]) -> Tensor:
     return make(*tensor.shape, **options)
 
 
-def _own(g: Tensor, tensor: Tensor, others: Sequence[Tensor | None]) -> Tensor:
-    """The gradient of a tensor in memory of its own, whole: operations may not return the same memory twice."""
+def _own(g: Tensor, tensor: Tensor, taken: set[int]) -> Tensor:
+    """The gradient of a tensor in memory of its own, whole: operations may not return the same memory twice. taken: is added to."""
     if not g.numel():
         return g
-    memory = g.untyped_storage().data_ptr()
-    shares = any(o is not None and o.numel() and o.untyped_storage().data_ptr() == memory for o in others)
     as_wanted = g.t() if is_transposed(tensor) else g
-    return _like(tensor, torch.empty).copy_(g) if shares or not as_wanted.is_contiguous() else g
+    if g.untyped_storage().data_ptr() in taken or not as_wanted.is_contiguous():
+        g = _like(tensor, torch.empty).copy_(g)
+    taken.add(g.untyped_storage().data_ptr())
+    return g
 
 
 def _check_memory(engine: LoopEngine, given: Given) -> None:

@@ -189,10 +189,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         func, result = done.func, done.result
 
         def make(values: list[Tensor]) -> Any:
+            if flat:  # as most are
+                return func(*(values[a.index] if type(a) is Constant else a for a in spec_args))
             real_args, real_kwargs = _replace((spec_args, spec_kwargs), values, constants=True)
             return func(*real_args, **real_kwargs)
 
         spec_args, spec_kwargs = _replace((done.args, done.kwargs), self.known)
+        flat = not spec_kwargs and not any(isinstance(a, tuple | list | dict) for a in spec_args)
         text = f"{done.full}({_text(spec_args)}{_text(spec_kwargs)})"
         for t in _tensors(result):
             check_memory(t, "its result", self.device)

@@ -8,7 +8,7 @@ from throughtime.cells.base import somebody_watches
 from throughtime.scanning import compiled
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu.autocast import in_types, plainly, types
+from throughtime.scanning.cpu.autocast import as_float32, in_types, plainly, types
 from throughtime.scanning.cpu.engine import CPUEngine, Types
 from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.cpu.threads import as_the_team
@@ -29,6 +29,8 @@ def why_not(call: Call) -> str | None:
 
 def find(call: Call, hoist: bool = True) -> CPUEngine | str:
     """The engine of a call, or why there is none. hoist: as `divide` takes it."""
+    if as_float32(call) is None:
+        return _refusal(call) or programs.find(call, hoist)
     with plainly(call) as shown:
         return _refusal(shown) or programs.find(shown, hoist)
 
