@@ -7,7 +7,6 @@ import sys
 import textwrap
 import threading
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,11 +15,9 @@ import throughtime as tt
 from throughtime.scanning import nodes, programs
 from throughtime.scanning.backward import backward
 from throughtime.scanning.call import make_call
-from throughtime.scanning.cpu import backend, chunks, engine, functions, matrices, memory, product, target
-from throughtime.scanning.cpu.assembly import Module
+from throughtime.scanning.cpu import backend, chunks, engine, matrices, memory, product, target
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.cpu.stepping import Stepper
-from throughtime.scanning.cpu.tasks import fields
 
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
 F64 = torch.float64
@@ -374,45 +371,6 @@ def test_it_compiles_for_other_processors(triple, cpu, features, kind, dtype):
 
 
 # Its mathematics
-
-
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "log"])
-def test_functions_within_a_few_units_in_the_last_place(name):
-    lanes = target.host().lanes("float")
-    module = Module("float", lanes)
-
-    def body(code):
-        with code.loop("%n", step=lanes) as i:
-            value = functions.VECTORS[name](code, code.load_vector(code.at("%x", i)))
-            code.store_vector(value, code.at("%y", i))
-
-    # the argument block of a library's functions: three words
-    def entry(code):
-        x, y, n = fields(code, "%args", "x*", "y*", "n", first=0)
-        code.line(f"call void @inner(ptr {x}, ptr {y}, i64 {n})")
-
-    module.define("inner", "ptr %x, ptr %y, i64 %n", body)
-    module.define("entry", "ptr %args", entry)
-    run = target.library(f"test of {name}", module.text).function("entry")
-    x = np.concatenate([np.linspace(-110, 95, 400_000), np.linspace(-1, 1, 100_000), np.geomspace(1e-30, 1, 12_000)])
-    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 88.7, 88.8, -87.4, -103.9, -150.0, 1e30, -1e30, 1e-45, 1e-40]
-    x = np.concatenate([x, -x[-12_000:], special]).astype(np.float32)
-    x = np.concatenate([x, np.zeros(-len(x) % lanes, np.float32)])
-    y = np.empty_like(x)
-    block = np.array([x.ctypes.data, y.ctypes.data, len(x)], dtype=np.int64)
-    run(block.ctypes.data)
-    wide = x.astype(np.float64)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        truth = {"exp": np.exp, "tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "log": np.log}[name](wide)
-        rounded = truth.astype(np.float32)
-    same = np.isfinite(rounded) & (np.abs(truth) > 1.2e-38)
-    unit = np.spacing(np.abs(rounded[same]))
-    assert np.max(np.abs(y[same] - truth[same]) / unit) < 5
-    assert np.array_equal(np.isnan(y), np.isnan(truth))
-    assert np.array_equal(y[np.isinf(rounded)], rounded[np.isinf(rounded)])
-    tiny = np.abs(truth) <= 1.2e-38
-    assert np.max(np.abs(y[tiny] - truth[tiny]), initial=0) < 1.2e-38
-    assert np.array_equal(np.signbit(y[x == 0]), np.signbit(rounded[x == 0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])

@@ -26,8 +26,8 @@ from throughtime.exporting.stack import Direction, Stack
 from throughtime.exporting.targets import ExportTarget
 from throughtime.exporting.weights import Part, weights_of
 from throughtime.scanning.backward import backward
-from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.lanes import across
 from throughtime.scanning.cpu.rows import Block, RowCode
 from throughtime.scanning.cpu.rows import Step as Place
 from throughtime.scanning.nodes import Node, width_of
@@ -273,7 +273,7 @@ class LayerTraining:
                 sweep(code, columns, meet)
                 at += columns
             for r, slot in enumerate(sums):
-                total = functions.across_lanes(code, "sum", code.load(code.vector, slot))
+                total = across(code, "sum", code.load(code.vector, slot))
                 code.store(code.dtype, total, code.at(out, code.add(k, r)))
 
         whole = depth - depth % ROWS

@@ -155,6 +155,16 @@ def _largest(G: Graph, g: Node, y: Node, *args: Node) -> tuple[Node | None, ...]
     return tuple(_mul(G, one, share) for one in ones)
 
 
+def _over_root(square: float, one: float, sign: float = 1) -> _Rule:
+    """sign g / √(square a² + one)."""
+
+    def over_root(G: Graph, g: Node, y: Node, a: Node) -> tuple[Node | None, ...]:
+        under = G.apply("add", _mul(G, G.number(square), _mul(G, a, a)), G.number(one))
+        return (_mul(G, _mul(G, G.number(sign), g), G.apply("rsqrt", under)),)
+
+    return over_root
+
+
 RULES: dict[str, _Rule] = {  # of the ops that have a gradient
     "sum": lambda G, g, y, *args: (g,) * len(args),
     "max": _max,
@@ -182,6 +192,15 @@ RULES: dict[str, _Rule] = {  # of the ops that have a gradient
     "inverse_root": lambda G, g, y, a: (_mul(G, g, _mul(G, G.number(-0.5), G.apply("pow", a, G.number(-1.5)))),),
     "sin": lambda G, g, y, a: (_mul(G, g, G.apply("cos", a)),),
     "cos": lambda G, g, y, a: (G.apply("neg", _mul(G, g, G.apply("sin", a))),),
+    "tan": lambda G, g, y, a: (_mul(G, g, G.apply("add", _mul(G, y, y), G.number(1))),),
+    "asin": _over_root(-1, 1),
+    "acos": _over_root(-1, 1, sign=-1),
+    "atan": lambda G, g, y, a: (G.apply("div", g, G.apply("add", _mul(G, a, a), G.number(1))),),
+    "sinh": lambda G, g, y, a: (_mul(G, g, G.apply("cosh", a)),),
+    "cosh": lambda G, g, y, a: (_mul(G, g, G.apply("sinh", a)),),
+    "asinh": _over_root(1, 1),
+    "acosh": _over_root(1, -1),
+    "atanh": lambda G, g, y, a: (G.apply("div", g, G.apply("sub", G.number(1), _mul(G, a, a))),),
     "erf": lambda G, g, y, a: (
         _mul(G, _mul(G, G.number(2 / math.sqrt(math.pi)), G.apply("exp", G.apply("neg", _mul(G, a, a)))), g),
     ),

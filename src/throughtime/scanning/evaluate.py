@@ -71,6 +71,8 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "sign": torch.sgn, "minimum": torch.minimum, "maximum": torch.maximum, "select": torch.where, "lt": torch.lt, "le": torch.le,
     "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne, "and": torch.logical_and, "or": torch.logical_or,
     "not": torch.logical_not, "detach": torch.detach,
+    "tan": torch.tan, "asin": torch.asin, "acos": torch.acos, "atan": torch.atan, "sinh": torch.sinh, "cosh": torch.cosh,
+    "asinh": torch.asinh, "acosh": torch.acosh, "atanh": torch.atanh,
     "inverse_root": lambda a: a.pow(-0.5),
     "largest": lambda *args: torch.stack(torch.broadcast_tensors(*args)).amax(0),  # type: ignore[no-untyped-call]
 }  # fmt: skip

@@ -30,6 +30,7 @@ COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 LOGIC = {"and", "or", "not"}
 FUNCTIONS = {
     "div", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "inverse_root", "sin", "cos", "erf", "tanh", "sigmoid", "pow", "floor",
+    "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
 }  # fmt: skip
 POINTWISE = ARITHMETIC | COMPARISONS | LOGIC | FUNCTIONS
 REDUCTIONS = {"sum", "max"}

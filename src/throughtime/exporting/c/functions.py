@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from throughtime.scanning.cpu import functions
+from throughtime.scanning.cpu import exponentials, logarithms
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ static float power_of_two(int32_t n)
 static float exponential(float v)
 {{
     if (v != v) return v;
-    if (v > {literal(functions.EXP_MOST)}) v = {literal(functions.EXP_MOST)};
-    if (v < {literal(functions.EXP_LEAST)}) v = {literal(functions.EXP_LEAST)};
-    const int32_t n = (int32_t)(v * {literal(functions.LOG2_E)} + (v < 0.0f ? -0.5f : 0.5f)), half = n / 2;
-    const float r = (v - (float)n * {literal(functions.EXP_HIGH)}) - (float)n * {literal(functions.EXP_LOW)};
-    const float p = {_polynomial(functions.EXP, "r")};
+    if (v > {literal(exponentials.EXP_MOST)}) v = {literal(exponentials.EXP_MOST)};
+    if (v < {literal(exponentials.EXP_LEAST)}) v = {literal(exponentials.EXP_LEAST)};
+    const int32_t n = (int32_t)(v * {literal(exponentials.LOG2_E)} + (v < 0.0f ? -0.5f : 0.5f)), half = n / 2;
+    const float r = (v - (float)n * {literal(exponentials.EXP_HIGH)}) - (float)n * {literal(exponentials.EXP_LOW)};
+    const float p = {_polynomial(exponentials.EXP, "r")};
     return p * power_of_two(half) * power_of_two(n - half);
 }}""", ("power_of_two",)),
     "sigmoid": Helper("""\
@@ -78,12 +78,12 @@ static float sigmoid(float v) { return 1.0f / (1.0f + exponential(-v)); }""", ("
     "hyperbolic_tangent": Helper(f"""\
 static float hyperbolic_tangent(float v)
 {{
-    if (v > {literal(functions.TANH_MOST)}) return 1.0f;
-    if (v < {literal(-functions.TANH_MOST)}) return -1.0f;
+    if (v > {literal(exponentials.TANH_MOST)}) return 1.0f;
+    if (v < {literal(-exponentials.TANH_MOST)}) return -1.0f;
     if (v < 4e-4f && v > -4e-4f) return v;
     const float s = v * v;
-    const float p = {_polynomial(functions.TANH_ODD, "s")};
-    const float q = {_polynomial(functions.TANH_EVEN, "s")};
+    const float p = {_polynomial(exponentials.TANH_ODD, "s")};
+    const float q = {_polynomial(exponentials.TANH_EVEN, "s")};
     return v * p / q;
 }}"""),
     "logarithm": Helper(f"""\
@@ -99,8 +99,8 @@ static float logarithm(float v)
     const float n = (float)((past - digits) / 0x00800000 - (small ? 23 : 0));
     rest.bits = digits + 0x3f3504f3;
     const float r = rest.value - 1.0f, s = r * r;
-    const float p = {_polynomial(functions.LOG[::-1], "r")};
-    return n * {literal(functions.LOG2_HIGH)} + (r + (p * r * s + n * {literal(functions.LOG2_LOW)} - 0.5f * s));
+    const float p = {_polynomial(logarithms.LOG[::-1], "r")};
+    return n * {literal(logarithms.LOG2_HIGH)} + (r + (p * r * s + n * {literal(logarithms.LOG2_LOW)} - 0.5f * s));
 }}"""),
     "magnitude": Helper("static float magnitude(float v) { return v < 0.0f ? -v : v; }"),
     "sign": Helper("static float sign(float v) { return (float)((v > 0.0f) - (v < 0.0f)); }"),
@@ -137,6 +137,7 @@ static void product_int8(const float *restrict x, int depth, const int8_t *restr
 
 LIBM = {
     "log1p": "log1pf", "expm1": "expm1f", "sin": "sinf", "cos": "cosf", "erf": "erff", "pow": "powf", "floor": "floorf",
+    **{name: f"{name}f" for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
     "sqrt": "sqrtf", "rsqrt": "sqrtf", "inverse_root": "sqrtf",
 }  # fmt: skip
 _OWN = {

@@ -15,16 +15,9 @@ WASM = ExportTarget("wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory"
 STACK = 16384  # bytes, beside the arrays of a step
 
 # what WebAssembly has no instruction for, by its name in C: in JavaScript, and rounded to float32 where it comes back
-ERF = """(x) => {
-    if (!(Math.abs(x) < 4)) return Math.sign(x); // 1 in float32; NaN is NaN
-    let term = x, sum = x;
-    for (let n = 1; sum + term !== sum; n++) sum += term *= (2 * x * x) / (2 * n + 1);
-    return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
-  }"""
 LIBM = {
-    **{f"{name}f": f"Math.{name}" for name in ("sin", "cos", "log", "log1p", "expm1")},
+    **{f"{name}f": f"Math.{name}" for name in ("sin", "cos", "tan")},
     "powf": "(a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b)",  # where JavaScript says NaN
-    "erff": ERF,  # Source: Abramowitz, Stegun, Handbook of Mathematical Functions (1964), 7.1.6
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,15 +22,19 @@ class Assembly:
         self.bytes = 4 if self.dtype == "float" else 8
         self.lines: list[str] = []
         self.slots: list[str] = []
-        self._next = 0
+        self._numbers = itertools.count(1)
 
     def name(self) -> str:
-        self._next += 1
-        return f"%v{self._next}"
+        return f"%v{next(self._numbers)}"
 
     def label(self) -> str:
-        self._next += 1
-        return f"L{self._next}"
+        return f"L{next(self._numbers)}"
+
+    def wide(self) -> Assembly:
+        """The same function, where it works on vectors of so many float64 numbers."""
+        made = copy.copy(self)
+        made.dtype, made.vector, made.bytes = "double", f"<{self.lanes} x double>", 8
+        return made
 
     def line(self, text: str) -> None:
         self.lines.append("  " + text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly
+from throughtime.scanning.cpu.lanes import across, combined
 from throughtime.scanning.cpu.pairs import rounded_number
 from throughtime.scanning.cpu.units import Span
 from throughtime.scanning.nodes import REDUCTIONS, Node, ordered
@@ -140,12 +141,12 @@ class RowCode:
             if count is not None:
                 value = code.select(code.mask(count), value, code.literal(functions.NEUTRAL[reduction.op]))
             slot = self.sums[reduction]
-            code.store(code.vector, functions.combined(code, reduction.op, code.load(code.vector, slot), value), slot)
+            code.store(code.vector, combined(code, reduction.op, code.load(code.vector, slot), value), slot)
 
     def _finish(self, reduction: Node) -> None:
         """A reduction's lanes, brought together."""
         code = self.code
-        one = functions.across_lanes(code, reduction.op, code.load(code.vector, self.sums[reduction]))
+        one = across(code, reduction.op, code.load(code.vector, self.sums[reduction]))
         self.known[reduction] = code.splat(one)
         array = self.schedule.spilled.get(reduction)
         if array is not None:

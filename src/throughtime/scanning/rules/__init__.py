@@ -4,6 +4,6 @@ A rule takes the `Lowering` and the operation's arguments, tensors as `Symbol`s,
 """
 
 from throughtime.scanning.lowering import RULES
-from throughtime.scanning.rules import features, pointwise, products, shapes
+from throughtime.scanning.rules import features, pointwise, products, rounding, shapes
 
-__all__ = ["RULES", "features", "pointwise", "products", "shapes"]
+__all__ = ["RULES", "features", "pointwise", "products", "rounding", "shapes"]

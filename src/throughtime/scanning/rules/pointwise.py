@@ -11,7 +11,9 @@ from throughtime.scanning.symbols import Symbol, Unsupported
 for _name, _op in {
     "mul.Tensor": "mul", "mul.Scalar": "mul", "div.Scalar": "div", "neg": "neg", "abs": "abs", "exp": "exp", "log": "log",
     "log1p": "log1p", "expm1": "expm1", "sqrt": "sqrt", "rsqrt": "rsqrt", "sin": "sin", "cos": "cos", "erf": "erf", "tanh": "tanh",
-    "sigmoid": "sigmoid", "sign": "sign", "sgn": "sign", "minimum": "minimum", "maximum": "maximum", "floor": "floor",
+    "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh", "asinh": "asinh",
+    "acosh": "acosh", "atanh": "atanh", "sigmoid": "sigmoid",
+    "sign": "sign", "sgn": "sign", "minimum": "minimum", "maximum": "maximum", "floor": "floor",
     "lt.Tensor": "lt", "lt.Scalar": "lt", "le.Tensor": "le", "le.Scalar": "le", "gt.Tensor": "gt", "gt.Scalar": "gt",
     "ge.Tensor": "ge", "ge.Scalar": "ge", "eq.Tensor": "eq", "eq.Scalar": "eq", "ne.Tensor": "ne", "ne.Scalar": "ne",
     "where.self": "select", "where.ScalarSelf": "select", "where.ScalarOther": "select", "where.Scalar": "select",
@@ -66,6 +68,21 @@ def _pow(low: Lowering, a: Any, exponent: float) -> Symbol:
 @rule("pow.Tensor_Tensor", "pow.Scalar")
 def _pow_tensor(low: Lowering, a: Any, b: Any) -> Symbol:
     return low.op("pow", a, b)
+
+
+@rule("exp2")
+def _exp2(low: Lowering, a: Any) -> Symbol:
+    return low.op("pow", 2.0, a)
+
+
+@rule("log2")
+def _log2(low: Lowering, a: Any) -> Symbol:
+    return low.op("div", low.op("log", a), math.log(2))
+
+
+@rule("log10")
+def _log10(low: Lowering, a: Any) -> Symbol:
+    return low.op("div", low.op("log", a), math.log(10))
 
 
 @rule("lerp.Scalar", "lerp.Tensor")
