@@ -180,9 +180,10 @@ def _inverse_root(o: OnnxOperations, a: Value) -> Value:
     return o.make("Reciprocal", o.make("Sqrt", o.as_number(a)))
 
 
-def _of_float32(op: str) -> Callable[..., Value]:
-    """What onnxruntime has for float32 alone."""
+FLOAT32_ALONE = ("Erf", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")  # in onnxruntime
 
+
+def _of_float32(op: str) -> Callable[..., Value]:
     def make(o: OnnxOperations, a: Value) -> Value:
         if o.dtype != np.float32:
             raise UserError(
@@ -223,8 +224,8 @@ ONNX: dict[str, Callable[..., Value]] = {
     "abs": _plain("Abs"), "exp": _plain("Exp"), "log": _plain("Log"), "sqrt": _plain("Sqrt"), "sin": _plain("Sin"),
     "cos": _plain("Cos"), "tanh": _plain("Tanh"), "sigmoid": _plain("Sigmoid"), "pow": _plain("Pow"), "floor": _plain("Floor"),
     "minimum": _plain("Min"), "maximum": _plain("Max"), "largest": _plain("Max"), "rsqrt": _inverse_root,
-    "inverse_root": _inverse_root, "sign": _sign, "erf": _of_float32("Erf"), "log1p": _log1p, "expm1": _expm1, "select": _select,
-    **{op.lower(): _of_float32(op) for op in ("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")},
+    "inverse_root": _inverse_root, "sign": _sign, "log1p": _log1p, "expm1": _expm1, "select": _select,
+    **{op.lower(): _of_float32(op) for op in FLOAT32_ALONE},
     "lt": _compared("Less"), "le": _compared("LessOrEqual"), "gt": _compared("Greater"), "ge": _compared("GreaterOrEqual"),
     "eq": _compared("Equal"), "ne": lambda o, a, b: o.make("Not", _compared("Equal")(o, a, b), boolean=True),
     "and": _logical("And"), "or": _logical("Or"), "not": _logical("Not"), "detach": lambda o, a: a,
