@@ -97,7 +97,7 @@ def test_eight_bits(kind, tmp_path):
     cell = randomised(tt.cells.NAMED[kind](17, 33))
     folder = exported(cell, tmp_path / "net", int8=True)
     stack = stack_of(cell)
-    (trial,) = trials(evaluated(stack, int8=True), ((6, 4),), seed=3)
+    (trial,) = trials(evaluated(stack, int8=True, rounded=True), ((6, 4),), seed=3)
     output, finals = run(folder, trial)
     torch.testing.assert_close(output, trial.output, rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(finals, torch.cat(trial.finals, 1), rtol=1e-5, atol=2e-6)
