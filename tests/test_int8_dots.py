@@ -17,6 +17,7 @@ from throughtime.exporting.running import InProcess
 from throughtime.exporting.stack import stack_of
 from throughtime.exporting.steps_llvm import step_module
 from throughtime.exporting.targets import TARGETS, target_of
+from throughtime.exporting.wasm.linking import WASM
 from throughtime.scanning.cpu.target import _llvm, host, machine
 
 WAYS = [way for way in dots_llvm.WHOLE if way in ("", target_of(None).dots) or target_of(None).dots == "bytes"]
@@ -135,6 +136,15 @@ def test_no_level_is_given_what_it_lacks(name):
     assert MADD.search(text) and not VNNI.search(text)
     wide = {"x86-64-v2": (False, False), "x86-64-v3": (False, True), "x86-64-v4": (True, True)}
     assert ("zmm" in text, "ymm" in text) == wide[name]
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction"),
+    [(target_of("aarch64"), "smlal"), (target_of("cortex-m4"), "smlabb"), (WASM, "i32x4.dot_i16x8_s")],
+    ids=["aarch64", "cortex-m4", "wasm"],
+)
+def test_other_processors_widen_as_they_multiply(target, instruction):
+    assert instruction in assembly(target)
 
 
 def test_this_machine_is_given_what_it_has():
