@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.exporting import dots_llvm, export
 from throughtime.exporting.evaluated import evaluated
@@ -193,3 +194,27 @@ def test_a_fault_is_caught(fault, tmp_path, monkeypatch):
             pytest.skip("sums of one part")
     with pytest.raises(UserError, match="nothing was written"):
         export(nn.LSTMCell(40, 64), "c", tmp_path / "out", int8=True)
+
+
+@pytest.mark.parametrize("target", [None, "x86-64-v2", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "layernorm-lstm"])
+def test_weights_are_read_from_either_end_with_the_same_bits(name, target):
+    where = target_of(target)
+    if not (where.turns and (target is None or where.runs_here)):
+        pytest.skip(f"{target} does not run here")
+    torch.manual_seed(4)
+    stack = stack_of(tt.cells.NAMED[name](150, 64))
+    module = step_module(stack, "wide", where, int8=True)
+    assert module.own == 1
+    running, found = InProcess(where.compiled(module.text), "wide", module.state, module.outputs), []
+    x, first = torch.randn(6, 150), torch.randn(module.state - 1)
+    for own in (0.0, 1.0):
+        y, after = running.steps(torch.cat([first, torch.tensor([own])]), x)
+        found.append(torch.cat([y.reshape(-1), after[:-1]]))
+    assert torch.equal(*found)
+    states = [
+        part.reshape(s.shape)
+        for part, s in zip(first.split([s.numel() for s in stack.states]), stack.states, strict=True)
+    ]
+    right, _ = evaluated(stack, int8=True, rounded=True).run(x.unsqueeze(1), states)
+    torch.testing.assert_close(found[0][: 6 * 64].view(6, 64), right[:, 0], rtol=1e-5, atol=1e-4)

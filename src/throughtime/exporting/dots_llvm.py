@@ -165,7 +165,7 @@ def summed(target: ExportTarget) -> str:
 
 def row_size(depth: int, lanes: int) -> int:
     """Float32 numbers of the place of a rounded row: two bytes a number, and the scale."""
-    return _numbers(depth, lanes) // 2 + 1
+    return padded(_numbers(depth, lanes) // 2 + 1, lanes)
 
 
 def _numbers(depth: int, lanes: int) -> int:

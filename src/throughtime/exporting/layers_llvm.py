@@ -24,7 +24,7 @@ from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Array
 from throughtime.scanning.schedule import Stage
 
-WAYS = 4  # vectors of a sweep that reductions are added up in
+WAYS = 4  # vectors of a sweep that reductions are added up in on x86
 CACHE = 32 << 10  # bytes of weights that a first cache holds beside what else a step needs
 PASSED = "ptr noalias %state, ptr noalias readonly %x, ptr noalias %y"
 
@@ -56,7 +56,7 @@ class LayerCode:
         rows = {array: reserve(code, size) for array, size in self.rows.items()}
         for stage in plan.schedule.stages:
             lefts = self._rounded(code, stage, blocks, rows)
-            after = RowCode(plan.program, plan.schedule, spilled, place, "0", ways=WAYS)
+            after = RowCode(plan.program, plan.schedule, spilled, place, "0", ways=WAYS if self.target.turns else 1)
             if self._side_by_side(stage):
                 self._panels(code, stage, blocks, lefts, after)
                 continue
