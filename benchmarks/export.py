@@ -149,6 +149,7 @@ def main() -> int:
             jobs: dict[str, tuple[Timer, int | None]] = {}
             ways: dict[str, dict[str, Any]] = {"C, this machine": {}, "C, this machine, int8": {"int8": True}}
             ways |= {f"C, {level}": {"target": level} for level in levels}
+            ways |= {f"C, {level}, int8": {"target": level, "int8": True} for level in levels}
             ways |= {"C99 source, by the compiler here (-O3 -ffast-math)": {"source": True}}
             for number, (way, how) in enumerate(ways.items()):
                 (folder / str(number)).mkdir()

@@ -3,6 +3,7 @@
     python tests/c_fuzz.py --cells 300 --seed 0                 # on this machine: the counts, and what was wrong
     python tests/c_fuzz.py --cells 50 --target aarch64          # of another processor, in its emulator
     python tests/c_fuzz.py --cells 100 --source                 # C99, compiled by this machine's compiler
+    python tests/c_fuzz.py --cells 100 --int8                   # weights in eight bits, beside their own reference
     python tests/c_fuzz.py --cells 1 --seed 4711 --show         # one cell's source and all its runs
 
 Cells, the loop and the judgement are those of cell_fuzz.py, in float32. A cell that is not exported is "refused", with the reason;
@@ -28,23 +29,27 @@ from cell_judge import Judged
 from cell_spec import Spec
 from onnx_fuzz import OnnxJudge, _example, counted
 from throughtime.errors import UserError
+from throughtime.exporting.agreement import Run, check
 from throughtime.exporting.c.files import sources
 from throughtime.exporting.compilers import compiler, program, zig
+from throughtime.exporting.evaluated import Evaluated, evaluated
 from throughtime.exporting.running import AsProgram, InProcess, Running, run_of
 from throughtime.exporting.stack import Stack, stack_of
 from throughtime.exporting.steps_llvm import step_module
 from throughtime.exporting.targets import target_of
+from wasm_fuzz import moves
 
 KIND = "THROUGHTIME_FUZZ"  # tells the worker the target, or "source"
+INT8 = "THROUGHTIME_FUZZ_INT8"  # whether weights are of eight bits
 
 
 @contextmanager
-def written(stack: Stack, kind: str) -> Iterator[Running]:
+def written(stack: Stack, kind: str, int8: bool) -> Iterator[Running]:
     """A stack as C, ready to run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "source":
-            files, sizes, _ = sources("fuzz", stack, "", None, int8=False)
+            files, sizes, _ = sources("fuzz", stack, "", None, int8=int8)
             for file, text in files.items():
                 (folder / file).write_text(text)
             options = ["-std=c99", "-O1", "-DHOSTED", "-lm"]
@@ -52,10 +57,10 @@ def written(stack: Stack, kind: str) -> Iterator[Running]:
             yield AsProgram([str(made)], sizes.state, sizes.outputs)
             return
         target = target_of(kind or None)
-        module = step_module(stack, "fuzz", target)
+        module = step_module(stack, "fuzz", target, int8=int8)
         code = target.compiled(module.text)
         if target.runs_here:
-            yield InProcess(code, "fuzz", module.state, module.outputs)
+            yield InProcess(code, "fuzz", module.state, module.outputs, own=module.own)
             return
         if module.libm and not target.library:
             raise UserError(f"no C library for it is here, and it calls {module.libm[0]}")
@@ -90,10 +95,15 @@ def judge(spec: Spec) -> Judged:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cell = spec.module()["FuzzCell"](torch.float32)
+        kind, int8 = os.environ.get(KIND, ""), bool(os.environ.get(INT8))
         try:
             stack = stack_of(cell, _example(spec, "x"), _example(spec, "h"))
-            with written(stack, os.environ.get(KIND, "")) as made:
+            with written(stack, kind, int8) as made:
                 judged.chosen = "exported"
+                if int8:
+                    right = evaluated(stack, int8=True, rounded=kind != "source")
+                    judged.runs.append(_beside(right, run_of(made, stack)))
+                    return judged
                 for T, B in [(1, 1), (7, 1), (1, 3), *((draw.randint(2, 9), draw.randint(2, 5)) for _ in range(2))]:
                     call = asked | {"T": T, "B": B, "seed": draw.randint(0, 999)}
                     one = OnnxJudge(replace(spec, call=call, record=[]), run_of(made, stack))
@@ -104,12 +114,24 @@ def judge(spec: Spec) -> Judged:
     return judged
 
 
+def _beside(right: Evaluated, run: Run) -> tuple[str, str, str]:
+    """A cell of eight bits beside the reference of its own, by the check of an export: what was run, the verdict, and why."""
+    try:
+        check(right, run, "fuzz")
+    except UserError as error:
+        if "differs from the reference" not in str(error):
+            raise
+        return "int8", "ill-conditioned" if moves(right) else "WRONG", str(error)
+    return "int8", "equal", ""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0, help="of the first cell")
     parser.add_argument("--target", default="", help="the processor; this one unless named")
     parser.add_argument("--source", action="store_true", help="C99 in place of objects")
+    parser.add_argument("--int8", action="store_true", help="weights in eight bits")
     parser.add_argument("--show", action="store_true", help="print each cell")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -117,6 +139,7 @@ def main() -> int:
         work(judge)
         return 0
     os.environ[KIND] = "source" if asked.source else asked.target
+    os.environ[INT8] = "1" if asked.int8 else ""
     return counted(range(asked.seed, asked.seed + asked.cells), __file__, show=asked.show)
 
 

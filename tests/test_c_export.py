@@ -152,12 +152,14 @@ def test_a_cell_steps_as_it_does_in_python(name, how, tmp_path):
     export(cell, "c", tmp_path / "out", name="cell", **how)
     shared = Shared(tmp_path / "out", "cell", source="source" in how)
     stack = stack_of(cell)
-    right = evaluated(stack, int8=True) if "int8" in how else stack
+    right = evaluated(stack, int8=True, rounded="source" not in how) if "int8" in how else stack
     x, states = torch.randn(T, 1, I), [torch.randn(s.shape) for s in stack.states]
     y, finals = right.run(x, states)
     got, after = shared.run(x[:, 0], torch.cat([s.flatten() for s in states]))
-    torch.testing.assert_close(got, y[:, 0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(after, torch.cat([f.flatten() for f in finals]), rtol=1e-5, atol=1e-5)
+    # where a number lies between two whole ones, its last digit says which: the least that an operand of about 3 moves by
+    within = 3 / 32767 if how == {"int8": True} else 1e-5
+    torch.testing.assert_close(got, y[:, 0], rtol=1e-5, atol=within)
+    torch.testing.assert_close(after, torch.cat([f.flatten() for f in finals]), rtol=1e-5, atol=within)
     assert torch.equal(shared.first(), torch.cat([s.flatten() for s in stack.states]))
     if "int8" in how:
         loss = (y - stack.run(x, states)[0]).abs().max()

@@ -46,7 +46,7 @@ def judge(spec: Spec, *, int8: bool = False, train: bool = False) -> tuple[str, 
         except UserError as error:
             if "differs from the reference" not in str(error):
                 return "refused", str(error)
-            return ("of no account" if _moves(stack_of(cell, x, h)) else "WRONG"), str(error)
+            return ("of no account" if moves(stack_of(cell, x, h)) else "WRONG"), str(error)
         except Exception as error:
             return "RAISED", f"{type(error).__name__}: {error}"
     return "right", ""
@@ -59,7 +59,7 @@ def _example(spec: Spec, prefix: str) -> object:
     )
 
 
-def _moves(stack: Stack) -> bool:
+def moves(stack: Stack) -> bool:
     """Whether the reference differs from itself by more than is allowed, where its inputs are moved by 1e-6 of themselves."""
     for trial in trials(stack):
         moved = stack.run(map_leaves(lambda t: t * (1 + 1e-6 * torch.randn_like(t)), trial.inputs), trial.states)

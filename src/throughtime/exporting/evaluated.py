@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from throughtime.exporting import int8 as eight
 from throughtime.exporting.agreement import trials
 from throughtime.exporting.int8 import dequantised
 from throughtime.exporting.stack import Stack, Step
 from throughtime.scanning import Inputs
 from throughtime.scanning.call import leaves
-from throughtime.scanning.evaluate import TorchOperations
+from throughtime.scanning.evaluate import TorchOperations, linear
 
 
 @dataclass(frozen=True)
 class Evaluated(Stack):
-    """A stack that can step, run by the programs of its steps in place of its cells."""
+    """A stack that can step, run by the programs of its steps in place of its cells. rounded: what is multiplied by matrices
+    is rounded to whole numbers of sixteen bits; not in float64, which tells how far that moves."""
 
     steps: tuple[Step, ...] = ()
+    rounded: bool = False
 
     @torch.no_grad()
     def run(
@@ -54,24 +57,30 @@ class Evaluated(Stack):
             }
             left = left[count:]
             matrices = [m.to(like.dtype) for m in step.matrices]
-            made = TorchOperations(lambda kind, i, leaf=leaf: leaf[kind][i], matrices, like)  # type: ignore[misc]
+            product = _rounded_linear if self.rounded and like.dtype is torch.float32 else linear
+            made = TorchOperations(lambda kind, i, leaf=leaf: leaf[kind][i], matrices, like, product)  # type: ignore[misc]
             *new, y = [row.expand(batch, -1) for row in made.rows([*program.states, *program.extras])]
             news += new
             x = [y + x[0] if layer.residual else y]
         return x[0], news
 
 
-def evaluated(stack: Stack, *, int8: bool = False) -> Evaluated:
-    """A stack by its program. int8: with matrices as eight bits tell them."""
+def evaluated(stack: Stack, *, int8: bool = False, rounded: bool = False) -> Evaluated:
+    """A stack by its program. int8: with matrices as eight bits tell them. rounded: and what they multiply in sixteen, as
+    objects of C and WebAssembly do."""
     steps = [d.step() for d in stack.directions]
     if int8:
         steps = [Step(s.program, s.vectors, [dequantised(m) for m in s.matrices]) for s in steps]
-    return Evaluated(stack.name, stack.layers, tuple(steps))
+    return Evaluated(stack.name, stack.layers, tuple(steps), rounded)
 
 
-def moved_by_eight_bits(stack: Stack) -> str:
-    """What eight bits change of a stack's outputs, as a sentence."""
-    other, worst, largest = evaluated(stack, int8=True), 0.0, 0.0
+def _rounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return linear(eight.rounded(x), weight, bias)
+
+
+def moved_by_eight_bits(stack: Stack, other: Stack) -> str:
+    """What eight bits change of a stack's outputs, as a sentence. other: the stack as they tell it."""
+    worst, largest = 0.0, 0.0
     for trial in trials(stack):
         output, _ = other.run(trial.inputs, trial.states)
         worst = max(worst, float((output - trial.output).abs().max()))

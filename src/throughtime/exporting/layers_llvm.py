@@ -6,22 +6,15 @@ the stack.
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
+from torch import Tensor
+
+from throughtime.exporting.dots_llvm import Bytes, Words, dots_of, round_row, row_size
 from throughtime.exporting.int8 import quantised
-from throughtime.exporting.numbers_llvm import (
-    ATTRIBUTES,
-    bytes_of,
-    constant,
-    copy,
-    packed,
-    padded,
-    reserve,
-    whole_vector,
-    widened,
-)
+from throughtime.exporting.numbers_llvm import ATTRIBUTES, constant, copy, packed, padded, reserve, widened
+from throughtime.exporting.panels_llvm import Panel
 from throughtime.exporting.plan import LayerPlan
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
@@ -31,7 +24,7 @@ from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Array
 from throughtime.scanning.schedule import Stage
 
-LEAST = 8  # sums that run beside each other, so that none waits for the one before
+WAYS = 4  # vectors of a sweep that reductions are added up in on x86
 CACHE = 32 << 10  # bytes of weights that a first cache holds beside what else a step needs
 PASSED = "ptr noalias %state, ptr noalias readonly %x, ptr noalias %y"
 
@@ -41,9 +34,11 @@ class LayerCode:
 
     def __init__(self, module: Module, target: ExportTarget, plan: LayerPlan, int8: bool, turns: bool = False) -> None:
         self.module, self.target, self.plan, self.int8, self.turns = module, target, plan, int8, turns
-        self.lanes = module.lanes
+        self.lanes, self.dots = module.lanes, dots_of(target, int8)
         self.scratch = {array: padded(width, self.lanes) for array, width in plan.scratch.items()}
-        self.reserved = 4 * sum(self.scratch.values())
+        depths = {array: len(plan.matrix(i)) for i, array in enumerate(plan.schedule.lhs)} if int8 else {}
+        self.rows = {array: row_size(depth, self.lanes) for array, depth in depths.items()}
+        self.reserved = 4 * sum([*self.scratch.values(), *self.rows.values()])
 
     def define(self) -> None:
         """Write it into the module."""
@@ -58,17 +53,29 @@ class LayerCode:
         for i, vector in plan.vectors.items():
             blocks["v", i] = Block(constant(self.module, f"vector_{number}_{i}", vector), "0")
         place, spilled = Place(code, blocks, "1"), set[Node]()
+        rows = {array: reserve(code, size) for array, size in self.rows.items()}
         for stage in plan.schedule.stages:
+            lefts = self._rounded(code, stage, blocks, rows)
+            after = RowCode(plan.program, plan.schedule, spilled, place, "0", ways=WAYS if self.target.turns else 1)
             if self._side_by_side(stage):
-                self._panels(code, stage, blocks, RowCode(plan.program, plan.schedule, spilled, place, "0"))
+                self._panels(code, stage, blocks, lefts, after)
                 continue
-            self._products(
-                code, [(i, blocks[plan.schedule.lhs[i]].at, blocks["product", i].at) for i in stage.products]
-            )
+            self._products(code, [(i, lefts[i], blocks["product", i].at) for i in stage.products])
             if any(stage.phases):
-                RowCode(plan.program, plan.schedule, spilled, place, "0").write(stage)
+                after.write(stage)
         for k, width in enumerate(plan.states):
             copy(code, blocks["n", k].at, blocks["s", k].at, width)
+
+    def _rounded(
+        self, code: Assembly, stage: Stage, blocks: dict[Array, Block], rows: dict[Array, str]
+    ) -> dict[int, str]:
+        """What the products of a stage read: their left operands, rounded where weights are whole numbers."""
+        lhs = {i: self.plan.schedule.lhs[i] for i in stage.products}
+        if not isinstance(self.dots, Words):
+            return {i: blocks[array].at for i, array in lhs.items()}
+        for array, i in {array: i for i, array in lhs.items()}.items():
+            round_row(code, self.dots, blocks[array].at, rows[array], len(self.plan.matrix(i)))
+        return {i: rows[array] for i, array in lhs.items()}
 
     def _side_by_side(self, stage: Stage) -> bool:
         """Whether each vector of what follows the products of a stage needs the sums of its own columns alone."""
@@ -76,40 +83,60 @@ class LayerCode:
         width = works[0].width if works else 0
         wholes = [width, *(self.plan.schedule.loop.products[i].width for i in stage.products)]
         return (
-            self.turns
+            self.target.turns
+            and (self.turns or self.int8)
             and len(stage.phases) == 1
             and all(work.width == width and not work.reductions for work in works)
             and width % self.lanes == 0
-            and all(whole % width == 0 and whole // width <= self.target.vectors for whole in wholes)
+            and all(whole % width == 0 and whole // width <= self.most for whole in wholes)
         )
 
-    def _panels(self, code: Assembly, stage: Stage, blocks: dict[Array, Block], rows: RowCode) -> None:
+    @property
+    def most(self) -> int:
+        """Vectors of columns of a panel, as many as registers hold sums for."""
+        return self.target.vectors // self.dots.parts
+
+    def _panels(
+        self, code: Assembly, stage: Stage, blocks: dict[Array, Block], lefts: dict[int, str], rows: RowCode
+    ) -> None:
         """Products and what follows them, a vector of units after the other: while what follows is worked out, the weights of the
         next units are on their way."""
-        (works,), number = stage.phases, self.plan.number
-        width, lanes, panels = works[0].width, self.lanes, list[tuple[_Panel, str, str, str, int]]()
+        (works,) = stage.phases
+        width, lanes, panels = works[0].width, self.lanes, list[tuple[Panel, str, str, int]]()
         for i in stage.products:
-            matrix, scales, kind = self.plan.matrix(i), "", ""
-            if self.int8:
-                matrix, scale = quantised(matrix)
-                scales, kind = constant(self.module, f"scales_{number}_{i}", scale), "i8"
-            by_unit = matrix.view(len(matrix), -1, width // lanes, lanes).permute(2, 0, 1, 3)
-            weights = constant(self.module, f"weights_{number}_{i}", by_unit)
-            panel = _Panel(code, blocks[self.plan.schedule.lhs[i]].at, len(matrix), self.int8, width)
-            panels.append((panel, code.at(weights, 0, kind), blocks["product", i].at, scales, matrix.shape[1] // width))
+            vectors = self.plan.schedule.loop.products[i].width // width
+            weights, panel = self._panel(code, i, lefts[i], partial(_by_unit, vectors=vectors, lanes=lanes), width)
+            panels.append((panel, weights, blocks["product", i].at, vectors))
         for work in works:
             rows.begin(work)
         with code.loop(width // lanes) as p:
             p = self._turned(code, p, width // lanes)
             first = code.mul(p, lanes)
-            for panel, weights, out, scales, vectors in panels:
-                begin = code.at(weights, code.mul(first, panel.depth * vectors), "i8" if self.int8 else "")
-                panel.write(begin, code.at(out, first), scales and code.at(scales, first), vectors)
+            for panel, weights, out, vectors in panels:
+                begin = code.at(weights, code.mul(first, panel.kept * vectors), self.dots.kind)
+                panel.write(begin, first, code.at(out, first), vectors)
             for work in works:
                 rows.vector(work, first)
 
+    def _panel(
+        self, code: Assembly, i: int, x: str, order: Callable[[Tensor], Tensor], apart: int = 0
+    ) -> tuple[str, Panel]:
+        """The weights of a product as a constant, and what writes panels of it. order: of [K / group, N, group], how they lie."""
+        matrix, scales, starts, number = self.plan.matrix(i), "", "", self.plan.number
+        depth = len(matrix)
+        if self.int8:
+            matrix, scale = quantised(matrix)
+            scales = constant(self.module, f"scales_{number}_{i}", widened(scale, self.lanes))
+            if isinstance(self.dots, Bytes):
+                starts = constant(self.module, f"starts_{number}_{i}", widened(self.dots.starts(matrix), self.lanes))
+        laid = order(self.dots.packed(widened(matrix, self.lanes)))
+        weights = constant(self.module, f"weights_{number}_{i}", laid)
+        return weights, Panel(code, self.dots, x, depth, apart, scales, starts)
+
     def _turned(self, code: Assembly, p: str, count: int) -> str:
         """The number of a panel, from the end that it is the turn of."""
+        if not self.turns:
+            return p
         return code.choose(code.let(f"icmp eq {code.whole} %turn, 0"), p, code.sub(str(count - 1), p))
 
     def _products(self, code: Assembly, products: list[tuple[int, str, str]]) -> None:
@@ -133,79 +160,27 @@ class LayerCode:
 
     def _product(self, code: Assembly, i: int, x: str, out: str) -> None:
         """A product, a panel of columns after the other, each as wide as registers hold sums for."""
-        number, matrix = self.plan.number, self.plan.matrix(i)
+        matrix = self.plan.matrix(i)
         vectors = padded(matrix.shape[1], self.lanes) // self.lanes
-        most = self.target.vectors
+        most = self.most
         if self.turns:  # panels of which the cache holds some
             most = min(most, max(1, CACHE // 2 // (len(matrix) * self.lanes * (1 if self.int8 else 4))))
         count = -(-vectors // most)
         size = -(-vectors // count)  # of a panel: all but the last are the same
-        wide, kind, scales = size * self.lanes, "i8" if self.int8 else "", ""
-        if self.int8:
-            matrix, scale = quantised(matrix)
-            scales = constant(self.module, f"scales_{number}_{i}", widened(scale, self.lanes))
-        weights = constant(self.module, f"weights_{number}_{i}", packed(widened(matrix, self.lanes), wide))
-        panel = _Panel(code, x, len(matrix), self.int8)
+        wide = size * self.lanes
+        weights, panel = self._panel(code, i, x, lambda m: packed(m, wide))
 
         def write(first: str, vectors: int) -> None:
-            begin = code.at(weights, code.mul(first, len(matrix)), kind)
-            panel.write(begin, code.at(out, first), scales and code.at(scales, first), vectors)
+            begin = code.at(weights, code.mul(first, panel.kept), self.dots.kind)
+            panel.write(begin, first, code.at(out, first), vectors)
 
         whole, left = divmod(vectors, size)
         with code.loop(whole) as p:
-            if self.turns:
-                p = self._turned(code, p, whole)
-            write(code.mul(p, wide), size)
+            write(code.mul(self._turned(code, p, whole), wide), size)
         if left:
             write(str(whole * wide), left)
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """Writes y[n] = sum_k x[k] weights[k, n] for the columns of a panel, times their scales where weights are whole numbers.
-
-    apart: from one vector of y to the next, where these are not side by side.
-    """
-
-    code: Assembly
-    x: str
-    depth: int
-    int8: bool
-    apart: int = 0
-
-    def write(self, weights: str, y: str, scales: str, vectors: int) -> None:
-        code, lanes, apart = self.code, self.code.lanes, self.apart or self.code.lanes
-        ways = min(self.depth, max(1, -(-LEAST // vectors)))  # sums of one number each, added at the end
-        sums = [[code.slot(code.vector) for _ in range(vectors)] for _ in range(ways)]
-        for slot in itertools.chain(*sums):
-            code.store(code.vector, "zeroinitializer", slot)
-
-        def rows(k: str, count: int) -> None:
-            begin = code.at(weights, code.mul(k, vectors * lanes), "i8" if self.int8 else "")
-            for way in range(count):
-                one = code.splat(code.load(code.dtype, code.at(self.x, code.add(k, way))))
-                for v in range(vectors):
-                    column = self._weights(begin, (way * vectors + v) * lanes)
-                    slot = sums[way][v]
-                    code.store(code.vector, code.fma(one, column, code.load(code.vector, slot)), slot)
-
-        whole = self.depth - self.depth % ways
-        with code.loop(whole, step=ways) as k:
-            rows(k, ways)
-        if self.depth > whole:
-            rows(str(whole), self.depth - whole)
-        for v in range(vectors):
-            total = code.load(code.vector, sums[0][v])
-            for way in range(1, ways):
-                total = code.binary("fadd", total, code.load(code.vector, sums[way][v]))
-            if scales:
-                total = code.binary("fmul", total, whole_vector(code, code.at(scales, v * apart)))
-            code.store(code.vector, total, code.at(y, v * apart), bytes_of(code))
-
-    def _weights(self, begin: str, at: int) -> str:
-        code = self.code
-        if not self.int8:
-            return whole_vector(code, code.at(begin, at))
-        eight = f"<{code.lanes} x i8>"
-        found = code.load(eight, code.at(begin, at, "i8"), code.lanes)
-        return code.let(f"sitofp {eight} {found} to {code.vector}")
+def _by_unit(matrix: Tensor, vectors: int, lanes: int) -> Tensor:
+    """[K, N, group], N so many times the units, as [units / lanes, K, vectors, lanes, group]."""
+    return matrix.reshape(len(matrix), vectors, -1, lanes, matrix.shape[-1]).permute(2, 0, 1, 3, 4)

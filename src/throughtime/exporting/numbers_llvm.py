@@ -23,7 +23,7 @@ def widened(matrix: Tensor, lanes: int) -> Tensor:
 
 
 def packed(matrix: Tensor, wide: int) -> Tensor:
-    """A matrix [K, N] as panels of so many columns, one after the other, the last as wide as is left."""
+    """A matrix [K, N, ...] as panels of so many columns, one after the other, the last as wide as is left."""
     return torch.cat([panel.reshape(-1) for panel in torch.split(matrix, wide, 1)])
 
 

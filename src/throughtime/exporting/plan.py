@@ -49,10 +49,11 @@ class LayerPlan:
         """The constant rows that are read, by number."""
         return {i: self.step.vectors[i] for i in sorted(self.program.vector_widths)}
 
-    @property
-    def weights(self) -> int:
-        """How many numbers the matrices of all products hold."""
-        return sum(self.matrix(i).numel() for i in range(len(self.schedule.loop.products)))
+    def constants(self, int8: bool) -> int:
+        """Bytes of the matrices of all products; int8: of eight bits, and of what goes with each column."""
+        products = self.schedule.loop.products
+        numbers = sum(self.matrix(i).numel() for i in range(len(products)))
+        return numbers + 8 * sum(p.width for p in products) if int8 else 4 * numbers
 
     def matrix(self, product: int) -> Tensor:
         """What the left operand of a product is multiplied by, [K, N]."""

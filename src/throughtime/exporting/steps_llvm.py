@@ -51,7 +51,7 @@ def step_module(
     """
     module = Module("float", target.lanes("float"), whole=target.whole, fused=False, rounds=target.rounds)
     plans = plans_of(stack)
-    turns = target.turns and len(plans) == 1 and plans[0].weights * (1 if int8 else 4) > CACHE
+    turns = target.turns and len(plans) == 1 and plans[0].constants(int8) > CACHE
     layers = [LayerCode(module, target, plan, int8, turns) for plan in plans]
     for layer in layers:
         layer.define()

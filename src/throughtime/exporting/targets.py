@@ -30,6 +30,7 @@ class ExportTarget(Target):
     emulator: str = ""
     library: bool = True
     turns: bool = False
+    dots: str = ""
 
     def compiled(self, text: str) -> bytes:
         """LLVM assembly as an object file that needs nothing but what its text declares."""
@@ -48,13 +49,17 @@ class ExportTarget(Target):
         mine = host()
         if self.bits > mine.bits:
             return target_of(None)
-        return replace(self, triple=mine.triple, cpu=mine.cpu, features=mine.features, relocation="pic", abi="")
+        dots = self.dots if mine.triple.startswith("x86") else ""
+        return replace(
+            self, triple=mine.triple, cpu=mine.cpu, features=mine.features, relocation="pic", abi="", dots=dots
+        )
 
 
 def _x86(cpu: str, bits: int, vectors: int, *needs: str) -> ExportTarget:
     features = "-prefer-256-bit" if bits == 512 else ""
     return ExportTarget(
-        "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs, turns=True
+        "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs, turns=True,
+        dots="pairs",
     )  # fmt: skip
 
 
@@ -102,8 +107,17 @@ def target_of(name: str | None) -> ExportTarget:
         rounds = not here.triple.startswith("x86") or "+sse4.1" in here.features.split(",")
         return ExportTarget(
             here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it",
-            turns=here.triple.startswith("x86"),
+            turns=here.triple.startswith("x86"), dots=_dots(here),
         )  # fmt: skip
     if name not in TARGETS:
         raise UserError(unknown("target", name, [*TARGETS, NATIVE]))
     return TARGETS[name]
+
+
+def _dots(here: Target) -> str:
+    """How a machine sums products of whole numbers."""
+    has = set(here.features.split(","))
+    if not here.triple.startswith("x86") or (here.bits == 512 and "+avx512bw" not in has):
+        return ""
+    vnni = {"+avx512vnni", "+avx512vl"} <= has or (here.bits == 256 and "+avxvnni" in has)
+    return "bytes" if vnni and here.bits > 128 else "pairs"

@@ -14,7 +14,6 @@ from throughtime.exporting.c import readme
 from throughtime.exporting.c.checking import Export
 from throughtime.exporting.c.objects import write_object
 from throughtime.exporting.c.sources import write_source
-from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.folder import check_free, new_folder
 from throughtime.exporting.names import name_of
 from throughtime.exporting.readme import write_mark
@@ -44,7 +43,8 @@ def write(
     Raises: UserError where it cannot be written, saying which operation; where what was written does not agree with the
         reference; where something is in the way at `path`.
     """
-    return _write(Export(stack, name_of(stack, name), int8), path, target, source=source, overwrite=overwrite)
+    export = Export(stack, name_of(stack, name), int8, source)
+    return _write(export, path, target, overwrite=overwrite)
 
 
 def write_trained(
@@ -61,8 +61,8 @@ def write_trained(
     if not isinstance(trained, TextModel):
         raise UserError(f"a trained model of {trained.task.name} is exported to onnx; to c, a text model or a cell")
     stack, reading, log_p = text_stack(trained)
-    export = Export(stack, name_of(stack, name), int8, reading, log_p, trained.config.data.documents)
-    return _write(export, path, target, source=source, overwrite=overwrite, also=trained.tokens.save)
+    export = Export(stack, name_of(stack, name), int8, source, reading, log_p, trained.config.data.documents)
+    return _write(export, path, target, overwrite=overwrite, also=trained.tokens.save)
 
 
 def _write(
@@ -70,17 +70,16 @@ def _write(
     path: Path,
     target: str | None,
     *,
-    source: bool,
     overwrite: bool,
     also: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     check_free(path, overwrite=overwrite)
-    if source and target is not None:
+    if export.source and target is not None:
         raise UserError("target is of objects: source is compiled for whatever its compiler compiles for")
     processor = target_of(target)
     with new_folder(path, overwrite=overwrite) as folder:
-        made = write_source(export, folder) if source else write_object(export, folder, processor, target)
-        write_vectors(folder, evaluated(export.stack, int8=True) if export.int8 else export.stack)
+        made = write_source(export, folder) if export.source else write_object(export, folder, processor, target)
+        write_vectors(folder, export.right)
         readme.write(folder, export, made)
         write_mark(
             folder, export.stack, "c", name=export.name, target=made.target, int8=export.int8, sizes=vars(made.sizes)

@@ -15,12 +15,13 @@ from throughtime.exporting.stack import Stack
 
 @dataclass(frozen=True)
 class Export:
-    """What is written: a stack under a name; of a model that reads tokens, how, its own log p, and what a document of it
-    is."""
+    """What is written: a stack under a name, as source or as an object; of a model that reads tokens, how, its own log p,
+    and what a document of it is."""
 
     stack: Stack
     name: str
     int8: bool
+    source: bool = False
     reading: Reading | None = None
     log_p: Callable[[Tensor], Tensor] | None = None
     documents: str = "file"
@@ -30,12 +31,17 @@ class Export:
         """What a header says of the numbers."""
         return "Weights in eight bits, each output's with a scale of its own." if self.int8 else ""
 
+    @property
+    def right(self) -> Stack:
+        """What it is set beside: the stack, as eight bits tell it where weights are of eight bits."""
+        return evaluated(self.stack, int8=True, rounded=not self.source) if self.int8 else self.stack
+
     def check(self, running: Callable[[bool], Running], what: str) -> float:
         """Set what was written beside the reference. running: makes what is run; given True, reading tokens.
 
         Returns: the largest difference. Raises: UserError where it differs by more than rounding.
         """
-        right = evaluated(self.stack, int8=True) if self.int8 else self.stack
+        right = self.right
         worst = check_running(running(False), right, what)
         if self.reading is not None and self.log_p is not None:
             read = check_reading(running(True), right, self.reading, what, int8=self.int8, log_p=self.log_p)

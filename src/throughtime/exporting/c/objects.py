@@ -11,6 +11,7 @@ from throughtime.exporting.c.checking import Export
 from throughtime.exporting.c.files import Sizes, header
 from throughtime.exporting.c.readme import Made
 from throughtime.exporting.compilers import program, zig
+from throughtime.exporting.dots_llvm import summed
 from throughtime.exporting.running import AsProgram, InProcess, Running
 from throughtime.exporting.steps_llvm import StepModule, step_module
 from throughtime.exporting.targets import ExportTarget
@@ -35,7 +36,8 @@ def write_object(export: Export, folder: Path, target: ExportTarget, named: str 
     if not target.runs_here:
         how = _emulated(export, folder, target, module, sizes)
     before = len(target.compiled(step_module(stack, name, target, reading=export.reading).text)) if export.int8 else 0
-    return Made(named or f"this machine ({target.cpu})", sizes, worst, how, module.libm, len(code), before, False)
+    return Made(named or f"this machine ({target.cpu})", sizes, worst, how, module.libm, len(code), before, False,
+                summed(target))  # fmt: skip
 
 
 def _emulated(export: Export, folder: Path, target: ExportTarget, module: StepModule, sizes: Sizes) -> str:

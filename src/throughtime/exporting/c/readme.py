@@ -15,7 +15,8 @@ from throughtime.exporting.readme import write_readme
 @dataclass(frozen=True)
 class Made:
     """What was written. target: in words. worst: the largest difference. how: it was checked. libm: functions of the C library that
-    it calls. size: bytes of the object, or of the source. before: those with float32 weights, where these are of eight bits."""
+    it calls. size: bytes of the object, or of the source. before: those with float32 weights, where these are of eight bits. sums:
+    of products with these, in words."""
 
     target: str
     sizes: Sizes
@@ -25,6 +26,7 @@ class Made:
     size: int
     before: int
     source: bool
+    sums: str = "sums are in float32"
 
 
 def write(folder: Path, export: Export, made: Made) -> None:
@@ -105,8 +107,8 @@ def _checked(made: Made) -> str:
 def _eight_bits(export: Export, made: Made) -> str:
     """What eight bits save, and what they change."""
     return (
-        f"Weights are whole numbers from -127 to 127, each output's times a scale of its own; sums are in float32. "
-        f"{made.before:,} bytes with weights in float32, {made.size:,} so. {moved_by_eight_bits(export.stack)}"
+        f"Weights are whole numbers from -127 to 127, each output's times a scale of its own; {made.sums}. "
+        f"{made.before:,} bytes with weights in float32, {made.size:,} so. {moved_by_eight_bits(export.stack, export.right)}"
     )
 
 

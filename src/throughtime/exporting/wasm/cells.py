@@ -87,7 +87,7 @@ def _write(
     code = link(
         WASM.compiled(f"{made.text}\n{many(name, made)}\n"), [f"{name}_{f}" for f in functions], STACK + made.stack
     )
-    reference = evaluated(stack, int8=True) if int8 else stack
+    reference = evaluated(stack, int8=True, rounded=True) if int8 else stack
     training = Training(stack, name, names) if train else None
     with new_folder(path, overwrite=overwrite) as folder:
         files = {
@@ -110,7 +110,9 @@ def _write(
                 training.check(node, folder)
         write_vectors(folder, reference)
         write_mark(folder, stack, "wasm", name=name, int8=int8, run=node is not None)
-        about = sections(name, stack, names, worst=worst, int8=int8, text=text is not None, train=train)
+        about = sections(
+            name, stack, names, worst=worst, eight=reference if int8 else None, text=text is not None, train=train
+        )
         write_readme(folder, f"{stack.name} as WebAssembly", about)
     return path
 

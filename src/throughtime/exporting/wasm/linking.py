@@ -11,7 +11,9 @@ from pathlib import Path
 from throughtime.errors import UserError
 from throughtime.exporting.targets import ExportTarget
 
-WASM = ExportTarget("wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory", 128, 1, 8, "i32", "static")
+WASM = ExportTarget(
+    "wasm32-unknown-unknown", "generic", "+simd128,+bulk-memory", 128, 1, 8, "i32", "static", dots="pairs"
+)
 STACK = 16384  # bytes, beside the arrays of a step
 
 # what WebAssembly has no instruction for, by its name in C: in JavaScript, and rounded to float32 where it comes back

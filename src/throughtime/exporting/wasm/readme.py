@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from throughtime.exporting.dots_llvm import summed
 from throughtime.exporting.evaluated import moved_by_eight_bits
 from throughtime.exporting.interface import Interface
 from throughtime.exporting.readme import shapes
 from throughtime.exporting.stack import Stack
+from throughtime.exporting.wasm.linking import WASM
 from throughtime.exporting.wasm.node import OLDEST
 
 
 def sections(
-    name: str, stack: Stack, names: Interface, *, worst: float | None, int8: bool, text: bool, train: bool
+    name: str, stack: Stack, names: Interface, *, worst: float | None, eight: Stack | None, text: bool, train: bool
 ) -> list[tuple[str, str]]:
-    """Its sections. worst: the largest difference where it was made, or None where it was not run. text: whether it is a model that
-    reads and writes. train: whether what moves its weights is there too."""
-    weights = "weights included, in eight bits" if int8 else "weights included"
+    """Its sections. worst: the largest difference where it was made, or None where it was not run. eight: the stack as eight bits
+    tell it, where weights are of eight bits. text: whether it is a model that reads and writes. train: whether what moves its
+    weights is there too."""
+    weights = "weights included, in eight bits" if eight else "weights included"
     given = "one tensor after the other" if len(names.inputs) > 1 else "what a step is given"
     checked = _UNPROVEN if worst is None else (
         "Run in Node beside PyTorch: random inputs from random states, several lengths, many streams together, whole and cut in "
         f"two with the state carried. The largest difference was {worst:.2g}."
         + " Gradients of the weights, the input and the states were set beside autograd's." * train
     )  # fmt: skip
-    eight = f"""Weights are whole numbers from -127 to 127, each output's times a scale of its own; sums are in float32.
-{moved_by_eight_bits(stack)}""" if int8 else ""  # fmt: skip
+    about = f"""Weights are whole numbers from -127 to 127, each output's times a scale of its own; {summed(WASM)}.
+{moved_by_eight_bits(stack, eight)}""" if eight else ""  # fmt: skip
     begin = [
         ("", f"""`{name}.wasm` holds one step, {weights}, in float32 with SIMD. `{name}.js` is an ES module without dependencies
 that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in Node {OLDEST} and later."""),
@@ -49,7 +52,7 @@ that runs it in browsers (Chrome 91, Firefox 89, Safari 16.4 and later) and in N
 | `{name}.js`, `{name}.d.ts` | the ES module, and its types |{training}
 | `vectors.json` | inputs and states, and what comes out |
 | `package.json` | says that the folder is a package of ES modules |"""),
-        *([("Eight bits", eight)] if int8 else []),
+        *([("Eight bits", about)] if eight else []),
         ("How it was checked", checked),
     ]  # fmt: skip
 

@@ -61,7 +61,8 @@ class Step:
 
 @dataclass(frozen=True)
 class RowCode:
-    """Writes the work on one row. spilled: values that an earlier sweep has written to the thread's own space; more are added."""
+    """Writes the work on one row. spilled: values that an earlier sweep has written to the thread's own space; more are added.
+    ways: reductions are added up in so many places, vector after vector, so that no sum waits for the one before."""
 
     program: Program
     schedule: Schedule
@@ -70,11 +71,12 @@ class RowCode:
     row: str
     pointers: dict[Array, str] = field(default_factory=dict)
     known: dict[Node, str] = field(default_factory=dict)  # values that are the same along the row, in every lane
-    sums: dict[Node, str] = field(default_factory=dict)  # where reductions are added up
+    sums: dict[Node, list[str]] = field(default_factory=dict)  # where reductions are added up
     spilling: set[Node] = field(default_factory=set)  # values that the present sweep spills
     inputs: dict[Array, list[str]] = field(
         default_factory=dict
     )  # of narrow products: each of their numbers, in every lane
+    ways: int = 1
 
     @property
     def code(self) -> Assembly:
@@ -95,9 +97,10 @@ class RowCode:
         for reduction, node in work.reductions:
             self._prepare(node)
             if reduction not in self.sums:
-                self.sums[reduction] = self.code.slot(self.code.vector)
+                self.sums[reduction] = [self.code.slot(self.code.vector) for _ in range(self.ways)]
                 neutral = self.code.literal(functions.NEUTRAL[reduction.op])
-                self.code.store(self.code.vector, neutral, self.sums[reduction])
+                for slot in self.sums[reduction]:
+                    self.code.store(self.code.vector, neutral, slot)
 
     def vector(self, work: Work, j: str) -> None:
         """A whole vector of a sweep, from feature j on."""
@@ -120,17 +123,19 @@ class RowCode:
         self.begin(work)
         whole, left = divmod(work.width, code.lanes)
         span = self.step.spans.get(work.width)
+        together = self.ways if work.reductions and span is None and whole % self.ways == 0 else 1
         if whole:
             first, end = ("0", str(whole * code.lanes)) if span is None else span[:2]
-            with code.loop(end, first, step=code.lanes) as j:
-                self._vectors(work, j, None)
+            with code.loop(end, first, step=code.lanes * together) as j:
+                for way in range(together):
+                    self._vectors(work, code.add(j, way * code.lanes), None, way)
         if left:
             with nullcontext() if span is None else code.when(span.last):
                 self._vectors(work, str(whole * code.lanes), left)
         self.spilled.update(self.spilling)
         self.spilling.clear()
 
-    def _vectors(self, work: Work, j: str, count: int | None) -> None:
+    def _vectors(self, work: Work, j: str, count: int | None, way: int = 0) -> None:
         code = self.code
         values: dict[Node, str] = {}
         for node, array, offset in work.stores:
@@ -140,13 +145,16 @@ class RowCode:
             value = self._value(node, j, count, values)
             if count is not None:
                 value = code.select(code.mask(count), value, code.literal(functions.NEUTRAL[reduction.op]))
-            slot = self.sums[reduction]
+            slot = self.sums[reduction][way]
             code.store(code.vector, combined(code, reduction.op, code.load(code.vector, slot), value), slot)
 
     def _finish(self, reduction: Node) -> None:
         """A reduction's lanes, brought together."""
         code = self.code
-        one = across(code, reduction.op, code.load(code.vector, self.sums[reduction]))
+        total, *others = (code.load(code.vector, slot) for slot in self.sums[reduction])
+        for other in others:
+            total = combined(code, reduction.op, total, other)
+        one = across(code, reduction.op, total)
         self.known[reduction] = code.splat(one)
         array = self.schedule.spilled.get(reduction)
         if array is not None:
