@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from throughtime.exporting.agreement import trials
-from throughtime.exporting.int8 import dequantised
 from throughtime.exporting.stack import Stack, Step
 from throughtime.scanning import Inputs
 from throughtime.scanning.call import leaves
 from throughtime.scanning.evaluate import TorchOperations
+from throughtime.scanning.int8 import dequantised
 
 
 @dataclass(frozen=True)

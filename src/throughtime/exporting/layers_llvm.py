@@ -10,7 +10,6 @@ import itertools
 from dataclasses import dataclass
 from functools import partial
 
-from throughtime.exporting.int8 import quantised
 from throughtime.exporting.numbers_llvm import (
     ATTRIBUTES,
     bytes_of,
@@ -27,6 +26,7 @@ from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.rows import Block, RowCode
 from throughtime.scanning.cpu.rows import Step as Place
+from throughtime.scanning.int8 import quantised
 from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Array
 from throughtime.scanning.schedule import Stage

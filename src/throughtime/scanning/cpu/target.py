@@ -17,7 +17,7 @@ from typing import Any
 
 from throughtime.scanning import locks
 
-FORMAT = "15"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+FORMAT = "16"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ QUICK_DOTS = ("znver4", "znver5")  # whose dot product of bfloat16 numbers does 
 def has_bfloat16(target: Target) -> bool:
     """Whether a processor has the dot product of bfloat16 numbers that `pairs` writes: that of AVX-512."""
     return target.bits == 512 and "+avx512bf16" in target.features.split(",")
+
+
+def has_int8(target: Target) -> bool:
+    """Whether a processor has the dot product of four bytes (VNNI) that `quads` writes."""
+    features = target.features.split(",")
+    return {512: "+avx512vnni", 256: "+avxvnni"}.get(target.bits) in features
 
 
 @functools.cache
