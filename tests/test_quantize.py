@@ -73,7 +73,9 @@ def test_what_has_no_recurrent_layer_says_so(folder, tmp_path):
         tt.load(tmp_path / "run").quantize()
 
 
-def test_it_is_not_exported(folder, tmp_path):
+def test_it_is_neither_looked_into_nor_exported(folder, tmp_path):
+    with pytest.raises(UserError, match="inspect the run they were rounded of"):
+        tt.Inspection(tt.load(folder / "t").quantize(), "the cat")
     for what in (tt.load(folder / "t").quantize(), tt.GRU(3, 4).quantize()):
         with pytest.raises(UserError, match="export what they were rounded of, with int8=True"):
             tt.export(what, "onnx", tmp_path / "out")

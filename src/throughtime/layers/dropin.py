@@ -49,7 +49,7 @@ class _Layers(nn.RNNBase):
             tracer, more = input.tracer, {k: v for k, v in (("lengths", lengths), ("resets", resets)) if v is not None}
             given = (input,) if hx is None else (input, hx)
             return tracer.create_proxy("call_module", tracer.path_of_module(self), given, more)  # type: ignore[return-value]
-        plain = lengths is None and resets is None and self.backend in ("auto", "torch")
+        plain = lengths is None and resets is None and self.backend in ("auto", "torch") and self.weights == FLOAT
         if plain and self._is_for_torch(input, hx):
             return super().forward(input, hx)  # type: ignore[no-any-return]
         self._refresh_checks()
