@@ -13,13 +13,14 @@ import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.exporting import dots_llvm, export
 from throughtime.exporting.evaluated import evaluated
-from throughtime.exporting.int8 import MOST, most_of, quantised, rounded
+from throughtime.exporting.int8 import most_of, rounded
 from throughtime.exporting.running import InProcess
 from throughtime.exporting.stack import stack_of
 from throughtime.exporting.steps_llvm import step_module
 from throughtime.exporting.targets import TARGETS, target_of
 from throughtime.exporting.wasm.linking import WASM
 from throughtime.scanning.cpu.target import _llvm, host, machine
+from throughtime.scanning.int8 import MOST, quantised
 
 WAYS = [way for way in dots_llvm.WHOLE if way in ("", target_of(None).dots) or target_of(None).dots == "bytes"]
 

@@ -7,24 +7,29 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import throughtime
 from throughtime.errors import UserError
-from throughtime.files import alone_in, cannot_write
+from throughtime.files import SUM, alone_in, cannot_write, read_json, write_json, write_text
 from throughtime.runs import Run
-from throughtime.weights import read_tensors, state_of
+from throughtime.weights import SCALES, read_tensors, state_of, write_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from throughtime.config import RunConfig
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)  # of a repository; a path may look so too
 LIBRARY = "throughtime"
+WEIGHTS = "weights"  # in the header of weights: how they are held, where it is not as numbers of their own
+IN_CARD = (
+    "\n\nIts weights were rounded to eight bits after the training, and what stands above was scored before; "
+    "`throughtime evaluate` scores it as it is.\n"
+)
 
 
 def files_of(run: Run) -> list[Path]:
@@ -45,11 +50,39 @@ def files_of(run: Run) -> list[Path]:
     return [*(run.folder / name for name in named), run.weights, *written, run.config]
 
 
-def copy_run(run: Run, config: RunConfig, network: nn.Module, folder: Path, *, overwrite: bool = False) -> None:
+class Rounded(NamedTuple):
+    """A network whose weights were rounded since it was loaded. of: what was made of a tensor of the run. small: matrices as eight
+    bits and their scales, of the tensors of the network."""
+
+    of: Callable[[Tensor], Tensor]
+    small: Callable[[Mapping[str, Tensor]], Mapping[str, tuple[Tensor, Tensor]]]
+
+    def write(self, run: Run, network: nn.Module) -> None:
+        """Put the weights of the network into a copy of its run, in the place of those it has."""
+        tensors, (_, about) = state_of(network), read_tensors(run.weights)
+        small = self.small(tensors)
+        parts = {name: small[name][0] if name in small else tensor for name, tensor in tensors.items()}
+        scales = {name + SCALES: scale for name, (_, scale) in small.items()}
+        said = {name: value for name, value in (about or {}).items() if name != SUM}
+        total = write_tensors(run.weights, {**parts, **scales}, {**said, WEIGHTS: "int8"})
+        write_json(run.summary, {**read_json(run.summary, summed="weights"), "weights": total})
+        if run.card.exists():
+            write_text(run.card, run.card.read_text(encoding="utf-8").rstrip("\n") + IN_CARD)
+
+
+def copy_run(
+    run: Run,
+    config: RunConfig,
+    network: nn.Module,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    rounded: Rounded | None = None,
+) -> None:
     """Write a trained network and all that belongs to it into another folder, whole or not at all.
 
     Args: config, network: as they were loaded from `run`. overwrite: whether a run that `folder` holds is replaced; what else
-        lies in it stays.
+        lies in it stays. rounded: where the network is one that was rounded since.
     Raises: UserError where the folder is taken, the training has not ended, the run is damaged, or the network was changed since
         it was loaded.
     """
@@ -62,7 +95,7 @@ def copy_run(run: Run, config: RunConfig, network: nn.Module, folder: Path, *, o
     if not run.summary.exists():
         raise UserError(f"{run.folder}: its training has not ended; go on with it by --resume")
     run.check_weights(config)
-    _check_same(run, network)
+    _check_same(run, network, rounded)
     *parts, settings = files_of(run)
     try:
         with alone_in(folder):
@@ -70,19 +103,26 @@ def copy_run(run: Run, config: RunConfig, network: nn.Module, folder: Path, *, o
             with other.preparing() as made:
                 for path in parts:
                     shutil.copyfile(path, made.folder / path.name)
+                if rounded is not None:
+                    rounded.write(made, network)
                 other.begin(made, settings.read_text(encoding="utf-8"))
             other.finish()
     except OSError as error:
         raise cannot_write(folder, error) from error
 
 
-def _check_same(run: Run, network: nn.Module) -> None:
-    """Raises: UserError where the weights of the run are not those of the network."""
+def _check_same(run: Run, network: nn.Module, rounded: Rounded | None = None) -> None:
+    """Raises: UserError where the weights of the run are not those of the network, nor what they were rounded to."""
     import torch
 
     saved, _ = read_tensors(run.weights)
     state = {name: tensor.detach().cpu() for name, tensor in state_of(network).items()}
-    if state.keys() != saved.keys() or not all(torch.equal(state[name], saved[name]) for name in saved):
+
+    def same(name: str) -> bool:
+        found, right = state[name], saved[name]
+        return torch.equal(found, right) or (rounded is not None and torch.equal(found, rounded.of(right)))
+
+    if state.keys() != saved.keys() or not all(map(same, saved)):
         raise UserError(
             f"{run.folder}: these are not the weights of the run: they were changed since it was loaded, and its scores "
             "are not theirs; load it again"
@@ -148,10 +188,19 @@ def _downloaded(name: str) -> Path:
     return run.folder
 
 
-def upload(run: Run, config: RunConfig, network: nn.Module, name: str, *, private: bool | None = None) -> str:
+def upload(
+    run: Run,
+    config: RunConfig,
+    network: nn.Module,
+    name: str,
+    *,
+    private: bool | None = None,
+    rounded: Rounded | None = None,
+) -> str:
     """Put a trained network into a repository of the hub, made where it is missing.
 
     Args: name: user/name. private: whether only its owner sees it; None: as the account has it, or the repository is.
+        rounded: as of `copy_run`.
     Returns: the address of the commit.
     Raises: UserError as `copy_run`, and where the hub cannot be reached or does not let it in.
     """
@@ -161,7 +210,7 @@ def upload(run: Run, config: RunConfig, network: nn.Module, name: str, *, privat
         raise UserError(f"{name!r}: is no name of a repository of the Hugging Face hub: user/name")
     with tempfile.TemporaryDirectory(prefix="throughtime-") as place:
         folder = Path(place, "run")
-        copy_run(run, config, network, folder)
+        copy_run(run, config, network, folder, rounded=rounded)
         _check_card(run)
         api = HfApi(library_name=LIBRARY, library_version=throughtime.__version__)
         with _reaching(name, shown=True):

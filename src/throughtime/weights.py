@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+SCALES = ".scales"  # behind the name of a matrix of eight bits: what each of its rows is multiplied by
 HEADER = "throughtime"  # the one key of the header's words: of several the order would be left to chance
 BEYOND = 1000  # parameters that a network may have more than ten times the tensors of its file, before it is let be
 
@@ -42,7 +43,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, An
 def read_tensors(
     path: Path, header: str = HEADER, wrong: str = "damaged"
 ) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """What `write_tensors` wrote: the tensors, and what is said about them, with their sum; None where nothing is.
+    """What `write_tensors` wrote: the tensors, those of eight bits in float32, and what is said about them, with their sum; None
+    where nothing is.
 
     Args: wrong: what a file that is something else is called.
     Raises: UserError where the file is missing, no such file, or not what was written.
@@ -67,7 +69,31 @@ def read_tensors(
         said = {name: value for name, value in about.items() if name != SUM}
         if about[SUM] != _sum_of(tensors, said):
             raise UserError(f"{path}: is {wrong}: its sum is not that of what was written")
-    return tensors, about
+    return _in_float(tensors), about
+
+
+def read_about(path: Path, header: str = HEADER) -> dict[str, Any] | None:
+    """What is said about the tensors of a file, which `read_tensors` has found to be whole; None where nothing is."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), "pt") as file:
+        words = (file.metadata() or {}).get(header)
+    return None if words is None else dict(json.loads(words))
+
+
+def _in_float(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices of eight bits as the numbers that they tell, which takes nothing away."""
+    scales = {name.removesuffix(SCALES): tensor for name, tensor in tensors.items() if name.endswith(SCALES)}
+    small = {
+        name
+        for name, tensor in tensors.items()
+        if tensor.dim() == 2 and name in scales and not tensor.is_floating_point()
+    }
+    return {
+        name: tensor.to(scales[name].dtype) * scales[name].unsqueeze(1) if name in small else tensor
+        for name, tensor in tensors.items()
+        if name.removesuffix(SCALES) not in small or name in small
+    }
 
 
 def _sum_of(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> str:

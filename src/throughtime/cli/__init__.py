@@ -31,6 +31,7 @@ VERBS = {
     "compare": "Runs of one task on the same data, side by side.",
     "inspect": "What a network remembers: gradients through time, states, gates, what mattered.",
     "travel": "Back and forth in time, command by command: change a word, and see both futures.",
+    "quantize": "A run of the same weights in eight bits, which answers quicker.",
     "export": "A trained model out of Python: as ONNX, as C, as WebAssembly.",
     "serve": "Models over HTTP, with streams that go on after the server was killed.",
     "play": "A page in the browser: type, watch a network remember, and change its past.",

@@ -13,6 +13,7 @@ from throughtime.errors import UserError
 from throughtime.exporting.formats import checked
 from throughtime.exporting.stack import stack_of
 from throughtime.scanning import Inputs
+from throughtime.scanning.int8 import INT8
 from throughtime.tasks.base import Trained
 
 __all__ = ["export"]
@@ -58,6 +59,8 @@ def export(  # noqa: PLR0913  (each is a user's to name)
     path = Path(path)
     given = {"lengths": lengths, "name": name, "target": target, "source": source, "int8": int8, "train": train}
     form, options = checked(to, given)
+    if getattr(what, "weights", None) == INT8 or getattr(what, "in_int8", False):
+        raise UserError("weights in int8 are not exported; export what they were rounded of, with int8=True (--int8)")
     if isinstance(what, Trained):
         for option, value in {"inputs": inputs, "state": state, "lengths": lengths, "reverse": reverse}.items():
             if value is not None and value is not False:

@@ -21,7 +21,7 @@ from throughtime.exporting.int8 import LEAST, most_of
 from throughtime.exporting.numbers_llvm import bytes_of, padded, sweep, whole_vector
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, number
-from throughtime.scanning.cpu.functions import ROUNDING
+from throughtime.scanning.cpu.bits import ROUNDING
 
 
 class Floats:
@@ -201,12 +201,10 @@ def round_row(code: Assembly, dots: Words, x: str, into: str, depth: int) -> Non
     code.store("float", code.let(f"fadd float {unit}, {finite}"), scale_of(code, into, depth))
 
     def write(j: str, count: int | None) -> None:
-        value = code.let(
-            f"fmul {code.vector} {code.load_vector(code.at(x, j), count)}, {times}"
-        )  # not fused: the same everywhere
-        value = code.let(
-            f"fadd {code.vector} {value}, {code.literal(ROUNDING + dots.bias)}"
-        )  # its last bits: a whole number
+        number = code.load_vector(code.at(x, j), count)
+        scaled = code.let(f"fmul {code.vector} {number}, {times}")  # not fused: the same everywhere
+        # its last bits are a whole number
+        value = code.let(f"fadd {code.vector} {scaled}, {code.literal(ROUNDING[code.dtype] + dots.bias)}")
         dots.keep(code, code.let(f"bitcast {code.vector} {value} to {kind}"), into, depth, j)
 
     sweep(code, depth, write)

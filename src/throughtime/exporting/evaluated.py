@@ -10,11 +10,11 @@ from torch import Tensor
 
 from throughtime.exporting import int8 as eight
 from throughtime.exporting.agreement import trials
-from throughtime.exporting.int8 import dequantised
 from throughtime.exporting.stack import Stack, Step
 from throughtime.scanning import Inputs
 from throughtime.scanning.call import leaves
 from throughtime.scanning.evaluate import TorchOperations, linear
+from throughtime.scanning.int8 import dequantised
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,13 @@
-"""Weights in eight bits: whole numbers from -127 to 127, times a scale for each output. What they multiply, in sixteen."""
+"""What an export multiplies weights of eight bits by: rows rounded to sixteen."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-MOST = 127
+from throughtime.scanning.int8 import MOST
+
 LEAST = 2.0**-100  # no row is taken to be smaller than this
-
-
-def quantised(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix [K, N] as whole numbers, int8 [K, N], and what each column of them is multiplied by, [N]."""
-    scales = matrix.abs().amax(0) / MOST
-    scales = scales.where(scales > 0, 1.0)  # a column of zeros
-    return (matrix / scales).round().clamp(-MOST, MOST).char(), scales
-
-
-def dequantised(matrix: Tensor) -> Tensor:
-    """A matrix [K, N] as its eight bits tell it."""
-    whole, scales = quantised(matrix)
-    return whole.to(matrix.dtype) * scales
 
 
 def most_of(depth: int) -> int:

@@ -12,7 +12,6 @@ from functools import partial
 from torch import Tensor
 
 from throughtime.exporting.dots_llvm import Bytes, Words, dots_of, round_row, row_size
-from throughtime.exporting.int8 import quantised
 from throughtime.exporting.numbers_llvm import ATTRIBUTES, constant, copy, packed, padded, reserve, widened
 from throughtime.exporting.panels_llvm import Panel
 from throughtime.exporting.plan import LayerPlan
@@ -20,6 +19,7 @@ from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.rows import Block, RowCode
 from throughtime.scanning.cpu.rows import Step as Place
+from throughtime.scanning.int8 import quantised
 from throughtime.scanning.nodes import Node
 from throughtime.scanning.program import Array
 from throughtime.scanning.schedule import Stage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from throughtime.exporting.int8 import quantised
+from throughtime.scanning.int8 import quantised
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,10 @@ def look_into(
         answer of the first input that is shown first, by its number; None: the last that carries content, else the least certain.
         advance: told of each input done. options: as the task's `inspect_options`, for reading a file.
     Returns: what JSON can hold; docs/inspect.md lists it.
-    Raises: UserError where there is nothing to look into, no such output or option.
+    Raises: UserError where there is nothing to look into, no such output or option, or the weights are in int8.
     """
+    if model.in_int8:
+        raise UserError(f"{model.run.folder}: weights in int8 have no gradients; inspect the run they were rounded of")
     reading = build_options(model.task.inspect_options, options)
     source = model.task.source(model.config, [given] if isinstance(given, str) else given, reading)
     pieces = (item for item in model.pieces(source, STEPS, reading) if not model.empty(item))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.fx
@@ -15,15 +15,18 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from throughtime.cells import GRU as GRUCell
 from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
+from throughtime.layers.int8 import hold_in_int8
 from throughtime.scanning import Stepper, Streams, scan
 from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
 from throughtime.scanning.graph import is_fixed
+from throughtime.scanning.int8 import FLOAT
 
 
 class _Layers(nn.RNNBase):
     """What the three share: the arguments, weights, checks and messages are torch.nn's; the way through time is `scan`."""
 
     backend = "auto"  # handed to `scan`
+    weights = FLOAT  # likewise
 
     def forward(  # type: ignore[override]
         self,
@@ -46,7 +49,7 @@ class _Layers(nn.RNNBase):
             tracer, more = input.tracer, {k: v for k, v in (("lengths", lengths), ("resets", resets)) if v is not None}
             given = (input,) if hx is None else (input, hx)
             return tracer.create_proxy("call_module", tracer.path_of_module(self), given, more)  # type: ignore[return-value]
-        plain = lengths is None and resets is None and self.backend in ("auto", "torch")
+        plain = lengths is None and resets is None and self.backend in ("auto", "torch") and self.weights == FLOAT
         if plain and self._is_for_torch(input, hx):
             return super().forward(input, hx)  # type: ignore[no-any-return]
         self._refresh_checks()
@@ -114,6 +117,7 @@ class _Layers(nn.RNNBase):
                     resets=resets,
                     reverse=direction == 1,
                     backend=self.backend,
+                    weights=self.weights,
                 )
                 outputs.append(output)
                 last.append(state)
@@ -127,11 +131,12 @@ class _Layers(nn.RNNBase):
         output, states = self(x.unsqueeze(time), hx)
         return output.squeeze(time), states
 
-    def stepper(self, batch: int = 1, hx: Any = None, *, backend: str = "auto") -> Stepper:
+    def stepper(self, batch: int = 1, hx: Any = None, *, backend: str = "auto", weights: str | None = None) -> Stepper:
         """What steps `batch` streams through the layers with as little as can be between Python and the compiled code: see
         `Stepper`.
 
-        hx: the states to begin with, as in `forward`; None: zeros.
+        Args: hx: the states to begin with, as in `forward`; None: zeros. weights: "float" or "int8", as of `Stepper`; None: as
+            the layer's.
         Raises: ValueError for a bidirectional network, which needs the whole sequence.
         """
         if self.bidirectional:
@@ -145,11 +150,21 @@ class _Layers(nn.RNNBase):
             tuple(s[layer] for s in hx) if self.mode == "LSTM" else hx[layer] for layer in range(self.num_layers)
         ]
         x = weight.new_zeros(batch, self.input_size)  # type: ignore[operator]
-        return Stepper(self._cells(), states, x, backend=backend, again=self._cells)
+        return Stepper(self._cells(), states, x, backend=backend, again=self._cells, weights=weights or self.weights)
 
-    def streams(self, slots: int) -> Streams:
-        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. Raises: as `stepper`."""
-        return Streams(self, slots)
+    def quantize(self) -> Self:
+        """Round the weights to eight bits, in place, a scale for each output: from now on it runs with weights in int8, which is
+        quicker and has no gradients (`docs/engine.md`).
+
+        Returns: itself.
+        """
+        hold_in_int8(self)
+        return self
+
+    def streams(self, slots: int, *, weights: str | None = None) -> Streams:
+        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. weights: as of `stepper`.
+        Raises: as `stepper`."""
+        return Streams(self, slots, weights)
 
     def _cells(self) -> list[Cell]:
         """Those that run forwards, over the weights as they are now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from throughtime.cells import RecurrentDropout, State, Zoneout, chrono_, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.cells.base import split_result
 from throughtime.layers.dropout import dropout
+from throughtime.layers.int8 import hold_in_int8
 from throughtime.scanning import Inputs, Stepper, Streams, initial_state, scan
 from throughtime.scanning.call import map_leaves
+from throughtime.scanning.int8 import FLOAT
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
 NOISE = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")  # rates, by their names
@@ -69,6 +71,8 @@ class Recurrent(nn.Module):
         backend: handed to `scan`.
     Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
     """
+
+    weights = FLOAT  # how they are held: handed to `scan`
 
     def __init__(  # noqa: PLR0913  (each is a user's to name, as in torch.nn)
         self,
@@ -173,6 +177,7 @@ class Recurrent(nn.Module):
                     resets=resets,
                     reverse=direction == 1,
                     backend=self.backend,
+                    weights=self.weights,
                 )
                 outputs.append(output)
                 ends.append(end)
@@ -187,10 +192,13 @@ class Recurrent(nn.Module):
         output, state = self(x.unsqueeze(time), state)
         return output.squeeze(time), state
 
-    def stepper(self, batch: int = 1, state: Stack | None = None, *, backend: str = "auto") -> Stepper:
+    def stepper(
+        self, batch: int = 1, state: Stack | None = None, *, backend: str = "auto", weights: str | None = None
+    ) -> Stepper:
         """What steps `batch` streams through the stack with as little as can be between Python and the compiled code: see
         `Stepper`.
 
+        Args: weights: "float" or "int8", as of `Stepper`; None: as the stack's.
         Raises: ValueError for a bidirectional stack, or in training with noise that is drawn at every step.
         """
         if self.directions == 2:
@@ -212,11 +220,22 @@ class Recurrent(nn.Module):
             cells.append(step)
             extra.append(map_leaves(lambda leaf: leaf[0], given[1]) if isinstance(given, tuple) else None)
             width = size
-        return Stepper(cells, [s[0] for s in state], like.new_zeros(batch, self.input_size), extra, backend)
+        x = like.new_zeros(batch, self.input_size)
+        return Stepper(cells, [s[0] for s in state], x, extra, backend, weights=weights or self.weights)
 
-    def streams(self, slots: int) -> Streams:
-        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. Raises: as `stepper`."""
-        return Streams(self, slots)
+    def quantize(self) -> Self:
+        """Round the weights to eight bits, in place, a scale for each output: from now on it runs with weights in int8, which is
+        quicker and has no gradients (`docs/engine.md`).
+
+        Returns: itself.
+        """
+        hold_in_int8(self)
+        return self
+
+    def streams(self, slots: int, *, weights: str | None = None) -> Streams:
+        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. weights: as of `stepper`.
+        Raises: as `stepper`."""
+        return Streams(self, slots, weights)
 
     def initial_state(self, batch: int, like: Stack | None = None) -> Stack:
         """The state before the first step: the learned one, or zeros, in the shape of `like` where no cell says its own."""

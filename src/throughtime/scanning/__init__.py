@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -13,11 +14,12 @@ from torch._compile import _disable_dynamo
 from throughtime.cells import State
 from throughtime.scanning import graph
 from throughtime.scanning.backends import Explanation, explain_call, run_call
-from throughtime.scanning.call import Inputs, Scanned, initial_state, make_call
+from throughtime.scanning.call import Call, Inputs, Scanned, initial_state, make_call
 from throughtime.scanning.cell import AnyCell
 from throughtime.scanning.checkpointing import in_pieces
 from throughtime.scanning.cpu.stepping import Stepper
 from throughtime.scanning.cpu.streams import Streams
+from throughtime.scanning.int8 import FLOAT, INT8, check_weights
 from throughtime.scanning.observe import Observer
 from throughtime.scanning.replaced import replacement
 
@@ -44,8 +46,12 @@ def _as_it_is(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return wrapped
 
 
+def _with_weights(call: Call, weights: str) -> Call:
+    return replace(call, operands=torch.int8) if weights == INT8 else call
+
+
 @_as_it_is
-def scan(
+def scan(  # noqa: PLR0913  (each is a user's to name)
     cell: AnyCell,
     inputs: Inputs,
     state: State | None = None,
@@ -57,6 +63,7 @@ def scan(
     record: tuple[str, ...] = (),
     checkpoint_every: int | None = None,
     backend: str = "auto",
+    weights: str = FLOAT,
 ) -> Scanned:
     """Run one step of a recurrent network through time.
 
@@ -84,12 +91,17 @@ def scan(
         checkpoint_every: keep the state of every so many steps alone and run each piece again for its gradient: less
         memory, more time.
         backend: "auto" takes the best that can run this; a name ("cpu", "torch", "reference") takes that one or raises.
+        weights: "int8" rounds those of products to eight bits, a scale for each output, and what they are multiplied by likewise;
+            on "cpu" alone, and without gradients.
 
     Returns: `Scanned(outputs [T, B, N], state, records)`; records maps each name to [T, B, ...].
     Raises: ValueError or TypeError where shapes, lengths or names do not fit; RuntimeError where a named backend cannot run
         the call, saying why.
     """
+    check_weights(weights, backend)
     instead = replacement()
+    if weights == INT8 and (instead is not None or torch.compiler.is_exporting()):
+        raise RuntimeError("weights in int8 cannot be exported: export them in float")
     if instead is not None:
         return instead(
             cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
@@ -97,6 +109,7 @@ def scan(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
+    call = _with_weights(call, weights)
     if torch.compiler.is_exporting():
         return graph.run(call)
     observer = Observer.current()
@@ -120,6 +133,7 @@ def explain(
     resets: Tensor | None = None,
     record: tuple[str, ...] = (),
     backend: str = "auto",
+    weights: str = FLOAT,
 ) -> Explanation:
     """Which backend `scan` would run this call on, and why each of the others does not; and whether the step is linear in its
     state, h_t = a ⊙ h_{t-1} + b with a and b free of it, or which line of the cell breaks that. Takes what `scan` takes.
@@ -138,4 +152,5 @@ def explain(
     call = make_call(
         cell, inputs, state, initial=initial, lengths=lengths, reverse=reverse, resets=resets, record=record
     )
-    return explain_call(call, backend)
+    check_weights(weights, backend)
+    return explain_call(_with_weights(call, weights), backend)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from throughtime.errors import unknown
 from throughtime.scanning import native, reference
 from throughtime.scanning.call import Call, Scanned
-from throughtime.scanning.cpu import autocast
+from throughtime.scanning.cpu import autocast, quads
 from throughtime.scanning.cpu import backend as cpu
 from throughtime.scanning.linearity import why_not_linear
 from throughtime.scanning.symbols import Unsupported
@@ -36,7 +38,7 @@ class Explanation:
     `chosen` is its name; `reasons` holds, for each backend in order of preference, None or why it cannot. `linear` holds, for
     each tensor of the state, None where its new value is a ⊙ h + b with a and b free of its old value h, or what breaks that and
     in which line of the cell; it is None where the step cannot be captured, so that nothing is known of it.
-    `products` says in which type products are done where autocast, or the module, asks for one.
+    `products` says in which type products are done where autocast, or the module, asks for one, or weights are in int8.
     """
 
     chosen: str
@@ -63,14 +65,23 @@ def choose(call: Call, backend: str) -> Backend:
     Raises: ValueError where the name is unknown; RuntimeError where the named backend cannot run the call, with its reason.
     """
     if backend == "auto":
-        return next(b for b in BACKENDS if b.why_not(call) is None)
+        found = next((b for b in BACKENDS if _why_not(b, call) is None), None)
+        if found is None:
+            raise RuntimeError(f"weights in int8 cannot run this: {cpu.why_not(call)}; use weights='float'")
+        return found
     for candidate in BACKENDS:
         if candidate.name == backend:
-            reason = candidate.why_not(call)
+            reason = _why_not(candidate, call)
             if reason is not None:
                 raise RuntimeError(f"backend {backend!r} cannot run this: {reason}; use backend='auto'")
             return candidate
     raise ValueError(unknown("backend", backend, ["auto", *(b.name for b in BACKENDS)]))
+
+
+def _why_not(backend: Backend, call: Call) -> str | None:
+    if call.operands is torch.int8 and backend.name != cpu.name:
+        return "it has no weights in int8"
+    return backend.why_not(call)
 
 
 def run_call(call: Call, backend: str) -> Scanned:
@@ -88,5 +99,5 @@ def explain_call(call: Call, backend: str) -> Explanation:
     engine = cpu.find(call)
     linear = None if isinstance(engine, str) else why_not_linear(engine.program.captured)
     chosen = choose(call, backend).name
-    products = autocast.said(call) if chosen == cpu.name else None
-    return Explanation(chosen, {b.name: b.why_not(call) for b in BACKENDS}, linear, products)
+    products = (quads.said(call.operands) or autocast.said(call)) if chosen == cpu.name else None
+    return Explanation(chosen, {b.name: _why_not(b, call) for b in BACKENDS}, linear, products)

@@ -13,7 +13,7 @@ from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.engine import Given, LoopEngine
 from throughtime.scanning.evaluate import TorchOperations
-from throughtime.scanning.operator import run_loop
+from throughtime.scanning.operator import run_loop, without_gradient
 from throughtime.scanning.order import Order
 from throughtime.scanning.program import Wanted
 from throughtime.scanning.programs import fault
@@ -28,11 +28,17 @@ def run(engine: LoopEngine, call: Call) -> Scanned:
     around = _Around(engine, call)
     given = around.given()
     wanted = _wanted(given)
+    refused, wanted = (
+        wanted if engine.operands is torch.int8 else None,
+        None if engine.operands is torch.int8 else wanted,
+    )
     try:
         engine.prepare(wanted, given.batch)
     except Exception as error:
         raise Unsupported(fault(error)) from error
     states, extras, finals = run_loop(engine, given, wanted)
+    if refused is not None:
+        states, extras, finals = without_gradient(given.tensors, states, extras, finals)
     outputs = around.outputs({"n": states, "o": extras, "a": given.arrays})
     if turn_back is not None:
         outputs = [turn_back(value) for value in outputs]
@@ -58,7 +64,8 @@ class _Around:
         self.steps, self.batch = call.steps, call.batch
         constants, widths = self.program.captured.constants, self.program.captured.input_widths
         own = call.found.get("own")
-        self.vectors, self.weights = constants.made_of(list(own_tensors(call.cell).values()) if own is None else own)
+        self.own = list(own_tensors(call.cell).values()) if own is None else own
+        self.vectors, self.weights = constants.made_of(self.own)
         self.inputs = [
             leaf.reshape(self.steps, self.batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)
         ]
@@ -98,6 +105,7 @@ class _Around:
             step=-1 if call.reverse else 1,
             resets=None if resets is None else resets.to(state[0].dtype),
             lengths=None if order is None else order.lengths,
+            own=self.own,
         )
 
     def outputs(self, arrays: dict[str, Sequence[Tensor]]) -> list[Tensor]:

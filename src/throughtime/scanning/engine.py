@@ -18,7 +18,7 @@ class Given(NamedTuple):
 
     arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
     back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
-    falling.
+    falling. own: the tensors of the cell that all else is made of.
     """
 
     arrays: Sequence[Tensor]
@@ -30,6 +30,7 @@ class Given(NamedTuple):
     step: int
     resets: Tensor | None
     lengths: Tensor | None
+    own: Sequence[Tensor] = ()
 
     @property
     def batch(self) -> int:

@@ -18,6 +18,8 @@ from throughtime.scanning.foreign import context, without_autocast
 from throughtime.scanning.program import Program, Wanted
 from throughtime.scanning.symbols import Unsupported
 
+NO_GRADIENT = "weights in int8 have no gradients: train with weights in float, and round them when they are trained"
+
 
 def run_loop(engine: LoopEngine, given: Given, wanted: Wanted | None) -> tuple[Sequence[Tensor], ...]:
     """States [T, B, n], extras [T, B, n] and final states [B, n].
@@ -50,6 +52,24 @@ def _final(given: Given, k: int, out: Tensor) -> Tensor:
         return out[-1 if given.step > 0 else 0].clone()
     last = out.gather(0, (given.lengths - 1).clamp(min=0).view(1, -1, 1).expand(1, *first.shape))[0]
     return torch.where(given.lengths.view(-1, 1) > 0, last, first)
+
+
+class _NoGradient(torch.autograd.Function):
+    """Tensors as they are, of which nobody may ask the gradient. sources: what they were made of."""
+
+    @staticmethod
+    def forward(ctx: Any, made: list[Tensor], *sources: Tensor) -> Any:  # type: ignore[override]
+        return tuple(t.view_as(t) for t in made)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        raise RuntimeError(NO_GRADIENT)
+
+
+def without_gradient(sources: Sequence[Tensor], *groups: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Groups of tensors, whose gradient raises RuntimeError."""
+    made = iter(_NoGradient.apply([t for group in groups for t in group], *sources))  # type: ignore[no-untyped-call]
+    return [[next(made) for _ in group] for group in groups]
 
 
 class _Loop(torch.autograd.Function):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, 
 
 from throughtime.config import Config, RunConfig, Strict, build_options
 from throughtime.errors import UserError
-from throughtime.hub import copy_run, upload
+from throughtime.hub import Rounded, copy_run, upload
 from throughtime.tasks.look import Look
 from throughtime.tasks.networks import Network
 from throughtime.tasks.settings import ReadOptions, StackSettings, check_cell
@@ -243,7 +243,8 @@ class Task(ABC, Generic[Config, Item]):
     def open(self, run: Run, config: Config) -> Trained[Item]:
         """The trained model of a run."""
         network = run.open_weights(config, lambda: self.network(config, run))
-        return self.trained(run, config, network.eval())
+        model = self.trained(run, config, network.eval())
+        return model.quantize() if run.in_int8() else model
 
 
 class Trained(ABC, Generic[Item]):
@@ -256,9 +257,9 @@ class Trained(ABC, Generic[Item]):
         self.task, self.run, self.config, self.network = task, run, config, network
 
     def __repr__(self) -> str:
-        size = sum(p.numel() for p in self.network.parameters())
+        size = f"{sum(p.numel() for p in self.network.parameters()):,} parameters{' in int8' if self.in_int8 else ''}"
         return (
-            f"<{type(self).__name__} of {self.run.folder}: {self.task.describe(self.config)}, {size:,} parameters; trained "
+            f"<{type(self).__name__} of {self.run.folder}: {self.task.describe(self.config)}, {size}; trained "
             f"on {', '.join(self.config.files)}; {self._held_out()}>"
         )
 
@@ -447,6 +448,35 @@ class Trained(ABC, Generic[Item]):
 
     # -- elsewhere
 
+    @property
+    def in_int8(self) -> bool:
+        """Whether its recurrent layers have weights in eight bits."""
+        from throughtime.models.int8 import is_rounded
+
+        return is_rounded(self.network)
+
+    def quantize(self) -> Trained[Item]:
+        """A model of the same weights rounded to eight bits, a scale for each output, which answers quicker: its recurrent layers
+        multiply by whole numbers, its other large matrices are rounded. It has no gradients, so that `inspect` takes the model it
+        was made of; `save` writes it as a run.
+
+        Raises: UserError where the network has no recurrent layer.
+        """
+        from throughtime.models.int8 import rounded
+
+        network = rounded(self.network)
+        if network is None:
+            raise UserError(
+                f"{self.run.folder}: its network has no recurrent layer to be held in int8; take it as it is"
+            )
+        return self.task.trained(self.run, self.config, network.eval())
+
+    def _rounded(self) -> Rounded | None:
+        """How its weights were rounded since it was loaded, for a copy of the run."""
+        from throughtime.models.int8 import as_rounded, in_eight_bits
+
+        return Rounded(as_rounded, in_eight_bits) if self.in_int8 and not self.run.in_int8() else None
+
     def networks(self) -> list[Network]:
         """What of it is exported as a graph. Raises: UserError where it cannot be."""
         raise UserError(f"a model of the task {self.task.name!r} does not say what of it is exported")
@@ -461,7 +491,7 @@ class Trained(ABC, Generic[Item]):
         Args: overwrite: replace a run that the folder holds.
         Raises: UserError where the folder is taken, the training has not ended, or the weights were changed since it was loaded.
         """
-        copy_run(self.run, self.config, self.network, Path(folder), overwrite=overwrite)
+        copy_run(self.run, self.config, self.network, Path(folder), overwrite=overwrite, rounded=self._rounded())
 
     def push_to_hub(self, name: str, *, private: bool | None = None) -> str:
         """Put its run folder into a repository of the Hugging Face hub, from where `load(name, download=True)` gets it.
@@ -471,7 +501,7 @@ class Trained(ABC, Generic[Item]):
         Returns: the address of the commit.
         Raises: UserError as `save`, and where the hub cannot be reached or does not let it in.
         """
-        return upload(self.run, self.config, self.network, name, private=private)
+        return upload(self.run, self.config, self.network, name, private=private, rounded=self._rounded())
 
     def info(self) -> dict[str, Any]:
         """What it is, trained on what, for how long, with what scores."""
@@ -479,6 +509,7 @@ class Trained(ABC, Generic[Item]):
         return {
             "task": config.task,
             "parameters": sum(p.numel() for p in self.network.parameters()),
+            **({"weights": "int8"} if self.in_int8 else {}),
             "files": config.files,
             "valid": config.valid,
             **self.run.scores(),

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from throughtime.exporting.c.functions import HELPERS, LIBM, literal
 from throughtime.exporting.c.source import LayerSource, Used
-from throughtime.exporting.int8 import quantised
 from throughtime.exporting.names import KEYWORDS
 from throughtime.exporting.plan import plans_of
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.stack import Stack
+from throughtime.scanning.int8 import quantised
 
 WIDE = 110  # characters of a line of numbers
 TAKEN = (

@@ -192,7 +192,7 @@ class Module:
 
     whole: the type of whole numbers. fused: whether a product and a sum are rounded once, whatever that costs. rounds: whether
     the processor has instructions that round to whole numbers. pairs: whether the operands of products are words of two bfloat16
-    numbers each (`pairs`).
+    numbers each (`pairs`). quads: where they are words of four bytes (`quads`), how many bytes a number of the left one has.
     """
 
     def __init__(
@@ -204,9 +204,10 @@ class Module:
         fused: bool = True,
         rounds: bool = True,
         pairs: bool = False,
+        quads: int = 0,
     ) -> None:
         self.dtype, self.lanes, self.whole, self.fused, self.rounds = dtype, lanes, whole, fused, rounds
-        self.pairs = pairs
+        self.pairs, self.quads = pairs, quads
         self.declarations: dict[str, None] = {}
         self.functions: dict[str, str] = {}
 

@@ -77,7 +77,7 @@ def _converted(call: Call) -> Call | None:
         inputs=map_leaves(torch.Tensor.float, call.inputs),
         state=state,
         initial=state if call.initial is call.state else map_states(torch.Tensor.float, call.initial),
-        operands=torch.bfloat16 if why_not_bfloat16() is None else None,
+        operands=call.operands or (torch.bfloat16 if why_not_bfloat16() is None else None),
     )
     shown.found["owner"] = unwrapped(call.cell)
     return shown

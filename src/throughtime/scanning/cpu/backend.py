@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from throughtime.cells.base import somebody_watches
@@ -10,7 +11,7 @@ from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu.autocast import as_float32, in_types, plainly, types
 from throughtime.scanning.cpu.engine import CPUEngine, Types
-from throughtime.scanning.cpu.matrices import NAMES
+from throughtime.scanning.cpu.matrices import NAMES, QUADS
 from throughtime.scanning.cpu.threads import as_the_team
 from throughtime.scanning.foreign import context
 from throughtime.scanning.programs import Programs
@@ -47,6 +48,8 @@ def _refusal(call: Call) -> str | None:
             return f"it compiles for the CPU, and the inputs are on {tensor.device}"
         if tensor.dtype not in NAMES:
             return f"it computes in float32 and float64, and the inputs are {tensor.dtype}"
+        if call.operands in QUADS and tensor.dtype is not torch.float32:
+            return f"weights in int8 are for inputs in float32, and these are {tensor.dtype}"
         if tensor.dtype is not given[0].dtype:
             return f"inputs and states are {given[0].dtype} and {tensor.dtype} together"
     for tensor in own:

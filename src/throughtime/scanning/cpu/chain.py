@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,22 @@ class Chain:
     """A stack of cells, each fed the output of the one before.
 
     A step reads the states in one of two buffers and writes the other, in turn: so there is an argument block for each turn.
-    Args: as of `Stepper`. Raises: Unsupported where a cell cannot be compiled.
+    Args: as of `Stepper`; operands: as of a call. Raises: Unsupported where a cell cannot be compiled.
     """
 
-    def __init__(self, cells: Sequence[nn.Module], states: Sequence[State], x: Tensor, extra: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        cells: Sequence[nn.Module],
+        states: Sequence[State],
+        x: Tensor,
+        extra: Sequence[Any],
+        operands: torch.dtype | None = None,
+    ) -> None:
         self._links: list[_Link] = []
         for cell, state, more in zip(cells, states, extra, strict=True):
             given = x.unsqueeze(0)
             inputs = given if more is None else (given, map_leaves(lambda t: t.unsqueeze(0), more))
-            call = make_call(cell, inputs, state, initial=state)
+            call = replace(make_call(cell, inputs, state, initial=state), operands=operands)
             engine = "it is in bfloat16" if as_float32(call) is not None else backend.find(call, hoist=False)
             if isinstance(engine, str):
                 raise Unsupported(engine)

@@ -17,15 +17,17 @@ from throughtime.scanning.backward import Backward, backward
 from throughtime.scanning.cpu import columns, matrices, memory
 from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
-from throughtime.scanning.cpu.launch import CompiledLoop, Launch, side_by_side
+from throughtime.scanning.cpu.held import Held, Packed
+from throughtime.scanning.cpu.launch import CompiledLoop, Launch, packed, side_by_side
 from throughtime.scanning.cpu.loop import LoopCode
-from throughtime.scanning.cpu.matrices import OPERANDS
+from throughtime.scanning.cpu.matrices import OPERANDS, QUADS
 from throughtime.scanning.cpu.rows import is_narrow
 from throughtime.scanning.cpu.sums import Sums
 from throughtime.scanning.cpu.target import host, library
 from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.cpu.threads import as_the_team, safe_after_fork
 from throughtime.scanning.engine import Given, Past
+from throughtime.scanning.int8 import dequantised
 from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
@@ -45,6 +47,7 @@ class CPUEngine:
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
+        self._held = Held()
         self._loops: dict[tuple[Loop, bool], CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
@@ -110,13 +113,14 @@ class CPUEngine:
         }
         for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
-        packed = {u: matrices.pack(side_by_side(given.matrices, h.weights), self.operands) for u, h in made.items()}
+        held = self._held_of(given)
+        weights = {u: packed(given.matrices, h.weights, self.operands, held) for u, h in made.items()}
         spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()))
         for chunk in spaces.chunks():
             for u, h in made.items():
                 lhs = given.arrays[h.array][chunk.span].flatten(0, 1)
                 bias = None if h.bias is None else given.vectors[h.bias]
-                matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, packed[u], self.operands, bias)
+                matrices.multiply_into(spaces.rows(("u", u), chunk), lhs, weights[u], self.operands, bias)
                 launch.arguments.place(("u", u), spaces.words(("u", u), chunk))
             launch.run(chunk.first, chunk.length)
 
@@ -157,7 +161,13 @@ class CPUEngine:
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}
 
     def _rounded(self, matrix: Tensor) -> Tensor:
+        if self.operands in QUADS:
+            return dequantised(matrix)
         return matrix if self.operands is self.dtype else matrix.to(self.operands).to(self.dtype)
+
+    def _held_of(self, given: Given) -> Packed | None:
+        """The packed weights of a cell, where it takes long to make them."""
+        return self._held.of(given.own) if self.operands in QUADS else None
 
     def _carried(self, given: Given, finals: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradient of each tensor of the state, in two buffers in turn, [2, B, n]: at first that of the final state."""
@@ -169,11 +179,13 @@ class CPUEngine:
 
     def _launch(self, loop: Loop, given: Given, states: Sequence[Tensor], backwards: bool = False) -> Launch:
         alone = self._alone.setdefault((loop, given.batch), Alone())
-        return Launch(self._loop(loop, given.batch, backwards), given, states, alone)
+        return Launch(self._loop(loop, given.batch, backwards), given, states, alone, self._held_of(given))
 
     def _loop(self, loop: Loop, batch: int, backwards: bool = False) -> CompiledLoop:
         """A loop compiled as is quickest for so many sequences."""
-        return self.loop(loop, backwards, columns.pays(loop, batch, self.dtype.itemsize))
+        return self.loop(
+            loop, backwards, columns.pays(loop, batch, 1 if self.operands in QUADS else self.dtype.itemsize)
+        )
 
     def _steps(self, given: Given, width: int) -> Tensor:
         """A new [T, B, width]; with lengths, zeros where the loop does not come."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from throughtime.scanning.cpu import columns, matrices, product, threads
 from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
+from throughtime.scanning.cpu.held import Packed
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.cpu.matrices import OPERANDS
 from throughtime.scanning.cpu.target import Library
@@ -32,9 +33,9 @@ class CompiledLoop:
     library: Library
     operands: torch.dtype
 
-    def packed(self, weights: Sequence[Tensor]) -> list[Tensor]:
+    def packed(self, weights: Sequence[Tensor], held: Packed | None = None) -> list[Tensor]:
         """The matrices of its products, of all there are."""
-        return [matrices.pack(side_by_side(weights, p.attribute), self.operands) for p in self.loop.products]
+        return [packed(weights, p.attribute, self.operands, held) for p in self.loop.products]
 
     def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
         """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
@@ -55,12 +56,19 @@ class Launch:
     """A loop that is about to run on some tensors; what it is not given here is told to `arguments`.
 
     states: [T, B, n] of each tensor of the state, which a forward loop writes and a backward one reads.
-    alone: what one thread takes for a step of a sequence.
+    alone: what one thread takes for a step of a sequence. held: packed weights that are known.
     """
 
-    def __init__(self, loop: CompiledLoop, given: Given, states: Sequence[Tensor], alone: Alone) -> None:
+    def __init__(
+        self,
+        loop: CompiledLoop,
+        given: Given,
+        states: Sequence[Tensor],
+        alone: Alone,
+        held: Packed | None = None,
+    ) -> None:
         self.given, self.states = given, states
-        packed = loop.packed(given.matrices)
+        packed = loop.packed(given.matrices, held)
         work = sum(p.numel() for p in packed) + sum(20 * width_of(row) for _, row in loop.loop.targets)
         self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
         # before others help it is found out what one thread takes
@@ -112,6 +120,19 @@ class Launch:
             return count * self.given.batch
         low = min(t, t + self.given.step * (count - 1))
         return int(self.shares.active[low : low + count].sum())
+
+
+def packed(
+    weights: Sequence[Tensor], which: Sequence[int], operands: torch.dtype, held: Packed | None = None
+) -> Tensor:
+    """Some of the matrices there are, side by side, packed; what is known of them is taken from `held`, or added to it."""
+    key = tuple(which)
+    if held is not None and key in held:
+        return held[key]
+    made = matrices.pack(side_by_side(weights, which), operands)
+    if held is not None:
+        held[key] = made
+    return made
 
 
 def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:

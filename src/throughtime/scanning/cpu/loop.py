@@ -10,11 +10,13 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
+from throughtime.scanning.cpu import quads
 from throughtime.scanning.cpu.arguments import HEAD, Layout, kinds_of
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.columns import Columns, pause
 from throughtime.scanning.cpu.pairs import round_row
 from throughtime.scanning.cpu.places import Time
+from throughtime.scanning.cpu.product import module_of
 from throughtime.scanning.cpu.rows import Block, RowCode, Step, destination, is_narrow, sources
 from throughtime.scanning.cpu.target import Target
 from throughtime.scanning.cpu.tasks import define_tasks, fields
@@ -32,11 +34,11 @@ class LoopCode:
     def __init__(
         self, program: Program, loop: Loop, target: Target, operands: str, backward: bool, columns: bool = False
     ) -> None:
-        """operands: of products, `float`, `double`, or `bfloat16` beside all else in `float`. columns: whether the tasks of a
-        group do each step together."""
+        """operands: of products, as `product.module_of` takes them. columns: whether the tasks of a group do each step together."""
         self.program, self.target, self.backward, self.columns = program, target, backward, columns
-        self.pairs = operands == "bfloat16"
-        self.dtype = dtype = "float" if self.pairs else operands
+        self.operands, module = operands, module_of(target, operands)
+        self.pairs, self.quads = module.pairs, module.quads
+        self.dtype = dtype = module.dtype
         self.schedule = Schedule(loop)
         self.by_units = not columns and by_themselves(
             self.schedule
@@ -59,7 +61,9 @@ class LoopCode:
             Array, tuple[int, int]
         ] = {}  # (numbers before it, its width) in each row of the thread's own space
         width = 0
-        words = {("rounded", i): -(-width_of(p.args) // 2) for i, p in enumerate(loop.products) if self.pairs}
+        words: dict[Array, int] = {}
+        if self.pairs or self.quads:
+            words = {("rounded", i): self._row_words(width_of(p.args)) for i, p in enumerate(loop.products)}
         for array, n in {**self.schedule.scratch, **words}.items():
             padded = -(-n // self.lanes) * self.lanes
             self.scratch[array] = width, padded
@@ -68,7 +72,6 @@ class LoopCode:
 
     def key(self) -> str:
         """All that the code depends on."""
-        operands = "bfloat16" if self.pairs else self.dtype
         weights = [p.attribute for p in self.schedule.loop.products]
         narrow = [
             (u, h, self.program.arrays[h.array].width)
@@ -78,7 +81,7 @@ class LoopCode:
         return "\n".join(
             [
                 "loop",
-                operands,
+                self.operands,
                 str(self.backward),
                 "columns" if self.columns else str(self.by_units),
                 str(weights),
@@ -97,9 +100,17 @@ class LoopCode:
         return max(-(-work.width // self.lanes) for work in sweeps(self.schedule))
 
     def text(self) -> str:
-        module = Module(self.dtype, self.lanes, pairs=self.pairs)
+        module = self.module()
         define_tasks(module, "loop", self._body)
         return module.text()
+
+    def module(self) -> Module:
+        """An empty one, for its operands."""
+        return module_of(self.target, self.operands)
+
+    def _row_words(self, numbers: int) -> int:
+        """Words of so many rounded numbers."""
+        return quads.row_words(numbers, self.lanes, self.quads) if self.quads else -(-numbers // 2)
 
     def _body(self, code: Assembly, task: str) -> None:
         names = [n.rstrip("*") for n in HEAD]
@@ -180,7 +191,7 @@ class LoopCode:
         """Those of a stage."""
         code, parts = step.code, columns.parts if columns else ""
         lefts = {i: step.block(self.schedule.lhs[i]) for i in which}
-        if self.pairs and which:
+        if (self.pairs or self.quads) and which:
             with _phase(columns) as share:
                 low, high = _portion(code, step.rows, share, parts)
                 for i in which:
@@ -207,13 +218,15 @@ class LoopCode:
         """All panels of a product, or a share of them."""
         code, p = step.code, self.schedule.loop.products[i]
         depth, wide, out = width_of(p.args), panel(self.target, self.dtype), step.block(("product", i))
-        if self.pairs:
-            depth = -(-depth // 2)
+        panel_rows = depth
+        if self.pairs or self.quads:
+            depth = quads.words(depth, self.lanes) if self.quads else -(-depth // 2)
+            panel_rows = depth + (quads.BELOW if self.quads else 0)
         whole, left = divmod(p.width, wide)
         low, high = _portion(code, str(whole + (left > 0)), share, parts)
 
         def panels(first: str, vectors: int, columns: int) -> None:
-            weights = Matrix(code.at(packed, code.mul(first, depth)), str(vectors * self.lanes))
+            weights = Matrix(code.at(packed, code.mul(first, panel_rows)), str(vectors * self.lanes))
             operand, result = Matrix(lhs.at, lhs.stride), Matrix(code.at(out.at, first), out.stride)
             sizes = (step.rows, str(depth), str(columns), str(vectors))
             tiles(code, self.target, table, PanelProduct(operand, weights, result, NOTHING, *sizes))
@@ -227,12 +240,15 @@ class LoopCode:
                 panels(str(whole * wide), -(-left // self.lanes), left)
 
     def _round(self, step: Step, i: int, lhs: Block, low: str, high: str) -> None:
-        """Some rows of a left operand in bfloat16, in the thread's own space."""
+        """Some rows of a left operand as words, in the thread's own space."""
         code, own, depth = step.code, step.block(("rounded", i)), width_of(self.schedule.loop.products[i].args)
         with code.loop(high, low) as row:
-            into = code.at(own.at, code.mul(row, own.stride))
-            round_row(code, code.at(lhs.at, code.mul(row, lhs.stride)), str(depth), into)
-            if depth % 2:
+            into, source = code.at(own.at, code.mul(row, own.stride)), code.at(lhs.at, code.mul(row, lhs.stride))
+            if self.quads:
+                quads.round_row(code, source, str(depth), into, str(quads.words(depth, self.lanes)))
+            else:
+                round_row(code, source, str(depth), into)
+            if self.pairs and depth % 2:
                 code.store("bfloat", "0.0", code.at(into, depth, "bfloat"), align=2)
 
 

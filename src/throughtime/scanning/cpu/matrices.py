@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import memory, product, threads
+from throughtime.scanning.cpu import memory, product, quads, threads
 from throughtime.scanning.cpu.packing import packed_size
 from throughtime.scanning.cpu.target import host
-from throughtime.scanning.cpu.tiles import panel
+from throughtime.scanning.cpu.tiles import panel, tile_rows
 from throughtime.scanning.evaluate import bfloat16_linear
 from throughtime.scanning.evaluate import linear as plain_linear
 from throughtime.scanning.foreign import context, without_autocast
+from throughtime.scanning.int8 import quantised
+from throughtime.scanning.operator import NO_GRADIENT
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
-OPERANDS = {**NAMES, torch.bfloat16: "bfloat16"}  # what the operands of products are rounded to
+# what the operands of products are rounded to; int8 and int16: left ones, and weights always to int8
+OPERANDS = {**NAMES, torch.bfloat16: "bfloat16", torch.int8: "int8", torch.int16: "int16"}
+QUADS = {torch.int8: 1, torch.int16: 2}  # bytes of a number of the left operand
 PAIRED = 1 << 13  # words that a task rounds, about
 ALONE = 100_000  # multiplications that one thread has done before another has come to help
 
@@ -43,6 +47,30 @@ def column_pairs(b: Tensor) -> Tensor:
     return _paired("pair_columns", dense(b), -(-b.shape[0] // 2), b.shape[1])
 
 
+def row_quads(a: Tensor, operands: torch.dtype) -> Tensor:
+    """[R, K] with dense rows as words, [R, W], behind each of which its scale stands. (`quads`)"""
+    lanes, size = host().lanes("float"), QUADS[operands]
+    depth, pitch = quads.words(a.shape[1], lanes), quads.row_words(a.shape[1], lanes, size)
+    out = memory.empty(a.shape[0], pitch, dtype=torch.float32)
+    chunk = max(1, PAIRED // pitch)
+    values = [a.data_ptr(), a.stride(0), *a.shape, out.data_ptr(), pitch, depth, chunk]
+    launch("quad_rows", operands, -(-a.shape[0] // chunk), values, a.shape[0] * pitch * 8)
+    return out[:, :depth]
+
+
+def column_quads(b: Tensor) -> Tensor:
+    """[K, N] in eight bits, as words of four that stand one below the other, and the rows below them: [W + 2, N]."""
+    if b.shape[0] > quads.DEEPEST:
+        raise ValueError(f"weights in int8 have at most {quads.DEEPEST:,} inputs, these have {b.shape[0]:,}")
+    whole, scales = quantised(b)
+    depth = quads.words(b.shape[0], host().lanes("float"))
+    filled = torch.zeros(4 * depth, b.shape[1], dtype=torch.int8)
+    filled[: b.shape[0]] = whole
+    made = filled.view(depth, 4, -1).transpose(1, 2).contiguous().view(torch.float32).view(depth, -1)
+    unsigned = (-128 * whole.sum(0, dtype=torch.int32)).to(torch.int32).view(torch.float32)
+    return torch.cat([made, scales.view(1, -1), unsigned.view(1, -1)])
+
+
 def _paired(name: str, a: Tensor, rows: int, width: int) -> Tensor:
     lanes = host().lanes("float")
     pitch = -(-width // lanes) * lanes
@@ -54,9 +82,11 @@ def _paired(name: str, a: Tensor, rows: int, width: int) -> Tensor:
 
 
 def pack(weight: Tensor, operands: torch.dtype) -> Tensor:
-    """[K, N], with any strides, as panels; of words where operands are bfloat16."""
+    """[K, N], with any strides, as panels; of words where operands are rounded."""
     if operands is torch.bfloat16:
         weight = column_pairs(weight)
+    elif operands in QUADS:
+        weight = column_quads(weight)
     rows, columns = weight.shape
     target, dtype = host(), NAMES[weight.dtype]
     out = torch.empty(packed_size(rows, columns, target, dtype), dtype=weight.dtype)
@@ -74,13 +104,16 @@ def multiply_into(
         return
     if operands is torch.bfloat16:
         a = row_pairs(a)
+    elif operands in QUADS:
+        a = row_quads(a, operands)
     (m, k), n = a.shape, out.shape[1]
     start, pitch = (out.data_ptr(), out.stride(0)) if more else (0 if bias is None else bias.data_ptr(), 0)
     # as many tasks for each thread, of as many rows, in whole tiles
     threads_ = torch.get_num_threads()
     tasks = -(-m // (product.CHUNK_ROWS * threads_)) * threads_
     share = -(-m // tasks)
-    chunk = -(-share // host().rows) * host().rows
+    rows = tile_rows(product.module_of(host(), OPERANDS[operands]), host())
+    chunk = -(-share // rows) * rows
     values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
     launch("multiply", operands, -(-m // chunk), [*values, chunk], m * n * k)
 
@@ -144,6 +177,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+        if ctx.operands in QUADS:
+            raise RuntimeError(NO_GRADIENT)
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
         with without_autocast():

@@ -13,11 +13,13 @@ import functools
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.packing import Source, define_pack, pack_panel
 from throughtime.scanning.cpu.pairs import define_pairs
+from throughtime.scanning.cpu.quads import BELOW, define_quads
 from throughtime.scanning.cpu.target import Library, Target, host, library
 from throughtime.scanning.cpu.tasks import define_chain, define_tasks, fields
 from throughtime.scanning.cpu.tiles import Matrix, PanelProduct, define_tiles, panel, tiles
 
 DEPTH = 512  # steps of k between two visits of a sum to memory
+WHOLE_DEPTH = 1 << 20  # the same of words of quads: a sum never goes to memory
 CHUNK_ROWS = 96  # rows of a task of `multiply`, at most
 OUTER_DEPTH = 256  # and of its rows
 OUTER_ROWS = 384  # of A's columns a task copies, so that they stay in cache
@@ -34,8 +36,10 @@ def _define_multiply(module: Module, target: Target) -> None:
         rows = code.least(code.sub(m, low), chunk)
         panels = code.let(f"sdiv i64 {code.add(n, wide - 1)}, {wide}")
         given = code.let(f"icmp ne ptr {start}, null")
-        with code.loop(k, step=DEPTH) as k0:
-            depth = code.least(code.sub(k, k0), DEPTH)
+        below, most = (BELOW, WHOLE_DEPTH) if module.quads else (0, DEPTH)
+        panel_rows = code.add(k, below)
+        with code.loop(k, step=most) as k0:
+            depth = code.least(code.sub(k, k0), most)
             fresh = code.let(f"icmp eq i64 {k0}, 0")
             with code.loop(panels) as p:
                 column = code.mul(p, wide)
@@ -46,7 +50,7 @@ def _define_multiply(module: Module, target: Target) -> None:
                 first = code.choose(given, code.at(code.at(start, code.mul(low, lds)), column), "null", "ptr")
                 begin = code.choose(fresh, first, into, "ptr")
                 operand = Matrix(code.at(code.at(a, code.mul(low, rs)), code.mul(k0, cs)), rs, cs)
-                packed = Matrix(code.at(code.at(b, code.mul(column, k)), code.mul(k0, width)), width)
+                packed = Matrix(code.at(code.at(b, code.mul(column, panel_rows)), code.mul(k0, width)), width)
                 started = Matrix(begin, code.choose(fresh, lds, ldc))
                 tiles(
                     code, target, "@tiles",
@@ -110,16 +114,25 @@ def _define_outer(module: Module, target: Target) -> None:
     define_tasks(module, "outer", body)
 
 
+def module_of(target: Target, operands: str) -> Module:
+    """A module whose products have such operands: `float`, `double`, or, beside all else in `float`, `bfloat16`, or weights in
+    eight bits, by left operands of one byte a number, `int8`, or two, `int16`."""
+    dtype = operands if operands == "double" else "float"
+    size = {"int8": 1, "int16": 2}.get(operands, 0)
+    return Module(dtype, target.lanes(dtype), pairs=operands == "bfloat16", quads=size)
+
+
 def text(target: Target, operands: str) -> str:
-    """The whole of it for one type of number, or for pairs of bfloat16."""
-    pairs = operands == "bfloat16"
-    dtype = "float" if pairs else operands
-    module = Module(dtype, target.lanes(dtype), pairs=pairs)
+    """The whole of it for one kind of operands."""
+    module = module_of(target, operands)
     define_tiles(module, target)
     define_pack(module, target)
     _define_multiply(module, target)
-    _define_outer(module, target)
-    if pairs:
+    if module.quads:
+        define_quads(module)
+    else:
+        _define_outer(module, target)
+    if module.pairs:
         define_pairs(module)
     define_chain(module)
     return module.text()
@@ -127,6 +140,6 @@ def text(target: Target, operands: str) -> str:
 
 @functools.cache
 def products(operands: str) -> Library:
-    """The compiled functions for `float`, `double` or `bfloat16`."""
+    """The compiled functions for one kind of operands."""
     target = host()
     return library(f"products {operands} {DEPTH} {OUTER_DEPTH}", lambda: text(target, operands))

@@ -13,6 +13,7 @@ from throughtime.cells.base import split_result
 from throughtime.scanning.call import map_states, tensors_of
 from throughtime.scanning.cpu.chain import Chain
 from throughtime.scanning.foreign import context, is_plain_memory
+from throughtime.scanning.int8 import FLOAT, INT8, check_weights
 from throughtime.scanning.symbols import Unsupported
 
 
@@ -34,7 +35,10 @@ class Stepper:
         extra: for each cell, what it is given beside its input (the noise of a wrapper), or None.
         backend: "auto", "cpu" or "reference".
         again: makes the cells anew for `refresh`, where they are views of weights that may be put in others' place.
-    Raises: RuntimeError where the named backend cannot run a cell, saying why.
+        weights: "float": as they are; "int8": rounded to eight bits, a scale for each output, and what they are multiplied by to
+            sixteen. See `docs/engine.md`.
+    Raises: RuntimeError where the named backend, or weights in int8, cannot run a cell, saying why; ValueError for a name that
+        there is not.
     """
 
     @torch.inference_mode(False)  # what it holds is written to later, wherever that is
@@ -46,6 +50,7 @@ class Stepper:
         extra: Sequence[Any] | None = None,
         backend: str = "auto",
         again: Callable[[], Sequence[nn.Module]] | None = None,
+        weights: str = FLOAT,
     ) -> None:
         if x.shape[0] < 1:
             raise ValueError(f"a stepper steps at least one stream, got {x.shape[0]}")
@@ -56,14 +61,19 @@ class Stepper:
         self.why_not: str | None = None  # why the compiled code does not run it
         if backend not in ("auto", "cpu", "reference"):
             raise ValueError(f"a stepper runs on 'auto', 'cpu' or 'reference', got {backend!r}")
+        check_weights(weights, backend)
         self.chain: Chain | None = None
         if backend != "reference":
+            operands = torch.int16 if weights == INT8 else None
             try:
-                self.chain = Chain(self.cells, self._first, x, self.extra)
+                self.chain = Chain(self.cells, self._first, x, self.extra, operands)
             except Unsupported as error:
                 self.why_not = str(error)
+                if weights == INT8:
+                    raise RuntimeError(f"weights in int8 cannot run this: {error}; use weights='float'") from None
                 if backend == "cpu":
                     raise RuntimeError(f"backend 'cpu' cannot run this: {error}; use backend='auto'") from None
+        self.weights = weights
         self.backend = "reference" if self.chain is None else "cpu"
         self._states: list[State] = []  # of the reference
         self.state = self._first
@@ -74,10 +84,11 @@ class Stepper:
         """For copies and pickles: cells and states. A copy takes the weights as they are when it is made."""
         like = torch.empty(self.shape, dtype=self.dtype, device=tensors_of(self._first[0])[0].device)
         return {"cells": self.cells, "first": self._first, "x": like, "extra": self.extra, "backend": self._asked,
-                "state": self.state, "again": self.again}  # fmt: skip
+                "state": self.state, "again": self.again, "weights": self.weights}  # fmt: skip
 
     def __setstate__(self, made: dict[str, Any]) -> None:
-        self.__init__(made["cells"], made["first"], made["x"], made["extra"], made["backend"], made["again"])  # type: ignore[misc]
+        names = ("cells", "first", "x", "extra", "backend", "again", "weights")
+        self.__init__(*(made[name] for name in names))  # type: ignore[misc]
         self.state = made["state"]
 
     def __call__(self, x: Tensor) -> Tensor:

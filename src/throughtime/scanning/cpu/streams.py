@@ -21,7 +21,7 @@ MOST = 1024  # rows that are stepped at once
 class Steps(Protocol):
     """What has a stepper: `Recurrent`, and the layers that take torch.nn's place."""
 
-    def stepper(self, batch: int = 1) -> Stepper: ...
+    def stepper(self, batch: int = 1, *, weights: str | None = None) -> Stepper: ...
 
 
 class Streams:
@@ -41,21 +41,21 @@ class Streams:
     Made by `streams` of a layer. The weights are those of when it was made, or of the last `refresh`. No gradients pass
     through it. One Python thread at a time may use it.
 
-    Args: stack: what has a stepper. slots: how many rows the table has; `grow` adds more.
+    Args: stack: what has a stepper. slots: how many rows the table has; `grow` adds more. weights: as of `stepper`.
     Attributes: slots. width: I. width_out: N. backend: "cpu" or "reference" (a row after the other; `why_not` says why).
     Raises: ValueError where the stack cannot step, or there are no slots.
     """
 
     @torch.inference_mode(False)
-    def __init__(self, stack: Steps, slots: int) -> None:
+    def __init__(self, stack: Steps, slots: int, weights: str | None = None) -> None:
         if slots < 1:
             raise ValueError(f"there must be at least 1 slot, got {slots}")
         # a cell may go another way for a batch of one (squeeze, an `if` on its size): all go the way of several
         self._most = min(max(slots, 2), MOST)
-        self._stepper = stack.stepper(self._most)
+        self._stepper = stack.stepper(self._most, weights=weights)
         self.backend, self.why_not = self._stepper.backend, self._stepper.why_not
         if self.backend == "reference":
-            self._stepper = stack.stepper(1)
+            self._stepper = stack.stepper(1, weights=weights)
         self.width, self.dtype = int(self._stepper.shape[-1]), self._stepper.dtype
         self._output = self._stepper(torch.zeros(self._stepper.shape, dtype=self.dtype)).shape[1:]
         self.width_out = int(self._output[-1])

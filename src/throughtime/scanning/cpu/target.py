@@ -64,6 +64,12 @@ def has_bfloat16(target: Target) -> bool:
     return target.bits == 512 and "+avx512bf16" in target.features.split(",")
 
 
+def has_int8(target: Target) -> bool:
+    """Whether a processor has the dot product of four bytes (VNNI) that `quads` writes."""
+    features = target.features.split(",")
+    return {512: "+avx512vnni", 256: "+avxvnni"}.get(target.bits) in features
+
+
 @functools.cache
 def why_not_bfloat16() -> str | None:
     """Why products in bfloat16 are left to float32 on this machine, in words; None where they are not.

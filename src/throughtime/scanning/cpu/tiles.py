@@ -2,7 +2,7 @@
 
     C[r, v] = start[r, v] + sum_k A[r, k] B[k, v]     r < rows of the tile, v < vectors of the panel
 
-In a module of pairs, A and B are words of two bfloat16 numbers each, and k counts words.
+In a module of pairs, A and B are words of two bfloat16 numbers each, and k counts words; in one of quads see `quads`.
 
 Every sum runs over k in order, whatever the tile, so a row's bits do not depend on how rows are dealt out to threads.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from throughtime.scanning.cpu import quads
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.pairs import dot
 from throughtime.scanning.cpu.target import Target
@@ -26,6 +27,7 @@ class Matrix:
     column: str = "1"
 
 
+SIGNATURE = "ptr %a, i64 %rs, i64 %cs, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %start, i64 %lds, i64 %k, i64 %columns"
 NOTHING = Matrix("null", "0")  # sums begin with zeros
 
 
@@ -48,11 +50,19 @@ def panel(target: Target, dtype: str) -> int:
     return target.vectors * target.lanes(dtype)
 
 
+def tile_rows(module: Module, target: Target) -> int:
+    """Rows of a tile, at most: a number of two bytes has two sums."""
+    return target.rows // max(1, module.quads)
+
+
 def define_tiles(module: Module, target: Target) -> None:
     """The functions of all tiles, and `tiles`, the table of them."""
-    sizes = [(r, v) for r in range(1, target.rows + 1) for v in range(1, target.vectors + 1)]
+    sizes = [(r, v) for r in range(1, tile_rows(module, target) + 1) for v in range(1, target.vectors + 1)]
     for rows, vectors in sizes:
-        _define_tile(module, rows, vectors)
+        if module.quads:
+            quads.define_tile(module, target, rows, vectors, SIGNATURE)
+        else:
+            _define_tile(module, rows, vectors)
     names = [f"ptr @tile_{r}_{v}" for r, v in sizes]
     module.functions["tiles"] = f"@tiles = constant [{len(names)} x ptr] [{', '.join(names)}]"
 
@@ -96,15 +106,12 @@ def _define_tile(module: Module, rows: int, vectors: int) -> None:
             code.line(f"br label %{done}")
         code.lines.append(f"{done}:")
 
-    signature = (
-        "ptr %a, i64 %rs, i64 %cs, ptr %b, i64 %ldb, ptr %c, i64 %ldc, ptr %start, i64 %lds, i64 %k, i64 %columns"
-    )
-    module.define(f"tile_{rows}_{vectors}", signature, body)
+    module.define(f"tile_{rows}_{vectors}", SIGNATURE, body)
 
 
 def tiles(code: Assembly, target: Target, table: str, p: PanelProduct) -> None:
     """A panel's product over all rows, in tiles as equal as can be."""
-    most = target.rows
+    most = tile_rows(code.module, target)
     count = code.let(f"sdiv i64 {code.add(p.rows, most - 1)}, {most}")
     some = code.let(f"icmp sgt i64 {p.rows}, 0")
     with code.when(some):
