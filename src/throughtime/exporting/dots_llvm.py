@@ -201,8 +201,8 @@ def round_row(code: Assembly, dots: Words, x: str, into: str, depth: int) -> Non
     code.store("float", code.let(f"fadd float {unit}, {finite}"), scale_of(code, into, depth))
 
     def write(j: str, count: int | None) -> None:
-        number = code.load_vector(code.at(x, j), count)
-        scaled = code.let(f"fmul {code.vector} {number}, {times}")  # not fused: the same everywhere
+        given = code.load_vector(code.at(x, j), count)
+        scaled = code.let(f"fmul {code.vector} {given}, {times}")  # not fused: the same everywhere
         # its last bits are a whole number
         value = code.let(f"fadd {code.vector} {scaled}, {code.literal(ROUNDING[code.dtype] + dots.bias)}")
         dots.keep(code, code.let(f"bitcast {code.vector} {value} to {kind}"), into, depth, j)
