@@ -134,7 +134,7 @@ def test_two_engines_over_one_program_do_not_meet():
     one, other = CPUEngine(program, F64), CPUEngine(program, F64)
     given = given_of(program, cell, seed=3)
     wanted = frozenset({("w", 0), ("w", 1)})
-    one.prepare(wanted)
+    one.prepare(wanted, B)
     assert not other._loops and not other._backward and not other._alone
     states, _, finals = run_loop(other, given, None)
     expected = tt.scan(cell, given.arrays[0], tuple(given.state), backend="reference")

@@ -30,8 +30,9 @@ def folder(tmp_path_factory, _one_thread):
     return folder
 
 
-@pytest.mark.parametrize(("name", "file"), [("c", "films.csv"), ("t", "story.txt")])
-def test_a_model_is_written_and_loaded_as_it_answers(folder, tmp_path, name, file):
+# of a classifier the table of pairs of words stays as it is, a megabyte
+@pytest.mark.parametrize(("name", "file", "share"), [("c", "films.csv", 0.9), ("t", "story.txt", 0.5)])
+def test_a_model_is_written_and_loaded_as_it_answers(folder, tmp_path, name, file, share):
     model = tt.load(folder / name)
     small = model.quantize()
     assert not model.in_int8 and small.in_int8
@@ -44,7 +45,7 @@ def test_a_model_is_written_and_loaded_as_it_answers(folder, tmp_path, name, fil
     assert list(loaded.predict(lines)) == list(small.predict(lines))
     assert loaded.evaluate(folder / file) == small.evaluate(folder / file)
     before, after = (m.run.weights.stat().st_size for m in (model, loaded))
-    assert after < 0.5 * before
+    assert after < share * before
     assert "rounded to eight bits" in loaded.run.card.read_text()
     loaded.save(tmp_path / "again")  # a copy of a run that is in int8 is the same run
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == loaded.run.weights.read_bytes()

@@ -47,10 +47,12 @@ class Call:
 
     @property
     def steps(self) -> int:
+        """T."""
         return int(first_leaf(self.inputs).shape[0])
 
     @property
     def batch(self) -> int:
+        """B."""
         return int(first_leaf(self.inputs).shape[1])
 
     def forwards(self) -> tuple[Call, Callable[[Tensor], Tensor]]:
