@@ -17,7 +17,7 @@ from typing import Any
 
 from throughtime.scanning import locks
 
-FORMAT = "16"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
+FORMAT = "18"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
 
 
 @dataclass(frozen=True)
