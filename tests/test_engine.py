@@ -2,10 +2,12 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -316,6 +318,25 @@ def test_the_cache_serves_the_next_process_and_survives_damage(tmp_path):
     assert in_process(code, THROUGHTIME_CACHE=str(tmp_path)).split() == first
     assert in_process(code, THROUGHTIME_CACHE="").split() == first
     assert not list(tmp_path.glob(".*")), "no part of a file is left"
+
+
+def test_code_of_another_version_is_compiled_anew(tmp_path, monkeypatch):
+    """Of a version whose source differs in a comment: what it compiled may be called in another way."""
+    monkeypatch.setenv("THROUGHTIME_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(Path(target.__file__).parents[1], tmp_path / "other" / "scanning")
+    other = tmp_path / "other" / "scanning" / "cpu" / "target.py"
+    compiled = []
+    for path in (Path(target.__file__), other, other):
+        if len(compiled) == 2:
+            (other.parent / "rows.py").write_text("# as it was")
+        monkeypatch.setattr(target, "__file__", str(path))
+        target._sources.cache_clear()
+        monkeypatch.setattr(target, "_libraries", target.OrderedDict())
+        before = target.compiled
+        target.library("a key of its own", lambda: "define void @nothing(ptr %a) {\n  ret void\n}\n")
+        compiled.append(target.compiled - before)
+    target._sources.cache_clear()
+    assert compiled == [1, 0, 1]
 
 
 def test_two_processes_fill_one_cache(tmp_path):

@@ -17,8 +17,6 @@ from typing import Any
 
 from throughtime.scanning import locks
 
-FORMAT = "18"  # of the compiled code: its calling conventions; an older file is not taken for a newer one
-
 
 @dataclass(frozen=True)
 class Target:
@@ -205,7 +203,7 @@ def library(key: str, text: Callable[[], str]) -> Library:
     """
     global compiled
     target = host()
-    name = hashlib.sha256("\n".join([FORMAT, version("llvmlite"), target.key, key]).encode()).hexdigest()[:40]
+    name = hashlib.sha256("\n".join([_sources(), version("llvmlite"), target.key, key]).encode()).hexdigest()[:40]
     with locks.LIBRARIES:
         found = _libraries.get(name)
         if found is None:
@@ -220,6 +218,17 @@ def library(key: str, text: Callable[[], str]) -> Library:
         else:
             _libraries.move_to_end(name)
         return found
+
+
+@functools.cache
+def _sources() -> str:
+    """A sum over what writes the code and calls it: what another version of it has compiled is not taken for its own."""
+    import throughtime
+
+    made = hashlib.sha256(throughtime.__version__.encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        made.update(path.read_bytes())
+    return made.hexdigest()
 
 
 def _read(name: str) -> bytes | None:
