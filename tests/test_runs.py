@@ -177,7 +177,7 @@ def test_settings_changed_by_hand_are_refused_where_they_decide_and_said_where_n
     text = classifier.config.read_text()
     before = tt.load(classifier.folder).answer("a good film")
     for old, new, words in (
-        ("pooling: mean", "pooling: max", "config.yaml:35: model.pooling: 'max', but"),
+        ("pooling: mean", "pooling: max", "config.yaml:36: model.pooling: 'max', but"),
         ("lower: true", "lower: false", "data.lower: False, but"),
         ("hidden_size: 8", "hidden_size: 200000", "model.hidden_size: 200000, but"),
         ("layers: 1", "layers: 10000000", "model.layers: 10000000, but"),

@@ -176,7 +176,7 @@ def test_the_state_is_carried_from_chunk_to_chunk_while_training(book, tmp_path)
         out=tmp_path / "run",
         steps=60,
         model={"tokens": "characters", "hidden_size": 32, "dropout": 0.0},
-        training={"batch_size": 3, "chunk": 20, "learning_rate": 1e-12, "patience": None},
+        training={"batch_size": 3, "chunk": 20, "learning_rate": 1e-12, "patience": None, "precision": "float32"},
         progress=False,
     )
     (span,), _ = hold_out(open_files([tmp_path / "some.txt"]), 0.1)

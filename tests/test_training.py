@@ -252,7 +252,7 @@ def test_two_processes_land_where_one_lands(text, tmp_path, capsys):
 def test_two_processes_keep_a_budget_of_minutes_and_save_together(text, tmp_path):
     """Only the first times its steps; they must agree on the plan, the checkpoints and the end."""
     out = tmp_path / "run"
-    done = run_two_processes("train", "text", text, "--minutes=0.1", *OPTIONS, "--out", out, "--quiet")
+    done = run_two_processes("train", "text", text, "--minutes=0.2", *OPTIONS, "--out", out, "--quiet")
     assert done.returncode == 0, done.stderr
     steps = losses(tmp_path / "run")
     assert sorted(steps) == list(range(1, len(steps) + 1))

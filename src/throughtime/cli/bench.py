@@ -7,6 +7,7 @@ import platform
 import re
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -74,7 +75,7 @@ def bench(
         limits = _limits()
         machine |= {"gflops" if k == "float32" else f"gops_{k}": round(v / 1e9, 1) for k, v in limits.items()}
         measured = _rows(runs or 7, limits, shapes)
-    print(", ".join(f"{value} {name}" for name, value in machine.items()), file=sys.stderr)
+    print(_wrapped([f"{value} {name}" for name, value in machine.items()], ", "), file=sys.stderr)
     rows: list[Row] = []
     for row in measured:
         rows.append(row)
@@ -214,7 +215,7 @@ def _one_step() -> Row:
 
 
 def _line(row: Row) -> str:
-    """What was measured, in a line that fits a terminal; the rest stands in the report."""
+    """What was measured, in lines that fit a terminal; the rest stands in the report."""
     head = " ".join(f"{row.get(key, ''):{width}}" for key, width in (("name", 14), ("shape", 15)))
     found = [f"{head} {row.get('what') or row.get('machine'):7}"]
     for key, value in row.items():
@@ -224,7 +225,13 @@ def _line(row: Row) -> str:
         elif key == "threads":
             found.append(f"threads {value}")
     units = {key.rpartition("_")[2] for key in row if key.endswith(("_ms", "_us"))}
-    return "  ".join(found) + "".join(f" {unit}" for unit in units)
+    return _wrapped(found, "  ") + "".join(f" {unit}" for unit in units)
+
+
+def _wrapped(pieces: list[str], between: str) -> str:
+    """Pieces in lines of at most 76 columns, none of them broken, those after the first under the first one's figures."""
+    whole = between.join(piece.replace(" ", "\u00a0") for piece in pieces)
+    return textwrap.fill(whole, 76, subsequent_indent=" " * 40).replace("\u00a0", " ")
 
 
 def _named(name: str, shape: tuple[int, ...], what: str, times: dict[str, float]) -> Row:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from throughtime.cli.peers import Row, Shape, onnx_model, onnx_session
@@ -48,8 +46,8 @@ def onnx_jobs(layer: Any, shape: Shape, threads: int) -> dict[str, Callable[[], 
     where it is not installed."""
     try:
         import numpy as np
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        from throughtime.exporting.onnx.quantised import quantised
     except ImportError:
         return {}
     steps, batch, inputs, _ = shape
@@ -57,11 +55,7 @@ def onnx_jobs(layer: Any, shape: Shape, threads: int) -> dict[str, Callable[[], 
     model = onnx_model(layer, steps, batch)
     jobs = {"onnxruntime_ms": onnx_session(model, threads, given)}
     if layer.mode == "LSTM":
-        with tempfile.TemporaryDirectory() as folder:
-            plain, small = (str(Path(folder) / name) for name in ("plain.onnx", "int8.onnx"))
-            onnx.save(model, plain)
-            quantize_dynamic(plain, small, op_types_to_quantize=["LSTM"], weight_type=QuantType.QInt8)
-            jobs["onnxruntime_int8_ms"] = onnx_session(onnx.load(small), threads, given)
+        jobs["onnxruntime_int8_ms"] = onnx_session(quantised(model), threads, given)
     return jobs
 
 
