@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 AGAIN_S = 3  # a key may come when nobody reads it
 PATIENCE_S = 120
 SIGNS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n\b\t])|([^\x00-\x1f\x7f])")
+BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;?]*)?)?\Z")  # the beginning of one that is cut
 
 
 class Screen:
@@ -24,8 +25,12 @@ class Screen:
     def __init__(self, columns):
         self.columns, self.rows, self.row, self.column = columns, [""], 0, 0
         self.seen, self.wrapped = [], []
+        self.begun = ""  # of a sequence that the next text goes on with
 
     def write(self, text):
+        text = self.begun + text
+        self.begun = BEGUN.search(text)[0]
+        text = text.removesuffix(self.begun)
         for match in SIGNS.finditer(text):
             number, command, control, sign = match.groups()
             count = int(number) if number and number.isdigit() else None
