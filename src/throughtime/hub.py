@@ -90,7 +90,7 @@ def copy_run(
     if folder.resolve() == run.folder.resolve():
         raise UserError(f"{folder}: is the folder of the run itself; name another")
     if other.config.exists() and not overwrite:
-        raise UserError(f"{folder}: holds a run; name another folder, or replace it by overwrite=True")
+        raise UserError(f"{folder}: holds a run; name another folder, or replace it by overwrite=True (--overwrite)")
     Run.check_free(folder, overwrite=True)
     if not run.summary.exists():
         raise UserError(f"{run.folder}: its training has not ended; go on with it by --resume")
