@@ -1,12 +1,14 @@
 """Trainings in bfloat16: which step is, that all else is in float32, and that what cannot be had is said."""
 
 import json
+import math
 
 import pytest
 import torch
 import yaml
 
 import throughtime as tt
+from sounds import write_table
 from throughtime.models import language
 from throughtime.runs import Run
 from throughtime.scanning.cpu import autocast, target
@@ -168,6 +170,56 @@ def test_a_large_vocabulary_has_its_softmax_in_float32(gains):
     plain, _, _ = model((batch[0], batch[1]), None)
     assert total.dtype == torch.float32
     torch.testing.assert_close(total, plain, rtol=2**-8, atol=0)
+
+
+TABLES = {
+    "films.csv": "text,label\n" + "".join(f"a {w} film {i},{w}\n" for i in range(20) for w in ("good", "bad")),
+    "words.tsv": "".join(f"I\tPRON\nsaw\tVERB\na\tDET\nsaw{i}\tNOUN\n\n" for i in range(20)),
+    "pairs.tsv": "".join(f"{'ab' * n}\t{'xy' * n}\n{'ba' * n}\t{'yx' * n}\n" for n in range(1, 15)),
+    "series.csv": "ds,y\n" + "".join(f"{2000 + i // 12}-{i % 12 + 1:02},{100 + i + 9 * (i % 12)}\n" for i in range(72)),
+    "tunes.abc": "\n".join(
+        f"X:{n}\nT:{n}\nM:4/4\nL:1/8\nK:C\n" + "".join(f"{'CDEFGAB'[(i * n) % 7]}{'' if i % 4 else '2'}" for i in range(90))
+        for n in range(1, 7)
+    ),
+    "pieces.json": json.dumps({
+        part: [[[60 + (t + n) % 7, 72 + t % 5] for t in range(24)] for n in range(6)] for part in ("train", "valid", "test")
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "model"),
+    [
+        ("classify", "films.csv", {}),
+        ("classify", "films.csv", {"kind": "transformer"}),
+        ("tag", "words.tsv", {}),
+        ("tag", "words.tsv", {"crf": True}),
+        ("translate", "pairs.tsv", {}),
+        ("translate", "pairs.tsv", {"kind": "transformer"}),
+        ("forecast", "series.csv", {}),
+        ("forecast", "series.csv", {"kind": "steps"}),
+        ("forecast", "series.csv", {"kind": "transformer"}),
+        ("music", "tunes.abc", {}),
+        ("music", "pieces.json", {}),
+        ("music", "pieces.json", {"kind": "transformer"}),
+        ("transcribe", "recordings", {}),
+        ("transcribe", "recordings", {"streaming": True}),
+        ("classify-audio", "recordings", {}),
+    ],
+)
+def test_every_task_learns_in_bfloat16(task, file, model, tmp_path, gains):
+    """Where `auto` does not take it too: it can be asked for."""
+    gains(None)
+    if file in TABLES:
+        given = tmp_path / file
+        given.write_text(TABLES[file])
+    else:
+        given = write_table(tmp_path, "train", 12, labelled=task != "transcribe")
+    settings = {"model": {"hidden_size": 16} | model, "training": {"precision": "bfloat16"}}
+    made = tt.train(task, given, out=tmp_path / "run", steps=2, **settings)
+    assert recorded(tmp_path / "run") == ("bfloat16", "bfloat16")
+    assert all(math.isfinite(loss) for loss in losses(tmp_path / "run").values())
+    assert all(p.dtype is torch.float32 for p in made.network.parameters())
 
 
 def _part(text, out, asked):

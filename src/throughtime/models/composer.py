@@ -153,7 +153,7 @@ class Composer(nn.Module):
         for some in torch.split(rows, max(rows.shape[0], 1) if self.training else ROWS):
             moments = Moments._make([*(x[some] for x in flat), batch.lengths])
             parts.append(self.chain_nats(heard[some], moments))
-        found = heard.new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
+        found = widened(heard[:0]).new_zeros(batch.written.numel(), batch.symbols.shape[-1] + 1)
         found = found.index_put((rows,), torch.cat(parts) if rows.shape[0] else found[:0])
         return found.view(*batch.written.shape, -1)
 
