@@ -56,3 +56,9 @@ def test_nothing_is_dropped_in_evaluation():
     assert layer.eval()(x) is x
     empty = torch.empty(0, 4)
     assert layer.train()(empty).shape == empty.shape
+
+
+def test_within_transforms_of_functions_it_is_pytorchs():
+    x = torch.ones(4, 1000)
+    found = torch.func.vmap(lambda row: dropout(row, 0.5), randomness="different")(x)
+    assert not torch.equal(found[0], found[1]) and set(found.unique().tolist()) == {0.0, 2.0}

@@ -16,7 +16,7 @@ import throughtime
 from throughtime.errors import UserError
 from throughtime.files import SUM, alone_in, cannot_write, read_json, write_json, write_text
 from throughtime.runs import Run
-from throughtime.weights import SCALES, read_tensors, state_of, write_tensors
+from throughtime.weights import HELD, INT8, SCALES, read_tensors, state_of, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)  # of a repository; a path may look so too
 LIBRARY = "throughtime"
-WEIGHTS = "weights"  # in the header of weights: how they are held, where it is not as numbers of their own
 IN_CARD = (
     "\n\nIts weights were rounded to eight bits after the training, and what stands above was scored before; "
     "`throughtime evaluate` scores it as it is.\n"
@@ -64,7 +63,7 @@ class Rounded(NamedTuple):
         parts = {name: small[name][0] if name in small else tensor for name, tensor in tensors.items()}
         scales = {name + SCALES: scale for name, (_, scale) in small.items()}
         said = {name: value for name, value in (about or {}).items() if name != SUM}
-        total = write_tensors(run.weights, {**parts, **scales}, {**said, WEIGHTS: "int8"})
+        total = write_tensors(run.weights, {**parts, **scales}, {**said, HELD: INT8})
         write_json(run.summary, {**read_json(run.summary, summed="weights"), "weights": total})
         if run.card.exists():
             write_text(run.card, run.card.read_text(encoding="utf-8").rstrip("\n") + IN_CARD)

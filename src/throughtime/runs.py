@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.config import Config, RunConfig, build_config, flat, place_in, read_config
 from throughtime.errors import UserError, reason
 from throughtime.files import LOCK, SUM, is_as, is_temporary, read_json, replacing, size_and_sum, write_json, write_text
-from throughtime.weights import check_fits, put, read_about, read_tensors, state_of, write_tensors
+from throughtime.weights import HELD, INT8, check_fits, put, read_about, read_tensors, state_of, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,7 +299,7 @@ class Run:
 
     def in_int8(self) -> bool:
         """Whether its weights were rounded to eight bits."""
-        return (read_about(self.weights) or {}).get("weights") == "int8"
+        return (read_about(self.weights) or {}).get(HELD) == INT8
 
     def check_weights(self, config: RunConfig) -> None:
         """Raises: UserError where the weights are missing, damaged, or do not belong to the settings and files."""

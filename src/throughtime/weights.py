@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+HELD, INT8 = "weights", "int8"  # in the header: how they are held, where it is not as numbers of their own
 SCALES = ".scales"  # behind the name of a matrix of eight bits: what each of its rows is multiplied by
 HEADER = "throughtime"  # the one key of the header's words: of several the order would be left to chance
 BEYOND = 1000  # parameters that a network may have more than ten times the tensors of its file, before it is let be

@@ -21,7 +21,8 @@ from throughtime.exporting.int8 import LEAST, most_of
 from throughtime.exporting.numbers_llvm import bytes_of, padded, sweep, whole_vector
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.assembly import Assembly, number
-from throughtime.scanning.cpu.bits import ROUNDING
+from throughtime.scanning.cpu.bits import ROUNDING, ints, splat
+from throughtime.scanning.cpu.quads import MULTIPLIED_PAIRS
 
 
 class Floats:
@@ -104,15 +105,12 @@ class Pairs(Words):
 
     def add(self, code: Assembly, total: str, operand: str, weights: str) -> str:
         halves = f"<{2 * code.lanes} x i16>"
-        name = _MULTIPLIED[code.lanes] if code.whole == "i64" else "wasm.dot"
+        name = MULTIPLIED_PAIRS[code.lanes] if code.whole == "i64" else "wasm.dot"
         code.module.declare(f"declare {ints(code)} @llvm.{name}({halves}, {halves})")
         operand = code.let(f"bitcast {ints(code)} {operand} to {halves}")
         return self.plus(
             code, total, code.let(f"call {ints(code)} @llvm.{name}({halves} {operand}, {halves} {weights})")
         )
-
-
-_MULTIPLIED = {4: "x86.sse2.pmadd.wd", 8: "x86.avx2.pmadd.wd", 16: "x86.avx512.pmaddw.d.512"}
 
 
 class Bytes(Words):
@@ -208,16 +206,6 @@ def round_row(code: Assembly, dots: Words, x: str, into: str, depth: int) -> Non
         dots.keep(code, code.let(f"bitcast {code.vector} {value} to {kind}"), into, depth, j)
 
     sweep(code, depth, write)
-
-
-def ints(code: Assembly) -> str:
-    """The type of a vector of whole numbers of 32 bits."""
-    return f"<{code.lanes} x i32>"
-
-
-def splat(code: Assembly, value: int) -> str:
-    """A whole number in every lane."""
-    return "<" + ", ".join([f"i32 {value}"] * code.lanes) + ">"
 
 
 def _called(code: Assembly, name: str, kind: str, *args: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.fx
@@ -15,18 +15,17 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from throughtime.cells import GRU as GRUCell
 from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
-from throughtime.layers.int8 import hold_in_int8
-from throughtime.scanning import Stepper, Streams, scan
+from throughtime.layers.answering import Answering
+from throughtime.scanning import Stepper, scan
 from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
 from throughtime.scanning.graph import is_fixed
 from throughtime.scanning.int8 import FLOAT
 
 
-class _Layers(nn.RNNBase):
+class _Layers(Answering, nn.RNNBase):
     """What the three share: the arguments, weights, checks and messages are torch.nn's; the way through time is `scan`."""
 
     backend = "auto"  # handed to `scan`
-    weights = FLOAT  # likewise
 
     def forward(  # type: ignore[override]
         self,
@@ -151,20 +150,6 @@ class _Layers(nn.RNNBase):
         ]
         x = weight.new_zeros(batch, self.input_size)  # type: ignore[operator]
         return Stepper(self._cells(), states, x, backend=backend, again=self._cells, weights=weights or self.weights)
-
-    def quantize(self) -> Self:
-        """Round the weights to eight bits, in place, a scale for each output: from now on it runs with weights in int8, which is
-        quicker and has no gradients (`docs/engine.md`).
-
-        Returns: itself.
-        """
-        hold_in_int8(self)
-        return self
-
-    def streams(self, slots: int, *, weights: str | None = None) -> Streams:
-        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. weights: as of `stepper`.
-        Raises: as `stepper`."""
-        return Streams(self, slots, weights)
 
     def _cells(self) -> list[Cell]:
         """Those that run forwards, over the weights as they are now."""

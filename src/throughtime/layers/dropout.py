@@ -6,17 +6,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from throughtime.scanning.foreign import transform
+
 LEVELS = 1 << 16  # of which a rate is a multiple
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
     """x with each element zero with probability `rate`, the others times 1 / (1 - rate).
 
-    On a CPU the probability is the nearest multiple of 2^-16; elsewhere PyTorch's own dropout runs. Both draw from PyTorch's
-    generator, so that `torch.manual_seed` gives the same noise again.
+    On a CPU the probability is the nearest multiple of 2^-16; elsewhere, and within transforms of functions (`torch.func`),
+    PyTorch's own dropout runs. Both draw from PyTorch's generator, so that `torch.manual_seed` gives the same noise again.
     """
     dropped = round(rate * LEVELS)
-    if not x.is_cpu or not 0 < dropped < LEVELS or torch.compiler.is_compiling():
+    if not x.is_cpu or not 0 < dropped < LEVELS or torch.compiler.is_compiling() or transform() is not None:
         return torch.dropout(x, rate, True)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2

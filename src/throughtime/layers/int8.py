@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from throughtime.scanning.int8 import INT8, dequantised
 
-MATRICES = (
-    "weight",
-    "deeper",
-)  # how those are called that products read; other parameters of two dimensions are few numbers
+# how those are called that products read; other parameters of two dimensions are few numbers
+MATRICES = ("weight", "deeper")
 
 
 def round_(weight: Tensor) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from throughtime.cells import RecurrentDropout, State, Zoneout, chrono_, drop_weights, orthogonal_, set_forget_bias_
 from throughtime.cells.base import split_result
+from throughtime.layers.answering import Answering
 from throughtime.layers.dropout import dropout
-from throughtime.layers.int8 import hold_in_int8
-from throughtime.scanning import Inputs, Stepper, Streams, initial_state, scan
+from throughtime.scanning import Inputs, Stepper, initial_state, scan
 from throughtime.scanning.call import map_leaves
-from throughtime.scanning.int8 import FLOAT
 
 Stack = tuple[tuple[State, ...], ...]  # [layer][direction] -> the state of that cell
 NOISE = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")  # rates, by their names
@@ -43,7 +42,7 @@ class Start:
             chrono_(cell, self.chrono)
 
 
-class Recurrent(nn.Module):
+class Recurrent(Answering):
     """A stack of any cell, in one direction or both.
 
     >>> import torch, throughtime as tt
@@ -71,8 +70,6 @@ class Recurrent(nn.Module):
         backend: handed to `scan`.
     Raises: ValueError for a rate outside 0 to 1 or an option the cell cannot have; TypeError for a cell that cannot be built.
     """
-
-    weights = FLOAT  # how they are held: handed to `scan`
 
     def __init__(  # noqa: PLR0913  (each is a user's to name, as in torch.nn)
         self,
@@ -222,20 +219,6 @@ class Recurrent(nn.Module):
             width = size
         x = like.new_zeros(batch, self.input_size)
         return Stepper(cells, [s[0] for s in state], x, extra, backend, weights=weights or self.weights)
-
-    def quantize(self) -> Self:
-        """Round the weights to eight bits, in place, a scale for each output: from now on it runs with weights in int8, which is
-        quicker and has no gradients (`docs/engine.md`).
-
-        Returns: itself.
-        """
-        hold_in_int8(self)
-        return self
-
-    def streams(self, slots: int, *, weights: str | None = None) -> Streams:
-        """Many streams through the stack, whose states are a table of so many rows: see `Streams`. weights: as of `stepper`.
-        Raises: as `stepper`."""
-        return Streams(self, slots, weights)
 
     def initial_state(self, batch: int, like: Stack | None = None) -> Stack:
         """The state before the first step: the learned one, or zeros, in the shape of `like` where no cell says its own."""

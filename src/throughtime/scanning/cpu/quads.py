@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from throughtime.scanning.cpu.assembly import Assembly, Module
+from throughtime.scanning.cpu.bits import ROUNDING, splat
 from throughtime.scanning.cpu.target import Target, has_int8, host
 from throughtime.scanning.cpu.tasks import define_tasks, fields
 
@@ -31,7 +32,8 @@ BELOW = 2  # rows that lie below the words of weights: scales, and what the miss
 LARGEST = {1: 127, 2: 32767}  # whole number of an operand, by its bytes
 SMALLEST = 1e-30  # of the largest number of a row
 DEEPEST = 1 << 16  # k up to which sums cannot overflow
-WHOLE = 12582912.0  # 1.5 · 2^23: added to a number under 2^22 it leaves it whole, in the low bits
+# what sums the products of pairs of 16-bit numbers, by the lanes of a vector
+MULTIPLIED_PAIRS = {4: "x86.sse2.pmadd.wd", 8: "x86.avx2.pmadd.wd", 16: "x86.avx512.pmaddw.d.512"}
 
 
 def words(numbers: int, lanes: int) -> int:
@@ -56,7 +58,7 @@ def round_row(code: Assembly, source: str, count: str, into: str, depth: str) ->
 
     def larger(j: str, mask: str | None = None) -> None:
         bits = code.let(f"bitcast {code.vector} {code.load_vector(code.at(source, j), mask=mask)} to {ints}")
-        bits = code.let(f"and {ints} {bits}, {same(lanes, 0x7FFFFFFF)}")  # in order as numbers are, and NaN above all
+        bits = code.let(f"and {ints} {bits}, {splat(code, 0x7FFFFFFF)}")  # in order as numbers are, and NaN above all
         before = code.load(ints, top, align=4)
         above = code.let(f"icmp ugt {ints} {bits}, {before}")
         code.store(ints, code.let(f"select <{lanes} x i1> {above}, {ints} {bits}, {ints} {before}"), top, align=4)
@@ -74,12 +76,12 @@ def round_row(code: Assembly, source: str, count: str, into: str, depth: str) ->
     inverse = code.splat(code.choose(nothing, "0.0", ratio, "float"))
 
     def rounded(j: str, mask: str | None = None) -> None:
-        value = code.fma(code.load_vector(code.at(source, j), mask=mask), inverse, code.literal(WHOLE))
+        value = code.fma(code.load_vector(code.at(source, j), mask=mask), inverse, code.literal(ROUNDING["float"]))
         bits = code.let(f"bitcast {code.vector} {value} to {ints}")
-        bits = code.let(f"xor {ints} {bits}, {same(lanes, 1 << (8 * size - 1))}")
+        bits = code.let(f"xor {ints} {bits}, {splat(code, 1 << (8 * size - 1))}")
         for byte in range(size):  # the highest first
             shift = 8 * (size - 1 - byte)
-            part = code.let(f"lshr {ints} {bits}, {same(lanes, shift)}") if shift else bits
+            part = code.let(f"lshr {ints} {bits}, {splat(code, shift)}") if shift else bits
             part = code.let(f"trunc {ints} {part} to <{lanes} x i8>")
             place = code.at(code.at(into, code.mul(depth, byte)), j, "i8")
             code.store(f"<{lanes} x i8>", part, place, align=1)
@@ -100,18 +102,18 @@ def dot(code: Assembly, target: Target, a: str, b: str, total: str) -> str:
         name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
         code.module.declare(f"declare {ints} @{name}({ints}, {ints}, {ints})")
         return code.let(f"call {ints} @{name}({ints} {total}, {ints} {a}, {ints} {b})")
-    name = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[lanes]
     if not has_pairs_of_int16(target):
         for byte in range(4):
-            left = code.let(f"and {ints} {_shifted(code, 'lshr', a, 8 * byte)}, {same(lanes, 255)}")
+            left = code.let(f"and {ints} {_shifted(code, 'lshr', a, 8 * byte)}, {splat(code, 255)}")
             right = _shifted(code, "ashr", _shifted(code, "shl", b, 24 - 8 * byte), 24)
             total = code.let(f"add {ints} {total}, {code.let(f'mul {ints} {left}, {right}')}")
         return total
     halves, eight = f"<{2 * lanes} x i16>", "<" + ", ".join(["i16 8"] * (2 * lanes)) + ">"
+    name = f"llvm.{MULTIPLIED_PAIRS[lanes]}"
     code.module.declare(f"declare {ints} @{name}({halves}, {halves})")
     b = code.let(f"bitcast {ints} {b} to {halves}")
     for odd in (False, True):
-        left = code.let(f"and {ints} {_shifted(code, 'lshr', a, 8 * odd)}, {same(lanes, 0x00FF00FF)}")
+        left = code.let(f"and {ints} {_shifted(code, 'lshr', a, 8 * odd)}, {splat(code, 0x00FF00FF)}")
         left = code.let(f"bitcast {ints} {left} to {halves}")
         right = code.let(f"ashr {halves} {b if odd else code.let(f'shl {halves} {b}, {eight}')}, {eight}")
         products = code.let(f"call {ints} @{name}({halves} {left}, {halves} {right})")
@@ -138,13 +140,8 @@ def said(operands: Any) -> str | None:
     return f"weights in int8, multiplied by {how}; exact sums, all else in float32"
 
 
-def same(lanes: int, value: int) -> str:
-    """A whole number in every lane."""
-    return "<" + ", ".join([f"i32 {value}"] * lanes) + ">"
-
-
 def _shifted(code: Assembly, how: str, value: str, by: int) -> str:
-    return code.let(f"{how} <{code.lanes} x i32> {value}, {same(code.lanes, by)}") if by else value
+    return code.let(f"{how} <{code.lanes} x i32> {value}, {splat(code, by)}") if by else value
 
 
 def _single(value: float) -> str:
