@@ -43,9 +43,8 @@ class Panel:
         """weights: where those of the panel begin. first: its first column. y: where its first number goes."""
         code, dots, lanes, apart = self.code, self.dots, self.code.lanes, self.apart or self.code.lanes
         kind, align = dots.sums(code), bytes_of(code)
-        ways = min(
-            self.groups, max(1, -(-LEAST // (vectors * dots.parts)))
-        )  # sums of one number each, added at the end
+        # sums of one number each, added at the end
+        ways = min(self.groups, max(1, -(-LEAST // (vectors * dots.parts))))
         sums = [[[code.slot(kind) for _ in range(dots.parts)] for _ in range(vectors)] for _ in range(ways)]
         for slot in itertools.chain(*itertools.chain(*sums)):
             code.store(kind, "zeroinitializer", slot, align)

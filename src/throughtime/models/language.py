@@ -148,9 +148,8 @@ def _adaptive_nats(output: nn.AdaptiveLogSoftmaxWithLoss, hidden: Tensor, target
     """-log p of targets [R] by an adaptive softmax of hidden [R, N]: what its `forward` gives, but in autocast too, where that puts
     parts of two types into one tensor."""
     first, borders = output.shortlist_size, output.cutoffs
-    part = torch.bucketize(
-        targets, torch.tensor(borders, device=targets.device), right=True
-    )  # 0: among the most frequent
+    # 0: among the most frequent
+    part = torch.bucketize(targets, torch.tensor(borders, device=targets.device), right=True)
     heads = torch.where(part == 0, targets, first + part - 1)
     nats = F.cross_entropy(widened(output.head(hidden)), heads, reduction="none")
     for i, tail in enumerate(output.tail):

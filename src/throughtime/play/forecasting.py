@@ -33,9 +33,8 @@ class Foreseeing:
 
     def __init__(self, model: ForecastModel) -> None:
         self.model = model
-        self._tables: OrderedDict[str | None, tuple[list[Series], list[str]]] = (
-            OrderedDict()
-        )  # and what was guessed of each
+        # and what was guessed of each
+        self._tables: OrderedDict[str | None, tuple[list[Series], list[str]]] = OrderedDict()
         self._lock = threading.Lock()  # one at a time: what reads a table costs memory
 
     @property

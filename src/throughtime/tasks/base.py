@@ -110,9 +110,8 @@ class Task(ABC, Generic[Config, Item]):
     unit: ClassVar[str] = "tokens"  # what the network counts
     measure: ClassVar[str] = "nats"  # what its loss is in, a unit
     pipeline: ClassVar[str | None] = None  # what the Hugging Face hub calls such a task
-    bfloat16: ClassVar[bool] = (
-        False  # whether trainings gain by it, where the processor does: measured, in docs/defaults.md
-    )
+    # whether trainings gain by it, where the processor does: measured, in docs/defaults.md
+    bfloat16: ClassVar[bool] = False
     aligned: ClassVar[bool] = False  # whether files may belong together, line by line
 
     @property

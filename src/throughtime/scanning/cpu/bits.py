@@ -45,9 +45,8 @@ def as_number(code: Assembly, n: str) -> str:
     """Whole numbers, which are small, as numbers."""
     if code.dtype == "float":
         return code.let(f"sitofp {ints(code)} {n} to {code.vector}")
-    shifted = of_bits(
-        code, on_ints(code, "add", n, _ROUNDING_BITS["double"])
-    )  # quick where processors convert i64 slowly
+    # quick where processors convert i64 slowly
+    shifted = of_bits(code, on_ints(code, "add", n, _ROUNDING_BITS["double"]))
     return code.binary("fsub", shifted, code.literal(ROUNDING["double"]))
 
 
@@ -64,9 +63,8 @@ def power_of_two(code: Assembly, n: str) -> str:
 def scaled(code: Assembly, p: str, n: str, shifted: str) -> str:
     """p · 2^n, n rounded from `shifted`: by one instruction of AVX-512, else in two steps, so that neither factor leaves the
     range."""
-    if (
-        code.lanes * code.bytes == 64 and code.dtype == code.module.dtype
-    ):  # vectors as wide as this are that processor's alone
+    # vectors as wide as this are that processor's alone
+    if code.lanes * code.bytes == 64 and code.dtype == code.module.dtype:
         v, suffix, mask = code.vector, "ps" if code.dtype == "float" else "pd", f"i{code.lanes}"
         name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
         code.module.declare(f"declare {v} @{name}({v}, {v}, {v}, {mask}, i32)")
