@@ -21,13 +21,16 @@ import openai
 import pytest
 import torch
 import websockets
+import websockets.sync.client
 from safetensors.torch import load, save
 
 import throughtime as tt
 from serving import Serving, eventually
 from throughtime.serve.bodies import Steps
+from throughtime.serve.events import AHEAD, Flow
 from throughtime.serve.past import Read
 from throughtime.serve.readers import TextReader
+from throughtime.serve.refused import Refused
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -463,6 +466,60 @@ def test_who_goes_away_while_a_text_is_written_leaves_the_session_in_order(api, 
     alone.steps(text)
     api.post(f"/v1/sessions/{id}/rewind", json={"time": len(text)})
     assert steps(api, id, len(text), "s")["next"] == alone.steps("s")["next"]
+
+
+def test_who_takes_nothing_for_long_is_told_so_and_the_tasks_end():
+    async def go():
+        flow, ended = Flow[int](0.05), []
+
+        async def count():
+            for number in range(AHEAD + 50):
+                if flow.gone:
+                    break
+                await flow.put(number)
+            ended.append(number)
+
+        taken = []
+        with pytest.raises(Refused, match="nothing was taken for 0.05 seconds") as refused:
+            async for number in flow.parts([count]):
+                taken.append(number)
+                if number == 3:
+                    await asyncio.sleep(0.3)
+        assert refused.value.status == 408
+        assert taken == [*range(len(taken))] and AHEAD <= len(taken) < AHEAD + 50 and len(ended) == 1
+
+    asyncio.run(go())
+
+
+PLAIN = """
+import sys
+sys.modules["uvloop"] = sys.modules["httptools"] = None
+from throughtime.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+
+
+def test_it_answers_the_same_without_uvloop_and_httptools(folder, server, tmp_path):
+    with Serving(folder / "lm", "--port", 0, "--store", tmp_path, code=PLAIN) as plain:
+        found = []
+        for url in (server.url, plain.url):
+            with httpx.Client(base_url=url, timeout=30) as api:
+                id = made(api)
+                answers = [steps(api, id, 0, "3 sheep"), steps(api, id, 0, "3 sheep"), steps(api, id, 7, " and")]
+                asked = {"prompt": "3", "max_tokens": 40, "seed": 2, "model": "lm", "stream": True}
+                with api.stream("POST", "/v1/completions", json=asked) as answer:
+                    events = [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")]
+                    answers.append([event["choices"] for event in events])
+                with api.stream("POST", "/v1/completions", json={**asked, "max_tokens": 90_000}) as answer:
+                    next(answer.iter_lines())  # and goes away
+                eventually(lambda api=api: "throughtime_waiting 0\n" in api.get("/metrics").text)
+                answers += [refused(api.get("/v1/sessions/none"), 404), refused(api.put("/v1/models"), 405)]
+                with websockets.sync.client.connect(url.replace("http", "ws") + "/v1/stream") as socket:
+                    socket.send(json.dumps({"session": id, "first": 11, "text": "4", "top": 2}))
+                    answers.append({**json.loads(socket.recv()), "session": None})
+                found.append(answers)
+        assert found[0] == found[1]
+    assert plain.process.returncode == 0 and plain.said[1:] == []
 
 
 def test_many_writers_share_ticks(server, api, model):

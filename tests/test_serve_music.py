@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,7 +19,7 @@ import torch
 from safetensors.torch import load
 
 import throughtime as tt
-from serving import Serving
+from serving import Serving, eventually
 from test_music_session import KINDS, opening, parts, small, struck
 from throughtime.tasks.clock import seconds
 from throughtime.tasks.scores import read_pieces
@@ -227,6 +229,96 @@ def test_it_goes_on_after_a_kill_and_among_others(folders, tmp_path):
                 session.write(1, seed=10 + n)
                 asked(api, f"{id}/write", bars=1, seed=10 + n)
                 assert same_state(api, id, session)
+
+
+def streamed(answer, most=None):
+    """The events of an answer, or the first of them; without what ends it."""
+    found = []
+    for line in answer.iter_lines():
+        if line and line != "data: [DONE]":
+            found.append(json.loads(line.removeprefix("data: ")))
+        if len(found) == most or line == "data: [DONE]":
+            return found
+    raise AssertionError("it does not end")
+
+
+def test_what_it_writes_comes_moment_by_moment(api, kind, model):
+    session, id, whole = model.session(), made(api, kind), made(api, kind)
+    moments = opening(model)[:5]
+    session.feed(moments)
+    for one in (id, whole):
+        asked(api, f"{one}/steps", first=0, moments=lists(moments))
+    session.write(3, seed=11)
+    body = {"bars": 3, "seed": 11, "first": 5}
+    wanted = asked(api, f"{whole}/write", **body)
+    for _ in range(2):  # the same request once more is answered the same
+        with api.stream("POST", f"{id}/write", json={**body, "stream": True}) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            *some, last = streamed(answer)
+        assert len(some) == len(wanted["moments"]) == session.time - 5
+        assert [one["first"] for one in some] == [*range(5, session.time)]
+        assert [one["time"] for one in some] == [*range(6, session.time + 1)]
+        for name in ("moments", "words"):
+            assert [value for one in some for value in one[name]] == wanted[name]
+        assert last == {name: wanted[name] for name in ("first", "time", "notes", "seconds")}
+        assert same_state(api, id, session)
+    assert asked(api, f"{id}/write", **body) == wanted
+
+
+def test_a_stream_that_cannot_be_is_refused_with_its_status(api, server, kind):
+    id = made(api, kind)
+    answer = api.post(f"{id}/write", json={"first": 7, "stream": True})
+    assert answer.status_code == 409 and answer.json()["error"]["code"] == "conflict"
+    assert api.post("/v1/sessions/nobody/write", json={"stream": True}).status_code == 404
+    assert api.post(f"{id}/write", json={"stream": 1}).status_code == 400
+    with websockets.connect(server.url.replace("http", "ws") + "/v1/stream") as socket:
+        socket.send(json.dumps({"session": id.rpartition("/")[2], "write": {"stream": True}}))
+        assert "a message has one answer" in json.loads(socket.recv(timeout=60))["error"]["message"]
+
+
+def test_who_goes_away_in_mid_writing_harms_nobody(api, server, kind, model):
+    """The session stops after a moment; the same request once more goes on from there, and is answered as if nothing had been."""
+    session, id, beside = model.session(), made(api, kind), made(api, kind)
+    asked(api, f"{beside}/steps", first=0, moments=lists(opening(model)))
+    body = {"bars": 200, "seed": 3, "first": 0}
+    session.write(200, seed=3)
+    with api.stream("POST", f"{id}/write", json={**body, "stream": True}) as answer:
+        assert streamed(answer, 3)[-1]["time"] == 3
+    eventually(lambda: "throughtime_waiting 0\n" in api.get("/metrics").text)
+    found = api.get(f"{id}/piece").json()  # which waits until nobody is with it
+    assert 3 <= found["time"] < session.time and found["moments"] == lists(session.moments(0, found["time"]))
+    again = model.session()
+    again.feed(session.moments(0, found["time"]))
+    assert same_state(api, id, again)
+    again = model.session()
+    again.feed(opening(model))
+    assert same_state(api, beside, again)
+    answer = asked(api, f"{id}/write", **body)
+    assert (answer["first"], answer["time"], answer["moments"]) == (0, session.time, lists(session.moments()))
+    assert same_state(api, id, session)
+    assert asked(api, f"{id}/write", **body) == answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_writes_on_what_a_kill_broke_off(folders, tmp_path, stream):
+    model = tt.load(folders["tunes"])
+    session = model.session()
+    session.write(100, seed=4)
+    body = {"bars": 100, "seed": 4, "first": 0, "stream": stream}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Serving(folders["tunes"], "--port", 0, "--store", tmp_path / "store"))
+        transport = httpx.HTTPTransport(retries=9)
+        api = stack.enter_context(httpx.Client(base_url=server.url, timeout=60, transport=transport))
+        id = made(api, "tunes")
+        with ThreadPoolExecutor() as beside:
+            broken = beside.submit(api.post, f"{id}/write", json=body)
+            eventually(lambda: api.get(id).json()["time"] > 5)
+            server.kill_child()
+            assert isinstance(broken.exception(), httpx.TransportError)
+        assert 5 < api.get(id).json()["time"] < session.time
+        answer = asked(api, f"{id}/write", **{**body, "stream": False})
+        assert (answer["time"], answer["moments"]) == (session.time, lists(session.moments()))
+        assert same_state(api, id, session)
 
 
 @pytest.mark.parametrize(

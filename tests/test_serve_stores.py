@@ -158,6 +158,7 @@ def test_a_store_keeps_what_lists_would_keep(store, seed, monkeypatch):
                 start, stop = sorted(draw.choices(range(at + 1), k=2))
                 assert joined(store, name, start, stop) == b"".join(one.rows[start:stop])
                 assert store.before(name, stop) == one.before(stop)
+                assert store.first(name) == 0
                 assert store.edits(name, start) == {t: s for (t, put), s in one.states.items() if put and t > start}
                 assert store.beginning(name) == one.about
         for owner in "ab":
@@ -247,6 +248,7 @@ def test_what_lies_before_a_time_is_forgotten(store):
     assert store.before("x", 3999) == (3500, b"at3000") and store.before("x", 4000) == (4000, b"at3500")
     with pytest.raises(KeyError):
         store.before("x", 3499)
+    assert store.first("x") == 3500
 
 
 # ---------------------------------------------------------------------------------------------- whose they are

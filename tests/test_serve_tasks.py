@@ -310,7 +310,7 @@ def test_what_is_kept_of_a_stream_is_bounded(folder, tmp_path):
             assert 0 < sum(count for _, count, _ in store.inputs(id, 0, len(samples))) <= 12 * RATE
             ((states,),) = store._file.execute("select count(*) from states where session = ?", (id,))
             assert states <= 2
-        with pytest.raises(Refused, match="only the last request may come again"):
+        with pytest.raises(Refused, match=r"what lies before .* is forgotten"):
             await hearing.hear("o", "s0", 0, samples[:RATE].tobytes(), False)
         right = store.append
 
@@ -331,6 +331,123 @@ def test_what_is_kept_of_a_stream_is_bounded(folder, tmp_path):
         store.close()
 
     asyncio.run(go())
+
+
+class Fed:
+    """A session of Python that was fed only what is left of one that went back. samples: these."""
+
+    def __init__(self, ear, samples):
+        self.ear, self.samples = ear, samples
+        self.session = ear.session()
+        self.session.feed(floats(samples))
+
+    def feed(self, piece):
+        self.samples = np.concatenate([self.samples, piece])
+        return told(self.session.feed(floats(piece)))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_speech_goes_back_and_branches_as_if_nothing_else_had_been_heard(folder, tmp_path, seed):
+    """After others took its place in memory, and after kills; what was left is heard again as it was."""
+    ear, draw, killed, back, branched = tt.load(folder / "ear"), random.Random(seed), 0, 0, 0
+    spring = np.concatenate([stream(100 * seed + k)[0] for k in range(4)])
+    options = [folder / "ear", "--port", 0, "--store", tmp_path / "store", "--slots", 2]
+    with Serving(*options) as first:
+        serving = first
+        api = httpx.Client(base_url=serving.url, timeout=30, transport=httpx.HTTPTransport(retries=9))
+        assert api.post("/v1/sessions", json={"id": "s0", "past": 1000}).status_code == 201
+        left, came = {"s0": Fed(ear, spring[:0])}, {"s0": []}  # and what each was answered
+        for number in range(110):
+            id = draw.choice(sorted(left))
+            one, verb = left[id], draw.random()
+            if verb < 0.12 and len(one.samples):
+                t = draw.randrange(len(one.samples))
+                answer = api.post(f"/v1/sessions/{id}/rewind", json={"time": t})
+                assert answer.json() == {"id": id, "time": t}
+                left[id], back = Fed(ear, one.samples[:t]), back + 1
+                came[id] = [answer for answer in came[id] if answer["time"] <= t]
+            elif verb < 0.2 and len(left) < 5:
+                t, other = draw.randint(0, len(one.samples)), f"s{number}"
+                answer = api.post(f"/v1/sessions/{id}/branch", json={"id": other, "time": t})
+                assert (answer.status_code, answer.json()["time"]) == (201, t), answer.text
+                left[other], branched = Fed(ear, one.samples[:t]), branched + 1
+                came[other] = [answer for answer in came[id] if answer["time"] <= t]
+            elif verb < 0.24:
+                serving.kill_child()
+                killed += 1
+            elif verb < 0.3 and came[id]:
+                answer = draw.choice(came[id])
+                assert hear(api, id, answer["first"], one.samples[answer["first"] : answer["time"]]) == answer
+            else:
+                at, time = draw.randrange(len(spring) - 3 * RATE), len(one.samples)
+                piece = spring[at : at + draw.randint(1, 3 * RATE)]
+                answer = hear(api, id, time, piece)
+                assert answer == {"first": time, "time": time + len(piece), "events": one.feed(piece)}
+                came[id].append(answer)
+        for id, one in left.items():
+            wanted = told(one.session.finish())
+            answer = hear(api, id, len(one.samples), spring[:0], last=True)
+            assert answer["events"] == wanted
+            assert api.post(f"/v1/sessions/{id}/rewind", json={"time": len(one.samples)}).status_code == 200
+            assert hear(api, id, len(one.samples), spring[:0], last=True) == answer
+        api.close()
+    assert min(killed, back, branched) >= 2, (killed, back, branched)
+
+
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_where_a_rewound_stream_is_has_the_bits_of_one_that_heard_no_more(folder, tmp_path, rate):
+    async def go():
+        reader, store = SpeechReader(tt.load(folder / "ear")), SingleStore(tmp_path / "s.db")
+        hearing = reader.sessions("ear", store, Settings(tmp_path, slots=2))
+        samples, _ = stream(70, rate)
+        other, _ = stream(71, rate)
+
+        async def heard(id, first, some):
+            return await hearing.hear("o", id, first, some.tobytes(), False)
+
+        def state(id):
+            return packed(hearing._awake(store.find(id)).heard)
+
+        for t in (1, rate + 77, 6 * rate + 5, len(samples)):
+            one, two, three = (await hearing.create("o", f"{name}{t}", rate, 1000.0) for name in ("a", "b", "c"))
+            for at, piece in pieces_of(samples, t, 2 * rate):
+                await heard(one, at, piece)
+                if at < t:
+                    await heard(two, at, piece[: t - at])
+            assert state(one) != state(two) or t == len(samples)
+            await hearing.branch("o", one, f"d{t}", t)
+            await hearing.rewind("o", one, t)
+            assert state(one) == state(two) == state(f"d{t}") != state(three)
+            events = [await heard(id, t, other) for id in (one, two, f"d{t}")]
+            assert events[0] == events[1] == events[2] and events[0]
+            assert state(one) == state(two) == state(f"d{t}")
+        hearing.close()
+        store.close()
+
+    asyncio.run(go())
+
+
+def test_as_much_is_kept_of_a_stream_as_is_asked_for(api, folder, server):
+    samples, _ = stream(80, utterances=14)
+    time = len(samples)
+    assert time > 25 * RATE
+    for id, past in (("short", 0), ("longer", 12.5)):
+        assert api.post("/v1/sessions", json={"model": "ear", "id": id, "past": past}).status_code == 201
+        for at in range(0, time, RATE):
+            hear(api, id, at, samples[at : at + RATE])
+        answer = api.post(f"/v1/sessions/{id}/rewind", json={"time": 0})
+        refused(answer, 400, f"has read {time}, and forgotten what lies before")
+        known = int(answer.json()["error"]["message"].rpartition("from ")[2].split()[0])
+        assert past * RATE < time - known < (past + 12) * RATE, known
+        refused(api.post(f"/v1/sessions/{id}/branch", json={"time": known - 1}), 400, f"from {known} to {time}")
+        refused(api.post(f"/v1/sessions/{id}/steps", json={"first": 0, "audio": "AAA="}), 409, "is forgotten")
+        assert api.post(f"/v1/sessions/{id}/branch", json={"id": f"{id}2", "time": known}).status_code == 201
+        assert api.post(f"/v1/sessions/{id}/rewind", json={"time": known}).json()["time"] == known
+        alone = Fed(tt.load(folder / "ear"), samples[:known])
+        for one in (id, f"{id}2"):
+            found = hear(api, one, known, samples[known : known + 5 * RATE])["events"]
+            assert found == told(alone.session.feed(floats(samples[known : known + 5 * RATE])))
+            alone = Fed(alone.ear, samples[:known])
 
 
 @pytest.mark.parametrize("decoding", ["greedy", "beam", "words"])
@@ -399,12 +516,17 @@ def test_streams_of_speech_refuse_what_they_cannot(api):
     refused(steps(audio="AAA=", top=2), 400, "top")
     refused(steps(audio=in_base64(bytes(2 * 11 * RATE))), 413, "up to 10 s")
     refused(steps(audio="AAA=", first=7), 409, "has heard 0")
-    for verb, body in (
-        ("rewind", {"time": 0}), ("branch", {}), ("edit", {"time": 0, "text": "x"}), ("diff", {"other": "r"}),
-    ):  # fmt: skip
-        refused(api.post(f"/v1/sessions/r/{verb}", json=body), 400, "only go on")
+    for verb, body, words in (
+        ("rewind", {"time": 1}, "has read 0, so from 0 to 0"),
+        ("branch", {"time": 1}, "has read 0, so from 0 to 0"),
+        ("edit", {"time": 0, "text": "x"}, "rewound and branched alone"),
+        ("diff", {"other": "r"}, "rewound and branched alone"),
+    ):
+        refused(api.post(f"/v1/sessions/r/{verb}", json=body), 400, words)
         refused(api.post(f"/v1/sessions/none/{verb}", json=body), 404, "there is no session")
-    refused(api.get("/v1/sessions/r/state"), 400, "only go on")
+    refused(api.get("/v1/sessions/r/state"), 400, "rewound and branched alone")
+    refused(api.post("/v1/sessions", json={"model": "ear", "past": -1}), 400, "past", "-1")
+    refused(api.post("/v1/sessions", json={"model": "sales", "past": 5}), 400, "'sales' has no streams")
     refused(api.post("/v1/sessions/r/audio?first=x", content=b"ab"), 400, "first")
     refused(api.post("/v1/completions", json={"model": "ear", "prompt": "x"}), 400, "ear")
     assert api.get("/v1/sessions/r").json()["time"] == 0

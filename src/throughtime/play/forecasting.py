@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ import numpy as np
 from throughtime.play.bodies import SERIES, Foresee, NewValue
 from throughtime.serve.readers import finite
 from throughtime.serve.refused import Refused
+from throughtime.serve.warned import heard
 from throughtime.tasks import quantiles
 from throughtime.tasks.forecast_model import ForecastModel
 from throughtime.tasks.forecast_settings import ColumnOptions
@@ -78,9 +78,9 @@ class Foreseeing:
     def _table(self, table: str | None) -> tuple[list[Series], list[str]]:
         """The series of a table, and what was guessed of it."""
         if table not in self._tables:
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                self._tables[table] = self._read(table), [str(one.message) for one in told]
+            with heard(printed=False) as words:
+                found = self._read(table)
+            self._tables[table] = found, [*words]
             if len(self._tables) > AT_HAND:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(table)

@@ -10,14 +10,15 @@ from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
 from throughtime.serve.server import Server
+from throughtime.serve.warned import told
 
 
 class Answer(JSONResponse):
-    """JSON on one line, in ASCII: what is no character of its own may stand in a name."""
+    """JSON on one line, in ASCII: what is no character of its own may stand in a name. With what was warned of meanwhile."""
 
     def render(self, content: Any) -> bytes:
         """The bytes of the body."""
-        return (as_json(content) + "\n").encode()
+        return (as_json(content | told() if isinstance(content, dict) else content) + "\n").encode()
 
 
 def as_json(content: Any) -> str:

@@ -40,6 +40,8 @@ class Create(Body):
     """forecast: the series up to now, which is read at once: a CSV, or rows by the names of their columns."""
     rate: Annotated[int, Field(ge=8000, le=384_000)] | None = None
     """transcribe: Hz, of the samples. [default: 16000]"""
+    past: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """transcribe: how many seconds of the stream are kept to go back to; a few more are. [default: 0]"""
 
 
 class Given(Body):
@@ -115,6 +117,8 @@ class Compose(Body):
     the same, and written once."""
     bars: Annotated[int, Field(ge=1, le=BARS)] = 4
     """So many more; one that has begun is finished first."""
+    stream: bool = False
+    """Send each moment as it is written, as server-sent events."""
     temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
@@ -223,3 +227,5 @@ class Failure(Strict):
     """The answer to what is not done."""
 
     error: Reason
+    warnings: list[str] = Field(default_factory=list)
+    """What was warned of until then, where anything was."""

@@ -163,6 +163,36 @@ class Catalogue(ABC):
             self.store.drop(id)
 
     @to_the_end
+    async def rewind(self, owner: str, id: str, t: int) -> None:
+        """Go back to time t; what came after it is forgotten (branch first to keep it)."""
+        async with self._held_alone(id):
+            self._checked(self._found(id, owner), t)
+            self._sleep(id)
+            self.store.cut(id, t)
+
+    @to_the_end
+    async def branch(self, owner: str, id: str, other: str | None = None, t: int | None = None) -> str:
+        """Another session with the same past, up to time t. Returns: its id."""
+        other = self._named(other)
+        self._check_quota(owner)
+        async with self._held_alone(id, other):
+            t = self._checked(kept := self._found(id, owner), kept.time if t is None else t)
+            if not self.store.branch(id, other, owner, t):
+                raise Refused(409, f"there is a session {other!r} already; choose another id")
+        return other
+
+    def _checked(self, kept: Kept, t: int, what: str = "time") -> int:
+        """A time of a session. Raises: Refused where it has not come, or is forgotten."""
+        first = self.store.first(kept.id)
+        if not first <= t <= kept.time:
+            past = f", and forgotten what lies before {first}" if first else ""
+            raise Refused(
+                400,
+                f"{what}: {t}; the session {kept.id!r} has read {kept.time}{past}, so from {first} to {kept.time}",
+            )
+        return t
+
+    @to_the_end
     async def forget(self, since: float) -> int:
         """Forget the sessions that nobody has touched since a time, in seconds since 1970. Returns: how many."""
         ids = [kept.id for kept in self.store.untouched(since) if kept.model == self.name]

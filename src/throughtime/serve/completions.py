@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import StreamingResponse
 
-from throughtime.serve.answers import Answer, Owner, TheServer, as_json
+from throughtime.serve.answers import Answer, Owner, TheServer
 from throughtime.serve.bodies import Completion
+from throughtime.serve.events import DONE, Flow, event, sent
 from throughtime.serve.readers import TextReader
-from throughtime.serve.refused import FAULT, Refused, as_error
+from throughtime.serve.refused import Refused
 from throughtime.serve.server import Server
 from throughtime.serve.sessions import Sessions
 from throughtime.serve.stepping import Writing
+from throughtime.serve.warned import told
 from throughtime.serve.writing import Manner, Part, Prompt, Token, prompt_of, read_prompt, write
 
 MOST = 128  # texts in a request
-AHEAD = 256  # parts that are written before somebody takes the first
 router = APIRouter(prefix="/v1", tags=["completions"])
 
 
 @dataclass
 class _Texts:
-    """The texts of a request. ready: their parts as they come, and None at the end of each, or what went wrong with it."""
+    """The texts of a request. flow: their parts as they come, each with the place of its text."""
 
     server: Server
     reader: TextReader
@@ -41,79 +41,47 @@ class _Texts:
     prompts: list[Prompt]
     manner: Manner
     unknown: list[str]
-    ready: asyncio.Queue[tuple[int, Part | BaseException | None]] = field(default_factory=lambda: asyncio.Queue(AHEAD))
-    gone: bool = False
+    flow: Flow[tuple[int, Part]]
     written: int = 0  # tokens
     time: int | None = None  # of the session, at the end
     made: int = field(default_factory=lambda: int(time.time()))
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
 
     async def write(self, index: int) -> None:
-        """Write one of them, to its end though nobody is there any more: what it holds is in order then."""
-        end: BaseException | None = None
-        try:
-            asked = self.asked
-            if asked.session is None:
-                async with self.sessions.write_anew() as stream:
-                    await self._write(index, stream)
-            else:
-                async with self.sessions.write_on(self.owner, asked.session, asked.first) as stream:
-                    try:
-                        await self._write(index, stream)
-                    finally:
-                        self.time = stream.time
-        except BaseException as error:
-            end = error
-        await self._put(index, end)
+        """Write one of them."""
+        asked = self.asked
+        if asked.session is None:
+            async with self.sessions.write_anew() as stream:
+                await self._write(index, stream)
+            return
+        async with self.sessions.write_on(self.owner, asked.session, asked.first) as stream:
+            try:
+                await self._write(index, stream)
+            finally:
+                self.time = stream.time
 
     async def _write(self, index: int, stream: Writing) -> None:
         n = self.asked.n or 1
         prompt = self.prompts[index // n]
         tokens = await read_prompt(self.reader, stream, prompt, self.manner.top if self.asked.echo else None)
         if self.asked.echo:
-            await self._put(index, Part(prompt.text, tokens))
+            await self.flow.put((index, Part(prompt.text, tokens)))
         seed = self.manner.seed
         manner = self.manner if seed is None else Manner(**{**vars(self.manner), "seed": seed + index % n})
         before = stream.time
-        async for part in write(self.reader, stream, prompt, manner, lambda: not self.gone):
-            await self._put(index, part)
+        async for part in write(self.reader, stream, prompt, manner, lambda: not self.flow.gone):
+            await self.flow.put((index, part))
         self.written += stream.time - before
         self.server.written += stream.time - before
-
-    async def _put(self, index: int, part: Part | BaseException | None) -> None:
-        """Give a part to whoever reads; who does not take anything for long is gone."""
-        try:
-            async with asyncio.timeout(None if self.gone else self.server.settings.slow):
-                if not self.gone:
-                    await self.ready.put((index, part))
-        except TimeoutError:
-            self.gone = True
 
     @property
     def count(self) -> int:
         """How many there are."""
         return len(self.prompts) * (self.asked.n or 1)
 
-    async def parts(self) -> AsyncGenerator[tuple[int, Part], None]:
+    def parts(self) -> AsyncGenerator[tuple[int, Part], None]:
         """Parts of them all as they come. Raises: what went wrong with one."""
-        tasks = [asyncio.create_task(self.write(index)) for index in range(self.count)]
-        try:
-            left = self.count
-            while left:
-                index, part = await self.ready.get()
-                if isinstance(part, BaseException):
-                    raise part
-                if part is None:
-                    left -= 1
-                else:
-                    yield index, part
-        finally:
-            self.gone = True
-            while not self.ready.empty():  # whoever waits to put something there goes on, and ends
-                self.ready.get_nowait()
-            _KEPT.update(tasks)
-            for task in tasks:
-                task.add_done_callback(_KEPT.discard)
+        return self.flow.parts([partial(self.write, index) for index in range(self.count)])
 
     def usage(self) -> dict[str, int]:
         """How many tokens were read and written."""
@@ -131,9 +99,6 @@ class _Texts:
         }
 
 
-_KEPT: set[asyncio.Task[None]] = set()  # tasks that nobody else holds
-
-
 @router.post("/completions", response_model=None)
 async def completions(server: TheServer, owner: Owner, body: Completion) -> Response:
     """Write after a prompt. With `session` the prompt and what is written are read by that session."""
@@ -141,27 +106,7 @@ async def completions(server: TheServer, owner: Owner, body: Completion) -> Resp
     if not body.stream:
         with server.busy(texts.count):
             return Answer(await _whole(texts))
-    events = _events(texts)
-    first = await anext(events)  # so that what cannot be done is refused with its status
-    return _Events(first, events)
-
-
-class _Events(StreamingResponse):
-    """Events as they come. However sending them ends, they come to their end as well, and give back what they hold."""
-
-    def __init__(self, first: str, rest: AsyncGenerator[str, None]) -> None:
-        super().__init__(_after(first, rest), media_type="text/event-stream")
-        self._rest = rest
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async with contextlib.aclosing(self._rest):
-            await super().__call__(scope, receive, send)
-
-
-async def _after(first: str, rest: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    yield first
-    async for event in rest:
-        yield event
+    return await sent(_events(texts))
 
 
 def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
@@ -206,7 +151,8 @@ def _texts(server: Server, owner: str, asked: Completion) -> _Texts:
     )
     strings = [prompt for prompt in prompts if isinstance(prompt, str)]
     unknown = list(dict.fromkeys(entry for prompt in strings for entry in reader.tokens.unknown_in(prompt)))
-    return _Texts(server, reader, sessions, owner, asked, served.name, made, manner, unknown)
+    flow = Flow[tuple[int, Part]](server.settings.slow)
+    return _Texts(server, reader, sessions, owner, asked, served.name, made, manner, unknown, flow)
 
 
 async def _whole(texts: _Texts) -> dict[str, Any]:
@@ -230,37 +176,24 @@ def _besides(texts: _Texts) -> dict[str, Any]:
 
 
 async def _events(texts: _Texts) -> AsyncGenerator[str, None]:
-    """Texts as they are written, as server-sent events. Raises: what goes wrong before the first."""
+    """Texts as they are written, as server-sent events."""
     usage = texts.asked.stream_options is not None and texts.asked.stream_options.include_usage
-    offsets, begun = [0] * texts.count, False
+    offsets = [0] * texts.count
 
-    def event(index: int, part: Part) -> str:
-        shown = None if texts.manner.top is None else _log_probabilities(part.tokens, offsets[index])
+    def shown(index: int, part: Part) -> str:
+        found = None if texts.manner.top is None else _log_probabilities(part.tokens, offsets[index])
         offsets[index] += len(part.text)
-        choice = {"text": part.text, "index": index, "logprobs": shown, "finish_reason": part.end}
-        return _event(texts.body([choice]) | ({"usage": None} if usage else {}))
+        choice = {"text": part.text, "index": index, "logprobs": found, "finish_reason": part.end}
+        return event(texts.body([choice]) | ({"usage": None} if usage else {}))
 
     with texts.server.busy(texts.count):
-        try:
-            async with contextlib.aclosing(texts.parts()) as parts:
-                async for index, part in parts:
-                    yield event(index, part)
-                    begun = True
-            last = ({"usage": texts.usage()} if usage else {}) | _besides(texts)
-            if last:
-                yield _event(texts.body([]) | last)
-            yield "data: [DONE]\n\n"
-        except Exception as error:
-            if not begun:
-                raise
-            status, words = (error.status, str(error)) if isinstance(error, Refused) else (500, FAULT)
-            yield _event(as_error(status, words))
-            if status == 500:
-                raise
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {as_json(body)}\n\n"
+        async with contextlib.aclosing(texts.parts()) as parts:
+            async for index, part in parts:
+                yield shown(index, part)
+        last = ({"usage": texts.usage()} if usage else {}) | _besides(texts) | told()
+        if last:
+            yield event(texts.body([]) | last)
+        yield DONE
 
 
 def _log_probabilities(tokens: Sequence[Token], offset: int) -> dict[str, Any]:

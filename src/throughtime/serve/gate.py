@@ -18,8 +18,11 @@ from throughtime.serve.metrics import Metrics
 from throughtime.serve.page import PATHS
 from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.settings import Settings
+from throughtime.serve.warned import heard, in_header
 
 HERE = ("localhost", "127.0.0.1", "::1")  # names of this machine, as it calls itself
+WARNINGS = b"throughtime-warnings"  # the header of an answer that holds none itself
+HOLDING = (b"application/json", b"text/event-stream")  # kinds of answers that do
 FREE = ("/healthz", "/openapi.json", *PATHS)  # what needs no token
 EVERYBODY = ""  # the owner of sessions where there are no tokens
 
@@ -52,7 +55,8 @@ class Gate:
             scope.setdefault("state", {})["owner"] = self._owner(scope["path"], headers.get("authorization", ""))
             if scope["type"] == "http":
                 receive = self._limited(headers, receive)
-            await self._app(scope, receive, sent)
+            with heard():
+                await self._app(scope, receive, sent)
         except Refused as refused:
             if not sent.status:
                 await _refuse(scope, sent, refused)
@@ -132,6 +136,7 @@ class _Sent:
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
+            self._warn(message.get("headers", []))
         elif message["type"] == "websocket.accept":
             self.status = 101
         try:
@@ -139,6 +144,11 @@ class _Sent:
                 await self._send(message)
         except TimeoutError:
             raise ClientDisconnect from None
+
+    def _warn(self, headers: list[tuple[bytes, bytes]]) -> None:
+        if not any(name == b"content-type" and kind.startswith(HOLDING) for name, kind in headers):
+            words = in_header()
+            headers += [(WARNINGS, words)] if words else []
 
 
 def _place(address: str) -> SplitResult:

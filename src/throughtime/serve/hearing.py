@@ -1,8 +1,9 @@
-"""Sessions of speech: each a stream of samples that goes on only, and is kept as the last of them and where it was before."""
+"""Sessions of speech: each a stream of samples, kept as those of a past that is told and where it was every few seconds of it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Hearing(Catalogue):
     """The sessions of a recogniser that hears a stream.
 
     What has been answered is written before: the samples, and from time to time where the stream is. It goes on from there itself
-    then, and so in memory as after a restart. The last request may come again; what lies before it is forgotten.
+    then, and so in memory as after a restart. What lies before the last request, and before the past that a session keeps, is
+    forgotten; in the rest a request may come again, and the session goes back to any sample.
 
     Args: name, store, most: as of `Catalogue`. fingerprint: of the model. longest: frames of 10 ms in a request. slots: sessions in
         memory.
@@ -74,13 +76,13 @@ class Hearing(Catalogue):
         self._live.clear()
 
     @to_the_end
-    async def create(self, owner: str, id: str | None, rate: int) -> str:
-        """A new session. Returns: its id."""
+    async def create(self, owner: str, id: str | None, rate: int, past: float = 0.0) -> str:
+        """A new session. past: seconds of it that are kept, at least. Returns: its id."""
         id = self._named(id)
         self._check_quota(owner)
         async with self._held_alone(id):
             self._fresh(rate)
-            if not self.store.make(id, owner, self.name, b"", str(rate).encode()):
+            if not self.store.make(id, owner, self.name, b"", f"{rate} {past}".encode()):
                 raise Refused(409, f"there is a session {id!r} already; go on with it, or choose another id")
         return id
 
@@ -103,7 +105,8 @@ class Hearing(Catalogue):
             return await self._call(self._heard, kept, time, samples, last)
 
     async def _call(self, function: Any, *given: Any) -> list[Event]:
-        found: list[Event] = await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
+        called = contextvars.copy_context().run
+        found: list[Event] = await asyncio.get_running_loop().run_in_executor(self._thread, called, function, *given)
         return found
 
     # ------------------------------------------------------------------------------------------ in the thread that hears
@@ -111,9 +114,9 @@ class Hearing(Catalogue):
     def _heard(self, kept: Kept, time: int, samples: bytes, last: bool) -> list[Event]:
         stream = self._awake(kept)
         if stream.heard.ended:
-            raise Refused(409, f"the session {kept.id!r} has ended at {kept.time}; make another")
+            raise Refused(409, f"the session {kept.id!r} has ended at {kept.time}; make another, or rewind it")
         rate, snapshots = self._rate(kept.id), list[tuple[int, bytes]]()
-        begin, _ = self.store.before(kept.id, kept.time)
+        forgotten = self._before(kept.id, min(kept.time, int(time - self._past(kept.id) * rate)))
         try:
             events = _fed(stream.heard, samples, last)
             passed = (time - stream.kept) / rate
@@ -127,22 +130,25 @@ class Hearing(Catalogue):
             self._sleep(kept.id)
             raise
         stream.time = time
-        if snapshots:
-            self.store.trim(kept.id, begin)
+        if snapshots and forgotten is not None:
+            self.store.trim(kept.id, forgotten[0])
         self._steps, self._requests = self._steps + time - kept.time, self._requests + 1
         return events
 
     def _once_more(self, kept: Kept, first: int, samples: bytes, last: bool) -> list[Event]:
         """What was answered before, heard again from where it was kept. Raises: Refused where something else was heard."""
-        end = first + len(samples) // WIDTH
-        if end + last <= kept.time and self._samples(kept.id, first, end) == samples:
-            at, state = self.store.before(kept.id, kept.time)
-            rate = self._rate(kept.id)
-            ended = at == kept.time and self._resumed(rate, state).ended
-            if last == (ended and end == at - 1) and (heard := self._at(kept.id, first)) is not None:
+        end, (at, state) = first + len(samples) // WIDTH, self.store.before(kept.id, kept.time)
+        ended = at == kept.time and self._resumed(self._rate(kept.id), state).ended
+        came = kept.time - ended  # samples
+        if end <= came and (not last or (ended and end == came)) and self._samples(kept.id, first, end) == samples:
+            heard = self._at(kept.id, first)
+            if heard is not None:
                 return _fed(heard[0], samples, last)
-        where = f"first: {first}, but the session has heard {kept.time}"
-        raise Refused(409, f"{where}: go on from there; of what lies before only the last request may come again")
+        where = f"first: {first}, but the session has heard {kept.time}: go on from there"
+        if first < kept.time:
+            known = self.store.first(kept.id)
+            where += f", or rewind it to {first}" if first >= known else f"; what lies before {known} is forgotten"
+        raise Refused(409, where)
 
     def _awake(self, kept: Kept) -> Stream:
         """A session in memory."""
@@ -158,10 +164,10 @@ class Hearing(Catalogue):
 
     def _at(self, id: str, t: int) -> tuple[SpeechSession, int] | None:
         """A session where it was at time t, and when it was kept before that; None where that is forgotten."""
-        try:
-            begin, state = self.store.before(id, t)
-        except KeyError:
+        found = self._before(id, t)
+        if found is None:
             return None
+        begin, state = found
         heard = self._resumed(self._rate(id), state)
         if t > begin:
             _fed(heard, self._samples(id, begin, t), last=False)
@@ -173,8 +179,20 @@ class Hearing(Catalogue):
             rows[max(0, start - first) * WIDTH : (stop - first) * WIDTH] for first, _, rows in parts if first < stop
         )
 
+    def _before(self, id: str, t: int) -> tuple[int, bytes] | None:
+        """Where a session was last kept at time t or before; None where that is forgotten."""
+        try:
+            return self.store.before(id, t)
+        except KeyError:
+            return None
+
     def _rate(self, id: str) -> int:
-        return int(self.store.beginning(id))
+        return int(self.store.beginning(id).split()[0])
+
+    def _past(self, id: str) -> float:
+        """Seconds that a session keeps; one of an earlier version says nothing of it."""
+        _, *past = self.store.beginning(id).split()
+        return float(past[0]) if past else 0.0
 
     def _fresh(self, rate: int) -> SpeechSession:
         return self._model.session_of(self._decoding, self.name, rate)

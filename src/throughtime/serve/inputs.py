@@ -17,6 +17,7 @@ from throughtime.config import build_options
 from throughtime.errors import UserError
 from throughtime.serve.bodies import History, Inputs
 from throughtime.serve.refused import Refused
+from throughtime.serve.warned import renamed
 from throughtime.tasks.audio import Recording, duration
 from throughtime.tasks.base import Trained
 from throughtime.tasks.logmel import DEFAULT
@@ -175,9 +176,10 @@ def _files(parts: Sequence[bytes], suffix: str = "") -> Iterator[list[Path]]:
 
 @contextmanager
 def _called(names: dict[str, str]) -> Iterator[None]:
-    """Errors speak of what was sent, and not of where it lay meanwhile."""
+    """Errors and warnings speak of what was sent, and not of where it lay meanwhile."""
     try:
-        yield
+        with renamed(names):
+            yield
     except UserError as error:
         words = str(error)
         for path, name in names.items():

@@ -9,9 +9,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from throughtime.serve.answers import Owner, TheServer
+from throughtime.serve.answers import Answer, Owner, TheServer
 from throughtime.serve.bodies import Compose
-from throughtime.serve.composing import composer, heard, write
+from throughtime.serve.composing import composer, events, heard, write
+from throughtime.serve.events import sent
 from throughtime.serve.readers import MusicReader
 from throughtime.serve.session_paths import AtTime
 from throughtime.serve.sessions import Sessions
@@ -23,12 +24,15 @@ MIDI = "audio/midi"
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 
-@router.post("/{id}/write")
-async def write_on(server: TheServer, owner: Owner, id: str, body: Compose | None = None) -> dict[str, Any]:
+@router.post("/{id}/write", response_model=None)
+async def write_on(server: TheServer, owner: Owner, id: str, body: Compose | None = None) -> Response:
     """Let a session of music write on, and read what it writes; with a seed what `MusicSession.write` writes with it."""
     reader, sessions = await composer(server, owner, id)
+    asked = Compose() if body is None else body
+    if asked.stream:
+        return await sent(events(server, reader, sessions, owner, id, asked))
     with server.busy():
-        return await write(reader, sessions, owner, id, Compose() if body is None else body)
+        return Answer(await write(reader, sessions, owner, id, asked))
 
 
 @router.get("/{id}/piece")

@@ -92,12 +92,13 @@ class Server:
         return reader.of(kept, self.store), sessions
 
     async def with_past(self, owner: str, id: str) -> tuple[Stepwise, Sessions]:
-        """The same of a session that can be gone back in. Raises: Refused where it cannot."""
+        """The same of a session whose states can be looked at and changed. Raises: Refused where they cannot."""
         reader, sessions = self.of_session(id)
         if not isinstance(reader, Stepwise) or not isinstance(sessions, Sessions):
             await sessions.about(owner, id)
             raise Refused(
-                400, f"sessions of {sessions.name!r} only go on, and keep no state to go back to; make another"
+                400,
+                f"sessions of {sessions.name!r} are rewound and branched alone: what is heard has no state to show or change",
             )
         return reader, sessions
 

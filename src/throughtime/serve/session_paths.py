@@ -162,7 +162,7 @@ def _tensors(state: State) -> tuple[Tensor, ...]:
 @router.post("/{id}/rewind")
 async def rewind(server: TheServer, owner: Owner, id: str, body: Rewind) -> dict[str, Any]:
     """Go back; what came after is forgotten (branch first to keep it)."""
-    _, sessions = await server.with_past(owner, id)
+    _, sessions = server.of_session(id)
     await sessions.rewind(owner, id, body.time)
     return {"id": id, "time": body.time}
 
@@ -171,7 +171,7 @@ async def rewind(server: TheServer, owner: Owner, id: str, body: Rewind) -> dict
 async def branch(server: TheServer, owner: Owner, id: str, body: Branch | None = None) -> dict[str, Any]:
     """Another session with the same past."""
     body = Branch() if body is None else body
-    _, sessions = await server.with_past(owner, id)
+    _, sessions = server.of_session(id)
     return _told(await sessions.about(owner, await sessions.branch(owner, id, body.id, body.time)))
 
 

@@ -12,7 +12,7 @@ from throughtime.cells import State
 from throughtime.serve.catalogue import to_the_end
 from throughtime.serve.refused import Refused
 from throughtime.serve.stepping import Stepping
-from throughtime.serve.store import Appended, Kept
+from throughtime.serve.store import Appended
 from throughtime.travel import Difference, Moment
 from throughtime.travel.difference import difference
 
@@ -71,25 +71,6 @@ class Sessions(Stepping):
             return found
 
     @to_the_end
-    async def rewind(self, owner: str, id: str, t: int) -> None:
-        """Go back to time t; what came after it is forgotten (branch first to keep it)."""
-        async with self._held_alone(id):
-            self._checked(self._found(id, owner), t)
-            self._sleep(id)
-            self.store.cut(id, t)
-
-    @to_the_end
-    async def branch(self, owner: str, id: str, other: str | None = None, t: int | None = None) -> str:
-        """Another session with the same past, up to time t. Returns: its id."""
-        other = self._named(other)
-        self._check_quota(owner)
-        async with self._held_alone(id, other):
-            t = self._checked(kept := self._found(id, owner), kept.time if t is None else t)
-            if not self.store.branch(id, other, owner, t):
-                raise Refused(409, f"there is a session {other!r} already; choose another id")
-        return other
-
-    @to_the_end
     async def edit(
         self,
         owner: str,
@@ -145,8 +126,3 @@ class Sessions(Stepping):
             self._check_own(id, other)
         pairs = (((t, t), a, b) for t, a, b in zip(range(start, stop + 1), one, two, strict=True))
         return await asyncio.to_thread(difference, self.engine, pairs)
-
-    def _checked(self, kept: Kept, t: int, what: str = "time") -> int:
-        if not 0 <= t <= kept.time:
-            raise Refused(400, f"{what}: {t}; the session {kept.id!r} has read {kept.time}, so from 0 to {kept.time}")
-        return t

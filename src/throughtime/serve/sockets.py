@@ -19,6 +19,7 @@ from throughtime.serve.invalid import in_words
 from throughtime.serve.readers import Reader
 from throughtime.serve.refused import FAULT, Refused, as_error, tell_fault
 from throughtime.serve.server import Server
+from throughtime.serve.warned import heard, told
 
 AT_ONCE = 1024  # messages of a socket that are worked on
 TRY_AGAIN_LATER = 1013
@@ -63,7 +64,9 @@ class _Socket:
 
     async def _answer(self, data: bytes | None, text: str | None) -> None:
         try:
-            await self._send(await (self._text(text or "") if data is None else self._binary(data)))
+            with heard():
+                answer = await (self._text(text or "") if data is None else self._binary(data))
+                await self._send(answer if isinstance(answer, bytes) else as_json(answer | told()))
         finally:
             self._room.release()
 
@@ -81,7 +84,7 @@ class _Socket:
 
     # ------------------------------------------------------------------------------------------ JSON
 
-    async def _text(self, text: str) -> str:
+    async def _text(self, text: str) -> dict[str, Any]:
         tags: dict[str, Any] = {}
         try:
             try:
@@ -92,29 +95,31 @@ class _Socket:
                 raise Refused(400, 'a message is an object: {"session": …, "first": …, "text": …}')
             tags = {name: given[name] for name in ("tag", "session") if name in given}
             if "open" in given:
-                return as_json(tags | await self._open(Open.model_validate(given)))
+                return tags | await self._open(Open.model_validate(given))
             if "write" in given:
-                return as_json(tags | await self._write(ComposeMessage.model_validate(given)))
+                return tags | await self._write(ComposeMessage.model_validate(given))
             asked = Message.model_validate(given)
             reader, sessions = self._server.of_session(asked.session)
             with self._server.busy():
-                return as_json(tags | await reader.step(sessions, self._owner, asked.session, asked))
+                return tags | await reader.step(sessions, self._owner, asked.session, asked)
         except Exception as error:
             return self._refusal(error, tags)
 
-    def _refusal(self, error: Exception, tags: dict[str, Any]) -> str:
+    def _refusal(self, error: Exception, tags: dict[str, Any]) -> dict[str, Any]:
         """An error as a message. Raises: it, where it is a fault of ours."""
         if isinstance(error, Refused):
-            return as_json(tags | as_error(error.status, str(error)))
+            return tags | as_error(error.status, str(error))
         if isinstance(error, UserError):
-            return as_json(tags | as_error(400, str(error)))
+            return tags | as_error(400, str(error))
         if isinstance(error, ValidationError):
-            return as_json(tags | as_error(400, in_words(error.errors())))
+            return tags | as_error(400, in_words(error.errors()))
         tell_fault("/v1/stream", error)
-        return as_json(tags | as_error(500, FAULT))
+        return tags | as_error(500, FAULT)
 
     async def _write(self, asked: ComposeMessage) -> dict[str, Any]:
         """Let a session of music write on."""
+        if asked.write.stream:
+            raise Refused(400, "stream: a message has one answer; ask POST /v1/sessions/ID/write for events")
         reader, sessions = await composer(self._server, self._owner, asked.session)
         with self._server.busy():
             return await write(reader, sessions, self._owner, asked.session, asked.write)
@@ -140,7 +145,7 @@ class _Socket:
 
     # ------------------------------------------------------------------------------------------ binary
 
-    async def _binary(self, data: bytes) -> str | bytes:
+    async def _binary(self, data: bytes) -> dict[str, Any] | bytes:
         tags: dict[str, Any] = {}
         if len(data) >= 4:
             tags = {"tag": int.from_bytes(data[:4], "little")}
@@ -149,7 +154,7 @@ class _Socket:
                 raise Refused(400, 'no session has a number here; send {"open": [ids]} first')
             reader, sessions = self._model
             found = await reader.frame(sessions, self._owner, self._ids, data, self._top, self._server.busy)
-            return found if isinstance(found, bytes) else as_json(tags | found)
+            return found if isinstance(found, bytes) else tags | found
         except Exception as error:
             return self._refusal(error, tags)
 

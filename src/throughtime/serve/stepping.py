@@ -126,8 +126,8 @@ class Stepping(Past):
 
     @asynccontextmanager
     async def write_again(self, owner: str, id: str, first: int) -> AsyncIterator[Writing]:
-        """A stream that goes over again what a session has read from time `first` on; what it has not read there is refused. To be
-        left between two reads alone."""
+        """A stream that goes over again what a session has read from time `first` on, and then on from there, where the session
+        reads along; what it has not read there is refused. To be left between two reads alone."""
         async with self._held_alone(id):
             kept = self._found(id, owner)
             if first > kept.time:
@@ -136,6 +136,8 @@ class Stepping(Past):
             async with self._row(moment) as row:
 
                 async def read(inputs: Tensor) -> list[Tensor]:
+                    if stream.time >= kept.time:
+                        return await self._step(await self._wake(kept), id, inputs)
                     if not torch.equal(self._inputs(id, stream.time, stream.time + len(inputs)), inputs):
                         raise Refused(
                             409, f"first: {first}; what the session has read from there on is not what would be written"

@@ -136,6 +136,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def first(self, id: str) -> int:
+        """The time of the first state that is kept: nothing before it is known. Raises: KeyError where there is no such session."""
+
+    @abstractmethod
     def edits(self, id: str, start: int) -> dict[int, bytes]:
         """The states that were put in after time `start`, by their time."""
 

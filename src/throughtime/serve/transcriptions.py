@@ -19,6 +19,7 @@ from throughtime.serve.forms import KIND, fields
 from throughtime.serve.inputs import NAMED, as_files
 from throughtime.serve.invalid import in_words
 from throughtime.serve.refused import Refused
+from throughtime.serve.warned import renamed
 from throughtime.tasks.audio import duration
 from throughtime.tasks.transcribe_model import TranscribeModel, transcript_of
 from throughtime.tasks.transcripts import WRITERS, Transcript
@@ -102,7 +103,7 @@ def _asked(given: Sequence[tuple[str, bytes]]) -> tuple[Transcription, bytes]:
 
 def _heard(model: TranscribeModel, file: bytes, longest: int) -> tuple[float, list[Transcript]]:
     """How long a recording is, and what is said in it, an utterance each."""
-    with as_files([file], longest) as recordings:
+    with renamed({f"{NAMED}0": FILE}), as_files([file], longest) as recordings:
         found = map(transcript_of, model.predict(recordings, format="srt"))
         return duration(recordings[0]), [one._replace(audio=FILE) for one in found]
 

@@ -29,7 +29,7 @@ from throughtime.travel import Engine
 Array = np.ndarray[Any, Any]
 Busy = Callable[[int], AbstractContextManager[None]]
 MANY = 64  # steps whose answers are computed beside what else is served
-_BEGUN = {"history": "forecasts", "rate": "transcribes"}
+_BEGUN = {"history": "forecasts", "rate": "transcribes", "past": "transcribes"}
 _SHOWN = (
     {"last": "transcribes"}
     | dict.fromkeys(("top", "logprobs"), "gives probabilities")

@@ -17,6 +17,7 @@ from throughtime.serve.past import Read
 from throughtime.serve.readers.reader import Array, Stepwise, finite
 from throughtime.serve.refused import Refused
 from throughtime.serve.store import Kept, Store
+from throughtime.serve.warned import heard
 from throughtime.tasks import quantiles
 from throughtime.tasks.forecast_model import ForecastModel
 from throughtime.tasks.series_session import Along
@@ -60,7 +61,8 @@ class SeriesReader(Stepwise):
         with self._lock:
             found = self._at_hand.get(key)
         if found is None:
-            found = self._along(store.beginning(kept.id))
+            with heard(printed=False):  # what is guessed of it was told to whoever made the session
+                found = self._along(store.beginning(kept.id))
         with self._lock:
             self._at_hand[key] = found
             self._at_hand.move_to_end(key)

@@ -26,7 +26,7 @@ HEAD = struct.Struct("<IIQ")  # of a binary frame: tag, number of the session, f
 class SpeechReader(Reader):
     """Of a recogniser that hears a stream."""
 
-    keys, shows, begins = ("audio",), ("last",), ("rate",)
+    keys, shows, begins = ("audio",), ("last",), ("rate", "past")
 
     @staticmethod
     def reads(model: Any) -> bool:
@@ -55,7 +55,7 @@ class SpeechReader(Reader):
         )
 
     async def begin(self, sessions: Hearing, owner: str, asked: Create) -> str:
-        return await sessions.create(owner, asked.id, asked.rate or RATE)
+        return await sessions.create(owner, asked.id, asked.rate or RATE, asked.past or 0.0)
 
     async def step(self, sessions: Hearing, owner: str, id: str, asked: Steps) -> dict[str, Any]:
         self.check(asked)

@@ -134,6 +134,13 @@ class RedisStore(RedisLeased):
             raise KeyError(id)
         return STATE.unpack_from(found[0])[0], found[0][STATE.size :]
 
+    def first(self, id: str) -> int:
+        with self._asking():
+            found = self._redis.zrange(states_of(id), 0, 0)
+        if not found:
+            raise KeyError(id)
+        return int(STATE.unpack_from(found[0])[0])
+
     def edits(self, id: str, start: int) -> dict[int, bytes]:
         with self._asking():
             found = self._redis.zrangebyscore(states_of(id), 2 * start + 2, "+inf")

@@ -172,6 +172,13 @@ class Tables(Store):
             raise KeyError(id)
         return int(rows[0][0]), bytes(rows[0][1])
 
+    def first(self, id: str) -> int:
+        with self._lock:
+            ((found,),) = self._file.execute("select min(time) from states where session = ?", (id,))
+        if found is None:
+            raise KeyError(id)
+        return int(found)
+
     def edits(self, id: str, start: int) -> dict[int, bytes]:
         with self._lock:
             return dict(
