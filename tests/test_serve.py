@@ -480,7 +480,7 @@ def test_who_takes_nothing_for_long_is_told_so_and_the_tasks_end():
             ended.append(number)
 
         taken = []
-        with pytest.raises(Refused, match="nothing was taken for 0.05 seconds") as refused:
+        with pytest.raises(Refused, match=r"nothing was taken for 0\.05 seconds") as refused:
             async for number in flow.parts([count]):
                 taken.append(number)
                 if number == 3:

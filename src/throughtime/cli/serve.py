@@ -73,10 +73,10 @@ def serve(  # noqa: PLR0913  (a user's to give)
     ] = 30.0,
     download: Download = False,
 ) -> int:
-    """Serve trained models over HTTP. Streams of text and of series are sessions: they are kept in --store, go on after the server
-    was killed, and can be taken back, branched, changed and compared; those of speech can be taken back and branched. POST /v1/completions and
-    /v1/audio/transcriptions answer as OpenAI's API does, POST /v1/predict answers whole inputs of every task. GET /docs shows all
-    there is. Stop it with Ctrl-C."""
+    """Serve trained models over HTTP. Streams of text, series and music are sessions: they are kept in --store, go on after the
+    server was killed, and can be taken back, branched, changed and compared; those of speech can be taken back and branched. POST
+    /v1/completions and /v1/audio/transcriptions answer as OpenAI's API does, POST /v1/predict answers whole inputs of every task.
+    GET /docs shows all there is. Stop it with Ctrl-C."""
     from throughtime.serve.running import check_packages, listen, prepare, run
     from throughtime.serve.settings import Settings
     from throughtime.serve.supervising import can_fork, keep_serving
