@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
@@ -352,9 +353,10 @@ def test_speech_goes_back_and_branches_as_if_nothing_else_had_been_heard(folder,
     ear, draw, killed, back, branched = tt.load(folder / "ear"), random.Random(seed), 0, 0, 0
     spring = np.concatenate([stream(100 * seed + k)[0] for k in range(4)])
     options = [folder / "ear", "--port", 0, "--store", tmp_path / "store", "--slots", 2]
-    with Serving(*options) as first:
-        serving = first
-        api = httpx.Client(base_url=serving.url, timeout=30, transport=httpx.HTTPTransport(retries=9))
+    with contextlib.ExitStack() as stack:
+        serving = stack.enter_context(Serving(*options))
+        transport = httpx.HTTPTransport(retries=9)
+        api = stack.enter_context(httpx.Client(base_url=serving.url, timeout=30, transport=transport))
         assert api.post("/v1/sessions", json={"id": "s0", "past": 1000}).status_code == 201
         left, came = {"s0": Fed(ear, spring[:0])}, {"s0": []}  # and what each was answered
         for number in range(110):
@@ -367,9 +369,9 @@ def test_speech_goes_back_and_branches_as_if_nothing_else_had_been_heard(folder,
                 left[id], back = Fed(ear, one.samples[:t]), back + 1
                 came[id] = [answer for answer in came[id] if answer["time"] <= t]
             elif verb < 0.2 and len(left) < 5:
-                t, other = draw.randint(0, len(one.samples)), f"s{number}"
+                t, other = draw.randint(0, len(one.samples)), f"b{number}"
                 answer = api.post(f"/v1/sessions/{id}/branch", json={"id": other, "time": t})
-                assert (answer.status_code, answer.json()["time"]) == (201, t), answer.text
+                assert answer.status_code == 201 and answer.json()["time"] == t, answer.text
                 left[other], branched = Fed(ear, one.samples[:t]), branched + 1
                 came[other] = [answer for answer in came[id] if answer["time"] <= t]
             elif verb < 0.24:
@@ -390,7 +392,6 @@ def test_speech_goes_back_and_branches_as_if_nothing_else_had_been_heard(folder,
             assert answer["events"] == wanted
             assert api.post(f"/v1/sessions/{id}/rewind", json={"time": len(one.samples)}).status_code == 200
             assert hear(api, id, len(one.samples), spring[:0], last=True) == answer
-        api.close()
     assert min(killed, back, branched) >= 2, (killed, back, branched)
 
 
@@ -409,7 +410,7 @@ def test_where_a_rewound_stream_is_has_the_bits_of_one_that_heard_no_more(folder
             return packed(hearing._awake(store.find(id)).heard)
 
         for t in (1, rate + 77, 6 * rate + 5, len(samples)):
-            one, two, three = (await hearing.create("o", f"{name}{t}", rate, 1000.0) for name in ("a", "b", "c"))
+            one, two, three = [await hearing.create("o", f"{name}{t}", rate, 1000.0) for name in "abc"]
             for at, piece in pieces_of(samples, t, 2 * rate):
                 await heard(one, at, piece)
                 if at < t:

@@ -69,7 +69,7 @@ def in_header() -> bytes:
     """The same as JSON on one line, in ASCII, as much of it as a header should have; empty where there was nothing."""
     words, size = told().get("warnings", []), 0
     for place, one in enumerate(words):
-        size += len(json.dumps(one))
+        size += len(json.dumps(one)) + 2
         if size > HEADER and place:
             words = [*words[:place], f"and {len(words) - place:,} more, which the server printed"]
             break
