@@ -17,6 +17,9 @@ import throughtime as tt
 from serving import Serving, eventually
 from sounds import RATE, spoken, write_table
 from throughtime.serve import warned
+from throughtime.serve.readers import SpeechReader
+from throughtime.serve.settings import Settings
+from throughtime.serve.stores.single import SingleStore
 
 soundfile = pytest.importorskip("soundfile")
 websockets = pytest.importorskip("websockets.sync.client")
@@ -166,6 +169,19 @@ def test_each_request_hears_its_own(capsys):
     with pytest.raises(UserWarning, match="nobody listens"):
         warnings.warn("nobody listens", stacklevel=1)
     assert capsys.readouterr().err == ""
+
+
+def test_the_thread_that_hears_tells_whoever_asked_it(folder, tmp_path):
+    async def go():
+        reader, store = SpeechReader(tt.load(folder / "ear")), SingleStore(tmp_path / "s.db")
+        hearing = reader.sessions("ear", store, Settings(tmp_path))
+        with warned.heard(printed=False) as words:
+            await hearing._call(lambda: warnings.warn("not so loud", stacklevel=1))
+        assert [*words] == ["not so loud"]
+        hearing.close()
+        store.close()
+
+    asyncio.run(go())
 
 
 def test_other_warnings_are_what_the_process_says_they_are():
