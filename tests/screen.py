@@ -7,10 +7,11 @@ import re
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 from pathlib import Path
+
+import processes
 
 ROOT = Path(__file__).parents[1]
 AGAIN_S = 3  # a key may come when nobody reads it
@@ -72,9 +73,18 @@ def _as_from_a_shell():
 
 
 class Terminal:
-    """A command in a terminal. program: how Python is to run it."""
+    """A command in a terminal. program: how Python is to run it. start: subprocess.Popen for one that imports all by itself."""
 
-    def __init__(self, *arguments, columns=80, lines=24, output=None, cwd=None, program=("-m", "throughtime")):
+    def __init__(
+        self,
+        *arguments,
+        columns=80,
+        lines=24,
+        output=None,
+        cwd=None,
+        program=("-m", "throughtime"),
+        start=processes.Popen,
+    ):
         self.screen = Screen(columns)
         self._here, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -82,7 +92,7 @@ class Terminal:
             **{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")},
             "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "TERM": "xterm",
         }  # fmt: skip
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, *program, *map(str, arguments)], stdin=there, stdout=output or there, stderr=there,
             env=environment, cwd=cwd, start_new_session=True,
             preexec_fn=_as_from_a_shell,

@@ -8,6 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+
+import processes
 
 
 class Serving:
@@ -15,14 +18,19 @@ class Serving:
     error."""
 
     def __init__(
-        self, *options: object, env: dict[str, str] | None = None, code: str | None = None, verb: str = "serve"
+        self,
+        *options: object,
+        env: dict[str, str] | None = None,
+        code: str | None = None,
+        verb: str = "serve",
+        start: Callable[..., subprocess.Popen[str]] = processes.Popen,
     ) -> None:
-        """code: a program in place of the command."""
+        """code: a program in place of the command. start: subprocess.Popen for a process that imports all by itself."""
         self.said: list[str] = []
         program = ["-m", "throughtime", verb] if code is None else ["-c", code]
         command = [sys.executable, "-W", "error", *program, *map(str, options)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)
+        self.process = start(command, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import processes
 import throughtime as tt
 from throughtime.scanning import nodes, programs
 from throughtime.scanning.backward import backward
@@ -266,7 +267,7 @@ def test_several_python_threads_at_once(two_threads):
 
 def in_process(code, **environment):
     """What a new process prints."""
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         env={**os.environ, **environment},
         capture_output=True,

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import processes
 
 FOREIGN = Path(__file__).with_name("foreign.py")
 SOURCE = Path(__file__).parent.parent / "src"
@@ -27,7 +28,7 @@ def throughtime(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{folder}"}
 
     def run(*arguments, code=0, stdin=""):
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", "throughtime", *map(str, arguments)],
             cwd=folder, env=environment, input=stdin, capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard, ModelCardData
 
+import processes
 import throughtime as tt
 from hub_server import hub
 from throughtime.errors import UserError
@@ -160,7 +160,7 @@ def command(server, folder, *arguments, code=None, **more):
     cache = {"HF_ENDPOINT": address, "HF_HOME": str(folder / "cache"), "HF_HUB_DISABLE_XET": "1"}
     call = ["-m", "throughtime", *arguments] if code is None else ["-c", code, *arguments]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | cache | more
-    return subprocess.run(
+    return processes.run(
         [sys.executable, *call], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 

@@ -6,12 +6,12 @@ as a float32 and the last sum: within 6 · 2^-24 of the sizes that go into it. N
 
 import copy
 import os
-import subprocess
 import sys
 
 import pytest
 import torch
 
+import processes
 import throughtime as tt
 from throughtime.scanning import operator, reference
 from throughtime.scanning.call import Call, make_call
@@ -283,7 +283,7 @@ def test_other_instructions_give_the_same_products():
         if kind == "avx2" and target.host().bits < 256:
             continue
         env = {**os.environ, **({} if kind is None else {"THROUGHTIME_VECTOR": kind})}
-        ran = subprocess.run([sys.executable, "-c", PRINT_BITS], env=env, capture_output=True, text=True, check=True)
+        ran = processes.run([sys.executable, "-c", PRINT_BITS], env=env, capture_output=True, text=True, check=True)
         digest, total = ran.stdout.split()
         found.append((digest, float(total)))
     assert len({digest for digest, _ in found}) == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import processes
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
@@ -768,7 +769,7 @@ def test_predict_draws_where_it_is_asked_to(capsys, letters, translator):
 def process(*arguments):
     """The command in a process of its own, with pipes."""
     command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return processes.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_line_is_answered_before_the_next_is_written(letters, translator):

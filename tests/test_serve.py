@@ -24,6 +24,7 @@ import websockets
 import websockets.sync.client
 from safetensors.torch import load, save
 
+import processes
 import throughtime as tt
 from serving import Serving, eventually
 from throughtime.serve.bodies import Steps
@@ -304,7 +305,7 @@ def test_what_cannot_be_done_is_said_in_a_line(api, method, path, body, status, 
 def test_lines_are_answered_as_predict_answers_them(api, folder):
     lines = ["up 3", "down 9", "", "up"]
     answer = api.post("/v1/predict", json={"model": "ways", "inputs": lines}).json()
-    right = subprocess.run(
+    right = processes.run(
         [sys.executable, "-m", "throughtime", "predict", str(folder / "ways"), "--json"],
         input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -917,7 +918,7 @@ def test_a_stack_of_layers_is_served_as_numbers(tmp_path):
 def test_the_command_refuses_what_would_be_open_to_all(folder, server):
     def run(*options, **env):
         command = [sys.executable, "-m", "throughtime", "serve", str(folder / "lm"), *map(str, options)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = processes.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1, done.stderr
         return done.stderr

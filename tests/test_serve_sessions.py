@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+import processes
 import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.serve.refused import Refused
@@ -195,7 +196,7 @@ def test_what_was_answered_survives_a_kill(tmp_path):
     from pathlib import Path
 
     code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = processes.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     answered = {}
     for line in process.stdout:
         id, at = line.split()

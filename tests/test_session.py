@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+import processes
 import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.travel.difference import distance
@@ -621,7 +621,7 @@ session.feed(given["x"][40:])
 session.rewind(23)
 session.save({str(tmp_path / "t")!r})
 """
-    subprocess.run(
+    processes.run(
         [sys.executable, "-c", program], check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -1039,7 +1039,7 @@ def travel(capsys, monkeypatch):
 def test_travel_in_a_real_process(made):
     model = made("words")
     commands = b"back 2\nset 3 dog\nfutures 4\ndiff\nquit\nnot read any more\n"
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "throughtime", "travel", str(model.run.folder), "I saw a saw, and"],
         input=commands, capture_output=True, check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},

@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 import sys
 import time
 
@@ -54,11 +55,11 @@ def test_bar_share_and_time_are_there_for_the_whole_training(book, tmp_path, col
 
 def test_the_import_of_torch_is_shown_at_once_and_wiped_away(book, tmp_path):
     arguments = ("train", "text", book, "--steps=2", *SMALL, "--out")
-    code, screen = Terminal(*arguments, tmp_path / "a").end()
+    code, screen = Terminal(*arguments, tmp_path / "a", start=subprocess.Popen).end()
     assert code == 0 and screen.seen[0].strip() == WORDS and WORDS not in screen.text()
-    code, screen = Terminal(*arguments, tmp_path / "b", "--quiet").end()
+    code, screen = Terminal(*arguments, tmp_path / "b", "--quiet", start=subprocess.Popen).end()
     assert (code, screen.seen) == (0, [])
-    code, screen = Terminal("info", tmp_path / "none").end()
+    code, screen = Terminal("info", tmp_path / "none", start=subprocess.Popen).end()
     assert code == 2 and not [row for row in screen.seen if WORDS in row], "what needs no PyTorch does not say so"
 
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import processes
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.config import Training
@@ -44,13 +45,8 @@ def text(tmp_path_factory):
 
 
 def run_cli(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "throughtime", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+    command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
+    return processes.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def run_here(capsys, *arguments):
@@ -74,12 +70,8 @@ def train(text, out, **settings):
 
 def kill_after(arguments, folder, steps, number=signal.SIGKILL, saved=True):
     """Start a training and kill it once its metrics show `steps` steps; returns its exit code and what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "throughtime", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "throughtime", *map(str, arguments)]
+    process = processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = folder / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
