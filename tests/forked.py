@@ -9,7 +9,7 @@ put on what was asked, the keeper in the end its status.
 import atexit
 import builtins
 import gc
-import importlib
+import importlib.util
 import io
 import os
 import pickle
@@ -29,7 +29,7 @@ LOADED = (
     "tokenizers",
     "safetensors.torch",
     "llvmlite.binding",
-    "throughtime.cli",
+    "matplotlib.pyplot",
 )
 ROOMS = (
     "cli",
@@ -53,7 +53,8 @@ NOT_LOADED = ("throughtime.serve.ray",)  # Ray warns where it is imported
 def load():
     """Import what commands import."""
     for name in LOADED:
-        importlib.import_module(name)
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            importlib.import_module(name)
     for room in ROOMS:
         module = importlib.import_module(f"throughtime.{room}")
         for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
@@ -97,6 +98,8 @@ def become(request, *streams):
         os.setsid()
     if request["prepare"] is not None:
         request["prepare"]()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python does when it starts
     if differs(request["environment"], ANEW[0]):
         for name in [name for name in sys.modules if name.partition(".")[0] == ANEW[1]]:
             del sys.modules[name]

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import processes
 import throughtime as tt
 from throughtime.cli import VERBS, demo, main, peers
 from throughtime.cli.output import write_values
@@ -165,12 +166,8 @@ def test_a_reader_that_goes_away_is_no_mistake(run, tmp_path):
     """As in `throughtime generate … | head -c 10`: quiet, whether it writes piece by piece or in blocks."""
     lines = written(tmp_path, "The fox jumps over the dog.\n" * 4000, "lines.txt")  # more than a pipe holds
     for arguments in (["generate", run, "--length", "4000", "--seed", "1"], ["predict", run, str(lines)]):
-        with subprocess.Popen(
-            [sys.executable, "-m", "throughtime", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        ) as writer:
+        command = [sys.executable, "-m", "throughtime", *arguments]
+        with processes.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
             assert len(writer.stdout.read(10)) == 10
             writer.stdout.close()
             err = writer.stderr.read()
@@ -363,8 +360,7 @@ def test_info_says_whether_the_training_has_ended(call, book, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", "text", str(book), "--out", str(run), "--steps", "100000", *SMALL]
     command = [sys.executable, "-m", "throughtime", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as training:
+    with processes.Popen(command, stderr=subprocess.DEVNULL) as training:
         while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_bytes().count(b"\n") < 5:
             assert training.poll() is None
             time.sleep(0.05)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -621,10 +620,7 @@ session.feed(given["x"][40:])
 session.rewind(23)
 session.save({str(tmp_path / "t")!r})
 """
-    processes.run(
-        [sys.executable, "-c", program], check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    processes.run([sys.executable, "-c", program], check=True)
     session.feed(x[40:])
     other = tt.Session.load(gru, tmp_path / "t")
     assert other.time == 23
@@ -1042,7 +1038,6 @@ def test_travel_in_a_real_process(made):
     done = processes.run(
         [sys.executable, "-m", "throughtime", "travel", str(model.run.folder), "I saw a saw, and"],
         input=commands, capture_output=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     out = done.stdout.decode()
     assert (done.returncode, done.stderr) == (0, b"")

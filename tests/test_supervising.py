@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import processes
 import serve_kills
 import throughtime as tt
 from serving import Serving, eventually
@@ -141,7 +142,8 @@ def test_killed_again_and_again_it_answers_as_one_that_is_not(run, tmp_path):
 
 
 def test_what_serves_is_one_process_and_what_listens_another(run, tmp_path):
-    with Serving(run, "--port", 0, "--store", tmp_path) as serving:
+    # that imports all by itself, and makes no thread of it
+    with Serving(run, "--port", 0, "--store", tmp_path, start=subprocess.Popen) as serving:
         before, parent = serving.child, serving.process.pid
         assert before != parent
         assert len(list(Path(f"/proc/{parent}/task").iterdir())) == 1  # what a thread holds stays held in a child
@@ -151,7 +153,7 @@ def test_what_serves_is_one_process_and_what_listens_another(run, tmp_path):
         assert httpx.get(f"{serving.url}/v1/sessions/a").json()["time"] == 0
         # all the store is another's: it is said once, and that is the end
         other = [sys.executable, "-m", "throughtime", "serve", str(run), "--port", "0", "--store", str(tmp_path)]
-        done = subprocess.run(other, capture_output=True, text=True, timeout=60)
+        done = processes.run(other, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "another process serves" in done.stderr
         child = serving.child

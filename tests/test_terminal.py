@@ -38,7 +38,7 @@ def bars(screen):
 @pytest.mark.parametrize("columns", [40, 80, 140])
 def test_bar_share_and_time_are_there_for_the_whole_training(book, tmp_path, columns):
     out = tmp_path / "run"
-    arguments = ("train", "text", book, "--out", out, "--steps=400", "--training.evaluations=4", *SMALL)
+    arguments = ("train", "text", book, "--out", out, "--steps=200", "--training.evaluations=4", *SMALL)
     code, screen = Terminal(*arguments, columns=columns).end()
     assert code == 0, screen.text()
     rows = [row for row in bars(screen) if not re.search("reading|preparing", row)]
