@@ -107,7 +107,7 @@ def quarter():
 
 
 @pytest.mark.parametrize(
-    ("kind", "num_layers", "dropout", "bidirectional", "batch_first", "bias", "form", "with_hx"), quarter()
+    ("kind", "num_layers", "dropout", "bidirectional", "batch_first", "bias", "form", "with_hx"), list(quarter())
 )
 def test_the_numbers_of_torch_nn(kind, num_layers, dropout, bidirectional, batch_first, bias, form, with_hx):
     ours, theirs = pair(
