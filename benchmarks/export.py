@@ -2,9 +2,9 @@
 
     python benchmarks/export.py [--rounds 15] [--save benchmarks/results]
 
-C is called by a program of C that a compiler of this machine makes, WebAssembly in Node by its ES module; our stepper and
-onnxruntime from Python. Each round times each of them so that all meet the same machine: the median of 301 blocks, so short that
-other programs seldom come between. The table shows medians over the rounds, and the least.
+C is called by a program of C that a compiler of this machine makes, a step or a block of 64 steps at a time; WebAssembly in Node by
+its ES module; our stepper and onnxruntime from Python. Each round times each of them so that all meet the same machine: the median
+of 301 stretches, so short that other programs seldom come between. The table shows medians over the rounds, and the least.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from throughtime.exporting.compilers import build, compiler
 from throughtime.exporting.stack import stack_of
 from throughtime.exporting.targets import TARGETS
 
-N = 64
+N, BLOCK = 64, 64
 CELLS = {"GRU": tt.cells.GRU, "LSTM": tt.cells.LSTM, "layer-norm LSTM": tt.cells.LayerNormLSTM}
 PUBLISHED = {"GRU": 2.4, "LSTM": 3.2}  # RTNeural on an Intel i7, of its own table
 TIMED = r"""
@@ -39,21 +39,28 @@ TIMED = r"""
 #include <stdlib.h>
 #include <time.h>
 #include "cell.h"
-enum { BLOCKS = 301, STEPS = 100 };
+enum { BLOCKS = 301, STEPS = 128 };
+#ifndef BLOCK
+#define BLOCK 1
+#endif
 static int order(const void *a, const void *b)
 {
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 int main(void)
 {
-    static float state[CELL_STATE], x[CELL_INPUTS], y[CELL_OUTPUTS];
+    static float state[CELL_STATE], x[BLOCK * CELL_INPUTS], y[BLOCK * CELL_OUTPUTS];
     static double times[BLOCKS];
-    for (int i = 0; i < CELL_INPUTS; i++) x[i] = 0.03f * (float)(i % 17) - 0.2f;
+    for (int i = 0; i < BLOCK * CELL_INPUTS; i++) x[i] = 0.03f * (float)(i % 17) - 0.2f;
     cell_init(state);
     for (int n = 0; n < BLOCKS; n++) {
         struct timespec a, b;
         clock_gettime(CLOCK_MONOTONIC, &a);
+#if BLOCK > 1
+        for (int i = 0; i < STEPS; i += BLOCK) cell_block(state, x, y, BLOCK);
+#else
         for (int i = 0; i < STEPS; i++) cell_step(state, x, y);
+#endif
         clock_gettime(CLOCK_MONOTONIC, &b);
         times[n] = ((double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) * 1e-3) / STEPS;
     }
@@ -77,13 +84,13 @@ console.log(times.sort()[150]);
 Timer = Callable[[], float]  # microseconds a step
 
 
-def in_c(cell: Any, folder: Path, **how: Any) -> tuple[Timer, int]:
-    """A cell in C: what times it, and bytes of its object, or of its program's text and weights."""
+def in_c(cell: Any, folder: Path, *, block: int = 1, **how: Any) -> tuple[Timer, int]:
+    """A cell in C: what times it, and bytes of its object, or of its program's text and weights. block: steps of a call."""
     tt.export(cell, to="c", path=folder / "out", name="cell", **how)
     (folder / "main.c").write_text(TIMED)
     source = bool(how.get("source"))
     file = folder / "out" / ("cell.c" if source else "cell.o")
-    flags = ["-O3", "-march=native", "-ffast-math"] if source else ["-O2"]
+    flags = [f"-DBLOCK={block}", *(["-O3", "-march=native", "-ffast-math"] if source else ["-O2"])]
     made = build([*compiler(), f"-I{folder / 'out'}", *flags], [folder / "main.c", file], folder / "timed", ["-lm"])
     size = sum(f.stat().st_size for f in (folder / "out").glob("cell*.[co]" if not source else "cell*.[ch]"))
     return lambda: float(subprocess.run([made], capture_output=True, check=True).stdout), size
@@ -148,6 +155,7 @@ def main() -> int:
             folder.mkdir()
             jobs: dict[str, tuple[Timer, int | None]] = {}
             ways: dict[str, dict[str, Any]] = {"C, this machine": {}, "C, this machine, int8": {"int8": True}}
+            ways |= {f"{way}, blocks of {BLOCK}": how | {"block": BLOCK} for way, how in ways.items()}
             ways |= {f"C, {level}": {"target": level} for level in levels}
             ways |= {f"C, {level}, int8": {"target": level, "int8": True} for level in levels}
             ways |= {"C99 source, by the compiler here (-O3 -ffast-math)": {"source": True}}

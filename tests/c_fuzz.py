@@ -1,4 +1,5 @@
-"""Random cells as objects of C, run at five pairs of T and B against the plain loop; each in a process that may die.
+"""Random cells as objects of C, run at five pairs of T and B against the plain loop, and as blocks, which must give the same bits;
+each in a process that may die.
 
     python tests/c_fuzz.py --cells 300 --seed 0                 # on this machine: the counts, and what was wrong
     python tests/c_fuzz.py --cells 50 --target aarch64          # of another processor, in its emulator
@@ -7,7 +8,8 @@
     python tests/c_fuzz.py --cells 1 --seed 4711 --show         # one cell's source and all its runs
 
 Cells, the loop and the judgement are those of cell_fuzz.py, in float32. A cell that is not exported is "refused", with the reason;
-"of no account" is where the loop itself moves as far with the last digits of its numbers.
+"of no account" is where the loop itself moves as far with the last digits of its numbers. A block of other bits than its steps is
+at fault here (an export then makes it of its steps).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from throughtime.exporting.agreement import Run, check
 from throughtime.exporting.c.files import sources
 from throughtime.exporting.compilers import compiler, program, zig
 from throughtime.exporting.evaluated import Evaluated, evaluated
-from throughtime.exporting.running import AsProgram, InProcess, Running, run_of
+from throughtime.exporting.running import AsProgram, InProcess, OtherBits, RunningBlocks, run_of
 from throughtime.exporting.stack import Stack, stack_of
 from throughtime.exporting.steps_llvm import step_module
 from throughtime.exporting.targets import target_of
@@ -44,7 +46,7 @@ INT8 = "THROUGHTIME_FUZZ_INT8"  # whether weights are of eight bits
 
 
 @contextmanager
-def written(stack: Stack, kind: str, int8: bool) -> Iterator[Running]:
+def written(stack: Stack, kind: str, int8: bool) -> Iterator[RunningBlocks]:
     """A stack as C, ready to run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -66,7 +68,8 @@ def written(stack: Stack, kind: str, int8: bool) -> Iterator[Running]:
             raise UserError(f"no C library for it is here, and it calls {module.libm[0]}")
         (folder / "fuzz.o").write_bytes(code)
         sizes = "\n".join(f"#define FUZZ_{k.upper()} {getattr(module, k)}" for k in ("inputs", "outputs", "state"))
-        functions = "void fuzz_init(float *state);\nvoid fuzz_step(float *state, const float *x, float *y);"
+        passed = "float *state, const float *x, float *y"
+        functions = f"void fuzz_init(float *state);\nvoid fuzz_step({passed});\nvoid fuzz_block({passed}, int steps);"
         (folder / "fuzz.h").write_text(f"{sizes}\n{functions}\n")
         options = [
             *target.linked,
@@ -119,6 +122,8 @@ def _beside(right: Evaluated, run: Run) -> tuple[str, str, str]:
     try:
         check(right, run, "fuzz")
     except UserError as error:
+        if isinstance(error, OtherBits):
+            return "int8", "WRONG", str(error)
         if "differs from the reference" not in str(error):
             raise
         return "int8", "ill-conditioned" if moves(right) else "WRONG", str(error)

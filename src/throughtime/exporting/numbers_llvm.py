@@ -72,6 +72,11 @@ def sweep(code: Assembly, width: int, some: Callable[[str, int | None], None]) -
         some(str(whole), width - whole)
 
 
+def whole_number(code: Assembly, number: str) -> str:
+    """An i32, not negative, as the module's whole number."""
+    return number if code.whole == "i32" else code.let(f"zext i32 {number} to {code.whole}")
+
+
 def bytes_of(code: Assembly) -> int:
     """Of a vector: what arrays of the code's own are aligned to."""
     return code.lanes * code.bytes

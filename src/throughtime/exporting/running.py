@@ -36,6 +36,13 @@ class Running(Protocol):
         """Steps of one stream. state [S]; x [T, I], or tokens [T] where it reads those. Returns: [T, N]; the state after them."""
 
 
+class RunningBlocks(Running, Protocol):
+    """What has steps at once besides."""
+
+    def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of one stream as one block. state [S]; x [T, I]. Returns: as `steps`."""
+
+
 class InProcess:
     """An object, loaded into this process. state, outputs: numbers. own: how many of the state are the step's own, at its end;
     they are not shown. read: take tokens in the place of what a step is given."""
@@ -47,6 +54,8 @@ class InProcess:
         self._init = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._library.address(f"{name}_init"))
         function = f"{name}_read" if read else f"{name}_step"
         self._step = ctypes.CFUNCTYPE(None, *kinds)(self._library.address(function))
+        kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+        self._block = ctypes.CFUNCTYPE(None, *kinds)(self._library.address(f"{name}_block"))
         self._reads = read
 
     def first(self) -> Tensor:
@@ -66,6 +75,12 @@ class InProcess:
             self._step(state.data_ptr(), int(given) if self._reads else given.data_ptr(), out.data_ptr())
         return y, self._shown(state)
 
+    def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of one stream at once."""
+        state, y = torch.cat([state, self._own]), torch.full((len(x), self._sizes[1]), torch.nan)
+        self._block(state.data_ptr(), x.data_ptr(), y.data_ptr(), len(x))
+        return y, self._shown(state)
+
 
 class AsProgram:
     """A program made of `PROGRAM` and an export. command: what runs it."""
@@ -79,7 +94,14 @@ class AsProgram:
 
     def steps(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of one stream."""
-        found = self._run(struct.pack("<i", len(x)) + _bytes(state) + _bytes(x))[self._state :]
+        return self._steps(len(x), state, x)
+
+    def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of one stream at once."""
+        return self._steps(-len(x), state, x)
+
+    def _steps(self, count: int, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._run(struct.pack("<i", count) + _bytes(state) + _bytes(x))[self._state :]
         y, after = torch.split(found, [len(x) * self._outputs, self._state])
         return y.view(len(x), self._outputs), after
 
@@ -92,18 +114,24 @@ class AsProgram:
 
 
 # Writes the state of the beginning; then for each stream that it reads, (int32 steps, the state, what each step is given): what
-# each step gives, and the state. NAME: the export's; INPUT, TOKENS: what a step is given. Without a C library unless HOSTED.
+# each step gives, and the state. A negative number of steps is that of a block, of MOST steps at most.
+# NAME: the export's; INPUT, TOKENS: what a step is given. Without a C library unless HOSTED.
 PROGRAM = r"""
 #include HEADER
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
-static float state[STATE + 1], y[OUTPUTS];
+enum { MOST = 64 };
+static float state[STATE + 1], y[MOST * OUTPUTS];
 #ifdef TOKENS
+enum { GIVEN = 4 };
 static int x[1];
 #define STEP() PASTE(NAME, _read)(state, x[0], y)
+#define BLOCK(steps)
 #else
-static float x[INPUTS];
+enum { GIVEN = 4 * INPUTS };
+static float x[MOST * INPUTS];
 #define STEP() PASTE(NAME, _step)(state, x, y)
+#define BLOCK(steps) PASTE(NAME, _block)(state, x, y, steps)
 #endif
 #ifdef HOSTED
 #include <stdio.h>
@@ -152,9 +180,14 @@ int main(void)
     put(state, STATE * 4);
     while (get(&steps, 4) && get(state, STATE * 4)) {
         for (int t = 0; t < steps; t++) {
-            get(x, sizeof x);
+            get(x, GIVEN);
             STEP();
-            put(y, sizeof y);
+            put(y, 4 * OUTPUTS);
+        }
+        if (steps < 0 && steps >= -MOST) {
+            get(x, -steps * GIVEN);
+            BLOCK(-steps);
+            put(y, -steps * 4 * OUTPUTS);
         }
         put(state, STATE * 4);
     }
@@ -164,14 +197,27 @@ int main(void)
 """
 
 
-def run_of(running: Running, stack: Stack) -> Run:
-    """Streams one after the other, as `agreement.check` runs what was written."""
+class OtherBits(UserError):
+    """A block gives what its steps give, but not to the bit."""
+
+
+def run_of(running: RunningBlocks, stack: Stack, differing: list[int] | None = None) -> Run:
+    """Streams one after the other, each as a block, as `agreement.check` runs what was written. differing: is given the length of
+    each block that does not give to the bit what its steps do; None: then OtherBits is raised."""
+
+    def one(state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        steps, whole = running.steps(state, x), running.block(state, x)
+        if not all(map(_same_bits, steps, whole)):
+            if differing is None:
+                raise OtherBits(f"a block of {len(x)} steps gives other bits than its steps")
+            differing.append(len(x))
+        return whole
 
     def run(inputs: Inputs, states: Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         assert lengths is None
         given = torch.cat([t.reshape(*t.shape[:2], -1) for t in leaves(inputs)], -1).transpose(0, 1)  # [B, T, I]
         rows = torch.cat([given.new_zeros(len(given), 0), *(s.reshape(len(s), -1) for s in states)], 1)
-        outputs, ends = zip(*(running.steps(s, x.contiguous()) for s, x in zip(rows, given, strict=True)), strict=True)
+        outputs, ends = zip(*(one(s, x.contiguous()) for s, x in zip(rows, given, strict=True)), strict=True)
         parts = torch.split(torch.stack(ends), [s[0].numel() for s in states], 1)
         finals = [part.reshape(s.shape) for part, s in zip(parts, states, strict=True)]
         y, _ = stack.run(inputs, states)  # for its shape
@@ -180,12 +226,21 @@ def run_of(running: Running, stack: Stack) -> Run:
     return run
 
 
-def check_running(running: Running, stack: Stack, what: str) -> float:
-    """Set it beside a stack. Returns: the largest difference. Raises: UserError where it differs by more than rounding."""
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return bool(((a.view(torch.int32) == b.view(torch.int32)) | (a.isnan() & b.isnan())).all())
+
+
+def check_running(running: RunningBlocks, stack: Stack, what: str) -> float:
+    """Set its blocks beside a stack, and its steps beside its blocks. Returns: the largest difference. Raises: UserError where it
+    differs by more than rounding; OtherBits where it does not, and a block is not to the bit what its steps are."""
     right = torch.cat([torch.zeros(0), *(s.reshape(-1) for s in stack.states)])
     if not torch.equal(running.first(), right):
         raise UserError(f"{what}: the state it starts from is not that of {stack.name}: nothing was written")
-    return check(stack, run_of(running, stack), what)
+    differing = list[int]()
+    worst = check(stack, run_of(running, stack, differing), what)
+    if differing:
+        raise OtherBits(f"{what}: a block of {differing[0]} steps gives other bits than its steps: nothing was written")
+    return worst
 
 
 def check_reading(

@@ -2,6 +2,7 @@
 
     void NAME_init(float *state)                             the state that the stack starts from
     void NAME_step(float *state, const float *x, float *y)   one step: the state is read and replaced, the output goes to y
+    void NAME_block(…, int steps)                            as many steps, one after the other (`blocks_llvm`)
 
 A state is one row of numbers, the states of all layers in order, and where weights are read in turns one more: from which end the
 next step reads them.
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
+from throughtime.exporting.blocks_llvm import define_block
 from throughtime.exporting.layers_llvm import CACHE, PASSED, LayerCode
-from throughtime.exporting.numbers_llvm import ATTRIBUTES, add, constant, copy, padded, reserve
+from throughtime.exporting.numbers_llvm import ATTRIBUTES, add, constant, copy, padded, reserve, whole_number
 from throughtime.exporting.plan import plans_of
 from throughtime.exporting.reading import Reading
 from throughtime.exporting.stack import Stack
@@ -26,8 +28,8 @@ from throughtime.scanning.cpu.assembly import Assembly, Module
 @dataclass(frozen=True)
 class StepModule:
     """LLVM assembly of a step. inputs, outputs, state: numbers; own: how many of the state, at its end, are the step's own, which
-    begin as 0 and may be any. stack: bytes that its own arrays take there, at most. libm: functions of the C library that it
-    calls."""
+    begin as 0 and may be any. stack: bytes that its own arrays take there, at most; block: those of a block. libm: functions of
+    the C library that it calls."""
 
     text: str
     inputs: int
@@ -35,13 +37,14 @@ class StepModule:
     state: int
     own: int
     stack: int
+    block: int
     libm: tuple[str, ...]
 
 
 def step_module(
     stack: Stack, name: str, target: ExportTarget, *, int8: bool = False, reading: Reading | None = None
 ) -> StepModule:
-    """A stack that can step as functions NAME_init and NAME_step; with `reading`, NAME_read and NAME_text besides:
+    """A stack that can step as functions NAME_init, NAME_step and NAME_block; with `reading`, NAME_read and NAME_text besides:
 
         void NAME_read(float *state, int token, float *log_p)   a step that is given a token
         const char *NAME_text(int token)                        what it adds to a text that is written
@@ -61,23 +64,29 @@ def step_module(
     module.define(f"{name}_init", "ptr noalias %state", lambda code: copy(code, init, "%state", len(first)),
                   attributes=ATTRIBUTES)  # fmt: skip
 
+    def more(code: Assembly) -> str:
+        return f", {code.whole} {_turn(code, len(first) - 1)}" if turns else ""
+
     def body(code: Assembly) -> None:
         between = [reserve(code, width) for width in widths]
-        state, more = 0, f", {code.whole} {_turn(code, len(first) - 1)}" if turns else ""
+        state, passed = 0, more(code)
         for plan, layer, x, y in zip(plans, stack.layers, ["%x", *between], [*between, "%y"], strict=True):
-            code.line(f"call void @layer_{plan.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y}{more})")
+            code.line(f"call void @layer_{plan.number}(ptr {code.at('%state', state)}, ptr {x}, ptr {y}{passed})")
             if layer.residual:
                 add(code, x, y, plan.outputs)
             state += sum(plan.states)
 
     module.define(f"{name}_step", PASSED, body, attributes=ATTRIBUTES)
+    beside = define_block(module, name, stack, layers, target.steps, more)
     if reading is not None:
         _define_read(module, name, reading, int8)
         _define_text(module, name, reading)
     called = [re.search(r"@(\w+)\(", d) for d in module.declarations if "@llvm." not in d]
     own = max(layer.reserved for layer in layers) + 4 * sum(padded(w, module.lanes) for w in widths)
     names = sorted(found[1] for found in called if found)
-    return StepModule(module.text(), plans[0].inputs, plans[-1].outputs, len(first), int(turns), own, tuple(names))
+    return StepModule(
+        module.text(), plans[0].inputs, plans[-1].outputs, len(first), int(turns), own, own + beside, tuple(names)
+    )
 
 
 def _turn(code: Assembly, at: int) -> str:
@@ -98,7 +107,7 @@ def _define_read(module: Module, name: str, reading: Reading, int8: bool) -> Non
         token = _known_token(code, count)
         with code.when(code.let(f"icmp eq i32 {token}, {reading.start}")):
             code.line(f"call void @{name}_init(ptr %state)")
-        number = _whole(code, token)
+        number = whole_number(code, token)
         row = code.at(table, code.mul(number, wide), "i8" if int8 else "")
         if int8:
             times, made = code.load(code.dtype, code.at(scale, number)), reserve(code, wide)
@@ -118,8 +127,8 @@ def _define_text(module: Module, name: str, reading: Reading) -> None:
     places = constant(module, "text_starts", torch.tensor([*starts, len(data) - 1], dtype=torch.int32))
 
     def body(code: Assembly) -> None:
-        number = _whole(code, _known_token(code, len(starts), len(starts)))
-        at = _whole(code, code.load("i32", code.at(places, number, "i32"), 4))
+        number = whole_number(code, _known_token(code, len(starts), len(starts)))
+        at = whole_number(code, code.load("i32", code.at(places, number, "i32"), 4))
         code.line(f"ret ptr {code.at(texts, at, 'i8')}")
 
     module.define(f"{name}_text", "i32 %token", body, returns="ptr", attributes=ATTRIBUTES)
@@ -128,8 +137,3 @@ def _define_text(module: Module, name: str, reading: Reading) -> None:
 def _known_token(code: Assembly, count: int, other: int = 0) -> str:
     """The argument `token`, or another number where it is none."""
     return code.choose(code.let(f"icmp ult i32 %token, {count}"), "%token", str(other), "i32")
-
-
-def _whole(code: Assembly, number: str) -> str:
-    """An i32, not negative, as the module's whole number."""
-    return number if code.whole == "i32" else code.let(f"zext i32 {number} to {code.whole}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from throughtime.errors import UserError, unknown
 from throughtime.scanning.cpu.target import Target, compile_object, host, machine
 
+TOGETHER = 4  # steps of a block, where there are vectors; those of SSE gain nothing
+
 
 @dataclass(frozen=True)
 class ExportTarget(Target):
@@ -17,7 +19,8 @@ class ExportTarget(Target):
     instructions that round to whole numbers. note: for whoever links, of how numbers are passed. needs: features that a
     processor of its kind must have to run it. linked: what `zig cc` is told to link a Linux program. emulator: what runs it.
     library: whether it has a C library to link, for what needs one. turns: whether weights that its first cache does not hold are
-    read from either end in turn: what was read last is still in it.
+    read from either end in turn: what was read last is still in it. steps: of a block that are taken together, so that they share
+    weights; 1: a block is its steps one after the other.
     """
 
     whole: str = "i64"
@@ -31,6 +34,7 @@ class ExportTarget(Target):
     library: bool = True
     turns: bool = False
     dots: str = ""
+    steps: int = 1
 
     def compiled(self, text: str) -> bytes:
         """LLVM assembly as an object file that needs nothing but what its text declares."""
@@ -59,7 +63,7 @@ def _x86(cpu: str, bits: int, vectors: int, *needs: str) -> ExportTarget:
     features = "-prefer-256-bit" if bits == 512 else ""
     return ExportTarget(
         "x86_64-unknown-linux-gnu", cpu, features, bits, 1, vectors, note="System V ABI", needs=needs, turns=True,
-        dots="pairs",
+        dots="pairs", steps=TOGETHER if bits > 128 else 1,
     )  # fmt: skip
 
 
@@ -69,6 +73,7 @@ def _arm(triple: str, cpu: str, features: str, bits: int, vectors: int, *, round
     return ExportTarget(
         triple, cpu, features, bits, 1, vectors, "i32", "static" if bare else "pic", rounds=rounds,
         note=f"AAPCS, hard float: {how}", linked=("-target", "arm-linux-musleabihf"), emulator="qemu-arm",
+        steps=1 if bare else TOGETHER,
     )  # fmt: skip
 
 
@@ -86,7 +91,7 @@ TARGETS = {
     "x86-64-v4": _x86("x86-64-v4", 512, 16, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
     "aarch64": ExportTarget(
         "aarch64-unknown-linux-gnu", "generic", "+neon", 128, 1, 16, note="AAPCS64", linked=("-target", "aarch64-linux-musl"),
-        emulator="qemu-aarch64",
+        emulator="qemu-aarch64", steps=TOGETHER,
     ),
     "armv7": _arm("armv7-unknown-linux-gnueabihf", "generic", "+neon", 128, 8, rounds=False),
     "cortex-m4": _arm("thumbv7em-unknown-none-eabihf", "cortex-m4", "", 32, 16, rounds=False),
@@ -108,6 +113,7 @@ def target_of(name: str | None) -> ExportTarget:
         return ExportTarget(
             here.triple, here.cpu, here.features, here.bits, 1, wide, rounds=rounds, note=f"for {here.cpu}, which made it",
             turns=here.triple.startswith("x86"), dots=_dots(here),
+            steps=1 if here.triple.startswith("x86") and here.bits == 128 else TOGETHER,
         )  # fmt: skip
     if name not in TARGETS:
         raise UserError(unknown("target", name, [*TARGETS, NATIVE]))

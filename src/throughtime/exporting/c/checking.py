@@ -9,7 +9,7 @@ from torch import Tensor
 
 from throughtime.exporting.evaluated import evaluated
 from throughtime.exporting.reading import Reading
-from throughtime.exporting.running import Running, check_reading, check_running
+from throughtime.exporting.running import RunningBlocks, check_reading, check_running
 from throughtime.exporting.stack import Stack
 
 
@@ -36,7 +36,7 @@ class Export:
         """What it is set beside: the stack, as eight bits tell it where weights are of eight bits."""
         return evaluated(self.stack, int8=True, rounded=not self.source) if self.int8 else self.stack
 
-    def check(self, running: Callable[[bool], Running], what: str) -> float:
+    def check(self, running: Callable[[bool], RunningBlocks], what: str) -> float:
         """Set what was written beside the reference. running: makes what is run; given True, reading tokens.
 
         Returns: the largest difference. Raises: UserError where it differs by more than rounding.

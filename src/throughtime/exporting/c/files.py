@@ -22,19 +22,20 @@ TAKEN = (
     KEYWORDS
     | set(HELPERS)
     | set(LIBM.values())
-    | {"x", "y", "state", "j", "left", "token", "log_p", "initial_state", "main"}
+    | {"x", "y", "state", "steps", "j", "left", "token", "log_p", "initial_state", "main"}
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Numbers of a step: what it is given, what it gives, its state, of which the last `own` are nobody else's; and bytes of its
-    own arrays on the stack."""
+    own arrays on the stack, and of a block's."""
 
     inputs: int
     outputs: int
     state: int
     stack: int
+    block: int
     own: int = 0
 
 
@@ -44,10 +45,11 @@ def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | 
     layers = ", ".join(d.name for d in stack.directions)
     library = f"Needs the C library's mathematics (-lm): {', '.join(libm)}." if libm else "Needs no library."
     lines = [
-        f"/* {stack.name} ({layers}), one step at a time, for one stream. Written by throughtime. {note}",
+        f"/* {stack.name} ({layers}), a step or a block of steps at a time, for one stream. Written by throughtime. {note}",
         "",
         "   No memory is taken, nothing but the arguments is changed, nothing is waited for: a step may run where sound is made.",
-        f"   Arrays may not overlap. A step's own arrays take {sizes.stack} bytes of the stack. {library} */",
+        f"   Arrays may not overlap. A step's own arrays take {sizes.stack} bytes of the stack, a block's {sizes.block}.",
+        f"   {library} */",
         f"#ifndef {big}_H",
         f"#define {big}_H",
         "",
@@ -68,6 +70,10 @@ def header(name: str, stack: Stack, sizes: Sizes, note: str, reading: Reading | 
         "",
         f"/* One step: x holds {big}_INPUTS numbers, y is given {big}_OUTPUTS, the state goes on. */",
         f"void {name}_step(float *state, const float *x, float *y);",
+        "",
+        f"/* A block of steps: x is [steps][{big}_INPUTS], y [steps][{big}_OUTPUTS]. y and the state are to the bit what",
+        f"   as many calls of {name}_step make of them; of 0 steps or less nothing is done. */",
+        f"void {name}_block(float *state, const float *x, float *y, int steps);",
     ]
     if reading is not None:
         lines += [
@@ -101,11 +107,12 @@ def sources(
     between = [plan.outputs for plan in plans[:-1]]
     first = torch.cat([torch.zeros(0), *(s.reshape(-1) for s in stack.states)])
     own = 4 * (max(sum(plan.scratch.values()) for plan in plans) + sum(between))
-    sizes = Sizes(plans[0].inputs, plans[-1].outputs, len(first), own)
+    sizes = Sizes(plans[0].inputs, plans[-1].outputs, len(first), own, own)
     functions.append(_init(name, first, constants))
     functions.append(
         _step(name, stack, between, [plan.outputs for plan in plans], [sum(plan.states) for plan in plans])
     )
+    functions.append(_block(name, sizes))
     if reading is not None:
         functions.append(_read(name, reading, constants, int8=int8))
     text = "\n\n".join(
@@ -142,6 +149,14 @@ def _step(name: str, stack: Stack, between: list[int], outputs: list[int], state
         before += states[i]
     body = "\n".join("    " + line for line in lines)
     return f"void {name}_step(float *state, const float *x, float *y)\n{{\n{body}\n}}"
+
+
+def _block(name: str, sizes: Sizes) -> str:
+    return (
+        f"void {name}_block(float *state, const float *x, float *y, int steps)\n{{\n"
+        f"    for (; steps > 0; steps--, x += {sizes.inputs}, y += {sizes.outputs})\n"
+        f"        {name}_step(state, x, y);\n}}"
+    )
 
 
 def _read(name: str, reading: Reading, constants: _Constants, *, int8: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from throughtime.exporting.c.checking import Export
@@ -12,7 +13,7 @@ from throughtime.exporting.c.files import Sizes, header
 from throughtime.exporting.c.readme import Made
 from throughtime.exporting.compilers import program, zig
 from throughtime.exporting.dots_llvm import summed
-from throughtime.exporting.running import AsProgram, InProcess, Running
+from throughtime.exporting.running import AsProgram, InProcess, OtherBits, RunningBlocks
 from throughtime.exporting.steps_llvm import StepModule, step_module
 from throughtime.exporting.targets import ExportTarget
 from throughtime.scanning.cpu.target import compile_object
@@ -20,9 +21,16 @@ from throughtime.scanning.cpu.target import compile_object
 
 def write_object(export: Export, folder: Path, target: ExportTarget, named: str | None) -> Made:
     """NAME.h and NAME.o."""
+    try:
+        return _written(export, folder, target, named)
+    except OtherBits:  # the compiler fuses other products with sums where some of them are given
+        return _written(export, folder, replace(target, steps=1), named)
+
+
+def _written(export: Export, folder: Path, target: ExportTarget, named: str | None) -> Made:
     name, stack = export.name, export.stack
     module = step_module(stack, name, target, int8=export.int8, reading=export.reading)
-    sizes = Sizes(module.inputs, module.outputs, module.state, module.stack, module.own)
+    sizes = Sizes(module.inputs, module.outputs, module.state, module.stack, module.block, module.own)
     code = target.compiled(module.text)
     note = f"{named or 'native'}: {target.note}. {export.note}".strip()
     (folder / f"{name}.o").write_bytes(code)
@@ -60,7 +68,7 @@ def _emulated(export: Export, folder: Path, target: ExportTarget, module: StepMo
     ]
     with tempfile.TemporaryDirectory(prefix="throughtime-") as made:
 
-        def running(read: bool) -> Running:
+        def running(read: bool) -> RunningBlocks:
             files = [folder / f"{export.name}.o"]
             made_of = program(zig(), export.name, Path(made), folder, files, options, read=read)
             return AsProgram([target.emulator, str(made_of)], sizes.state, sizes.outputs)

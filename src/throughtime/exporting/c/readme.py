@@ -10,6 +10,7 @@ from throughtime.exporting.c.files import Sizes
 from throughtime.exporting.evaluated import moved_by_eight_bits
 from throughtime.exporting.interface import interface_of
 from throughtime.exporting.readme import write_readme
+from throughtime.exporting.targets import TOGETHER
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ def write(folder: Path, export: Export, made: Made) -> None:
     files = f"`{name}.h`, " + (f"`{name}.c`, `{name}_weights.h`" if made.source else f"`{name}.o`")
     cells = ", ".join(d.name for d in stack.directions)
     about = (
-        f"{cells}, one step at a time for one stream, in float32: {files}, for {made.target}. A step takes no memory, changes "
-        "nothing but what it is given, waits for nothing and asks nothing of the system: it may run in an audio thread. Different "
-        "streams have states of their own, and may run at the same time."
+        f"{cells}, a step or a block of steps at a time for one stream, in float32: {files}, for {made.target}. It takes no "
+        "memory, changes nothing but what it is given, waits for nothing and asks nothing of the system: it may run in an audio "
+        "thread. Different streams have states of their own, and may run at the same time."
     )
     sections = [
         ("", about),
@@ -60,6 +61,7 @@ def _use(export: Export, made: Made) -> str:
     needs = (
         f" -lm` (it calls {', '.join(f'`{f}`' for f in made.libm)})" if made.libm else "`; it needs no other library"
     )
+    size = f"{made.size:,} bytes of source" if made.source else f"the object has {made.size:,} bytes"
     return f"""\
 ```c
 #include "{name}.h"
@@ -67,10 +69,13 @@ def _use(export: Export, made: Made) -> str:
 float state[{big}_STATE], x[{big}_INPUTS], y[{big}_OUTPUTS];
 {name}_init(state);          /* once for a sequence */
 {name}_step(state, x, y);    /* for each step: reads x, writes y, replaces the state */
+
+float xs[64][{big}_INPUTS], ys[64][{big}_OUTPUTS];
+{name}_block(state, xs[0], ys[0], 64);    /* 64 steps, of any number: ys and the state are to the bit what steps make of them */
 ```
 
 Compiled with `cc -O2 main.c {linked}{needs}. The arrays may not overlap. A step's own arrays take {made.sizes.stack} bytes of
-the stack; {"" if made.source else "the object has "}{made.size:,} bytes{" of source" if made.source else ""}."""
+the stack, a block's {made.sizes.block}; {size}. {BLOCK[made.sizes.block > made.sizes.stack]}"""
 
 
 def _table(export: Export, own: int) -> str:
@@ -112,6 +117,10 @@ def _eight_bits(export: Export, made: Made) -> str:
     )
 
 
+BLOCK = {
+    True: f"A block reads weights that only meet what it is given once for {TOGETHER} steps.",
+    False: "A block is its steps one after the other, and takes as long.",
+}
 ENDED = {
     "line": " A document is a line here: after `\\n` read `NAME_START`, or the next line is written with the last in mind.",
     "paragraph": " A document is a paragraph here: after an empty line read `NAME_START`, or the last stays in mind.",

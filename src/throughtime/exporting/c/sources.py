@@ -12,7 +12,7 @@ from throughtime.exporting.c.files import sources
 from throughtime.exporting.c.readme import Made
 from throughtime.exporting.compilers import compiler, program, zig
 from throughtime.exporting.evaluated import evaluated
-from throughtime.exporting.running import AsProgram, Running
+from throughtime.exporting.running import AsProgram, RunningBlocks
 
 
 def write_source(export: Export, folder: Path) -> Made:
@@ -25,7 +25,7 @@ def write_source(export: Export, folder: Path) -> Made:
     if command:
         with tempfile.TemporaryDirectory(prefix="throughtime-") as made:
 
-            def running(read: bool) -> Running:
+            def running(read: bool) -> RunningBlocks:
                 options = ["-std=c99", "-O2", "-DHOSTED", "-lm"]
                 made_of = program(command, name, Path(made), folder, [folder / f"{name}.c"], options, read=read)
                 return AsProgram([str(made_of)], sizes.state, sizes.outputs)
