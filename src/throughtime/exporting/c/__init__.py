@@ -1,6 +1,7 @@
 """As C: a header and an object that needs nothing around it, or source that one can read, checked before it is kept.
 
-For an audio thread: no memory is taken, nothing is waited for, nothing but the arguments is changed.
+For an audio thread: a step or a block of steps at a time; no memory is taken, nothing is waited for, nothing but the arguments is
+changed.
 """
 
 from __future__ import annotations
