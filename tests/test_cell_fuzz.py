@@ -17,7 +17,7 @@ import throughtime as tt
 from cell_maker import make
 from cell_spec import Spec
 
-CELLS = 120
+CELLS = 60
 DTYPES = ("float32", "float64")
 BUFFER_TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 PLAIN = {
