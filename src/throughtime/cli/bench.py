@@ -7,7 +7,6 @@ import platform
 import re
 import statistics
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -16,9 +15,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.cli.bench_report import line_of, report, wrapped
 from throughtime.cli.output import Json, check_threads, made_folder, whole
 from throughtime.cli.peers import Row, Shape, jax_jobs, onnx_step, pair, shown
-from throughtime.cli.precisions import bfloat16_jobs, onnx_jobs, parted, tables
+from throughtime.cli.precisions import bfloat16_jobs, int8_jobs, onnx_jobs, parted
 from throughtime.errors import UserError
 
 # T·B·I·H: a text model, two wider ones, pixels one by one, one long stream, a word model
@@ -53,7 +53,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time layers, cells and single steps, forward and with all gradients, beside their peers in the same process, in turn: layers
-    in float32 and in bfloat16 beside torch.nn's in both, and beside JAX and onnxruntime where these are installed."""
+    in float32 and in bfloat16 beside torch.nn's in both, with weights in int8, and beside JAX and onnxruntime where these are
+    installed."""
     _check(runs, beside, seconds, conllu, shape)
     shapes = _shapes(shape)
     check_threads(threads)
@@ -75,12 +76,12 @@ def bench(
         limits = _limits()
         machine |= {"gflops" if k == "float32" else f"gops_{k}": round(v / 1e9, 1) for k, v in limits.items()}
         measured = _rows(runs or 7, limits, shapes)
-    print(_wrapped([f"{value} {name}" for name, value in machine.items()], ", "), file=sys.stderr)
+    print(wrapped([f"{value} {name}" for name, value in machine.items()], ", "), file=sys.stderr)
     rows: list[Row] = []
     for row in measured:
         rows.append(row)
-        print(_line(row), file=sys.stderr)
-    text = besides.report(machine, rows) if beside else _report(machine, rows)
+        print(line_of(row), file=sys.stderr)
+    text = besides.report(machine, rows) if beside else report(machine, rows)
     if save is not None:
         name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
         path = save / f"{'beside_' if beside else ''}{name}_{date.today()}.md"
@@ -151,6 +152,7 @@ def _rows(runs: int, limits: dict[str, float], shapes: Sequence[Shape]) -> Itera
                     jobs["jax_ms"] = jax[what]
                 jobs |= bfloat16_jobs(ours, theirs, x, what, _job)
                 if what == "forward":
+                    jobs |= int8_jobs(ours, x, _job)
                     jobs |= onnx_jobs(theirs, shape, torch.get_num_threads())
                 times = _in_turn(jobs, runs)
                 yield from parted(_named(kind, shape, what, {}), times, work * (3 if what == "both" else 1), limits)
@@ -214,26 +216,6 @@ def _one_step() -> Row:
         torch.set_num_threads(before)
 
 
-def _line(row: Row) -> str:
-    """What was measured, in lines that fit a terminal; the rest stands in the report."""
-    head = " ".join(f"{row.get(key, ''):{width}}" for key, width in (("name", 14), ("shape", 15)))
-    found = [f"{head} {row.get('what') or row.get('machine'):7}"]
-    for key, value in row.items():
-        name = re.sub("_(ms|us|s)$", "", key).replace("onnxruntime", "onnx").replace("_", " ")
-        if isinstance(value, float) and key not in ("share", "share_bf16", "others"):
-            found.append(f"{name} {value:.0f}" if value >= 1000 else f"{name} {value:.3g}")
-        elif key == "threads":
-            found.append(f"threads {value}")
-    units = {key.rpartition("_")[2] for key in row if key.endswith(("_ms", "_us"))}
-    return _wrapped(found, "  ") + "".join(f" {unit}" for unit in units)
-
-
-def _wrapped(pieces: list[str], between: str) -> str:
-    """Pieces in lines of at most 76 columns, none of them broken, those after the first under the first one's figures."""
-    whole = between.join(piece.replace(" ", "\u00a0") for piece in pieces)
-    return textwrap.fill(whole, 76, subsequent_indent=" " * 40).replace("\u00a0", " ")
-
-
 def _named(name: str, shape: tuple[int, ...], what: str, times: dict[str, float]) -> Row:
     return {"name": name, "shape": shown(shape), "what": what, **times}
 
@@ -261,65 +243,6 @@ def _in_turn(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
             if run >= 2:
                 times[name].append((time.perf_counter() - start) * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _mean(values: list[float]) -> float:
-    return math.exp(statistics.fmean(map(math.log, values)))
-
-
-def _report(machine: Row, rows: list[Row]) -> str:
-    """The tables, as Markdown."""
-    limits = f"{machine['gflops']} GFLOP/s"
-    for kind in ("bfloat16", "int8"):
-        if f"gops_{kind}" in machine:
-            limits += f", of {kind} operands {machine[f'gops_{kind}']}"
-    lines = [
-        f"# {machine['cpu']}, {machine['threads']} threads",
-        "",
-        f"{date.today()}; torch {machine['torch']}; arithmetic limit {limits}, measured in the same run. "
-        "Medians, warm, in turn, in milliseconds.",
-        "",
-        "| | T·B·I·H | | ours | torch.nn | × | JAX | × | share of the limit |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    layers = [r for r in rows if "torch_ms" in r]
-    for r in layers:
-        jax = f"{r['jax_ms']:.2f} | {r['jax_ms'] / r['ours_ms']:.2f}" if "jax_ms" in r else "| "
-        lines.append(
-            f"| {r['name']} | {r['shape']} | {r['what']} | {r['ours_ms']:.2f} | {r['torch_ms']:.2f} | "
-            f"{r['torch_ms'] / r['ours_ms']:.2f} | {jax} | {r['share']:.0%} |"
-        )
-    lines += ["", "| over the shapes | mean × torch.nn | least | mean × JAX | least |", "|---|---|---|---|---|"]
-    for kind in ("RNN", "GRU", "LSTM"):
-        for what in ("forward", "both"):
-            mine = [r for r in layers if (r["name"], r["what"]) == (kind, what)]
-            cells = []
-            for peer in ("torch_ms", "jax_ms"):
-                ratios = [r[peer] / r["ours_ms"] for r in mine if peer in r]
-                cells.append(f"{_mean(ratios):.2f} | {min(ratios):.2f}" if ratios else "| ")
-            lines.append(f"| {kind}, {what} | {cells[0]} | {cells[1]} |")
-    lines += tables(rows)
-    lines += [
-        "",
-        "| cell, forward and backward | T·B·I·H | ours | loop in Python | × | our LSTM | time of it |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    cells_ = [r for r in rows if "loop_ms" in r]
-    for r in cells_:
-        lines.append(
-            f"| {r['name']} | {r['shape']} | {r['ours_ms']:.2f} | {r['loop_ms']:.2f} | {r['loop_ms'] / r['ours_ms']:.1f} | "
-            f"{r['our_lstm_ms']:.2f} | {r['ours_ms'] / r['our_lstm_ms']:.2f} |"
-        )
-    for r in rows:
-        if r["what"] == "step":
-            others = ", ".join(
-                f"{k.removesuffix('_us')} {v:.1f}" for k, v in r.items() if k.endswith("_us") and k != "ours_us"
-            )
-            lines += [
-                "",
-                f"One GRU step, one stream, N = 64, called from Python, one thread: {r['ours_us']:.2f} µs; {others}.",
-            ]
-    return "\n".join([*lines, ""])
 
 
 def _cpu() -> str:

@@ -1,4 +1,5 @@
-"""bench in other precisions: the layers in bfloat16 beside torch.nn's, and forward beside onnxruntime, in float32 and int8."""
+"""bench in other precisions: the layers in bfloat16 beside torch.nn's, and forward with weights in int8 and beside onnxruntime, in
+float32 and int8."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 
 from throughtime.cli.peers import Row, Shape, onnx_model, onnx_session
 
+WIDE = 512  # units
 # what torch.nn can be asked for, whose best counts
 TORCH = {"torch_ms": "float32", "torch_autocast_ms": "autocast", "torch_module_ms": ".bfloat16()"}
 
@@ -41,6 +43,11 @@ def bfloat16_jobs(ours: Any, theirs: Any, x: Any, what: str, job: Callable[..., 
     }
 
 
+def int8_jobs(layer: Any, x: Any, job: Callable[..., Any]) -> dict[str, Callable[[], None]]:
+    """Our layer with weights in int8, forward. job: as of `bfloat16_jobs`."""
+    return {"ours_int8_ms": job(copy.deepcopy(layer).quantize(), x, "forward")}
+
+
 def onnx_jobs(layer: Any, shape: Shape, threads: int) -> dict[str, Callable[[], Any]]:
     """A layer of torch.nn's, forward, by onnxruntime: in float32, and with weights in int8 where it has that, of LSTMs alone; empty
     where it is not installed."""
@@ -66,9 +73,13 @@ def parted(row: Row, times: dict[str, float], work: float, limits: dict[str, flo
     halves = {k: times[k] for k in ("ours_bf16_ms", "torch_autocast_ms", "torch_module_ms")}
     share = {"share_bf16": work / limits["bfloat16"] / (times["ours_bf16_ms"] / 1e3)} if "bfloat16" in limits else {}
     rows.append(row | {"precision": "bfloat16"} | halves | share)
-    whole = {k: v for k, v in times.items() if k.startswith("onnxruntime")}
-    if whole:
-        rows.append(row | {"precision": "onnxruntime"} | whole)
+    if "ours_int8_ms" in times:
+        whole = times["ours_int8_ms"]
+        share = {"share_int8": work / limits["int8"] / (whole / 1e3)} if "int8" in limits else {}
+        rows.append(row | {"precision": "int8", "ours_int8_ms": whole} | share)
+    others = {k: v for k, v in times.items() if k.startswith("onnxruntime")}
+    if others:
+        rows.append(row | {"precision": "onnxruntime"} | others)
     return rows
 
 
@@ -77,6 +88,7 @@ def tables(rows: list[Row]) -> list[str]:
     plain = {_key(r): r for r in rows if "torch_ms" in r}
     halves = [(plain[_key(r)], r) for r in rows if "ours_bf16_ms" in r]
     others = [(plain[_key(r)], r) for r in rows if "onnxruntime_ms" in r]
+    whole = [(plain[_key(r)], r) for r in rows if "ours_int8_ms" in r]
     lines = [
         "",
         "In bfloat16: ours in autocast; torch.nn's best of float32, autocast and a module of bfloat16.",
@@ -99,8 +111,9 @@ def tables(rows: list[Row]) -> list[str]:
         gains = [r["ours_ms"] / half["ours_bf16_ms"] for r, half in mine]
         beside = [_best(r, half)[1] / half["ours_bf16_ms"] for r, half in mine]
         lines.append(
-            f"| {', '.join(kind)} | {_mean(gains):.2f} | {min(gains):.2f} | {_mean(beside):.2f} | {min(beside):.2f} |"
+            f"| {', '.join(kind)} | {mean(gains):.2f} | {min(gains):.2f} | {mean(beside):.2f} | {min(beside):.2f} |"
         )
+    lines += _int8_tables(whole, {_key(r): r["onnxruntime_int8_ms"] for r in rows if "onnxruntime_int8_ms" in r})
     if others:
         lines += [
             "",
@@ -118,6 +131,33 @@ def tables(rows: list[Row]) -> list[str]:
     return lines
 
 
+def _int8_tables(measured: list[tuple[Row, Row]], onnx: dict[tuple[str, str, str], float]) -> list[str]:
+    """The tables of weights in int8. measured: of each layer its rows in float32 and in int8. onnx: milliseconds of onnxruntime's
+    int8, by layer."""
+    lines = [
+        "",
+        "| forward, weights in int8 | T·B·I·H | ours | × our float32 | share of int8's limit | onnxruntime, int8 | × |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    gains: dict[str, dict[str, float]] = {}
+    for r, whole in measured:
+        ours = whole["ours_int8_ms"]
+        gain = gains.setdefault(r["name"], {})[r["shape"]] = r["ours_ms"] / ours
+        share = f"{whole['share_int8']:.0%}" if "share_int8" in whole else ""
+        other = f"{onnx[_key(r)]:.2f} | {onnx[_key(r)] / ours:.2f}" if _key(r) in onnx else "| "
+        lines.append(f"| {r['name']} | {r['shape']} | {ours:.2f} | {gain:.2f} | {share} | {other} |")
+    lines += [
+        "",
+        "| in int8, over the shapes | mean × our float32 | least | of 512 units and more |",
+        "|---|---|---|---|",
+    ]
+    for name, found in gains.items():
+        wide = [gain for shape, gain in found.items() if int(shape.rpartition("·")[2]) >= WIDE]
+        values = list(found.values())
+        lines.append(f"| {name} | {mean(values):.2f} | {min(values):.2f} | {f'{mean(wide):.2f}' if wide else ''} |")
+    return lines
+
+
 def _key(row: Row) -> tuple[str, str, str]:
     return row["name"], row["shape"], row["what"]
 
@@ -129,5 +169,6 @@ def _best(row: Row, half: Row) -> tuple[str, float]:
     return by, found[by]
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
+    """The geometric one."""
     return math.exp(statistics.fmean(map(math.log, values)))
