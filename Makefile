@@ -27,9 +27,9 @@ install-dev: $(VENV)/.dev
 demo: $(VENV)/.base
 	$(BIN)/throughtime demo
 
-# one thread a worker: two workers of two threads each would wait for one another
+# one thread a worker: two workers of two threads each would wait for one another; what is started often is compiled once
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples

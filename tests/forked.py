@@ -176,12 +176,12 @@ def end(code):
 
 
 def main():
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
     load()
     found = requests(socket.socket(fileno=int(sys.argv[1])))
     if found is not None:
         request, *streams, ready = found
-        signal.signal(signal.SIGINT, interrupted)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if request["interrupts"] else signal.SIG_IGN)
         become(request, *streams)
         os.write(ready, struct.pack("2i", os.getpid(), BEGUN))
         os.close(ready)

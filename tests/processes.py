@@ -12,6 +12,7 @@ import inspect
 import os
 import pickle
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -112,6 +113,7 @@ class _Forked(subprocess.Popen):
             "environment": environment,
             "folder": os.fspath(given["cwd"] or os.getcwd()),
             "session": given["start_new_session"],
+            "interrupts": signal.getsignal(signal.SIGINT) != signal.SIG_IGN,
             "prepare": given["preexec_fn"],
         }
         pipes = [given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]

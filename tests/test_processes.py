@@ -36,6 +36,14 @@ ENDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _interrupts():
+    """What runs in a shell's background ignores Ctrl-C, and what it starts does too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def both(command, **options):
     """What a start leaves, and a fork: exit code, standard output and error."""
     return [
@@ -69,6 +77,13 @@ def test_a_command_is_given_the_same(how, variables, tmp_path):
                 start_new_session=session,
             )
             assert started == forked and started[0] == 0
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_is_ignored_where_it_is_here(ignored):
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    started, forked = both(["-c", "import signal; print(signal.getsignal(signal.SIGINT))"])
+    assert started == forked
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -130,7 +130,7 @@ SMALL_BENCH = "from throughtime.cli import bench, main; bench.SHAPES = ((4, 2, 3
         ("memory --cells rnn,layernorm-lstm --lags 2,4 --steps 2", ["longest lag", "counts as learned"]),
         ("memory --problem exploding --steps 2", ["clip", "rnn-relu"]),
         ("predict none data.csv", ["throughtime: none: no such run folder"]),
-        ("bench", ["own cell", "GRU step", "over the shapes", "weights in int8", "arithmetic limit"]),
+        ("bench", ["own cell", "GRU step", "over the shapes", "ours int8", "arithmetic limit"]),
     ],
 )
 def test_what_a_verb_shows_fits_the_terminal(groups, arguments, shown):
