@@ -86,6 +86,8 @@ def onnx_session(model: Any, threads: int, given: dict[str, Any]) -> Job:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # its threads wait by spinning, and would go on between two runs, where they take the cores from what is timed next
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, given)
 
