@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import layer_stacks
 import throughtime as tt
 from throughtime.errors import UserError
 from throughtime.exporting import compilers, export, layers_llvm, panels_llvm
@@ -77,12 +78,8 @@ def test_blocks_of_cells_whose_weights_a_cache_does_not_hold(name, target, int8)
 
 
 def stacks():
-    torch.manual_seed(4)
     return {
-        "GRU": tt.GRU(I, N, num_layers=3),
-        "LSTM with projection": tt.LSTM(I, N, num_layers=2, proj_size=5),
-        "residual with zoneout": tt.Recurrent(tt.cells.LSTM, N, N, 3, residual=True, zoneout=0.1).eval(),
-        "layer-norm": tt.Recurrent(tt.cells.LayerNormGRU, I, N, 2, residual=True).eval(),
+        **layer_stacks.stacks(I, N),
         "wide": tt.LSTM(32, 64, num_layers=2),
         "mono": tt.LSTM(1, 24),
     }

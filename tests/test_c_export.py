@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import c_fuzz
+import layer_stacks
 import throughtime as tt
 from cell_maker import make
 from onnx_fuzz import outcome
@@ -104,12 +105,8 @@ def odd():
 
 
 def stacks():
-    torch.manual_seed(4)
     return {
-        "GRU": tt.GRU(I, N, num_layers=3),
-        "LSTM with projection": tt.LSTM(I, N, num_layers=2, proj_size=5),
-        "residual with zoneout": tt.Recurrent(tt.cells.LSTM, N, N, 3, residual=True, zoneout=0.1).eval(),
-        "layer-norm": tt.Recurrent(tt.cells.LayerNormGRU, I, N, 2, residual=True).eval(),
+        **layer_stacks.stacks(I, N),
         "RNN": tt.RNN(I, N, num_layers=2),
         "one unit": tt.LSTM(1, 1),
     }
