@@ -193,6 +193,27 @@ def test_a_file_opens_with_few_recent_records_however_many_sessions_it_has(tmp_p
     store.close()
 
 
+def test_what_a_session_has_read_lies_in_its_place_when_it_leaves_memory(tmp_path):
+    store = opened(Settings(tmp_path))
+    for id in ("x", "y"):
+        store.make(id, "o", "net", b"state")
+    store.append([Appended(id, 0, 2, b"ab") for id in ("x", "y")])
+    touched = store.find("x").touched
+    store.keep("x", 2, b"later")
+    assert store._file.execute("select session, rows from inputs").fetchall() == [("x", b"ab")]
+    assert list(store._tails) == ["y"]
+    store.append([Appended("x", 2, 1, b"c")])  # it comes back, and goes once more
+    store.keep("x", 3, b"last")
+    for _ in range(2):
+        assert b"".join(rows for _, _, rows in store.inputs("x", 0, 3)) == b"abc"
+        assert store.inputs("y", 0, 2) == [(0, 2, b"ab")]
+        assert (store.before("x", 2), store.before("x", 3)) == ((2, b"later"), (3, b"last"))
+        assert store.find("x").time == 3 and store.find("x").touched >= touched
+        store.close()
+        store = opened(Settings(tmp_path))
+    store.close()
+
+
 @pytest.mark.parametrize("shared_by", ["one", "several"])
 def test_a_file_of_a_version_that_did_not_count_is_counted(tmp_path, shared_by):
     settings = Settings(tmp_path, shared=str(tmp_path) if shared_by == "several" else None)

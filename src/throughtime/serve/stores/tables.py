@@ -150,7 +150,7 @@ class Tables(Store):
     # ------------------------------------------------------------------------------------------ what they have read
 
     def keep(self, id: str, t: int, state: bytes) -> None:
-        with self._writing(id):
+        with self._changing(id):  # who leaves memory reads nothing for a while: what it read last is put in its place
             self._file.execute("insert or replace into states values (?, ?, 0, ?)", (id, t, state))
 
     def inputs(self, id: str, start: int, stop: int) -> list[tuple[int, int, bytes]]:
