@@ -134,8 +134,6 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: b
         if not more:
             out.zero_()
         return
-    if operands is torch.bfloat16:
-        a, b = column_pairs(a), column_pairs(b)
     (r, m), n = a.shape, b.shape[1]
     target, lanes = host(), host().lanes(NAMES[a.dtype])
     wide = panel(target, NAMES[a.dtype])

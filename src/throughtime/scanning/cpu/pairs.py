@@ -39,6 +39,37 @@ def round_row(code: Assembly, source: str, count: str, into: str) -> None:
         half(whole, code.lanes_below(code.sub(count, whole)))
 
 
+def pair_block(code: Assembly, source: str, stride: str, size: tuple[str, str], into: str, pitch: str) -> None:
+    """Rows of numbers, [count, width], as half as many of words, each of a number and the one below it; `size` is both. stride,
+    pitch: from row to row, in either. `into` has room for whole vectors."""
+    count, width = size
+    lanes, numbers = code.lanes, f"<{2 * code.lanes} x bfloat>"
+    order = ", ".join(f"i32 {i + o}" for i in range(lanes) for o in (0, lanes))
+    half = code.let(f"sdiv i64 {count}, 2")
+    whole = code.mul(code.let(f"sdiv i64 {width}, {lanes}"), lanes)
+
+    def words(i: str, last: bool) -> None:
+        even, to = code.at(source, code.mul(code.mul(i, 2), stride)), code.at(into, code.mul(i, pitch))
+        odd = code.at(even, stride)
+
+        def vector(j: str, mask: str | None = None) -> None:
+            top = rounded(code, code.load_vector(code.at(even, j), mask=mask))
+            below = "zeroinitializer" if last else rounded(code, code.load_vector(code.at(odd, j), mask=mask))
+            both = f"<{lanes} x bfloat> {top}, <{lanes} x bfloat> {below}"
+            value = code.let(f"shufflevector {both}, <{2 * lanes} x i32> <{order}>")
+            code.store(numbers, value, code.at(to, j), align=4)
+
+        with code.loop(whole, step=lanes) as j:
+            vector(j)
+        with code.when(code.less(whole, width)):
+            vector(whole, code.lanes_below(code.sub(width, whole)))
+
+    with code.loop(half) as i:
+        words(i, last=False)
+    with code.when(code.let(f"trunc i64 {count} to i1")):
+        words(half, last=True)
+
+
 def dot(code: Assembly, a: str, b: str, total: str) -> str:
     """total + a[even] b[even] + a[odd] b[odd] in each lane, of words, summed in float32: by the processor's own instruction."""
     halves, name = f"<{2 * code.lanes} x bfloat>", f"llvm.x86.avx512bf16.dpbf16ps.{32 * code.lanes}"
@@ -62,22 +93,11 @@ def define_pairs(module: Module) -> None:
 
     def columns(code: Assembly, task: str) -> None:
         a, lda, k, n, out, pitch, chunk = fields(code, "%args", "a*", "lda", "k", "n", "out*", "pitch", "chunk")
-        low, count = code.mul(task, chunk), code.let(f"sdiv i64 {code.add(k, 1)}, 2")
-        numbers, halves = range(code.lanes), f"<{code.lanes} x bfloat>"
-        order = ", ".join(f"i32 {i + o}" for i in numbers for o in (0, code.lanes))
-        with code.loop(code.least(code.add(low, chunk), count), start=low) as i:
-            even = code.mul(i, 2)
-            odd = code.add(even, 1)
-            there = code.less(odd, k)
-            with code.loop(n, step=code.lanes) as j:
-                left = code.sub(n, j)
-                masks = code.lanes_below(left), code.lanes_below(code.choose(there, left, "0"))
-                at = (code.at(code.at(a, code.mul(row, lda)), j) for row in (even, odd))
-                two = [rounded(code, code.load_vector(p, mask=m)) for p, m in zip(at, masks, strict=True)]
-                words = code.let(
-                    f"shufflevector {halves} {two[0]}, {halves} {two[1]}, <{2 * code.lanes} x i32> <{order}>"
-                )
-                code.store(f"<{2 * code.lanes} x bfloat>", words, code.at(code.at(out, code.mul(i, pitch)), j), align=4)
+        low = code.mul(task, chunk)
+        first = code.mul(low, 2)
+        count = code.least(code.sub(k, first), code.mul(chunk, 2))
+        into = code.at(out, code.mul(low, pitch))
+        pair_block(code, code.at(a, code.mul(first, lda)), lda, (count, n), into, pitch)
 
     define_tasks(module, "pair_rows", rows)
     define_tasks(module, "pair_columns", columns)

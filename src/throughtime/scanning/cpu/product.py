@@ -12,7 +12,7 @@ import functools
 
 from throughtime.scanning.cpu.assembly import Assembly, Module
 from throughtime.scanning.cpu.packing import Source, define_pack, pack_panel
-from throughtime.scanning.cpu.pairs import define_pairs
+from throughtime.scanning.cpu.pairs import define_pairs, pair_block
 from throughtime.scanning.cpu.quads import BELOW, define_quads
 from throughtime.scanning.cpu.target import Library, Target, host, library
 from throughtime.scanning.cpu.tasks import define_chain, define_tasks, fields
@@ -61,8 +61,10 @@ def _define_multiply(module: Module, target: Target) -> None:
 
 
 def _define_outer(module: Module, target: Target) -> None:
-    """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a chunk of M."""
-    dtype, lanes, wide = module.dtype, module.lanes, panel(target, module.dtype)
+    """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a chunk of M. In a module of pairs
+    both are rounded as they are copied: whole copies of them in words would drive what comes next out of the caches."""
+    lanes, wide = module.lanes, panel(target, module.dtype)
+    step = OUTER_DEPTH * (2 if module.pairs else 1)  # rows between two visits of a sum to memory
 
     def body(code: Assembly, task: str) -> None:
         a, lda, b, ldb, c, ldc, m, n, r, chunk, group, scratch, space, more = fields(
@@ -79,16 +81,12 @@ def _define_outer(module: Module, target: Target) -> None:
         pitch = code.add(chunk, lanes)
         block = code.at(scratch, code.mul(task, space))
         packed = code.at(block, code.mul(pitch, OUTER_DEPTH))
-        with code.loop(r, step=OUTER_DEPTH) as r0:
-            depth = code.least(code.sub(r, r0), OUTER_DEPTH)
-            whole = code.mul(code.let(f"sdiv i64 {rows}, {lanes}"), lanes)
-            with code.loop(depth) as i:
-                source = code.at(code.at(a, code.mul(code.let(f"add i64 {r0}, {i}"), lda)), low)
-                into = code.at(block, code.mul(i, pitch))
-                with code.loop(whole, step=lanes) as j:
-                    code.store_vector(code.load_vector(code.at(source, j)), code.at(into, j))
-                with code.loop(rows, start=whole) as j:
-                    code.store(dtype, code.load(dtype, code.at(source, j)), code.at(into, j))
+        with code.loop(r, step=step) as r0:
+            count = code.least(code.sub(r, r0), step)
+            depth = code.let(f"sdiv i64 {code.add(count, 1)}, 2") if module.pairs else count
+            _copy_rows(
+                code, Matrix(code.at(code.at(a, code.mul(r0, lda)), low), lda), (count, rows), Matrix(block, pitch)
+            )
             fresh = code.let(f"and i1 {code.let(f'icmp eq i64 {r0}, 0')}, {code.let(f'icmp eq i64 {more}, 0')}")
             with code.loop(last, start=first) as p:
                 column = code.mul(p, wide)
@@ -96,15 +94,18 @@ def _define_outer(module: Module, target: Target) -> None:
                 vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
                 width = code.mul(vectors, lanes)
                 into = code.at(code.at(c, code.mul(low, ldc)), column)
-                source = code.at(b, code.mul(r0, ldb))
-                # read as it lies by a single tile; a last panel would be read beyond its end
-                once = code.let(f"icmp sle i64 {rows}, {target.rows}")
-                direct = code.let(f"and i1 {once}, {code.let(f'icmp eq i64 {left}, {wide}')}")
-                with code.when(code.let(f"xor i1 {direct}, true")):
-                    pack_panel(code, wide, p, Source(Matrix(source, ldb), depth, n), packed)
-                operand = Matrix(
-                    code.choose(direct, code.at(source, column), packed, "ptr"), code.choose(direct, ldb, width)
-                )
+                source = Matrix(code.at(b, code.mul(r0, ldb)), ldb)
+                if module.pairs:
+                    pair_block(code, code.at(source.at, column), ldb, (count, left), packed, width)
+                    operand = Matrix(packed, width)
+                else:
+                    # read as it lies by a single tile; a last panel would be read beyond its end
+                    once = code.let(f"icmp sle i64 {rows}, {target.rows}")
+                    direct = code.let(f"and i1 {once}, {code.let(f'icmp eq i64 {left}, {wide}')}")
+                    with code.when(code.let(f"xor i1 {direct}, true")):
+                        pack_panel(code, wide, p, Source(source, count, n), packed)
+                    lies = code.at(source.at, column)
+                    operand = Matrix(code.choose(direct, lies, packed, "ptr"), code.choose(direct, ldb, width))
                 started = Matrix(code.choose(fresh, "null", into, "ptr"), ldc)
                 tiles(
                     code, target, "@tiles",
@@ -112,6 +113,21 @@ def _define_outer(module: Module, target: Target) -> None:
                 )  # fmt: skip
 
     define_tasks(module, "outer", body)
+
+
+def _copy_rows(code: Assembly, source: Matrix, size: tuple[str, str], into: Matrix) -> None:
+    """Rows of numbers, [count, width], as they are, or as words of pairs."""
+    if code.module.pairs:
+        pair_block(code, source.at, source.row, size, into.at, into.row)
+        return
+    dtype, lanes, (count, width) = code.dtype, code.lanes, size
+    whole = code.mul(code.let(f"sdiv i64 {width}, {lanes}"), lanes)
+    with code.loop(count) as i:
+        row, to = code.at(source.at, code.mul(i, source.row)), code.at(into.at, code.mul(i, into.row))
+        with code.loop(whole, step=lanes) as j:
+            code.store_vector(code.load_vector(code.at(row, j)), code.at(to, j))
+        with code.loop(width, start=whole) as j:
+            code.store(dtype, code.load(dtype, code.at(row, j)), code.at(to, j))
 
 
 def module_of(target: Target, operands: str) -> Module:
