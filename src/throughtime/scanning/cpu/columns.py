@@ -17,6 +17,7 @@ from pathlib import Path
 
 from throughtime.scanning.cpu import threads
 from throughtime.scanning.cpu.assembly import Assembly
+from throughtime.scanning.cpu.target import ARM
 from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Loop
 
@@ -128,7 +129,7 @@ def pause(code: Assembly, triple: str) -> str:
     if triple.startswith(("x86", "i686", "amd64")):
         code.module.declare("declare void @llvm.x86.sse2.pause()")
         return "call void @llvm.x86.sse2.pause()"
-    if triple.startswith(("aarch64", "arm64")):
+    if triple.startswith(ARM):
         code.module.declare("declare void @llvm.aarch64.hint(i32)")
         return "call void @llvm.aarch64.hint(i32 1)"
     return ""

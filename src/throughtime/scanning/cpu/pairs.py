@@ -70,9 +70,13 @@ def pair_block(code: Assembly, source: str, stride: str, size: tuple[str, str], 
         words(half, last=True)
 
 
+# the processors' own instructions, by the words in a vector: VDPBF16PS of AVX-512, BFDOT of ARM
+DOTS = {16: "llvm.x86.avx512bf16.dpbf16ps.512", 4: "llvm.aarch64.neon.bfdot.v4f32.v8bf16"}
+
+
 def dot(code: Assembly, a: str, b: str, total: str) -> str:
-    """total + a[even] b[even] + a[odd] b[odd] in each lane, of words, summed in float32: by the processor's own instruction."""
-    halves, name = f"<{2 * code.lanes} x bfloat>", f"llvm.x86.avx512bf16.dpbf16ps.{32 * code.lanes}"
+    """total + a[even] b[even] + a[odd] b[odd] in each lane, of words, summed in float32."""
+    halves, name = f"<{2 * code.lanes} x bfloat>", DOTS[code.lanes]
     code.module.declare(f"declare {code.vector} @{name}({code.vector}, {halves}, {halves})")
     a, b = (code.let(f"bitcast {code.vector} {words} to {halves}") for words in (a, b))
     return code.let(f"call {code.vector} @{name}({code.vector} {total}, {halves} {a}, {halves} {b})")
