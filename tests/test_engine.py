@@ -1,6 +1,7 @@
 """The engine as a part of PyTorch and of a machine: threads, forks, caches, other processors, memory, what it says of itself."""
 
 import copy
+import math
 import os
 import shutil
 import subprocess
@@ -485,20 +486,39 @@ def test_a_product_of_one_or_two_inputs_is_worked_out_in_the_loop(inputs, bias):
         assert_same(found, expected)
 
 
-def test_large_memory_is_used_again_and_never_while_in_use(monkeypatch):
+@pytest.mark.parametrize("shape", [(64, 1024, 32), (64, 1024, 1)])
+def test_memory_is_used_again_and_never_while_in_use(shape, monkeypatch):
     monkeypatch.setattr(memory, "_free", [])
-    first = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(1)
-    second = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(2)
+    first = memory.empty(*shape, dtype=torch.float32).fill_(1)
+    second = memory.empty(*shape, dtype=torch.float32).fill_(2)
     view, place = first[3], first.data_ptr()
     del first
-    other = memory.empty(64, 1024, 32, dtype=torch.float32).fill_(3)
+    other = memory.empty(*shape, dtype=torch.float32).fill_(3)
     assert other.data_ptr() not in (place, second.data_ptr())
     assert bool((view == 1).all()) and bool((second == 2).all())
     del view
-    assert memory.empty(64, 1024, 32, dtype=torch.float32).data_ptr() == place
-    monkeypatch.setattr(memory, "KEPT", 20 << 20)
+    assert memory.empty(*shape, dtype=torch.float32).data_ptr() == place
+    kept = 10 * math.prod(shape)  # bytes, two and a half of them
+    monkeypatch.setattr(memory, "KEPT", kept)
     del second, other
-    assert sum(map(len, memory._free)) <= 20 << 20
+    assert 0 < sum(map(len, memory._free)) <= kept
+
+
+def test_warm_calls_take_no_new_memory():
+    """Weights of 650 units, packed and with their gradients, are some megabytes a call."""
+    resource = pytest.importorskip("resource")
+    layer, x = tt.GRU(650, 650), random(35, 20, 650, seed=1).float()
+
+    def call():
+        layer(x)[0].sum().backward()
+        layer.zero_grad(set_to_none=True)
+
+    for _ in range(4):
+        call()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        call()
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 8 < 200
 
 
 # What it says

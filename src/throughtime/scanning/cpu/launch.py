@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.scanning.cpu import columns, matrices, product, threads
+from throughtime.scanning.cpu import columns, matrices, memory, product, threads
 from throughtime.scanning.cpu.arguments import Arguments, constant, rows_of, steps_of
 from throughtime.scanning.cpu.held import Packed
 from throughtime.scanning.cpu.loop import LoopCode
@@ -40,7 +40,7 @@ class CompiledLoop:
     def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
         """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
         stride = self.code.scratch_width * shares.most + 64
-        scratch = torch.empty(stride * shares.tasks, dtype=dtype)
+        scratch = memory.empty(stride * shares.tasks, dtype=dtype)
         active = 0 if shares.active is None else shares.active.ctypes.data
         tiles = product.products(OPERANDS[self.operands]).address("tiles")
         made = Arguments(
@@ -138,8 +138,15 @@ def packed(
 def side_by_side(weights: Sequence[Tensor], which: Sequence[int]) -> Tensor:
     """Matrices side by side, or (negative numbers -1 - w) transposed and above each other."""
     if which[0] >= 0:
-        return weights[which[0]] if len(which) == 1 else torch.cat([weights[w] for w in which], 1)
-    return weights[-1 - which[0]].t() if len(which) == 1 else torch.cat([weights[-1 - w].t() for w in which])
+        return weights[which[0]] if len(which) == 1 else _joined([weights[w] for w in which], 1)
+    return weights[-1 - which[0]].t() if len(which) == 1 else _joined([weights[-1 - w].t() for w in which], 0)
+
+
+def _joined(parts: list[Tensor], dimension: int) -> Tensor:
+    """torch.cat of matrices."""
+    shape = list(parts[0].shape)
+    shape[dimension] = sum(part.shape[dimension] for part in parts)
+    return torch.cat(parts, dimension, out=memory.empty(*shape, dtype=parts[0].dtype))
 
 
 @dataclass(frozen=True)

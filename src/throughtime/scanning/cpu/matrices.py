@@ -89,7 +89,7 @@ def pack(weight: Tensor, operands: torch.dtype) -> Tensor:
         weight = column_quads(weight)
     rows, columns = weight.shape
     target, dtype = host(), NAMES[weight.dtype]
-    out = torch.empty(packed_size(rows, columns, target, dtype), dtype=weight.dtype)
+    out = memory.empty(packed_size(rows, columns, target, dtype), dtype=weight.dtype)
     tasks = -(-columns // panel(target, dtype))
     values = [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()]
     launch("pack", operands, tasks, values, rows * columns * 8)
@@ -152,7 +152,7 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: b
 
 def outer(a: Tensor, b: Tensor, operands: torch.dtype | None = None) -> Tensor:
     """a.T @ b, for a [R, M], b [R, N]."""
-    out = torch.empty(a.shape[1], b.shape[1], dtype=a.dtype)
+    out = memory.empty(a.shape[1], b.shape[1], dtype=a.dtype)
     outer_into(out, dense(a), dense(b), operands or a.dtype)
     return out
 

@@ -1,8 +1,9 @@
-"""Large tensors: on large pages, and of memory that is used again.
+"""Tensors of some size: of memory that is used again, large ones on large pages.
 
-New memory costs a fault for each of its pages at the first touch, which takes several times as long as filling it. So large blocks
-are asked for on pages of 2 MB, where the system has them, and those that are free again wait for the next call, which
-usually wants the same: `KEPT` bytes at most, beside what is in use.
+New memory costs a fault for each of its pages at the first touch, which takes several times as long as filling it, and the C
+library gives what is free back to the system sooner than the next call comes. So blocks that are free again wait for that call,
+which usually wants the same: `KEPT` bytes at most, beside what is in use. Large ones are asked for on pages of 2 MB, where the
+system has them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from throughtime.scanning import locks
 
-LARGE = 4 << 20  # bytes from which it pays
+SOME = 256 << 10  # bytes from which it pays
+LARGE = 4 << 20  # and from which large pages do
 KEPT = 256 << 20
-_UNIT = 2 << 20
+_UNIT, _LARGE_UNIT = 64 << 10, 2 << 20  # what blocks are whole multiples of
 
 _free: list[mmap.mmap] = []  # the longest free first
 
@@ -29,9 +31,10 @@ _free: list[mmap.mmap] = []  # the longest free first
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     """torch.empty."""
     size = math.prod(shape) * dtype.itemsize
-    if size < LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+    if size < SOME or not hasattr(mmap, "MAP_PRIVATE"):
         return torch.empty(shape, dtype=dtype)
-    block = _block(-(-size // _UNIT) * _UNIT)
+    unit = _UNIT if size < LARGE else _LARGE_UNIT
+    block = _block(-(-size // unit) * unit)
     view = (ctypes.c_char * size).from_buffer(block)
     weakref.finalize(view, _give_back, block, os.getpid()).atexit = False
     return torch.frombuffer(view, dtype=dtype).view(shape)
@@ -49,7 +52,7 @@ def _block(size: int) -> mmap.mmap:
             if len(block) == size:
                 return _free.pop(i)
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without
             block.madvise(mmap.MADV_HUGEPAGE)
     return block

@@ -117,7 +117,7 @@ class Sums:
             lhs, rhs = rhs, lhs
         total = self.totals.get(key)
         if total is None:
-            total = self.totals[key] = torch.zeros(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
+            total = self.totals[key] = memory.zeros(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
         matrices.outer_into(total, lhs, rhs, self.operands, more=True)
 
     def _operands(self, p: int, chunk: Chunk) -> Iterator[tuple[Tensor, Tensor]]:
