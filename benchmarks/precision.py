@@ -40,6 +40,7 @@ FILES = {
 MORE: dict[str, dict[str, Any]] = {
     "text, words": {"model": {"tokens": "words"}},
     "forecast": {"data": {"horizon": 48}},
+    "classify-audio": {"data": {"label_column": "speaker"}},
 }
 TIMED, FIRST = 24, 4  # steps of each precision, and how many of them only warm up
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import throughtime as tt
 from throughtime.cli import main
@@ -18,9 +19,9 @@ from throughtime.cli.output import write_values
 from throughtime.errors import UserError
 from throughtime.tasks.audio import samples
 from throughtime.tasks.decoding import Decoding
-from throughtime.tasks.logmel import features
+from throughtime.tasks.logmel import LogMel, bins_below, features
 from throughtime.tasks.pauses import spoken
-from throughtime.tasks.speech_data import without_quiet
+from throughtime.tasks.speech_data import bandwidth_of, bins_heard, without_quiet
 from throughtime.training.loop import Trainer
 
 soundfile = pytest.importorskip("soundfile")
@@ -80,6 +81,51 @@ def model(files, _one_thread):
         training={"batch_size": 16, "learning_rate": 0.004, "warmup": 30, "evaluations": 4},
         progress=False,
     )
+
+
+# -- what is heard
+
+
+@pytest.mark.parametrize(
+    ("rates", "hertz"),
+    [([8000] * 9 + [16000], 4000), ([8000] + [44100] * 19, 8000), ([11025] * 3, 5512), ([16000], 8000)],
+)
+def test_a_network_hears_what_most_recordings_have(rates, hertz):
+    assert bandwidth_of(rates) == hertz
+
+
+def test_filters_end_where_they_are_said_to():
+    filters = LogMel().filters()
+    for hertz in (1000, 4000, 5512, 7999):
+        lines = (np.arange(len(filters)) * 16000 / 512 > hertz) & (filters > 0).any(1)
+        inside = [bin for bin in range(80) if not filters[lines, bin].any()]
+        # a filter that ends between two lines of the spectrum has none beyond the edge
+        assert bins_below(hertz) in (len(inside), len(inside) - 1)
+    assert bins_below(8000) == bins_heard(None) == 80  # a run of an earlier version has no bandwidth
+
+
+def test_beyond_half_the_rate_of_its_recordings_a_network_hears_nothing(model, files):
+    assert model.config.model.bandwidth == 4000
+    bins = model.network.sizes.heard
+    assert bins == bins_below(4000) < 80
+    heard, lengths = torch.randn(40, 2, 80), torch.tensor([40, 31])
+    other = heard.clone()
+    other[..., bins:] += 1
+    right, _ = model.network.log_probabilities(heard, lengths)
+    assert torch.equal(model.network.log_probabilities(other, lengths)[0], right)
+    other[..., bins - 1] += 1
+    assert not torch.equal(model.network.log_probabilities(other, lengths)[0], right)
+
+
+def test_a_bandwidth_is_taken_as_asked(files, tmp_path, capsys):
+    call(
+        "train", "transcribe", files["dev"], *TINY, "--model.bandwidth", 8000, "--out", tmp_path / "run", capsys=capsys
+    )
+    assert tt.load(tmp_path / "run").network.sizes.heard == 80
+    code, _, err = call(
+        "train", "transcribe", files["dev"], *TINY, "--model.bandwidth", 500, "--out", tmp_path / "no", capsys=capsys
+    )
+    assert code and "bandwidth" in err and "1000" in err
 
 
 # -- answers and scores

@@ -62,7 +62,8 @@ class Noise(NamedTuple):
 
 class Sizes(NamedTuple):
     """features: F. units: U, or how many classes else are told apart. stride: frames from step to step. before, after: frames that
-    a step sees beside that at its place. ahead: steps after its own that an answer waits for."""
+    a step sees beside that at its place. ahead: steps after its own that an answer waits for. heard: features that are read, from
+    the first on; None: all."""
 
     features: int
     units: int
@@ -70,6 +71,7 @@ class Sizes(NamedTuple):
     before: int
     after: int
     ahead: int = 0
+    heard: int | None = None
 
 
 class Front(nn.Module):
@@ -97,7 +99,7 @@ class Front(nn.Module):
         super().__init__()
         self.sizes, self.noise = sizes, noise or Noise(0.0, 0.0)
         width = sizes.before + 1 + sizes.after
-        self.inner = nn.Linear(sizes.features * width, hidden_size)
+        self.inner = nn.Linear((sizes.heard or sizes.features) * width, hidden_size)
         # alignments are found sooner where each step has a mask of its own
         self.stack = stack_of(cell, hidden_size, hidden_size, layers, bidirectional, dropout, kind, variational=False)
         self.dropout = Dropout(dropout)
@@ -109,7 +111,8 @@ class Front(nn.Module):
 
     def read(self, features: Tensor) -> Tensor:
         """The frames [T, B, F] that each step sees, all there is to be seen, as the stack reads them, [S, B, N]."""
-        seen = features.unfold(0, self.sizes.before + 1 + self.sizes.after, self.sizes.stride)  # [S, B, F, K]
+        width = self.sizes.before + 1 + self.sizes.after
+        seen = features[..., : self.sizes.heard].unfold(0, width, self.sizes.stride)  # [S, B, F, K]
         return torch.relu(self.inner(seen.flatten(2)))
 
     def hidden(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

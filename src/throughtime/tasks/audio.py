@@ -158,9 +158,14 @@ def at_speed(samples: Samples, factor: float) -> Samples:
 
 def duration(recording: Recording | Path | str) -> float:
     """How many seconds a recording has, without decoding it. Raises: UserError as `samples`, but for what only decoding shows."""
+    return extent(recording)[0]
+
+
+def extent(recording: Recording | Path | str) -> tuple[float, int]:
+    """How many seconds a recording has, and samples a second in its file. Raises: as `duration`."""
     given = _recording(recording)
     with _open(given) as file:
-        return float(_part(given, file.frames, file.samplerate)[1] / file.samplerate)
+        return float(_part(given, file.frames, file.samplerate)[1] / file.samplerate), int(file.samplerate)
 
 
 def check_part(recording: Recording, total: float) -> None:

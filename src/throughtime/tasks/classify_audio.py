@@ -48,6 +48,9 @@ class AudioNetwork(Strict):
     """How one vector is made of all steps."""
     subsampling: Annotated[int, Field(ge=1, le=8)] = 3
     """Frames of 10 ms to a step of the network."""
+    bandwidth: Annotated[int, Field(ge=1000, le=8000)] | None = None
+    """Hz, up to which it hears: beyond half the rate of a recording there is nothing but what rounding left.
+    [default: half the rate that nine in ten recordings have or more, 8000 at most]"""
 
 
 class AudioData(DataSettings):

@@ -14,13 +14,13 @@ import numpy as np
 
 from throughtime.errors import UserError, unknown
 from throughtime.tasks import defaults
-from throughtime.tasks.audio import RATE, Recording, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.audio import RATE, Recording, at_speed, extent, samples, tell_mixed
 from throughtime.tasks.base import Advance
 from throughtime.tasks.labels import balance_of, class_weights
 from throughtime.tasks.logmel import DEFAULT, Features, features
 from throughtime.tasks.settings import chosen, settled
 from throughtime.tasks.speech import Corpus, Statistics, Writer, side_by_side
-from throughtime.tasks.speech_data import BEFORE, LONGEST
+from throughtime.tasks.speech_data import BEFORE, LONGEST, bandwidth_of, bins_heard
 
 if TYPE_CHECKING:
     from throughtime.models.audio_classifier import AudioClassifier, Heard
@@ -89,8 +89,9 @@ def prepare(
         )
     labels = sorted(counts)
     check_labels(held, labels)
-    for recording in (*train, *held):
-        if (length := duration(recording)) > LONGEST:
+    lengths, rates = zip(*map(extent, (*train, *held)), strict=True)
+    for recording, length in zip((*train, *held), lengths, strict=True):
+        if length > LONGEST:
             raise UserError(
                 f"{recording.where}: lasts {length:,.0f} s; training takes {LONGEST:g} s at most: name parts of it, each with its "
                 f"offset and seconds"
@@ -106,6 +107,7 @@ def prepare(
     balance = balance_of(counts, data.balance)
     run.write_data("weights.json", class_weights([counts[label] for label in labels], balance))
     fitted, trained = defaults.classify_audio(config, len(train))
+    fitted["bandwidth"] = config.model.bandwidth or bandwidth_of(rates)
     return settled(config, model=fitted, data={"balance": balance}, training=trained)
 
 
@@ -169,7 +171,7 @@ def network(config: AudioConfig, run: Run) -> AudioClassifier:
 
     m = config.model
     return AudioClassifier(
-        Sizes(DEFAULT.bins, len(labels_of(run)), m.subsampling, BEFORE, BEFORE),
+        Sizes(DEFAULT.bins, len(labels_of(run)), m.subsampling, BEFORE, BEFORE, heard=bins_heard(m.bandwidth)),
         **chosen(m, ("hidden_size", "dropout"), run),
         cell=m.cell,
         layers=m.layers,

@@ -81,6 +81,13 @@ class LogMel:
 DEFAULT = LogMel()
 
 
+def bins_below(frequency: float, kind: LogMel = DEFAULT) -> int:
+    """How many filters, from the lowest on, end at a frequency in Hz or below it."""
+    mels = 1127 * np.log1p(np.array([LOW, frequency, kind.rate / 2]) / 700)
+    ends = np.linspace(mels[0], mels[2], kind.bins + 2)[2:]
+    return int((ends <= mels[1] + 1e-6).sum())
+
+
 def frames_of(samples: int, kind: LogMel = DEFAULT) -> int:
     """How many frames so many samples have: 1 + ⌊(N − window) / hop⌋, none where they are fewer than a window."""
     return max(0, 1 + (samples - kind.window) // kind.hop)

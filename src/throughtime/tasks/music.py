@@ -32,6 +32,7 @@ class MusicTask(Task[MusicConfig, "Piece"]):
     inspect_options: ClassVar[type[Strict]] = PieceOptions
     generate_options: ClassVar[type[Strict] | None] = ComposeOptions
     unit: ClassVar[str] = "notes"
+    bfloat16: ClassVar[bool] = True
 
     def check(self, config: MusicConfig, files: Sequence[Path] = ()) -> None:
         check_cell(config.model.cell, memoryless=True)

@@ -12,10 +12,10 @@ import numpy as np
 from throughtime.decode.alignment import frames_needed
 from throughtime.errors import UserError
 from throughtime.tasks import defaults
-from throughtime.tasks.audio import RATE, Recording, Samples, at_speed, duration, samples, tell_mixed
+from throughtime.tasks.audio import RATE, Recording, Samples, at_speed, extent, samples, tell_mixed
 from throughtime.tasks.base import Advance
 from throughtime.tasks.decoding import COUNTED
-from throughtime.tasks.logmel import DEFAULT, features, frames_of
+from throughtime.tasks.logmel import DEFAULT, bins_below, features, frames_of
 from throughtime.tasks.normalisation import Normal
 from throughtime.tasks.pauses import spoken
 from throughtime.tasks.settings import chosen, settled
@@ -34,6 +34,7 @@ BEFORE = 4  # frames before its place that a step sees, and after it where there
 SLOWEST = 0.7  # of the steps of an utterance that its units and the blanks between them may take
 FITS = 0.99  # of all utterances, of which that has to be so
 OFTEN = 20  # times that a word is said of which no letters need be learned
+MOST = 0.9  # of all recordings, which have a band of frequencies that is heard
 LARGEST = 1 / 3  # of the recordings that a speaker may have who is held out
 
 
@@ -66,7 +67,7 @@ def prepare(
     from throughtime.decode.ngram import NGram
 
     model, data = config.model, config.data
-    lengths = [duration(recording) for recording in (*train, *held)]
+    lengths, rates = zip(*map(extent, (*train, *held)), strict=True)
     for recording, length in zip((*train, *held), lengths, strict=True):
         if length > LONGEST:
             raise UserError(
@@ -103,10 +104,20 @@ def prepare(
         fitted["look_ahead"] = LOOK_AHEAD
     return settled(
         config,
-        model=fitted | {"units": kind, "subsampling": stride},
+        model=fitted | {"units": kind, "subsampling": stride, "bandwidth": model.bandwidth or bandwidth_of(rates)},
         data=hidden,
         training=trained,
     )
+
+
+def bandwidth_of(rates: Sequence[int]) -> int:
+    """Up to which frequency, in Hz, there is something in most recordings, by their rates."""
+    return min(int(np.quantile(rates, 1 - MOST, method="lower")), RATE) // 2
+
+
+def bins_heard(bandwidth: int | None) -> int:
+    """How many features a network reads. bandwidth: None: of a run from before there was one."""
+    return DEFAULT.bins if bandwidth is None else bins_below(bandwidth)
 
 
 def _units(texts: Sequence[str]) -> str:
@@ -228,7 +239,9 @@ def network(config: TranscribeConfig, run: Run) -> Recogniser:
     frames = BEFORE if m.look_ahead is None else round(m.look_ahead / DEFAULT.hop_ms)
     ahead = max(frames - BEFORE, 0) // stride if m.streaming else 0
     return Recogniser(
-        Sizes(DEFAULT.bins, len(Units.open(run)), stride, BEFORE, frames - ahead * stride, ahead),
+        Sizes(
+            DEFAULT.bins, len(Units.open(run)), stride, BEFORE, frames - ahead * stride, ahead, bins_heard(m.bandwidth)
+        ),
         **sizes,
         cell=m.cell,
         layers=m.layers,

@@ -130,6 +130,7 @@ class TagTask(Task[TagConfig, Sentence]):
     pipeline: ClassVar[str | None] = "token-classification"
     config_type = TagConfig
     unit: ClassVar[str] = "words"
+    bfloat16: ClassVar[bool] = True
 
     def check(self, config: TagConfig, files: Sequence[Path] = ()) -> None:
         check_cell(config.model.cell, memoryless=True)

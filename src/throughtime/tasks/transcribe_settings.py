@@ -32,6 +32,9 @@ class TranscribeNetwork(Strict):
     """Of a streaming network: milliseconds of speech that it waits for before it says what was there. [default: 270]"""
     subsampling: Annotated[int, Field(ge=1, le=8)] | None = None
     """Frames of 10 ms to a step of the network. [default: 4, or fewer where it is spoken faster]"""
+    bandwidth: Annotated[int, Field(ge=1000, le=8000)] | None = None
+    """Hz, up to which it hears: beyond half the rate of a recording there is nothing but what rounding left.
+    [default: half the rate that nine in ten recordings have or more, 8000 at most]"""
     attention: Rate = 0.3
     """How much a decoder that attends to what was heard counts in training, beside CTC; 0: there is none."""
     units: Literal["auto", "marked", "characters", "bpe", "words"] = "auto"

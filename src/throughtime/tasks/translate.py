@@ -147,6 +147,7 @@ class TranslateTask(Task[TranslateConfig, Pair]):
 
     name: ClassVar[str] = "translate"
     pipeline: ClassVar[str | None] = "translation"
+    bfloat16: ClassVar[bool] = True
     config_type = TranslateConfig
     aligned: ClassVar[bool] = True
     predict_options: ClassVar[type[Strict]] = PredictOptions
