@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,25 @@ def test_a_child_that_dies_is_followed_by_another_until_it_is_told_to_stop():
         "which served, was ended by SIGKILL; another goes on",
         "which served, was ended by SIGSEGV; another goes on",
     ]
+
+
+def test_a_child_that_is_stopped_while_it_makes_ready_is_no_fault():
+    with Parent("signal.signal(signal.SIGTERM, signal.SIG_DFL); print('ready', flush=True); time.sleep(60)") as parent:
+        parent.child()
+        assert parent.process.stdout.readline() == "ready\n"
+        parent.process.terminate()
+        assert parent.end() == (0, [], "")
+
+
+def test_a_child_that_is_killed_while_it_stops_is_a_fault():
+    with Parent("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)") as parent:
+        child = parent.child()
+        assert parent.process.stdout.readline() == "ready\n"
+        parent.process.terminate()
+        time.sleep(0.2)
+        os.kill(child, signal.SIGKILL)
+        code, _, err = parent.end()
+    assert code == 1 and err.endswith("was ended by SIGKILL; that is the end\n")
 
 
 def test_a_mistake_ends_it_and_a_fault_does_not():

@@ -47,13 +47,18 @@ def keep_serving(serve: Callable[[], None]) -> int:
         child, code = parent.wait()
         if code in (0, MISTAKEN):
             return code
+        if parent.stopped and code == -signal.SIGTERM:
+            return 0  # it was still making ready, and has no handler before it serves
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         died = died + 1 if time.monotonic() - began < SOON else 0
         if died == MOST:
             raise UserError(f"the process that serves {how}, as did {MOST} in a row within a second of their start")
-        after = "that is the end" if parent.stopped else "another goes on"
+        end = parent.stopped
+        after = "that is the end" if end else "another goes on"
         print(f"throughtime: process {child}, which served, {how}; {after}", file=sys.stderr, flush=True)
-    return 1
+        if end:
+            return 1
+    return 0
 
 
 class _Parent:
