@@ -112,6 +112,7 @@ class _Layers(Answering, nn.RNNBase):
                     self._cell(layer, direction),
                     x,
                     first,
+                    initial=first if resets is None else None,  # which nothing puts back
                     lengths=lengths,
                     resets=resets,
                     reverse=direction == 1,

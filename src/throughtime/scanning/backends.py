@@ -65,10 +65,10 @@ def choose(call: Call, backend: str) -> Backend:
     Raises: ValueError where the name is unknown; RuntimeError where the named backend cannot run the call, with its reason.
     """
     if backend == "auto":
-        found = next((b for b in BACKENDS if _why_not(b, call) is None), None)
-        if found is None:
-            raise RuntimeError(f"weights in int8 cannot run this: {cpu.why_not(call)}; use weights='float'")
-        return found
+        for candidate in BACKENDS:
+            if _why_not(candidate, call) is None:
+                return candidate
+        raise RuntimeError(f"weights in int8 cannot run this: {cpu.why_not(call)}; use weights='float'")
     for candidate in BACKENDS:
         if candidate.name == backend:
             reason = _why_not(candidate, call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from throughtime.scanning.derivative import Gradients
 from throughtime.scanning.nodes import (
@@ -43,6 +44,10 @@ class Backward:
     weights: tuple[tuple[int, ...], ...]
     shared: dict[Array, Array]
     widths: dict[Array, int]
+
+    @cached_property
+    def saved_widths(self) -> list[int]:
+        return [width_of(row) for row in self.saved]
 
 
 def backward(program: Program, wanted: Wanted) -> Backward:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.engine import Given, LoopEngine
 from throughtime.scanning.evaluate import TorchOperations
+from throughtime.scanning.nodes import Row
 from throughtime.scanning.operator import run_loop, without_gradient
 from throughtime.scanning.order import Order
 from throughtime.scanning.program import Wanted
@@ -51,8 +52,8 @@ def _wanted(given: Given) -> Wanted | None:
     """The gradients that may be asked for, beside those of the state; None where none may be."""
     if not torch.is_grad_enabled():
         return None
-    needs = {(kind, i) for kind, tensors in given.groups for i, t in enumerate(tensors) if t.requires_grad}
-    return frozenset(need for need in needs if need[0] != "s") if needs else None
+    needs = [(kind, i) for kind, tensors in given.groups for i, t in enumerate(tensors) if t.requires_grad]
+    return frozenset([need for need in needs if need[0] != "s"]) if needs else None
 
 
 class _Around:
@@ -67,34 +68,31 @@ class _Around:
         self.own = list(own_tensors(call.cell).values()) if own is None else own
         self.vectors, self.weights = constants.made_of(self.own)
         self.inputs = [
-            leaf.reshape(self.steps, self.batch, n) for leaf, n in zip(leaves(call.inputs), widths, strict=True)
+            leaf if leaf.dim() == 3 else leaf.reshape(self.steps, self.batch, n)
+            for leaf, n in zip(leaves(call.inputs), widths, strict=True)
         ]
         self.order = None if call.lengths is None else Order.by_length(call.lengths, engine.run)
         self.real: Tensor | None = None  # the rows of real steps, where there are others
         if self.order is not None:
             self.inputs = [self.order.steps(i, zeros=True) for i in self.inputs]
-            if not all(n.op == "leaf" for n in self.program.arrays) or None in self.program.whole_outputs:
+            if self.program.made_before or None in self.program.whole_outputs:
                 steps = torch.arange(self.steps, device=self.order.lengths.device).unsqueeze(1)
                 self.real = (steps < self.order.lengths).flatten().nonzero().flatten()
 
     def given(self) -> Given:
         """What the loop reads."""
         program, call, order = self.program, self.call, self.order
-        state, initial = (
-            [_dense(s.reshape(self.batch, math.prod(s.shape[1:]))) for s in tensors_of(tensors)]
-            for tensors in (call.state, call.initial if program.resets else ())
-        )
+        state = [self._flat(s) for s in tensors_of(call.state)]
+        initial = [self._flat(s) for s in tensors_of(call.initial)] if program.resets else []
         resets = call.resets
         if order is not None:
             state, initial = [order.rows(s) for s in state], [order.rows(s) for s in initial]
             resets = None if resets is None else resets.index_select(1, order.order)
-        missing = [n for n in program.arrays if n.op != "leaf"]
-        made = iter(self._rows(lambda kind, i: self._part(self.inputs[i]) if kind == "x" else self.vectors[i], state[0])
-                    .rows([(n,) for n in missing]))  # fmt: skip
+        made = self._made_before(state[0]) if program.made_before else iter(())
         arrays = [
             self.inputs[n.attribute[1]] if n.op == "leaf" else self._spread(next(made), n.width) for n in program.arrays
         ]
-        operands = {h.array for h in program.hoisted}  # whose steps and rows must lie evenly
+        operands = program.operands
         return Given(
             arrays=[a.contiguous() if i in operands else _dense(a) for i, a in enumerate(arrays)],
             vectors=[v.contiguous() for v in self.vectors],
@@ -108,34 +106,44 @@ class _Around:
             own=self.own,
         )
 
+    def _made_before(self, like: Tensor) -> Iterator[Tensor]:
+        """The rows of the arrays that are made before the loop, of which no input is one."""
+        rows = self._rows(lambda kind, i: self._part(self.inputs[i]) if kind == "x" else self.vectors[i], like)
+        return iter(rows.rows(self.program.made_before))
+
+    def _flat(self, state: Tensor) -> Tensor:
+        return _dense(state if state.dim() == 2 else state.reshape(self.batch, math.prod(state.shape[1:])))
+
     def outputs(self, arrays: dict[str, Sequence[Tensor]]) -> list[Tensor]:
         """What the cell gives, [T, B, ...], of what the loop has written and read."""
+        found = []
+        program = self.program
+        for row, whole, shape in zip(program.outputs, program.whole_outputs, program.captured.shapes, strict=True):
+            value = self._after(row, arrays) if whole is None else arrays[whole[0]][whole[1]]
+            if self.order is not None:
+                value = self.order.inverse.steps(value)
+            found.append(value.reshape(self.steps, self.batch, *shape))
+        return found
+
+    def _after(self, row: Row, arrays: dict[str, Sequence[Tensor]]) -> Tensor:
+        """A row that is worked out after the loop, [T, B, n]."""
 
         def leaf(kind: str, index: int) -> Tensor:
             if kind == "v":
                 return self.vectors[index]
             return self._part(self.inputs[index] if kind == "x" else arrays[kind][index])
 
-        rows = self._rows(leaf, arrays["n"][0])
-        found = []
-        program = self.program
-        for row, whole, shape in zip(program.outputs, program.whole_outputs, program.captured.shapes, strict=True):
-            if whole is not None:
-                value = arrays[whole[0]][whole[1]]
-            else:
-                (value,) = rows.rows([row])
-                value = self._spread(value, value.shape[-1])
-            if self.order is not None:
-                value = self.order.inverse.steps(value)
-            found.append(value.reshape(self.steps, self.batch, *shape))
-        return found
+        (value,) = self._rows(leaf, arrays["n"][0]).rows([row])
+        return self._spread(value, value.shape[-1])
 
     def states(self, finals: Sequence[Tensor]) -> list[Tensor]:
         """The final states, [B, ...]."""
         if self.order is not None:
             finals = [self.order.inverse.rows(f) for f in finals]
         shapes = self.program.captured.state_shapes
-        return [f.reshape(self.batch, *shape) for f, shape in zip(finals, shapes, strict=True)]
+        return [
+            f if len(shape) == 1 else f.reshape(self.batch, *shape) for f, shape in zip(finals, shapes, strict=True)
+        ]
 
     def _rows(self, leaf: Callable[[str, int], Tensor], like: Tensor) -> TorchOperations:
         return TorchOperations(leaf, self.weights, like, self.engine.linear)

@@ -56,8 +56,15 @@ class Constants:
         values: list[Any] = list(tensors)
         for make in self._recipes:
             values.append(make(values))
-        vectors = [values[i].permute(order).reshape(-1).to(self.dtype) for i, order in self.vectors]
-        return vectors, [values[i].to(self.dtype) for i in self.matrices]
+        vectors = [self._number(_row(values[i], order)) for i, order in self.vectors]
+        return vectors, [self._number(values[i]) for i in self.matrices]
+
+    def _number(self, value: Tensor) -> Tensor:
+        return value if value.dtype is self.dtype else value.to(self.dtype)
+
+
+def _row(value: Tensor, order: tuple[int, ...]) -> Tensor:
+    return value if value.dim() == 1 else value.permute(order).reshape(-1)
 
 
 def own_tensors(cell: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -45,15 +46,15 @@ class Given(NamedTuple):
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [t for _, group in self.groups for t in group]
+        return [*self.arrays, *self.vectors, *self.matrices, *self.state, *self.initial]
 
     def remake(self) -> Callable[[Sequence[Tensor]], Given]:
         """What makes the same of `tensors`, without holding them."""
         counts, rest = [len(group) for _, group in self.groups], (self.steps, self.step, self.resets, self.lengths)
 
         def made(tensors: Sequence[Tensor]) -> Given:
-            left = iter(tensors)
-            arrays, vectors, matrices, state, initial = ([next(left) for _ in range(count)] for count in counts)
+            ends = [*itertools.accumulate(counts, initial=0)]
+            arrays, vectors, matrices, state, initial = (tensors[i:j] for i, j in itertools.pairwise(ends))
             return Given(arrays, vectors, matrices, state, initial, *rest)
 
         return made

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils import parametrize
@@ -65,8 +65,9 @@ def in_bfloat16() -> bool:
 def _odd(tensors: Iterable[Tensor]) -> str | None:
     """What one of some tensors is, in words, if not a plain one."""
     for tensor in tensors:
-        if type(tensor) is not Tensor and not _is_plain(tensor):
-            return f"a tensor is a {type(tensor).__name__}, which does arithmetic in its own way"
+        kind = type(tensor)
+        if kind is not Tensor and kind is not nn.Parameter and not _is_plain(tensor):
+            return f"a tensor is a {kind.__name__}, which does arithmetic in its own way"
         if tensor.layout is not torch.strided or tensor.is_neg() or tensor._is_zerotensor():
             return (
                 "the numbers of a tensor do not lie in memory as they are (it is sparse, or a view with another sign)"

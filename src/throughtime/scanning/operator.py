@@ -28,12 +28,17 @@ def run_loop(engine: LoopEngine, given: Given, wanted: Wanted | None) -> tuple[S
     """
     _check_memory(engine, given)
     if wanted is None:
-        with torch.no_grad():
-            _, *found = engine.run(_forward, engine, given, None)
-        return tuple(found)
+        return _without_saving(engine, given)
     made = _Loop.apply(engine, wanted, given.remake(), *given.tensors)  # type: ignore[no-untyped-call]
     states, end = len(given.state), len(made) - len(given.state)
     return made[:states], made[states:end], made[end:]
+
+
+def _without_saving(engine: LoopEngine, given: Given) -> tuple[Sequence[Tensor], ...]:
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            return _without_saving(engine, given)
+    return engine.run(_forward, engine, given, None)[1:]
 
 
 def _forward(
@@ -153,14 +158,16 @@ def _own(g: Tensor, tensor: Tensor, taken: set[int]) -> Tensor:
 
 def _check_memory(engine: LoopEngine, given: Given) -> None:
     """What the compiled code will read is of its type and sizes. Raises: Unsupported."""
-    program, steps, batch = engine.program, given.steps, given.batch
+    program, steps, batch, dtype = engine.program, given.steps, given.batch, engine.dtype
     fits = (
-        all(t.dtype is engine.dtype for _, group in given.groups for t in group)
-        and all(t.shape == (steps, batch, n) for t, n in zip(given.arrays, program.array_widths, strict=True))
-        and all(t.shape == (batch, n) for t, n in zip(given.state, program.state_widths, strict=True))
-        and (not program.resets or all(t.shape == s.shape for t, s in zip(given.initial, given.state, strict=True)))
-        and all(len(given.vectors[i]) >= n for i, n in program.vector_widths.items())
-        and all(t.dim() == 2 for t in given.matrices)
+        not [
+            t for t in given.tensors if t.dtype is not dtype
+        ]  # lists, which are made sooner than they are asked for one by one
+        and [t.shape for t in given.arrays] == [(steps, batch, n) for n in program.array_widths]
+        and [t.shape for t in given.state] == [(batch, n) for n in program.state_widths]
+        and (not program.resets or [t.shape for t in given.initial] == [t.shape for t in given.state])
+        and not [i for i, n in program.vector_widths.items() if given.vectors[i].size(0) < n]
+        and not [t for t in given.matrices if t.dim() != 2]
     )
     if not fits:
         sizes = [[(list(t.shape), t.dtype) for t in group] for _, group in given.groups]

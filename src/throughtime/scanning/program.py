@@ -53,6 +53,16 @@ class Loop:
         """All that it works out or reads, arguments first."""
         return ordered(n for _, row in self.targets for n in row)
 
+    @cached_property
+    def weights(self) -> int:
+        """How many numbers a step reads of the matrices of its products."""
+        return sum(width_of(p.args) * p.width for p in self.products)
+
+    @cached_property
+    def written(self) -> int:
+        """How many numbers a step writes of each sequence."""
+        return sum(width_of(row) for _, row in self.targets)
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
@@ -83,6 +93,16 @@ class Program:
     @cached_property
     def array_widths(self) -> list[int]:
         return [n.width for n in self.arrays]
+
+    @cached_property
+    def made_before(self) -> list[Row]:
+        """The arrays that no input is as it is: worked out before the loop."""
+        return [(n,) for n in self.arrays if n.op != "leaf"]
+
+    @cached_property
+    def operands(self) -> frozenset[int]:
+        """The arrays that hoisted products are of, whose steps and rows lie evenly."""
+        return frozenset(h.array for h in self.hoisted)
 
     @cached_property
     def vector_widths(self) -> dict[int, int]:

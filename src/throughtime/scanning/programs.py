@@ -54,10 +54,11 @@ class Programs(Generic[E]):
 
     def find(self, call: Call, hoist: bool = True) -> E | str:
         """The engine of a call, compiled as far as it was needed; or why there is none. hoist: as `divide` takes it."""
-        if (self, hoist) not in call.found:
+        found: E | str | None = call.found.get((self, hoist))
+        if found is None:
             with locks.PROGRAMS:
-                call.found[self, hoist] = self._find(call, hoist)
-        return call.found[self, hoist]  # type: ignore[no-any-return]
+                found = call.found[self, hoist] = self._find(call, hoist)
+        return found
 
     def refuse(self, call: Call, reason: str) -> None:
         """Remember that a call cannot be run after all."""
@@ -68,11 +69,13 @@ class Programs(Generic[E]):
                 self.known[key] = reason, self.known[key][1]
 
     def _find(self, call: Call, hoist: bool) -> E | str:
-        owner: Any = call.found.get("owner", unwrapped(call.cell))  # of a module made for one call, what it was made of
+        owner: Any = call.found.get("owner")  # of a module made for one call, what it was made of
+        owner = unwrapped(call.cell) if owner is None else owner
         if isinstance(owner, FunctionCell) and isinstance(owner.function, FunctionType):
             owner = owner.function  # the cell is made of it at every call
-        history = self.histories.setdefault(owner, _History())
-        history.calls += 1
+        history = self.histories.get(owner)
+        if history is not None:
+            history.calls += 1
         try:
             key = signature(call), hoist
             found = self.known.get(key)
@@ -80,6 +83,8 @@ class Programs(Generic[E]):
                 self.known.move_to_end(key)
                 call.found["key"] = key
                 return found[0]
+            if history is None:  # what is made for one call, of what is known, needs none
+                history = self.histories[owner] = _History(calls=1)
             if history.restless:
                 return (
                     f"something that it holds or reads has changed {history.made - 1} times in {history.calls} calls, and each "

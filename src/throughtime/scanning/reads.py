@@ -53,17 +53,23 @@ class Reads:
                     self._visit(value)
         while self._look_up_attributes():
             pass
+        self._names = [(names.get, name, value) for _, names, name, value in self.bound.values()]
         # an attribute more may hide another
         self._sizes = [(names, len(names)) for _, names, _ in self._places.values()]
 
     def same(self) -> bool:
         """Whether all of it is as it was."""
-        return (
-            all(names.get(name, MISSING) is value for _, names, name, value in self.bound.values())
-            and all(held_in(cell) is value for cell, value in self.cells)
-            and all(_parts(function) == parts for function, parts in self._functions)
-            and all(len(names) == size for names, size in self._sizes)
-            and all(_plain_or_none(value) == before for value, before in self.inside)
+        for get, name, value in self._names:  # loops, since every call comes by here
+            if get(name, MISSING) is not value:
+                return False
+        for function, parts in self._functions:
+            if _parts(function) != parts:
+                return False
+        for names, size in self._sizes:
+            if len(names) != size:
+                return False
+        return all(held_in(cell) is value for cell, value in self.cells) and all(
+            _plain_or_none(value) == before for value, before in self.inside
         )
 
     def _look_up_attributes(self) -> bool:

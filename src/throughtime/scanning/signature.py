@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from throughtime.scanning.call import Call, tensors_of
-from throughtime.scanning.settings import Changing, plain
+from throughtime.scanning.settings import COMMON, Changing, plain
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 NOT_SETTINGS = {
@@ -50,6 +50,9 @@ def _of_module(module: nn.Module, seen: dict[int, int]) -> Any:
     parts: list[Any] = [type(module), type(module).forward]
     for name, value in module.__dict__.items():
         if name in NOT_SETTINGS:
+            continue
+        if type(value) in COMMON:  # as most are
+            parts.append((name, type(value), value))
             continue
         if isinstance(value, Tensor):
             parts.append((name, _of_tensor(value, seen)))

@@ -21,6 +21,8 @@ from throughtime.scanning.symbols import Unsupported
 name = "cpu"
 programs = Programs(CPUEngine)
 
+HOOKED = "the cell has hooks or a forward of its own, which would be called once and not at every step"
+
 
 def why_not(call: Call) -> str | None:
     """Why the compiled loop cannot run this call; None where it can."""
@@ -38,7 +40,9 @@ def find(call: Call, hoist: bool = True) -> CPUEngine | str:
 
 def _refusal(call: Call) -> str | None:
     """What a call has about it that no program can help."""
-    given = (*leaves(call.inputs), *tensors_of(call.state), *tensors_of(call.initial))
+    given = (*leaves(call.inputs), *tensors_of(call.state))
+    if call.initial is not call.state:
+        given += tensors_of(call.initial)
     own = call.found["own"] = list(own_tensors(call.cell).values())
     reason = context((*given, *own))
     if reason is not None:
@@ -61,24 +65,35 @@ def _refusal(call: Call) -> str | None:
 
 
 def _hooks(cell: nn.Module) -> str | None:
-    for module in cell.modules():
-        if any(getattr(module, h) for h in HOOKS) or "forward" in module.__dict__:
-            return "the cell has hooks or a forward of its own, which would be called once and not at every step"
+    for name in HOOKS:
+        if getattr(cell, name):
+            return HOOKED
+    if "forward" in cell.__dict__:
+        return HOOKED
+    for child in cell._modules.values():
+        if child is not None and _hooks(child) is not None:
+            return HOOKED
     return None
 
 
 @as_the_team
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
+    if as_float32(call) is None:
+        return _run(call)[1]
     with plainly(call) as shown:
-        engine = programs.find(shown)
-        assert not isinstance(engine, str)
-        try:
-            made = compiled.run(engine, shown)
-        except Unsupported as error:
-            programs.refuse(shown, str(error))
-            raise
-    return made if shown is call else in_types(made, _types(engine, call))
+        engine, made = _run(shown)
+    return in_types(made, _types(engine, call))
+
+
+def _run(call: Call) -> tuple[CPUEngine, Scanned]:
+    engine = programs.find(call)
+    assert not isinstance(engine, str)
+    try:
+        return engine, compiled.run(engine, call)
+    except Unsupported as error:
+        programs.refuse(call, str(error))
+        raise
 
 
 def _types(engine: CPUEngine, call: Call) -> Types:

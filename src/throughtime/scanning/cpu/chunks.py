@@ -6,7 +6,7 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -37,15 +37,12 @@ class Spaces:
     lasting: arrays [T, B, n] of which each chunk has a part that stays.
     """
 
-    def __init__(
-        self, given: Given, widths: Iterable[tuple[Array, int]], lasting: dict[Array, Tensor] | None = None
-    ) -> None:
+    def __init__(self, given: Given, widths: Mapping[Array, int], lasting: dict[Array, Tensor] | None = None) -> None:
         self.given, self.lasting, dtype = given, lasting or {}, given.state[0].dtype
-        of = dict(widths)
-        width, batch = sum(of.values()), max(1, given.batch)
+        width, batch = sum(widths.values()), given.batch
         rows = max(LEAST_ROWS, CHUNK_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * batch
-        self.length = max(1, min(given.steps, rows // batch))
-        self.passing = {a: memory.empty(self.length * given.batch, n, dtype=dtype) for a, n in of.items()}
+        self.length = max(1, min(given.steps, rows // max(1, batch)))
+        self.passing = {a: memory.empty(self.length * batch, n, dtype=dtype) for a, n in widths.items()}
 
     def chunks(self) -> Iterator[Chunk]:
         """All of them, in the loop's order."""
@@ -58,7 +55,8 @@ class Spaces:
         """The rows of a chunk, [count · B, n]."""
         if array in self.lasting:
             return self.lasting[array][chunk.span].flatten(0, 1)
-        return self.passing[array][: chunk.length * self.given.batch]
+        whole = self.passing[array]
+        return whole if chunk.length == self.length else whole[: chunk.length * self.given.batch]
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:
         """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from throughtime.scanning.cpu import threads
 from throughtime.scanning.cpu.assembly import Assembly
 from throughtime.scanning.cpu.target import ARM
-from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Loop
 
 LINE = 16  # words from one counter to the next, so that none shares what the processor fetches with another
@@ -31,20 +30,18 @@ STEP = 4 << 20  # multiplications of a step that is called by itself from which 
 
 def pays(loop: Loop, batch: int, itemsize: int) -> bool:
     """Whether threads do each step of so many sequences together, sooner than each its own sequences by itself."""
-    count, fetched = threads.count(), weights_of(loop) * itemsize
-    if count == 1 or fetched < FETCHED:
+    fetched = loop.weights * itemsize
+    if fetched < FETCHED:
+        return False
+    count = threads.count()
+    if count == 1:
         return False
     return batch < count or (fetched > cache_of_a_core() and batch < ROWS * count)
 
 
 def step_pays(loop: Loop, batch: int) -> bool:
     """The same of a single step, which one thread would do."""
-    return threads.count() > 1 and weights_of(loop) * max(batch, ROWS) >= STEP
-
-
-def weights_of(loop: Loop) -> int:
-    """How many numbers a step reads of the matrices of its products."""
-    return sum(width_of(p.args) * p.width for p in loop.products)
+    return threads.count() > 1 and loop.weights * max(batch, ROWS) >= STEP
 
 
 @functools.cache

@@ -28,7 +28,6 @@ from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.cpu.threads import as_the_team, safe_after_fork
 from throughtime.scanning.engine import Given, Past
 from throughtime.scanning.int8 import dequantised
-from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
@@ -47,6 +46,7 @@ class CPUEngine:
         hoisted = dict(enumerate(program.hoisted))
         self._narrow = {u: h for u, h in hoisted.items() if is_narrow(program, u)}  # worked out in the loop
         self._made = {u: h for u, h in hoisted.items() if u not in self._narrow}  # before it
+        self._passing = {("u", u): h.width for u, h in self._made.items()}  # the widths of what lies in a chunk
         self._held = Held()
         self._loops: dict[tuple[Loop, bool], CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
@@ -56,10 +56,11 @@ class CPUEngine:
 
     def backward_of(self, wanted: Wanted) -> Backward:
         """The backward loop that gives the gradients wanted."""
-        with locks.LOOPS:
-            if wanted not in self._backward:
-                self._backward[wanted] = backward(self.program, wanted)
-            return self._backward[wanted]
+        found = self._backward.get(wanted)
+        if found is None:
+            with locks.LOOPS:
+                found = self._backward.get(wanted) or self._backward.setdefault(wanted, backward(self.program, wanted))
+        return found
 
     def loop(self, loop: Loop, backwards: bool = False, together: bool = False) -> CompiledLoop:
         """A loop of the program, compiled. together: for threads that do each step together. (`columns`)"""
@@ -73,7 +74,7 @@ class CPUEngine:
 
     def saved(self, wanted: Wanted) -> int:
         """Numbers saved for each step of each sequence, beside the states."""
-        return sum(map(width_of, self.backward_of(wanted).saved))
+        return sum(self.backward_of(wanted).saved_widths)
 
     def prepare(self, wanted: Wanted | None, batch: int) -> None:
         if wanted is None:
@@ -95,8 +96,9 @@ class CPUEngine:
 
     def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
         plan = None if wanted is None else self.backward_of(wanted)
-        widths = self.program.state_widths, self.program.extra_widths, map(width_of, plan.saved if plan else ())
-        states, extras, saved = ([self._steps(given, n) for n in group] for group in widths)
+        states = [self._steps(given, n) for n in self.program.state_widths]
+        extras = [self._steps(given, n) for n in self.program.extra_widths]
+        saved = [self._steps(given, n) for n in plan.saved_widths] if plan else []
         if given.steps and given.batch:
             launch = self._launch(plan.forward if plan else self.program.forward, given, states)
             for kind, group in (("o", extras), ("k", saved)):
@@ -113,9 +115,8 @@ class CPUEngine:
         }
         for u in matrix:
             launch.arguments.place(("m", u), constant(matrix[u]))
-        held = self._held_of(given)
-        weights = {u: packed(given.matrices, h.weights, self.operands, held) for u, h in made.items()}
-        spaces = Spaces(given, ((("u", u), h.width) for u, h in made.items()))
+        weights = {u: packed(given.matrices, h.weights, self.operands, launch.held) for u, h in made.items()}
+        spaces = Spaces(given, self._passing)
         for chunk in spaces.chunks():
             for u, h in made.items():
                 lhs = given.arrays[h.array][chunk.span].flatten(0, 1)
@@ -142,7 +143,7 @@ class CPUEngine:
         whole = {a: self._steps(given, plan.widths[a]) for a in arrays if a[0] == "A"}
         for array, value in whole.items():
             place(array, steps_of(value))
-        spaces = Spaces(given, ((a, plan.widths[a]) for a in arrays if a[0] != "A"), whole)
+        spaces = Spaces(given, {a: plan.widths[a] for a in arrays if a[0] != "A"}, whole)
         sums = Sums(program.hoisted, given, wanted, plan, past, spaces, self.operands)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):
@@ -178,7 +179,7 @@ class CPUEngine:
         return made
 
     def _launch(self, loop: Loop, given: Given, states: Sequence[Tensor], backwards: bool = False) -> Launch:
-        alone = self._alone.setdefault((loop, given.batch), Alone())
+        alone = self._alone.get((loop, given.batch)) or self._alone.setdefault((loop, given.batch), Alone())
         return Launch(self._loop(loop, given.batch, backwards), given, states, alone, self._held_of(given))
 
     def _loop(self, loop: Loop, batch: int, backwards: bool = False) -> CompiledLoop:

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from throughtime.scanning.cpu.matrices import OPERANDS
 from throughtime.scanning.cpu.target import Library
 from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.engine import Given
-from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Loop
 
 
@@ -37,15 +37,19 @@ class CompiledLoop:
         """The matrices of its products, of all there are."""
         return [packed(weights, p.attribute, self.operands, held) for p in self.loop.products]
 
+    @cached_property
+    def tiles(self) -> int:
+        """Where the tiles of its products are."""
+        return product.products(OPERANDS[self.operands]).address("tiles")
+
     def arguments(self, shares: Shares, dtype: torch.dtype) -> tuple[Arguments, Tensor]:
         """An argument block without its weights and arrays; and the space that its tasks have for themselves."""
         stride = self.code.scratch_width * shares.most + 64
         scratch = memory.empty(stride * shares.tasks, dtype=dtype)
-        active = 0 if shares.active is None else shares.active.ctypes.data
-        tiles = product.products(OPERANDS[self.operands]).address("tiles")
+        bounds, active = shares.addresses
         made = Arguments(
-            self.code.layout, shares.tasks, tiles=tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
-            active=active, bounds=shares.bounds.ctypes.data, parts=shares.parts,
+            self.code.layout, shares.tasks, tiles=self.tiles, scratch=scratch.data_ptr(), stride=stride, step=1,
+            active=active, bounds=bounds, parts=shares.parts,
         )  # fmt: skip
         if self.code.columns:
             made.together(columns.board(shares.parts), columns.offering())
@@ -67,9 +71,9 @@ class Launch:
         alone: Alone,
         held: Packed | None = None,
     ) -> None:
-        self.given, self.states = given, states
+        self.given, self.states, self.held = given, states, held
         packed = loop.packed(given.matrices, held)
-        work = sum(p.numel() for p in packed) + sum(20 * width_of(row) for _, row in loop.loop.targets)
+        work = sum([p.numel() for p in packed]) + 20 * loop.loop.written
         self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
         # before others help it is found out what one thread takes
         helped = self.alone is not None and self.alone.ns is not None
@@ -84,7 +88,7 @@ class Launch:
         self.arguments, scratch = loop.arguments(self.shares, given.state[0].dtype)
         self.arguments.pack(packed)
         self.arguments.set(step=given.step)
-        self._held = packed, scratch  # what the block points to
+        self._pointed_to = packed, scratch
         self.function, self.address = loop.library.function("loop"), loop.library.address("loop")
         place = self.arguments.place
         by_kind = (("n", states, steps_of), ("a", given.arrays, steps_of), ("v", given.vectors, constant))
@@ -162,6 +166,11 @@ class Shares:
     most: int
     active: Any = None
     parts: int = 1
+
+    @cached_property
+    def addresses(self) -> tuple[int, int]:
+        """Of `bounds` and of `active`, 0 where there is none."""
+        return self.bounds.ctypes.data, 0 if self.active is None else self.active.ctypes.data
 
     @property
     def tasks(self) -> int:

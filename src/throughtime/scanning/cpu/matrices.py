@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,12 @@ def launch(name: str, operands: torch.dtype, tasks: int, values: Sequence[int], 
     """Run one of the product's functions over so many tasks. work: multiplications in all, which say if threads pay."""
     library = product.products(OPERANDS[operands])
     block = (ctypes.c_int64 * (len(values) + 2))(0, tasks, *values)
+    function, address = library.function(name), ctypes.addressof(block)
     count = min(torch.get_num_threads(), tasks) if work > ALONE else 1
-    threads.run(library.function(name), library.address(name), ctypes.addressof(block), count)
+    if count == 1:
+        function(address)
+    else:
+        threads.run(function, library.address(name), address, count)
 
 
 def row_pairs(a: Tensor) -> Tensor:
@@ -112,10 +117,15 @@ def multiply_into(
     threads_ = torch.get_num_threads()
     tasks = -(-m // (product.CHUNK_ROWS * threads_)) * threads_
     share = -(-m // tasks)
-    rows = tile_rows(product.module_of(host(), OPERANDS[operands]), host())
+    rows = _tile_rows(operands)
     chunk = -(-share // rows) * rows
     values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
     launch("multiply", operands, -(-m // chunk), [*values, chunk], m * n * k)
+
+
+@functools.cache
+def _tile_rows(operands: torch.dtype) -> int:
+    return tile_rows(product.module_of(host(), OPERANDS[operands]), host())
 
 
 def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None, operands: torch.dtype | None = None) -> Tensor:
