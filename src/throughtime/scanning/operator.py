@@ -209,6 +209,8 @@ def _again(engine: LoopEngine, given: Given, asked: Sequence[Tensor | None]) -> 
             "so this one runs on the reference",
             stacklevel=2,
         )
+    with torch.enable_grad():  # apart: one may be made of another, as a transposed matrix, whose gradient is not its own
+        given = given.remake()([t.view_as(t) for t in given.tensors])
     plain = divide(program.captured, resets=False) if program.resets else program  # the reference does the resets
     nothing = given.state[0].new_empty(given.steps, given.batch, 0)  # an input for steps that no array was made for
     call = Call(

@@ -16,7 +16,7 @@ from throughtime.scanning.program import Array
 
 # a name with a star is a pointer
 HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*", "parts", "board*", "offer*"]
-_AT = {name.rstrip("*"): 2 + i for i, name in enumerate(HEAD)}
+AT = {name.rstrip("*"): 2 + i for i, name in enumerate(HEAD)}
 
 KINDS = {"s": ["ptr", "i64", "i64", "ptr", "i64"], "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}
 DENSE = ["ptr", "i64", "i64"]
@@ -68,7 +68,7 @@ class Arguments:
     def set(self, **head: int) -> None:
         """Set words of the head."""
         for name, value in head.items():
-            self.block[_AT[name]] = value
+            self.block[AT[name]] = value
 
     def together(self, board: ctypes.Array[ctypes.c_int64], offer: int) -> None:
         """Give the counters of threads that do each step together. (`columns`)"""

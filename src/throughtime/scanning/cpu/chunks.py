@@ -6,9 +6,11 @@ whole.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from throughtime.scanning.cpu import memory
@@ -31,6 +33,11 @@ class Chunk(NamedTuple):
         return slice(self.low, self.low + self.length)
 
 
+def most_rows(width: int, dtype: torch.dtype) -> int:
+    """How many rows a chunk has at most, whose arrays are so wide together."""
+    return max(LEAST_ROWS, CHUNK_BYTES // (width * dtype.itemsize)) if width else sys.maxsize
+
+
 class Spaces:
     """The arrays of a chunk, in memory that the next chunk uses again.
 
@@ -40,8 +47,7 @@ class Spaces:
     def __init__(self, given: Given, widths: Mapping[Array, int], lasting: dict[Array, Tensor] | None = None) -> None:
         self.given, self.lasting, dtype = given, lasting or {}, given.state[0].dtype
         width, batch = sum(widths.values()), given.batch
-        rows = max(LEAST_ROWS, CHUNK_BYTES // max(1, width * dtype.itemsize)) if width else given.steps * batch
-        self.length = max(1, min(given.steps, rows // max(1, batch)))
+        self.length = max(1, min(given.steps, most_rows(width, dtype) // max(1, batch)))
         self.passing = {a: memory.empty(self.length * batch, n, dtype=dtype) for a, n in widths.items()}
 
     def chunks(self) -> Iterator[Chunk]:

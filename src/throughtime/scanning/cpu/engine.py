@@ -17,6 +17,7 @@ from throughtime.scanning.backward import Backward, backward
 from throughtime.scanning.cpu import columns, matrices, memory
 from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
+from throughtime.scanning.cpu.fused import Fused
 from throughtime.scanning.cpu.held import Held, Packed
 from throughtime.scanning.cpu.launch import CompiledLoop, Launch, packed, side_by_side
 from throughtime.scanning.cpu.loop import LoopCode
@@ -31,6 +32,7 @@ from throughtime.scanning.int8 import dequantised
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
+MOST_FUSED = 16  # numbers of sequences of a program for which there is a block that waits
 Types = tuple[tuple[torch.dtype, ...], dict[str, torch.dtype]]  # of outputs and of each state; of records
 
 
@@ -51,6 +53,7 @@ class CPUEngine:
         self._loops: dict[tuple[Loop, bool], CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
+        self._fused: dict[tuple[Loop, int], Fused] = {}
 
     # what it consists of
 
@@ -99,8 +102,12 @@ class CPUEngine:
         states = [self._steps(given, n) for n in self.program.state_widths]
         extras = [self._steps(given, n) for n in self.program.extra_widths]
         saved = [self._steps(given, n) for n in plan.saved_widths] if plan else []
-        if given.steps and given.batch:
-            launch = self._launch(plan.forward if plan else self.program.forward, given, states)
+        loop = plan.forward if plan else self.program.forward
+        fused = self._fused_of(loop, given)
+        if fused is not None:
+            fused.run(given, states, extras, saved)
+        elif given.steps and given.batch:
+            launch = self._launch(loop, given, states)
             for kind, group in (("o", extras), ("k", saved)):
                 for j, out in enumerate(group):
                     launch.arguments.place((kind, j), steps_of(out))
@@ -160,6 +167,23 @@ class CPUEngine:
             current = even
             sums.take(chunk)
         return {**sums.finish(), **{("s", k): two[current] for k, two in enumerate(carried)}}
+
+    def _fused_of(self, loop: Loop, given: Given) -> Fused | None:
+        """What does a forward loop in one call; None where threads help, or some of it is more than that."""
+        if self.operands is not self.dtype or given.lengths is not None or not given.steps * given.batch:
+            return None
+        compiled = self._loop(loop, given.batch)
+        if compiled.code.columns:
+            return None
+        key = loop, given.batch
+        found = self._fused.get(key)
+        if found is None:
+            found = Fused(self.program, compiled, self._made, self._narrow, given.batch)
+            with locks.LOOPS:
+                self._fused[key] = found
+                if len(self._fused) > MOST_FUSED:
+                    self._fused.pop(next(iter(self._fused)))
+        return found if found.fits(given.steps * given.batch) else None
 
     def _rounded(self, matrix: Tensor) -> Tensor:
         if self.operands in QUADS:

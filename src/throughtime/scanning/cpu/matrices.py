@@ -93,12 +93,29 @@ def pack(weight: Tensor, operands: torch.dtype) -> Tensor:
     elif operands in QUADS:
         weight = column_quads(weight)
     rows, columns = weight.shape
-    target, dtype = host(), NAMES[weight.dtype]
-    out = memory.empty(packed_size(rows, columns, target, dtype), dtype=weight.dtype)
-    tasks = -(-columns // panel(target, dtype))
+    out = memory.empty(packed_numbers(rows, columns, weight.dtype), dtype=weight.dtype)
+    tasks = panels(columns, weight.dtype)
     values = [weight.data_ptr(), *weight.stride(), rows, columns, out.data_ptr()]
     launch("pack", operands, tasks, values, rows * columns * 8)
     return out
+
+
+def packed_numbers(rows: int, columns: int, dtype: torch.dtype) -> int:
+    """How many numbers a matrix takes that is packed."""
+    return packed_size(rows, columns, host(), NAMES[dtype])
+
+
+def panels(columns: int, dtype: torch.dtype) -> int:
+    """Of how many panels it is: the tasks in which it is packed."""
+    return -(-columns // panel(host(), NAMES[dtype]))
+
+
+def tasks_of(rows: int, operands: torch.dtype, threads_: int) -> tuple[int, int]:
+    """The tasks of a product of so many rows, as many for each thread; and the rows of a task, in whole tiles."""
+    tasks = -(-rows // (product.CHUNK_ROWS * threads_)) * threads_
+    share, tile = -(-rows // tasks), _tile_rows(operands)
+    chunk = -(-share // tile) * tile
+    return -(-rows // chunk), chunk
 
 
 def multiply_into(
@@ -113,14 +130,9 @@ def multiply_into(
         a = row_quads(a, operands)
     (m, k), n = a.shape, out.shape[1]
     start, pitch = (out.data_ptr(), out.stride(0)) if more else (0 if bias is None else bias.data_ptr(), 0)
-    # as many tasks for each thread, of as many rows, in whole tiles
-    threads_ = torch.get_num_threads()
-    tasks = -(-m // (product.CHUNK_ROWS * threads_)) * threads_
-    share = -(-m // tasks)
-    rows = _tile_rows(operands)
-    chunk = -(-share // rows) * rows
+    tasks, chunk = tasks_of(m, operands, torch.get_num_threads())
     values = [a.data_ptr(), a.stride(0), 1, packed.data_ptr(), out.data_ptr(), out.stride(0), start, pitch, m, n, k]
-    launch("multiply", operands, -(-m // chunk), [*values, chunk], m * n * k)
+    launch("multiply", operands, tasks, [*values, chunk], m * n * k)
 
 
 @functools.cache
