@@ -157,7 +157,7 @@ def make_call(
 def _check_states(cell: nn.Module, state: State, initial: State, batch: int) -> None:
     if not same_structure(state, initial):
         raise TypeError(f"the state of {name_of(cell)} is {structure(initial)}, got {structure(state)}")
-    for tensor in tensors_of(state) if state is initial else (*tensors_of(state), *tensors_of(initial)):
+    for tensor in (*tensors_of(state), *tensors_of(initial)):
         if tensor.dim() < 1 or tensor.shape[0] != batch:
             raise ValueError(f"each tensor of the state must be [B, ...] with B = {batch}, got {list(tensor.shape)}")
 

@@ -125,7 +125,8 @@ class Fused:
 
     def _call(self, calls: Sequence[tuple[int, list[int]]]) -> None:
         """One function after the other. Their block: how many, for each its address and that of its block; then these blocks."""
-        head, rest = [len(calls)], []
+        head = [len(calls)]
+        rest: list[int] = []
         first = 1 + 2 * len(calls)
         for function, block in calls:
             head += [function, (first + len(rest)) * WORD]
