@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -171,20 +170,22 @@ class _Layers(Answering, nn.RNNBase):
             return True
         if transform() is not None:
             return False
-        given = [
-            input.data if isinstance(input, PackedSequence) else input,
-            *([hx] if isinstance(hx, Tensor) else hx or ()),
-        ]
-        with without_autocast() if in_bfloat16() else nullcontext():
-            return context(t for t in (*given, *self._flat_weights) if t is not None) is not None
+        given = [input.data if isinstance(input, PackedSequence) else input]
+        given += [hx] if isinstance(hx, Tensor) else hx or ()
+        given += [w for w in self._flat_weights if w is not None]
+        if in_bfloat16():
+            with without_autocast():
+                return context(given) is not None
+        return context(given) is not None
 
     def _refresh_checks(self) -> None:
         """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""
         now = self._parameters
-        if all(now.get(name) is w for name, w in zip(self._flat_weights_names, self._flat_weights, strict=False)):
-            return  # as they were
-        if not torch.compiler.is_exporting():
-            self._update_flat_weights()
+        for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=False):
+            if now.get(name) is not weight:
+                if not torch.compiler.is_exporting():
+                    self._update_flat_weights()
+                return
 
     def _has_open_time(self, input: Tensor | PackedSequence) -> bool:
         """Whether the graph that is exported is to take any number of steps, which torch.nn's kernel fixes."""
@@ -195,24 +196,22 @@ class _Layers(Answering, nn.RNNBase):
     def _cell(self, layer: int, direction: int) -> Cell:
         """A cell over the weights of one layer in one direction."""
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
-        names, own = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"], self._parameters
-        absent = (*(() if self.bias else names[2:4]), *(() if self.proj_size else names[4:]))
-        weights: dict[str, Any] = {
-            name: own[name + suffix]
-            if name + suffix in own
-            else None
-            if name in absent
-            else getattr(self, name + suffix, None)
-            for name in names
-        }
-        n = self.hidden_size
-        sizes = {"input_size": weights["weight_ih"].shape[1], "hidden_size": n}
-        if self.mode == "LSTM":
-            return LSTMCell.over(**sizes, state_sizes=(self.proj_size or n, n), **weights)
+        own: dict[str, Any] = self._parameters  # type: ignore[assignment]
+        weights: dict[str, Any] = {}
+        for name, there in (
+            ("weight_ih", True), ("weight_hh", True), ("bias_ih", self.bias), ("bias_hh", self.bias), ("weight_hr", self.proj_size),
+        ):  # fmt: skip
+            whole = name + suffix
+            weights[name] = own[whole] if whole in own else getattr(self, whole, None) if there else None
+        n, mode = self.hidden_size, self.mode
+        inputs = weights["weight_ih"].shape[1]
+        if mode == "LSTM":
+            return LSTMCell.over(input_size=inputs, hidden_size=n, state_sizes=(self.proj_size or n, n), **weights)
         del weights["weight_hr"]
-        if self.mode == "GRU":
-            return GRUCell.over(**sizes, state_sizes=n, **weights)
-        return Elman.over(**sizes, state_sizes=n, nonlinearity=self.mode.removeprefix("RNN_").lower(), **weights)
+        if mode == "GRU":
+            return GRUCell.over(input_size=inputs, hidden_size=n, state_sizes=n, **weights)
+        nonlinearity = mode.removeprefix("RNN_").lower()
+        return Elman.over(input_size=inputs, hidden_size=n, state_sizes=n, nonlinearity=nonlinearity, **weights)
 
     def _check_states(self, x: Tensor, states: list[Tensor]) -> None:
         """torch.nn's check of the shapes of hx, which reads the batch where `batch_first` puts it."""

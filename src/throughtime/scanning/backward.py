@@ -49,6 +49,16 @@ class Backward:
     def saved_widths(self) -> list[int]:
         return [width_of(row) for row in self.saved]
 
+    @cached_property
+    def whole(self) -> dict[Array, int]:
+        """The arrays that are written whole, and their widths."""
+        return {a: self.widths[a] for a, _ in self.loop.targets if a[0] == "A"}
+
+    @cached_property
+    def passing(self) -> dict[Array, int]:
+        """Those of which a chunk of time is written at once."""
+        return {a: self.widths[a] for a, _ in self.loop.targets if a[0] not in "Ac"}
+
 
 def backward(program: Program, wanted: Wanted) -> Backward:
     """The backward loop that gives the gradients `wanted`, and always those of the state.

@@ -134,7 +134,10 @@ def _gradients(
 
 def is_transposed(matrix: Tensor) -> bool:
     """Whether a tensor is a matrix that lies in memory as its transpose."""
-    return matrix.dim() == 2 and not matrix.is_contiguous() and matrix.t().is_contiguous()
+    if matrix.dim() != 2 or matrix.is_contiguous():
+        return False
+    rows, columns = matrix.shape
+    return (rows == 1 or matrix.stride(0) == 1) and (columns == 1 or matrix.stride(1) == rows)
 
 
 def _like(tensor: Tensor, make: Callable[..., Tensor]) -> Tensor:
@@ -150,9 +153,11 @@ def _own(g: Tensor, tensor: Tensor, taken: set[int]) -> Tensor:
     if not g.numel():
         return g
     as_wanted = g.t() if is_transposed(tensor) else g
-    if g.untyped_storage().data_ptr() in taken or not as_wanted.is_contiguous():
+    place = g.untyped_storage().data_ptr()
+    if place in taken or not as_wanted.is_contiguous():
         g = _like(tensor, torch.empty).copy_(g)
-    taken.add(g.untyped_storage().data_ptr())
+        place = g.untyped_storage().data_ptr()
+    taken.add(place)
     return g
 
 
@@ -209,7 +214,9 @@ def _again(engine: LoopEngine, given: Given, asked: Sequence[Tensor | None]) -> 
             "so this one runs on the reference",
             stacklevel=2,
         )
-    with torch.enable_grad():  # apart: one may be made of another, as a transposed matrix, whose gradient is not its own
+    with (
+        torch.enable_grad()
+    ):  # apart: one may be made of another, as a transposed matrix, whose gradient is not its own
         given = given.remake()([t.view_as(t) for t in given.tensors])
     plain = divide(program.captured, resets=False) if program.resets else program  # the reference does the resets
     nothing = given.state[0].new_empty(given.steps, given.batch, 0)  # an input for steps that no array was made for

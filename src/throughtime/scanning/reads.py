@@ -127,7 +127,7 @@ class Reads:
             if isinstance(value, nn.Module):
                 raise Changing(f"it reads {text!r}, which is a {type(value).__name__}, a module that is not part of it")
             return
-        if functions_of(value) is None and not isinstance(value, BY_IDENTITY) and type(value) not in COMMON:
+        if functions_of(value) is None and not isinstance(value, BY_IDENTITY) and not _is_fixed(value):
             try:
                 self.inside.append((value, plain(value)))
             except Changing as error:
@@ -170,6 +170,11 @@ class Reads:
 
 def _parts(function: types.FunctionType) -> tuple[Any, ...]:
     return id(function.__code__), id(function.__defaults__), id(function.__kwdefaults__)
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether nothing in a value can change: it is looked at by its identity."""
+    return type(value) in COMMON or (type(value) is tuple and all(type(part) in COMMON for part in value))
 
 
 def _plain_or_none(value: Any) -> Any:

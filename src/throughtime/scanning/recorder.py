@@ -186,7 +186,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def constant_recipe(self, done: _Operation) -> Any:
         """An operation on constants: done again at every call."""
-        func, result = done.func, done.result
+        result = done.result
+        func = Tensor.t if done.full == "t" else done.func  # the same, called sooner
 
         def make(values: list[Tensor]) -> Any:
             if flat:  # as most are

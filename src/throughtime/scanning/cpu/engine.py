@@ -141,16 +141,17 @@ class CPUEngine:
         for j, rows in enumerate(past.saved):
             place(("k", j), steps_of(rows))
         count = len(given.state)
-        zero = torch.zeros(max([1, *program.state_widths, *program.extra_widths]), dtype=self.dtype)
+        zero = None  # where a gradient is
         dense = [None if g is None else _rows_dense(g) for g in gradients[:-count]]
         for k, g in enumerate(dense):
-            place(("g", k), constant(zero) if g is None else steps_of(g))
+            if g is None and zero is None:
+                zero = torch.zeros(max([1, *program.state_widths, *program.extra_widths]), dtype=self.dtype)
+            place(("g", k), constant(zero) if g is None else steps_of(g))  # type: ignore[arg-type]
         carried = self._carried(given, gradients[-count:])
-        arrays = [array for array, _ in plan.loop.targets if array[0] != "c"]
-        whole = {a: self._steps(given, plan.widths[a]) for a in arrays if a[0] == "A"}
+        whole = {a: self._steps(given, n) for a, n in plan.whole.items()}
         for array, value in whole.items():
             place(array, steps_of(value))
-        spaces = Spaces(given, {a: plan.widths[a] for a in arrays if a[0] != "A"}, whole)
+        spaces = Spaces(given, plan.passing, whole)
         sums = Sums(program.hoisted, given, wanted, plan, past, spaces, self.operands)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):

@@ -79,6 +79,9 @@ class Sums:
         """All of them: ("w", matrix), ("v", row), ("i", state), ("a", array)."""
         for key in [k for k in self.totals if k[0] in "Ud"]:
             whole, start = self.totals.pop(key), 0
+            if len(self.weights[key]) == 1:
+                self._add(("w", self.weights[key][0]), whole.t() if key in self.transposed else whole)
+                continue
             for w in self.weights[key]:
                 part = slice(start, start + self.given.matrices[w].shape[1])
                 self._add(("w", w), whole[part].t() if key in self.transposed else whole[:, part])
@@ -115,10 +118,10 @@ class Sums:
         """Add lhs.T @ rhs to a total, or rhs.T @ lhs where that is transposed."""
         if key in self.transposed:
             lhs, rhs = rhs, lhs
-        total = self.totals.get(key)
+        total, more = self.totals.get(key), key in self.totals
         if total is None:
-            total = self.totals[key] = memory.zeros(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
-        matrices.outer_into(total, lhs, rhs, self.operands, more=True)
+            total = self.totals[key] = memory.empty(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
+        matrices.outer_into(total, lhs, rhs, self.operands, more=more)
 
     def _operands(self, p: int, chunk: Chunk) -> Iterator[tuple[Tensor, Tensor]]:
         """What stood on the left of a product in a chunk, beside the gradient of what it gave."""
