@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.scanning.lowering import Constant
+from throughtime.scanning.signature import NOT_SETTINGS
 
 
 class Constants:
@@ -72,9 +73,12 @@ def own_tensors(cell: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def look(module: nn.Module, path: str) -> None:
-        for where in (module.__dict__, module._parameters, module._buffers):
+        for name, value in module.__dict__.items():
+            if name not in NOT_SETTINGS and isinstance(value, Tensor):
+                found[path + name] = value
+        for where in (module._parameters, module._buffers):
             for name, value in where.items():
-                if isinstance(value, Tensor):
+                if value is not None:
                     found.setdefault(path + name, value)
         for name, child in module._modules.items():
             if child is not None:
