@@ -16,7 +16,7 @@ from throughtime.cells import LSTM as LSTMCell
 from throughtime.cells import Cell, Elman, State
 from throughtime.layers.answering import Answering
 from throughtime.scanning import Stepper, scan
-from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
+from throughtime.scanning.foreign import in_bfloat16, transform, untransformed_context, without_autocast
 from throughtime.scanning.graph import is_fixed
 from throughtime.scanning.int8 import FLOAT
 
@@ -175,8 +175,8 @@ class _Layers(Answering, nn.RNNBase):
         given += [w for w in self._flat_weights if w is not None]
         if in_bfloat16():
             with without_autocast():
-                return context(given) is not None
-        return context(given) is not None
+                return untransformed_context(given) is not None
+        return untransformed_context(given) is not None
 
     def _refresh_checks(self) -> None:
         """Let torch.nn's checks see the weights of now; an export, which warns of attributes that are set, has those of before."""

@@ -34,9 +34,11 @@ def transform() -> str | None:
 
 def context(tensors: Iterable[Tensor] = ()) -> str | None:
     """What PyTorch is at, in words; None where it computes, and the tensors are plain ones."""
-    transforming = transform()
-    if transforming is not None:
-        return transforming
+    return transform() or untransformed_context(tensors)
+
+
+def untransformed_context(tensors: Iterable[Tensor] = ()) -> str | None:
+    """The same where no function is being transformed."""
     if torch._C._get_tracing_state() is not None:
         return "torch.jit is tracing, which sees only PyTorch's own operations"
     if torch._C._len_torch_dispatch_stack():
