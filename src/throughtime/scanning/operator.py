@@ -164,10 +164,8 @@ def _own(g: Tensor, tensor: Tensor, taken: set[int]) -> Tensor:
 def _check_memory(engine: LoopEngine, given: Given) -> None:
     """What the compiled code will read is of its type and sizes. Raises: Unsupported."""
     program, steps, batch, dtype = engine.program, given.steps, given.batch, engine.dtype
-    fits = (
-        not [
-            t for t in given.tensors if t.dtype is not dtype
-        ]  # lists, which are made sooner than they are asked for one by one
+    fits = (  # of lists, which are made sooner than their parts are asked for one by one
+        not [t for t in given.tensors if t.dtype is not dtype]
         and [t.shape for t in given.arrays] == [(steps, batch, n) for n in program.array_widths]
         and [t.shape for t in given.state] == [(batch, n) for n in program.state_widths]
         and (not program.resets or [t.shape for t in given.initial] == [t.shape for t in given.state])
@@ -214,9 +212,8 @@ def _again(engine: LoopEngine, given: Given, asked: Sequence[Tensor | None]) -> 
             "so this one runs on the reference",
             stacklevel=2,
         )
-    with (
-        torch.enable_grad()
-    ):  # apart: one may be made of another, as a transposed matrix, whose gradient is not its own
+    # apart: one may be made of another, as a transposed matrix, whose gradient is not its own
+    with torch.enable_grad():
         given = given.remake()([t.view_as(t) for t in given.tensors])
     plain = divide(program.captured, resets=False) if program.resets else program  # the reference does the resets
     nothing = given.state[0].new_empty(given.steps, given.batch, 0)  # an input for steps that no array was made for
