@@ -16,7 +16,7 @@ from throughtime.scanning.cpu import matrices, memory, product
 from throughtime.scanning.cpu.arguments import AT, rows_of, steps_of
 from throughtime.scanning.cpu.chunks import most_rows
 from throughtime.scanning.cpu.launch import CompiledLoop, even, side_by_side
-from throughtime.scanning.cpu.matrices import ALONE, NAMES
+from throughtime.scanning.cpu.matrices import NAMES
 from throughtime.scanning.engine import Given
 from throughtime.scanning.nodes import width_of
 from throughtime.scanning.program import Hoisted, Program
@@ -55,15 +55,17 @@ class Fused:
         for (kind, i), at in loop.code.layout.words.items():
             self._places[kind].append((at, i))
         self._scratch = _apart(scratch.numel())
-        # T · B up to which all is one chunk of time; and up to which one thread does all of it where there are others
+        # T · B up to which all is one chunk of time; and multiplications of what takes most, for each T · B and to pack
         self._most = most_rows(sum(h.width for h in made.values()), self.dtype)
         numbers = [k * n for _, k, n in shapes]
         step = sum(numbers[len(self._made) :]) + 20 * loop.loop.written
-        self._alone = ALONE // max([1, step, *numbers]) if 8 * max(numbers, default=0) <= ALONE else 0
+        self._work, self._packing = max([step, *numbers]), 8 * max(numbers, default=0)
 
     def fits(self, rows: int) -> bool:
         """Whether it is for a call of so many rows, T · B."""
-        return rows <= self._most and (rows <= self._alone or torch.get_num_threads() == 1)
+        if rows > self._most:
+            return False
+        return max(rows * self._work, self._packing) <= matrices.ALONE or torch.get_num_threads() == 1
 
     def run(self, given: Given, states: Sequence[Tensor], extras: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         """All steps of a call without lengths: writes states, extras and what is saved for the backward, [T, B, n]."""
