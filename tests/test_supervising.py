@@ -94,6 +94,41 @@ def test_a_child_that_is_stopped_while_it_makes_ready_is_no_fault():
         assert parent.end() == (0, [], "")
 
 
+EARLY = """
+import os, signal, socket, sys
+from pathlib import Path
+import uvicorn
+from throughtime.serve import running
+from throughtime.serve.settings import Settings
+
+served = uvicorn.Server.serve
+
+async def serve(self, sockets=None):
+    os.kill(os.getpid(), signal.SIGTERM)  # before uvicorn has handlers
+    await served(self, sockets)
+
+uvicorn.Server.serve = serve
+running.run({}, Settings(Path(sys.argv[1])), running.listen("127.0.0.1", 0), lambda: print("ready", flush=True))
+print("end")
+"""
+
+
+def test_a_stop_that_comes_before_the_server_listens_to_it_is_not_lost(tmp_path):
+    found = subprocess.run([sys.executable, "-c", EARLY, tmp_path], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "ready\nend\n"), found.stderr
+
+
+def test_a_stop_that_comes_between_two_children_is_not_lost(monkeypatch):
+    told = []
+    monkeypatch.setattr(supervising.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervising.os, "fork", lambda: 77)
+    monkeypatch.setattr(supervising.os, "kill", lambda *what: told.append(what))
+    parent = supervising._Parent()
+    assert parent.fork() and told == []
+    parent.stopped = True
+    assert parent.fork() and told == [(77, signal.SIGTERM)]
+
+
 def test_a_child_that_is_killed_while_it_stops_is_a_fault():
     told = "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))"
     with Parent(f"{told}; print('ready', flush=True); [time.sleep(0.1) for _ in range(600)]") as parent:

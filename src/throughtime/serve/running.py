@@ -99,6 +99,13 @@ def run(
             gc.freeze()  # what is there now stays, and is not looked through again and again
             ready()
 
+        async def main_loop(self) -> None:
+            self.should_exit = self.should_exit or bool(told)
+            await super().main_loop()
+
+    told: list[
+        int
+    ] = []  # signals that came before uvicorn listened to them; it raises its own once more when it has stopped
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn has stopped by then, and raises it once more
+        signal.signal(number, lambda number, _: told.append(number))
     Told(config).run(sockets=[listening])

@@ -83,6 +83,8 @@ class _Parent:
                 signal.signal(number, before)
             os.close(self._held)
             threading.Thread(target=_end_with_parent, args=(self._end,), daemon=True).start()
+        elif self.stopped:  # while there was no child to be told
+            os.kill(self.child, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self.child > 0
 
