@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from throughtime.tasks import linear, quantiles
+from throughtime.tasks import linear, quantiles, ridges
 from throughtime.tasks.linear import Linear
 from throughtime.tasks.windows import Prepared, Scale, Windows, cutoffs_before, scored_cutoffs
+
+LAST = ridges.Target(0.0, False, 0.0)  # the seasonal naive forecast
 
 
 def windows(
@@ -55,7 +57,7 @@ def test_noise_about_a_season_is_averaged_over_seasons() -> None:
     values = [np.tile(season, 50) + generator.normal(0, 1, 300) for _ in range(4)]
     train, *held = windows(values, 60, 36, 6, (6,))
     found = linear.fitted(train, *held, [12, 36])
-    naive = Linear(linear._naive(train, 36, 0.0), found.spread)
+    naive = Linear(ridges.naive_forecast(train, 36, LAST), found.spread)
     assert off(found, *held) < 0.85 * off(naive, *held)
 
 
@@ -63,14 +65,42 @@ def test_growth_goes_on() -> None:
     steps = np.arange(60)
     train, *held = windows([3.0 * steps + np.tile([5.0, -5.0, 0.0], 20)], 12, 6, 12, (3,))
     found = linear.fitted(train, *held, [6])
-    naive = Linear(linear._naive(train, 6, 0.0), found.spread)
+    naive = Linear(ridges.naive_forecast(train, 6, LAST), found.spread)
     assert off(found, *held) < 0.1 * off(naive, *held)
-    whole = linear._naive(train, 6, 1.0)
-    assert off(Linear(whole, found.spread), *held) < 1e-6
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_shrunk_towards_goes_on_growing(whole) -> None:
+    """Of a line and a season about it, the last season and the mean of five, once they grow on, are the forecast."""
+    values = 3.0 * np.arange(60) + np.tile([5.0, -5.0, 0.0], 20)
+    train, *held = windows([values], 24, 15, 12, (3,))
+    naive = ridges.naive_forecast(train, 15, ridges.Target(1.0, whole, 0.0))
+    assert off(Linear(naive, np.zeros((12, len(quantiles.LEVELS)))), *held) < 1e-6
+    half = [ridges.naive_forecast(train, 15, ridges.Target(0.0, whole, flat)) for flat in (0.0, 0.5, 1.0)]
+    assert np.allclose(half[1], (half[0] + half[2]) / 2)
+    assert np.allclose(half[2][-3:], 1 / 3) and not half[2][:-3].any()  # the mean of the last season
+
+
+def test_few_noisy_seasons_are_shrunk_towards_their_mean() -> None:
+    """Where a ridge has too little to learn weights from, the mean of the six seasons that it reads is what it can say."""
+    generator = np.random.default_rng(3)
+    values = np.tile(generator.normal(0, 2, 12), 11) + generator.normal(0, 1, 132)
+    train, *held = windows([values], 24, 72, 12, (12,))
+    last, found = (ridges.naive_forecast(train, 72, LAST), linear.fitted(train, *held, [72]))
+    assert off(found, *held) < 0.8 * off(Linear(last, found.spread), *held)
+
+
+def test_each_ridge_is_judged_by_the_weights_that_it_has() -> None:
+    generator = np.random.default_rng(4)
+    train, *held = windows([generator.normal(size=200).cumsum() for _ in range(3)], 40, 12, 8, (4,))
+    for sums, test in linear._parts(train, *held):
+        for choice, error in ridges.Ridges(train, sums, 12).errors(test.inputs, test.targets):
+            weights = linear._mean(train, sums, {choice: 1.0})
+            assert np.abs(test.targets - test.inputs @ weights).mean() == pytest.approx(error)
 
 
 def test_what_does_worse_in_more_windows_has_less_to_say() -> None:
-    choices = [linear._Choice(4, 0.0, strength) for strength in (0.1, 1.0, 10.0)]
+    choices = [ridges.Choice(4, LAST, strength) for strength in (0.1, 1.0, 10.0)]
     errors = dict(zip(choices, (1.0, 1.05, 3.0), strict=True))
     few, many = linear._say(errors, 4), linear._say(errors, 10_000)
     assert set(few) == set(choices[:2]) and sum(few.values()) == pytest.approx(1)
@@ -98,7 +128,7 @@ def test_what_was_not_fitted_on_decides() -> None:
     # no window that was added up ends after one of those that judge it begins
     for end, (sums, _) in zip(linear.ENDS, parts, strict=False):
         within = train.cutoffs[:, 1] + 4 <= end * len(train.series[0].values)
-        alone = linear._added(linear._Sums(np.zeros((8, 8)), np.zeros((8, 4))), train, np.flatnonzero(within))
+        alone = linear._added(ridges.Sums(np.zeros((8, 8)), np.zeros((8, 4))), train, np.flatnonzero(within))
         assert np.allclose(sums.inner, alone.inner) and np.allclose(sums.cross, alone.cross)
 
 

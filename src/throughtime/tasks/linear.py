@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.tasks import quantiles
 from throughtime.tasks.base import Advance, ignore
+from throughtime.tasks.ridges import Choice, Ridges, Sums, Target, naive_forecast
 from throughtime.tasks.windows import Windows
 from throughtime.weights import read_tensors, write_tensors
 
@@ -24,8 +25,6 @@ FITTED_ON = 20_000  # windows, at most
 JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
 # of what of a series is trained on: what was fitted up to there is judged from there to the next
 ENDS = (0.5, 0.65, 0.8)
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # of a ridge, by the mean square of what is read
-GROWTHS = (0.0, 0.5, 1.0)  # how much of what a series grew by goes on
 VARIES = 0.2  # how much the difference of two forecasts' errors in a window varies, by the error
 ALIKE = 0.02  # errors that differ by less than this, by the least, tell nothing, however many windows there are
 LEAST = 0.1  # what a window's deviation is taken to be at least
@@ -50,30 +49,15 @@ class Linear(NamedTuple):
         return read_tensors(path)[0]
 
 
-class _Choice(NamedTuple):
-    """Of what is chosen between: strength None is the naive forecast alone."""
-
-    look_back: int
-    growth: float
-    strength: float | None
-
-
-class _Sums(NamedTuple):
-    """Of the windows up to somewhere: xᵀx [L, L] and xᵀy [L, H]."""
-
-    inner: Array
-    cross: Array
-
-
 def fitted(
     train: Windows, judges: Windows, begins: Sequence[int], look_backs: Sequence[int], advance: Advance = ignore
 ) -> Linear:
     """The mean of linear forecasts, of some of the look-backs that the windows have in them.
 
-    Each is ridge regression that shrinks towards the seasonal naive forecasts, which go on growing by a share of what the series
-    grew by. What counts is the mean absolute error in what was not fitted on: windows at cutoffs after each of `ENDS`, for what
-    is fitted before it, and those that are held out. The better a look-back, a share and a strength do there, the more weight
-    they have in the mean, which is itself linear.
+    Each is ridge regression that shrinks towards seasonal naive forecasts, of the last season or of the mean of several, which
+    go on growing by a share of what the series grew by. What counts is the mean absolute error in what was not fitted on: windows
+    at cutoffs after each of `ENDS`, for what is fitted before it, and those that are held out. The better a look-back, a target
+    and a strength do there, the more weight they have in the mean, which is itself linear.
 
     Args: judges: windows of whole series, what is held out with them. begins: of each of these series, from where on it is held
         out. look_backs: ascending; the last is that of the windows. advance: told of each piece done, as a share of 1.
@@ -83,11 +67,11 @@ def fitted(
     """
     parts = list(_parts(train, judges, begins))
     share = 1 / max(len(parts) * (len(look_backs) + 1), 1)
-    errors: dict[_Choice, list[float]] = {}
+    errors: dict[Choice, list[float]] = {}
     for sums, test in parts:
         for look_back in look_backs:
-            for choice, weights in _candidates(train, sums, look_back):
-                errors.setdefault(choice, []).append(_error(test, weights))
+            for choice, error in Ridges(train, sums, look_back).errors(test.inputs[:, -look_back:], test.targets):
+                errors.setdefault(choice, []).append(error)
             advance(share)
     apart = sum(max(1, len(s.values) // train.horizon) for s in train.series)
     say = _say({choice: float(np.mean(found)) for choice, found in errors.items()}, apart)
@@ -99,7 +83,7 @@ def fitted(
     return Linear(weights, _spread(np.concatenate(off), train.seasons[0]))
 
 
-def _say(errors: Mapping[_Choice, float], apart: int) -> dict[_Choice, float]:
+def _say(errors: Mapping[Choice, float], apart: int) -> dict[Choice, float]:
     """How much each has to say, by errors in so many windows apart: it falls off by a factor of e for each standard error that it
     is worse than the best, to none where that is less than one part in a hundred."""
     least, doubt = min(errors.values()), max(VARIES / apart**0.5, ALIKE)
@@ -109,12 +93,16 @@ def _say(errors: Mapping[_Choice, float], apart: int) -> dict[_Choice, float]:
     return {choice: share / total for choice, share in found.items()}
 
 
-def _mean(windows: Windows, sums: _Sums, say: Mapping[_Choice, float]) -> Array:
+def _mean(windows: Windows, sums: Sums, say: Mapping[Choice, float]) -> Array:
     look_backs = sorted({choice.look_back for choice in say})
     found = np.zeros((look_backs[-1], windows.horizon))
     for look_back in look_backs:
-        for choice, weights in _candidates(windows, sums, look_back):
-            found[-look_back:] += say.get(choice, 0.0) * weights
+        ridges = Ridges(windows, sums, look_back)
+        for target in {choice.target: None for choice in say if choice.look_back == look_back}:
+            shares = {c.strength: share for c, share in say.items() if c[:2] == (look_back, target)}
+            naive, rest = ridges.towards(target)
+            shrunk = sum((share * ridges.shrinks(strength) for strength, share in shares.items()), np.zeros(look_back))
+            found[-look_back:] += sum(shares.values()) * naive + ridges.vectors * shrunk @ rest
     return found
 
 
@@ -126,13 +114,13 @@ class _Equations(NamedTuple):
     sizes: Array
 
 
-def _parts(train: Windows, judges: Windows, begins: Sequence[int]) -> Iterator[tuple[_Sums, _Equations]]:
+def _parts(train: Windows, judges: Windows, begins: Sequence[int]) -> Iterator[tuple[Sums, _Equations]]:
     """Sums of all windows that end before some time, and windows that come after it; last of all that are learned from, and
     those held out."""
     which, cut = train.cutoffs.T
     after = (cut + train.horizon) / np.array([len(s.values) for s in train.series])[which]
     later = judges.cutoffs[:, 1] / np.array(begins)[judges.cutoffs[:, 0]]
-    total = _Sums(np.zeros((train.look_back, train.look_back)), np.zeros((train.look_back, train.horizon)))
+    total = Sums(np.zeros((train.look_back, train.look_back)), np.zeros((train.look_back, train.horizon)))
     kept = max(1, len(cut) // FITTED_ON)
     ends = [0.0, *ENDS, 1.0, np.inf]
     for before, end, beyond in zip(ends, ends[1:], ends[2:], strict=False):
@@ -143,51 +131,17 @@ def _parts(train: Windows, judges: Windows, begins: Sequence[int]) -> Iterator[t
             yield total, _equations(judges, numbers)
 
 
-def _added(total: _Sums, windows: Windows, numbers: Array) -> _Sums:
+def _added(total: Sums, windows: Windows, numbers: Array) -> Sums:
     """Sums with some windows more, each in units of its own deviation, so that those of large ones do not decide alone; what is
     missing of their targets is taken to be as the seasonal naive forecast says."""
     inner, cross = total
-    naive = _naive(windows, windows.look_back, 0.0)
+    naive = naive_forecast(windows, windows.look_back, Target(0.0, False, 0.0))
     for low in range(0, len(numbers), 1024):
         found = _equations(windows, numbers[low : low + 1024])
         x = found.inputs / found.sizes
         y = np.where(np.isfinite(found.targets), found.targets, found.inputs @ naive) / found.sizes
         inner, cross = inner + x.T @ x, cross + x.T @ y
-    return _Sums(inner, cross)
-
-
-def _candidates(windows: Windows, sums: _Sums, look_back: int) -> Iterator[tuple[_Choice, Array]]:
-    """All linear forecasts [L, H] of a look-back."""
-    inner, cross = sums.inner[-look_back:, -look_back:], sums.cross[-look_back:]
-    size = float(np.trace(inner)) / look_back or 1.0
-    values, vectors = np.linalg.eigh(inner)
-    for growth in GROWTHS if _grows(windows, look_back) else GROWTHS[:1]:
-        naive = _naive(windows, look_back, growth)
-        along = vectors.T @ (cross - inner @ naive)
-        for strength in (None, *STRENGTHS):
-            more = 0.0 if strength is None else vectors @ (along / (values[:, None] + strength * size))
-            yield _Choice(look_back, growth, strength), naive + more
-
-
-def _naive(windows: Windows, look_back: int, growth: float) -> Array:
-    """The mean of the seasonal naive forecasts as a linear map, [L, H], of what is not in the look-back the last value; and a
-    share of what a season grew by, from the first to the last in the look-back."""
-    ahead = np.arange(windows.horizon)
-    found = np.zeros((look_back, windows.horizon))
-    for season in windows.seasons:
-        if 1 < season <= look_back:
-            found[look_back - season + ahead % season, ahead] += 1 / len(windows.seasons)
-    if growth:
-        season, by = _grows(windows, look_back), np.zeros(look_back)
-        by[-season:] += 1 / season
-        by[:season] -= 1 / season
-        found += growth * np.outer(by, season / (look_back - season) * (1 + ahead // season))
-    return found
-
-
-def _grows(windows: Windows, look_back: int) -> int:
-    """The longest season that is twice in a look-back, 0 where none is."""
-    return max((season for season in windows.seasons if 2 * season <= look_back), default=0)
+    return Sums(inner, cross)
 
 
 def _equations(windows: Windows, numbers: Array) -> _Equations:
@@ -201,11 +155,6 @@ def _equations(windows: Windows, numbers: Array) -> _Equations:
 
 def _some(numbers: Array) -> Array:
     return numbers[np.unique(np.linspace(0, len(numbers) - 1, JUDGED_BY).astype(int))] if len(numbers) else numbers
-
-
-def _error(test: _Equations, weights: Array) -> float:
-    off = np.abs(test.targets - test.inputs[:, -len(weights) :] @ weights)
-    return float(np.nanmean(off)) if np.isfinite(off).any() else 0.0
 
 
 def _spread(off: Array, season: int) -> Array:
