@@ -8,6 +8,7 @@ from typing import Any
 from throughtime.config import RunConfig
 
 FEW_WINDOWS = 1_000  # with none of what they forecast in common
+FEW_STEPS = 1_000  # windows: a pass through them is a few steps
 MOST_READ = 768  # steps back: the work of a linear forecast grows with their cube
 LEAST_READ = 8  # steps of a series without a season
 LONG = 256  # steps of a series that are learned from at once, where it is read step by step
@@ -105,7 +106,11 @@ def forecast(
         network |= {"history": history, "look_back": look_back, "segment": segment, "members": 1, "symmetric": few}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
-    return left_open(m, network), batch_and_rate(config, examples, batch, 2e-3)
+    training = batch_and_rate(config, examples, batch, 2e-3)
+    if windows <= FEW_STEPS and "patience" not in config.training.model_fields_set:
+        # evaluations are few steps apart, and the linear forecast is ahead of what is learned beside it for many
+        training["patience"] = 15
+    return left_open(m, network), training
 
 
 def _segment(season: int, horizon: int, look_back: int | None) -> int:
