@@ -13,6 +13,7 @@ import re
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ import pytest
 import websockets
 
 import throughtime as tt
+from serve_kills import REST
 from serving import Serving
 from sounds import RATE, spoken, write_table
 from throughtime.serve.readers import SpeechReader
@@ -375,16 +377,17 @@ def test_speech_goes_back_and_branches_as_if_nothing_else_had_been_heard(folder,
                 left[other], branched = Fed(ear, one.samples[:t]), branched + 1
                 came[other] = [answer for answer in came[id] if answer["time"] <= t]
             elif verb < 0.24:
+                time.sleep(REST)  # or it would have died at once, once too often
                 serving.kill_child()
                 killed += 1
             elif verb < 0.3 and came[id]:
                 answer = draw.choice(came[id])
                 assert hear(api, id, answer["first"], one.samples[answer["first"] : answer["time"]]) == answer
             else:
-                at, time = draw.randrange(len(spring) - 3 * RATE), len(one.samples)
+                at, first = draw.randrange(len(spring) - 3 * RATE), len(one.samples)
                 piece = spring[at : at + draw.randint(1, 3 * RATE)]
-                answer = hear(api, id, time, piece)
-                assert answer == {"first": time, "time": time + len(piece), "events": one.feed(piece)}
+                answer = hear(api, id, first, piece)
+                assert answer == {"first": first, "time": first + len(piece), "events": one.feed(piece)}
                 came[id].append(answer)
         for id, one in left.items():
             wanted = told(one.session.finish())

@@ -68,7 +68,7 @@ def recogniser(tmp_path_factory, _one_thread):
         [folder / "rows.jsonl"],
         out=folder / "run",
         steps=4,
-        model={"hidden_size": 8, "layers": 1},
+        model={"hidden_size": 8, "layers": 1, "bandwidth": 8000},
         data={"speed": 0.0},
         progress=False,
     )
