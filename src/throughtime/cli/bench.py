@@ -30,6 +30,7 @@ SHAPES = (
     (1000, 1, 64, 64),
     (35, 20, 650, 650),
 )
+PAUSE = 0.03  # seconds between what runs in turn
 
 
 def bench(
@@ -238,6 +239,7 @@ def _in_turn(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for run in range(runs + 2):
         for name, job in jobs.items():
+            time.sleep(PAUSE)  # threads of the one before that still look for work would take a core from this one
             start = time.perf_counter()
             job()
             if run >= 2:
