@@ -11,9 +11,9 @@ from torch import Tensor
 from throughtime.cells import State
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.engine import Given, LoopEngine
+from throughtime.scanning.engine import Given, LoopEngine, Types
 from throughtime.scanning.evaluate import TorchOperations
-from throughtime.scanning.nodes import Row
+from throughtime.scanning.nodes import Row, ordered
 from throughtime.scanning.operator import run_loop, without_gradient
 from throughtime.scanning.order import Order
 from throughtime.scanning.program import Wanted
@@ -21,20 +21,23 @@ from throughtime.scanning.programs import fault
 from throughtime.scanning.symbols import Unsupported
 
 
-def run(engine: LoopEngine, call: Call) -> Scanned:
-    """Run a cell by its compiled loop, as `scan` documents. Raises: Unsupported where the loop cannot be compiled after all."""
+def run(engine: LoopEngine, call: Call, types: Types | None = None) -> Scanned:
+    """Run a cell by its compiled loop, as `scan` documents. types: in which what it gives is wanted, as far as the loop can give it so.
+    Raises: Unsupported where the loop cannot be compiled after all."""
     turn_back: Callable[[Tensor], Tensor] | None = None
     if call.reverse and call.lengths is not None:
         call, turn_back = call.forwards()
     around = _Around(engine, call)
     given = around.given()
+    if types is not None:
+        given = given._replace(rounded=around.rounded(types))
     wanted = _wanted(given)
     refused, wanted = (
         wanted if engine.operands is torch.int8 else None,
         None if engine.operands is torch.int8 else wanted,
     )
     try:
-        engine.prepare(wanted, given.batch)
+        engine.prepare(wanted, given.batch, given.rounded)
     except Exception as error:
         raise Unsupported(fault(error)) from error
     states, extras, finals = run_loop(engine, given, wanted)
@@ -135,6 +138,20 @@ class _Around:
 
         (value,) = self._rows(leaf, arrays["n"][0]).rows([row])
         return self._spread(value, value.shape[-1])
+
+    def rounded(self, types: Types) -> frozenset[int]:
+        """The states that are wanted in bfloat16 alone, at all steps and the last."""
+        program, half = self.program, torch.bfloat16
+        (output, *ends), records = types
+        asked = [output, *(records[name] for name in self.call.record)]
+        found = {a[1] for a, t in zip(program.whole_outputs, asked, strict=True) if a and a[0] == "n" and t is half}
+        others = {
+            a[1] for a, t in zip(program.whole_outputs, asked, strict=True) if a and a[0] == "n" and t is not half
+        }
+        for row, whole in zip(program.outputs, program.whole_outputs, strict=True):
+            if whole is None:
+                others |= {n.attribute[1] for n in ordered(row) if n.op == "leaf" and n.attribute[0] == "n"}
+        return frozenset(k for k in found - others if ends[k] is half)
 
     def states(self, finals: Sequence[Tensor]) -> list[Tensor]:
         """The final states, [B, ...]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from throughtime.scanning.program import Array, Program, Wanted
 
 _T = TypeVar("_T")
+Types = tuple[tuple[torch.dtype, ...], dict[str, torch.dtype]]  # of outputs and of each state; of records
 
 
 class Given(NamedTuple):
@@ -19,7 +20,8 @@ class Given(NamedTuple):
 
     arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
     back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
-    falling. own: the tensors of the cell that all else is made of.
+    falling. own: the tensors of the cell that all else is made of. rounded: the states that are given back in bfloat16, those of all
+    steps and the last.
     """
 
     arrays: Sequence[Tensor]
@@ -32,6 +34,7 @@ class Given(NamedTuple):
     resets: Tensor | None
     lengths: Tensor | None
     own: Sequence[Tensor] = ()
+    rounded: frozenset[int] = frozenset()
 
     @property
     def batch(self) -> int:
@@ -50,21 +53,35 @@ class Given(NamedTuple):
 
     def remake(self) -> Callable[[Sequence[Tensor]], Given]:
         """What makes the same of `tensors`, without holding them."""
-        counts, rest = [len(group) for _, group in self.groups], (self.steps, self.step, self.resets, self.lengths)
+        counts = [len(group) for _, group in self.groups]
+        rest, rounded = (self.steps, self.step, self.resets, self.lengths), self.rounded
 
         def made(tensors: Sequence[Tensor]) -> Given:
             ends = [*itertools.accumulate(counts, initial=0)]
             arrays, vectors, matrices, state, initial = (tensors[i:j] for i, j in itertools.pairwise(ends))
-            return Given(arrays, vectors, matrices, state, initial, *rest)
+            return Given(arrays, vectors, matrices, state, initial, *rest, rounded=rounded)
 
         return made
 
 
 class Past(NamedTuple):
-    """What a backward loop reads of the forward one: the states, [T, B, n], and the rows saved for it, [T, B, n]."""
+    """What a backward loop reads of the forward one: the states, [T, B, n], and the rows saved for it, [T, B, n].
+
+    halves: states in bfloat16, by their numbers; one that is not read in another type stands in `states` too.
+    """
 
     states: Sequence[Tensor]
     saved: Sequence[Tensor]
+    halves: Mapping[int, Tensor]
+
+    def operand(self, k: int) -> Tensor:
+        """A state as products read it."""
+        found = self.halves.get(k)
+        return self.states[k] if found is None else found
+
+    def given_back(self, rounded: Collection[int]) -> list[Tensor]:
+        """The states, some of them in bfloat16."""
+        return [self.halves[k] if k in rounded else state for k, state in enumerate(self.states)]
 
 
 class LoopEngine(Protocol):
@@ -74,8 +91,9 @@ class LoopEngine(Protocol):
     dtype: torch.dtype
     operands: torch.dtype
 
-    def prepare(self, wanted: Wanted | None, batch: int) -> None:
-        """Compile what a call of so many sequences needs, so that nothing fails on its way. wanted: which gradients; None: none."""
+    def prepare(self, wanted: Wanted | None, batch: int, rounded: frozenset[int] = frozenset()) -> None:
+        """Compile what a call of so many sequences needs, so that nothing fails on its way. wanted: which gradients; None: none.
+        rounded: as of `Given`."""
 
     def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
         """All steps, forwards: the states and what is saved for the gradients wanted; and the extras, [T, B, n]."""
@@ -86,7 +104,7 @@ class LoopEngine(Protocol):
     ) -> dict[Array, Tensor]:
         """All steps, backwards.
 
-        gradients: of each state and extra, [T, B, n], and of each final state, [B, n]; None is zero.
+        gradients: of each state and extra, [T, B, n], and of each final state, [B, n], in the types given back; None is zero.
         Returns: the gradients wanted, and those of the first state as ("s", k).
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,12 +46,13 @@ def _forward(
     engine: LoopEngine, given: Given, wanted: Wanted | None
 ) -> tuple[Past, Sequence[Tensor], list[Tensor], list[Tensor]]:
     past, extras = engine.forward(given, wanted)
-    return past, past.states, extras, [_final(given, k, out) for k, out in enumerate(past.states)]
+    states = past.given_back(given.rounded) if given.rounded else past.states
+    return past, states, extras, [_final(given, k, out) for k, out in enumerate(states)]
 
 
 def _final(given: Given, k: int, out: Tensor) -> Tensor:
     """The state after each sequence's last step."""
-    first = given.state[k]
+    first = given.state[k].to(out.dtype)
     if given.steps == 0 or given.batch == 0:
         return first.clone()
     if given.lengths is None:
@@ -86,22 +88,23 @@ class _Loop(torch.autograd.Function):
     ) -> Any:
         past, states, extras, finals = engine.run(_forward, engine, remake(tensors), wanted)
         ctx.engine, ctx.wanted, ctx.remake = engine, wanted, remake
-        ctx.counts = len(tensors), len(states)
-        ctx.save_for_backward(*tensors, *states, *past.saved)
+        ctx.counts, ctx.halves = (len(tensors), len(states), len(past.saved)), list(past.halves)
+        ctx.save_for_backward(*tensors, *past.states, *past.saved, *past.halves.values())
         ctx.set_materialize_grads(False)
         return (*states, *extras, *finals)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        count, states = ctx.counts
         saved = ctx.saved_tensors  # asked for once: a checkpoint makes them anew
-        tensors, rest = saved[:count], saved[count:]
+        first, second, third = itertools.accumulate(ctx.counts)
+        tensors = saved[:first]
         given = ctx.remake(tensors)
         with without_autocast():  # what was done forwards says in which type
             if torch.is_grad_enabled() or context((*(g for g in gradients if g is not None), *tensors)) is not None:
                 found = _again(ctx.engine, given, gradients)
             else:
-                past = Past(rest[:states], rest[states:])
+                halves = dict(zip(ctx.halves, saved[third:], strict=True))
+                past = Past(saved[first:second], saved[second:third], halves)
                 found = ctx.engine.run(_gradients, ctx.engine, given, ctx.wanted, past, gradients)
         return (None, None, None, *found)
 
@@ -113,7 +116,7 @@ def _gradients(
     found: dict[tuple[str, int], Tensor]
     if given.steps == 0 or given.batch == 0:
         finals = gradients[len(gradients) - len(given.state) :]
-        found = {("s", k): g for k, g in enumerate(finals) if g is not None}
+        found = {("s", k): g.to(given.state[k].dtype) for k, g in enumerate(finals) if g is not None}
     else:
         found = engine.backward(given, wanted, past, gradients)
     result: list[Tensor | None] = []
@@ -226,7 +229,7 @@ def _again(engine: LoopEngine, given: Given, asked: Sequence[Tensor | None]) -> 
         widths = [*plain.state_widths, *plain.extra_widths]
         outs = [*scanned.outputs.split(widths, -1), *scanned.state]  # type: ignore[no-untyped-call]
     wanted = [t for t in given.tensors if t.requires_grad]
-    pairs = [(o, g) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]
+    pairs = [(o, g.to(o.dtype)) for o, g in zip(outs, asked, strict=True) if g is not None and o.requires_grad]
     if not pairs:
         return [None] * len(given.tensors)
     made, gradients = zip(*pairs, strict=True)

@@ -24,6 +24,7 @@ from throughtime.scanning.nodes import Graph, Node, Row, ordered, width_of
 
 Array = tuple[str, int]  # its kind and number
 Wanted = frozenset[Array]  # gradients: of "a", "v", "i" and of matrices, "w"
+SUMMED = "+"  # at the end of a kind: the loop adds its steps up
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,33 @@ class Hoisted:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """One loop over time: rows of nodes to work out and the arrays they go to; and the products among the nodes."""
+    """One loop over time: rows of nodes to work out and the arrays they go to; and the products among the nodes.
+
+    halved: the arrays that lie in bfloat16.
+    """
 
     targets: tuple[tuple[Array, Row], ...]
     products: tuple[Node, ...]
+    halved: frozenset[Array] = frozenset()
 
     @classmethod
-    def of(cls, targets: Iterable[tuple[Array, Row]]) -> Loop:
+    def of(cls, targets: Iterable[tuple[Array, Row]], halved: frozenset[Array] = frozenset()) -> Loop:
         targets = tuple(targets)
-        return cls(targets, tuple(n for n in ordered(n for _, row in targets for n in row) if n.op == "product"))
+        products = tuple(n for n in ordered(n for _, row in targets for n in row) if n.op == "product")
+        return cls(targets, products, halved)
 
     @property
     def nodes(self) -> list[Node]:
         """All that it works out or reads, arguments first."""
         return ordered(n for _, row in self.targets for n in row)
+
+    @cached_property
+    def by_kind(self) -> dict[str, list[int]]:
+        """The numbers of the arrays it writes."""
+        found: dict[str, list[int]] = {}
+        for (kind, index), _ in self.targets:
+            found.setdefault(kind, []).append(index)
+        return found
 
     @cached_property
     def weights(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from throughtime.scanning.nodes import FUNCTIONS, POINTWISE, REDUCTIONS, Node, Row, ordered, width_of
-from throughtime.scanning.program import Array, Loop
+from throughtime.scanning.program import SUMMED, Array, Loop
 
 MOST_AGAIN = 24  # operations that a sweep does once more sooner than fetch what they give from memory
 
@@ -53,12 +53,12 @@ class Schedule:
             self._level[node] = max((self._level[a] for a in node.args), default=0) + (node.op == "product")
             same = [self._depth[a] for a in node.args if self._level[a] == self._level[node]]
             self._depth[node] = max(same, default=0) + (node.op in REDUCTIONS)
-        written = {row: array for array, row in loop.targets if array[0] != "c"}
+        written = {row: array for array, row in loop.targets if array[0] not in ("c", "h") and array[0][-1] != SUMMED}
         own = {}
         for i, p in enumerate(loop.products):
-            if _array_of(p.args) is None and p.args not in written:
+            if array_of(p.args) is None and p.args not in written:
                 written[p.args] = own["lhs", i] = ("lhs", i)
-        self.lhs: list[Array] = [_array_of(p.args) or written[p.args] for p in loop.products]
+        self.lhs: list[Array] = [array_of(p.args) or written[p.args] for p in loop.products]
         self.targets = [*loop.targets, *((array, loop.products[i].args) for (_, i), array in own.items())]
         self.scratch: dict[Array, int] = {array: width_of(loop.products[i].args) for (_, i), array in own.items()}
         self.scratch.update({("product", i): p.width for i, p in enumerate(loop.products)})
@@ -120,7 +120,7 @@ class Schedule:
                 stage_of.setdefault(reduction, s)
 
 
-def _array_of(row: Row) -> Array | None:
+def array_of(row: Row) -> Array | None:
     """The array that a row of one leaf is, from its first number on; its row stride does the rest."""
     if len(row) != 1 or row[0].op != "leaf":
         return None

@@ -18,7 +18,8 @@ from throughtime.scanning.program import Array
 HEAD = ["steps", "first", "step", "tiles*", "scratch*", "stride", "active*", "bounds*", "parts", "board*", "offer*"]
 AT = {name.rstrip("*"): 2 + i for i, name in enumerate(HEAD)}
 
-KINDS = {"s": ["ptr", "i64", "i64", "ptr", "i64"], "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}
+_BEFORE = ["ptr", "i64", "i64", "ptr", "i64"]
+KINDS = {"s": _BEFORE, "H": _BEFORE, "c": ["ptr", "i64", "i64", "ptr"], "C": ["ptr", "i64", "i64", "ptr"]}
 DENSE = ["ptr", "i64", "i64"]
 
 
@@ -26,7 +27,7 @@ DENSE = ["ptr", "i64", "i64"]
 class Layout:
     """Where a loop's arguments are.
 
-    words: each array's first word: address, step stride, row stride; for `s` also the initial state's address and row stride;
+    words: each array's first word: address, step stride, row stride; for `s` and `H` also the initial state's address and row stride;
     for `c` and `C` the address of the second buffer. packed: one word for each product's weights. size: of the whole block, in
     words.
     """

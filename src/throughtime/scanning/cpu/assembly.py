@@ -151,7 +151,7 @@ class Assembly:
 
     def load_vector(self, pointer: str, count: int | None = None, mask: str | None = None) -> str:
         """A vector, of which `count` lanes or those of a mask; zeros in the others."""
-        mask = self._mask(count, mask)
+        mask = self.masked(count, mask)
         if mask is None:
             return self.load(self.vector, pointer)
         name, kind = f"llvm.masked.load.v{self.lanes}f{self.bytes * 8}.p0", f"<{self.lanes} x i1>"
@@ -161,7 +161,7 @@ class Assembly:
         )
 
     def store_vector(self, value: str, pointer: str, count: int | None = None, mask: str | None = None) -> None:
-        mask = self._mask(count, mask)
+        mask = self.masked(count, mask)
         if mask is None:
             self.store(self.vector, value, pointer)
             return
@@ -169,7 +169,8 @@ class Assembly:
         self.module.declare(f"declare void @{name}({self.vector}, ptr, i32, {kind})")
         self.line(f"call void @{name}({self.vector} {value}, ptr {pointer}, i32 {self.bytes}, {kind} {mask})")
 
-    def _mask(self, count: int | None, mask: str | None) -> str | None:
+    def masked(self, count: int | None, mask: str | None = None) -> str | None:
+        """The mask of so many lanes, or the one given; None where all are meant."""
         return self.mask(count) if mask is None and count not in (None, self.lanes) else mask
 
     def binary(self, op: str, a: str, b: str) -> str:

@@ -26,9 +26,9 @@ from throughtime.scanning.call import (
     unwrapped,
 )  # fmt: skip
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu.engine import Types
 from throughtime.scanning.cpu.modules import RoundedStep, in_float32
 from throughtime.scanning.cpu.target import why_not_bfloat16
+from throughtime.scanning.engine import Types
 from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
 from throughtime.scanning.reference import run as run_plainly
 

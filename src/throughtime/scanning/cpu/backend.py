@@ -10,9 +10,10 @@ from throughtime.scanning import compiled
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
 from throughtime.scanning.cpu.autocast import as_float32, in_types, plainly, types
-from throughtime.scanning.cpu.engine import CPUEngine, Types
+from throughtime.scanning.cpu.engine import CPUEngine
 from throughtime.scanning.cpu.matrices import NAMES, QUADS
 from throughtime.scanning.cpu.threads import as_the_team
+from throughtime.scanning.engine import Types
 from throughtime.scanning.foreign import context
 from throughtime.scanning.programs import Programs
 from throughtime.scanning.signature import HOOKS
@@ -80,17 +81,24 @@ def _hooks(cell: nn.Module) -> str | None:
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
     if as_float32(call) is None:
-        return _run(call)[1]
+        return _run(_found(call), call)
     with plainly(call) as shown:
-        engine, made = _run(shown)
-    return in_types(made, _types(engine, call))
+        engine = _found(shown)
+    types_ = _types(engine, call)
+    with plainly(call) as shown:
+        made = _run(engine, shown, types_ if engine.operands is torch.bfloat16 else None)
+    return in_types(made, types_)
 
 
-def _run(call: Call) -> tuple[CPUEngine, Scanned]:
+def _found(call: Call) -> CPUEngine:
     engine = programs.find(call)
     assert not isinstance(engine, str)
+    return engine
+
+
+def _run(engine: CPUEngine, call: Call, wanted: Types | None = None) -> Scanned:
     try:
-        return engine, compiled.run(engine, call)
+        return compiled.run(engine, call, wanted)
     except Unsupported as error:
         programs.refuse(call, str(error))
         raise

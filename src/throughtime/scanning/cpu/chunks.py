@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from throughtime.scanning.cpu import memory
+from throughtime.scanning.cpu.arguments import Arguments, rows_of
 from throughtime.scanning.engine import Given
-from throughtime.scanning.program import Array
+from throughtime.scanning.program import SUMMED, Array, Loop
 
 CHUNK_BYTES = 4 << 20  # of the arrays of a chunk
 LEAST_ROWS = 256  # of a chunk, so that its products are worth their start
@@ -33,22 +34,35 @@ class Chunk(NamedTuple):
         return slice(self.low, self.low + self.length)
 
 
-def most_rows(width: int, dtype: torch.dtype) -> int:
-    """How many rows a chunk has at most, whose arrays are so wide together."""
-    return max(LEAST_ROWS, CHUNK_BYTES // (width * dtype.itemsize)) if width else sys.maxsize
+def most_rows(size: int) -> int:
+    """How many rows a chunk has at most, each of so many bytes."""
+    return max(LEAST_ROWS, CHUNK_BYTES // size) if size else sys.maxsize
 
 
 class Spaces:
     """The arrays of a chunk, in memory that the next chunk uses again.
 
-    lasting: arrays [T, B, n] of which each chunk has a part that stays.
+    lasting: arrays [T, B, n] of which each chunk has a part that stays. loop: what writes them.
+    added: sums over a chunk's steps that the loop makes itself, [B, n], of some of them.
     """
 
-    def __init__(self, given: Given, widths: Mapping[Array, int], lasting: dict[Array, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        given: Given,
+        widths: Mapping[Array, int],
+        lasting: dict[Array, Tensor] | None = None,
+        loop: Loop | None = None,
+    ) -> None:
         self.given, self.lasting, dtype = given, lasting or {}, given.state[0].dtype
-        width, batch = sum(widths.values()), given.batch
-        self.length = max(1, min(given.steps, most_rows(width, dtype) // max(1, batch)))
-        self.passing = {a: memory.empty(self.length * batch, n, dtype=dtype) for a, n in widths.items()}
+        types = {a: torch.bfloat16 if loop is not None and a in loop.halved else dtype for a in widths}
+        size, batch = sum([n * types[a].itemsize for a, n in widths.items()]), given.batch
+        self.length = max(1, min(given.steps, most_rows(size) // max(1, batch)))
+        self.passing = {a: memory.empty(self.length * batch, n, dtype=types[a]) for a, n in widths.items()}
+        self.added = {
+            (kind, i): torch.zeros(batch, widths[kind, i], dtype=dtype)
+            for kind in ("d", "U")
+            for i in (loop.by_kind.get(kind + SUMMED, ()) if loop is not None else ())
+        }
 
     def chunks(self) -> Iterator[Chunk]:
         """All of them, in the loop's order."""
@@ -63,6 +77,15 @@ class Spaces:
             return self.lasting[array][chunk.span].flatten(0, 1)
         whole = self.passing[array]
         return whole if chunk.length == self.length else whole[: chunk.length * self.given.batch]
+
+    def place(self, arguments: Arguments, chunk: Chunk) -> None:
+        """Tell the loop where it writes a chunk; with lengths, zeros where it does not come."""
+        for array, space in self.passing.items():
+            arguments.place(array, self.words(array, chunk))
+            if self.given.lengths is not None:
+                space[: chunk.length * self.given.batch].zero_()
+        for (kind, i), value in self.added.items():
+            arguments.place((kind + SUMMED, i), rows_of(value.zero_()))
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:
         """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""

@@ -18,6 +18,7 @@ from throughtime.scanning.cpu import columns, matrices, memory
 from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
 from throughtime.scanning.cpu.fused import Fused
+from throughtime.scanning.cpu.halves import HalvedLoops
 from throughtime.scanning.cpu.held import Held, Packed
 from throughtime.scanning.cpu.launch import CompiledLoop, Launch, packed, side_by_side
 from throughtime.scanning.cpu.loop import LoopCode
@@ -27,13 +28,12 @@ from throughtime.scanning.cpu.sums import Sums
 from throughtime.scanning.cpu.target import host, library
 from throughtime.scanning.cpu.team import Alone
 from throughtime.scanning.cpu.threads import as_the_team, safe_after_fork
-from throughtime.scanning.engine import Given, Past
+from throughtime.scanning.engine import Given, Past, Types
 from throughtime.scanning.int8 import dequantised
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
 MOST_FUSED = 16  # numbers of sequences of a program for which there is a block that waits
-Types = tuple[tuple[torch.dtype, ...], dict[str, torch.dtype]]  # of outputs and of each state; of records
 
 
 class CPUEngine:
@@ -54,6 +54,7 @@ class CPUEngine:
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
         self._fused: dict[tuple[Loop, int], Fused] = {}
+        self._halved = HalvedLoops(program)
 
     # what it consists of
 
@@ -79,13 +80,22 @@ class CPUEngine:
         """Numbers saved for each step of each sequence, beside the states."""
         return sum(self.backward_of(wanted).saved_widths)
 
-    def prepare(self, wanted: Wanted | None, batch: int) -> None:
-        if wanted is None:
-            self._loop(self.program.forward, batch)
-            return
+    def prepare(self, wanted: Wanted | None, batch: int, rounded: frozenset[int] = frozenset()) -> None:
+        self._loop(self.forward_loop(wanted, rounded), batch)
+        if wanted is not None:
+            self._loop(self.backward_loop(wanted, rounded), batch, backwards=True)
+
+    def forward_loop(self, wanted: Wanted | None, rounded: frozenset[int]) -> Loop:
+        """The loop of a call that saves what the gradients wanted need. rounded: as of `Given`."""
+        plan = None if wanted is None else self.backward_of(wanted)
+        if self.operands is torch.bfloat16:
+            return self._halved.forward(plan, rounded)
+        return plan.forward if plan else self.program.forward
+
+    def backward_loop(self, wanted: Wanted, rounded: frozenset[int]) -> Loop:
+        """The loop that gives the gradients wanted."""
         plan = self.backward_of(wanted)
-        self._loop(plan.forward, batch)
-        self._loop(plan.loop, batch, backwards=True)
+        return self._halved.backward(plan, wanted, rounded) if self.operands is torch.bfloat16 else plan.loop
 
     # PyTorch's operations around it
 
@@ -98,21 +108,23 @@ class CPUEngine:
     # its loops
 
     def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
-        plan = None if wanted is None else self.backward_of(wanted)
-        states = [self._steps(given, n) for n in self.program.state_widths]
+        loop = self.forward_loop(wanted, given.rounded)
+        widths, by_kind = self.program.state_widths, loop.by_kind
+        half = {k: self._steps(given, widths[k], torch.bfloat16) for k in by_kind.get("h", ())}
+        states = [self._steps(given, n) if k in by_kind["n"] else half[k] for k, n in enumerate(widths)]
         extras = [self._steps(given, n) for n in self.program.extra_widths]
-        saved = [self._steps(given, n) for n in plan.saved_widths] if plan else []
-        loop = plan.forward if plan else self.program.forward
+        saved = [self._steps(given, n) for n in self.backward_of(wanted).saved_widths] if wanted is not None else []
         fused = self._fused_of(loop, given)
         if fused is not None:
             fused.run(given, states, extras, saved)
         elif given.steps and given.batch:
             launch = self._launch(loop, given, states)
+            launch.halves(half)
             for kind, group in (("o", extras), ("k", saved)):
                 for j, out in enumerate(group):
                     launch.arguments.place((kind, j), steps_of(out))
             self._run_forward(launch)
-        return Past(states, saved), extras
+        return Past(states, saved, half), extras
 
     def _run_forward(self, launch: Launch) -> None:
         """All steps, a chunk at a time: its hoisted products, then its loop."""
@@ -135,8 +147,8 @@ class CPUEngine:
     def backward(
         self, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
     ) -> dict[Array, Tensor]:
-        plan, program = self.backward_of(wanted), self.program
-        launch = self._launch(plan.loop, given, past.states, backwards=True)
+        plan, program, loop = self.backward_of(wanted), self.program, self.backward_loop(wanted, given.rounded)
+        launch = self._launch(loop, given, past.states, backwards=True)
         place = launch.arguments.place
         for j, rows in enumerate(past.saved):
             place(("k", j), steps_of(rows))
@@ -146,19 +158,18 @@ class CPUEngine:
         for k, g in enumerate(dense):
             if g is None and zero is None:
                 zero = torch.zeros(max([1, *program.state_widths, *program.extra_widths]), dtype=self.dtype)
+            elif g is not None and g.dtype is not self.dtype and ("g", k) not in loop.halved:
+                dense[k] = g = g.to(self.dtype)
             place(("g", k), constant(zero) if g is None else steps_of(g))  # type: ignore[arg-type]
         carried = self._carried(given, gradients[-count:])
         whole = {a: self._steps(given, n) for a, n in plan.whole.items()}
         for array, value in whole.items():
             place(array, steps_of(value))
-        spaces = Spaces(given, plan.passing, whole)
+        spaces = Spaces(given, plan.passing, whole, loop)
         sums = Sums(program.hoisted, given, wanted, plan, past, spaces, self.operands)
         current = 0  # which of the two holds the gradient of the state
         for chunk in reversed(list(spaces.chunks())):
-            for array, space in spaces.passing.items():
-                place(array, spaces.words(array, chunk))
-                if given.lengths is not None:
-                    space[: chunk.length * given.batch].zero_()
+            spaces.place(launch.arguments, chunk)
             # the loop reads number `count` % 2 first and ends in number 0
             even = current if chunk.length % 2 == 0 else 1 - current
             for k, two in enumerate(carried):
@@ -213,10 +224,10 @@ class CPUEngine:
             loop, backwards, columns.pays(loop, batch, 1 if self.operands in QUADS else self.dtype.itemsize)
         )
 
-    def _steps(self, given: Given, width: int) -> Tensor:
+    def _steps(self, given: Given, width: int, dtype: torch.dtype | None = None) -> Tensor:
         """A new [T, B, width]; with lengths, zeros where the loop does not come."""
         make = memory.zeros if given.lengths is not None else memory.empty
-        return make(given.steps, given.batch, width, dtype=self.dtype)
+        return make(given.steps, given.batch, width, dtype=dtype or self.dtype)
 
 
 @safe_after_fork

@@ -56,7 +56,7 @@ class Fused:
             self._places[kind].append((at, i))
         self._scratch = _apart(scratch.numel())
         # T · B up to which all is one chunk of time; and multiplications of what takes most, for each T · B and to pack
-        self._most = most_rows(sum(h.width for h in made.values()), self.dtype)
+        self._most = most_rows(sum(h.width for h in made.values()) * self.dtype.itemsize)
         numbers = [k * n for _, k, n in shapes]
         step = sum(numbers[len(self._made) :]) + 20 * loop.loop.written
         self._work, self._packing = max([step, *numbers]), 8 * max(numbers, default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,6 +72,7 @@ class Launch:
         held: Packed | None = None,
     ) -> None:
         self.given, self.states, self.held = given, states, held
+        self._halves: dict[int, tuple[Tensor, Tensor]] = {}  # with the states before the first step
         packed = loop.packed(given.matrices, held)
         work = sum([p.numel() for p in packed]) + 20 * loop.loop.written
         self.alone = alone if work * given.batch * given.steps > matrices.ALONE else None
@@ -98,6 +99,12 @@ class Launch:
         if given.resets is not None:
             place(("r", 0), [given.resets.data_ptr(), *given.resets.stride()])
 
+    def halves(self, states: Mapping[int, Tensor]) -> None:
+        """The states that a forward loop writes in bfloat16, [T, B, n]."""
+        for k, out in states.items():
+            self.arguments.place(("h", k), steps_of(out))
+            self._halves[k] = out, self.given.state[k].to(out.dtype).contiguous()
+
     def run(self, first: int, count: int) -> None:
         """Run `count` steps, the earliest of which is number `first` in the order of the loop."""
         given = self.given
@@ -105,6 +112,9 @@ class Launch:
         for k, out in enumerate(self.states):
             state = given.state[k] if first == 0 else out[t - given.step]
             self.arguments.place(("s", k), [*steps_of(out), state.data_ptr(), state.stride(0)])
+        for k, (out, begin) in self._halves.items():
+            state = begin if first == 0 else out[t - given.step]
+            self.arguments.place(("H", k), [*steps_of(out), state.data_ptr(), state.stride(0)])
         self.arguments.begin()
         self.arguments.set(steps=count, first=t)
         block = self.arguments.address

@@ -52,7 +52,8 @@ class LoopCode:
                     self.layout.add(array)
         for array, _ in loop.targets:
             self.layout.add(destination(array))
-        for array in self.schedule.lhs:
+        self.lhs = [self._in_words(array) for array in self.schedule.lhs]
+        for array in self.lhs:
             if array not in self.schedule.scratch:
                 self.layout.add(destination(array) if array in dict(loop.targets) else array)
         for _ in loop.products:
@@ -63,7 +64,11 @@ class LoopCode:
         width = 0
         words: dict[Array, int] = {}
         if self.pairs or self.quads:
-            words = {("rounded", i): self._row_words(width_of(p.args)) for i, p in enumerate(loop.products)}
+            words = {
+                ("rounded", i): self._row_words(width_of(p.args))
+                for i, p in enumerate(loop.products)
+                if self.lhs[i] not in loop.halved
+            }
         for array, n in {**self.schedule.scratch, **words}.items():
             padded = -(-n // self.lanes) * self.lanes
             self.scratch[array] = width, padded
@@ -86,6 +91,7 @@ class LoopCode:
                 "columns" if self.columns else str(self.by_units),
                 str(weights),
                 str(narrow),
+                str(sorted(self.schedule.loop.halved)),
                 *describe(self.schedule.loop.targets),
             ]
         )
@@ -107,6 +113,10 @@ class LoopCode:
     def module(self) -> Module:
         """An empty one, for its operands."""
         return module_of(self.target, self.operands)
+
+    def _in_words(self, array: Array) -> Array:
+        """A left operand where it lies in words, if it does."""
+        return ("H", array[1]) if array[0] == "s" and ("H", array[1]) in self.schedule.loop.halved else array
 
     def _row_words(self, numbers: int) -> int:
         """Words of so many rounded numbers."""
@@ -179,7 +189,7 @@ class LoopCode:
                 active = code.choose(code.less(active, 0), "0", active)
                 code.store("i64", code.least(active, rows_all), rows_slot)
             rows = code.load("i64", rows_slot)
-            time = Time(code, s, t, head["step"], low)
+            time = Time(code, s, t, head["step"], low, self.schedule.loop.halved)
             step = Step(code, {array: time.block(array, w) for array, w in words.items()} | spaces, rows, shares)
             for stage in self.schedule.stages:
                 self._products(step, stage.products, packed, head["tiles"], columns)
@@ -190,13 +200,14 @@ class LoopCode:
     def _products(self, step: Step, which: list[int], packed: list[str], table: str, columns: Columns | None) -> None:
         """Those of a stage."""
         code, parts = step.code, columns.parts if columns else ""
-        lefts = {i: step.block(self.schedule.lhs[i]) for i in which}
-        if (self.pairs or self.quads) and which:
+        lefts = {i: step.block(self.lhs[i]) for i in which}
+        rounding = [i for i in which if ("rounded", i) in self.scratch]
+        if rounding:
             with _phase(columns) as share:
                 low, high = _portion(code, step.rows, share, parts)
-                for i in which:
+                for i in rounding:
                     self._round(step, i, lefts[i], low, high)
-            lefts = {i: step.block(("rounded", i)) for i in which}
+            lefts |= {i: step.block(("rounded", i)) for i in rounding}
         if which:
             with _phase(columns) as share:
                 for i in which:
@@ -222,12 +233,13 @@ class LoopCode:
         if self.pairs or self.quads:
             depth = quads.words(depth, self.lanes) if self.quads else -(-depth // 2)
             panel_rows = depth + (quads.BELOW if self.quads else 0)
+        stride = code.let(f"sdiv i64 {lhs.stride}, 2") if lhs.dtype else lhs.stride  # in words
         whole, left = divmod(p.width, wide)
         low, high = _portion(code, str(whole + (left > 0)), share, parts)
 
         def panels(first: str, vectors: int, columns: int) -> None:
             weights = Matrix(code.at(packed, code.mul(first, panel_rows)), str(vectors * self.lanes))
-            operand, result = Matrix(lhs.at, lhs.stride), Matrix(code.at(out.at, first), out.stride)
+            operand, result = Matrix(lhs.at, stride), Matrix(code.at(out.at, first), out.stride)
             sizes = (step.rows, str(depth), str(columns), str(vectors))
             tiles(code, self.target, table, PanelProduct(operand, weights, result, NOTHING, *sizes))
 

@@ -121,11 +121,12 @@ def tasks_of(rows: int, operands: torch.dtype, threads_: int) -> tuple[int, int]
 def multiply_into(
     out: Tensor, a: Tensor, packed: Tensor, operands: torch.dtype, bias: Tensor | None = None, more: bool = False
 ) -> None:
-    """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense."""
+    """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense. `a` may lie in bfloat16, where
+    operands are rounded to it, and K is even."""
     if out.shape[0] == 0 or out.shape[1] == 0:
         return
     if operands is torch.bfloat16:
-        a = row_pairs(a)
+        a = a.view(torch.float32) if a.dtype is operands else row_pairs(a)  # words
     elif operands in QUADS:
         a = row_quads(a, operands)
     (m, k), n = a.shape, out.shape[1]
@@ -151,14 +152,14 @@ def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None, operands: to
 
 
 def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: bool = False) -> None:
-    """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows."""
+    """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows; either may lie in bfloat16, where operands are rounded to it."""
     if not a.numel() or not b.numel():
         if not more:
             out.zero_()
         return
     (r, m), n = a.shape, b.shape[1]
-    target, lanes = host(), host().lanes(NAMES[a.dtype])
-    wide = panel(target, NAMES[a.dtype])
+    target, lanes = host(), host().lanes(NAMES[out.dtype])
+    wide = panel(target, NAMES[out.dtype])
     panels, count = -(-n // wide), torch.get_num_threads()
     # of M as much as stays in cache; of N so much that each thread has some tasks
     parts = max(-(-m // product.OUTER_ROWS), 1 if panels >= count else min(count, m // (4 * target.rows)), 1)
@@ -167,9 +168,16 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: b
     group = max(1, panels * parts // (4 * count)) if count > 1 else panels
     tasks = -(-panels // group) * -(-m // chunk)
     space = product.OUTER_DEPTH * (chunk + lanes + wide)
-    scratch = memory.empty(tasks * space, dtype=a.dtype)
+    scratch = memory.empty(tasks * space, dtype=out.dtype)
+    halves = "".join([name for name, x in (("a", a), ("b", b)) if x.dtype is not out.dtype])
     values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), out.stride(0), m, n, r]
-    launch("outer", operands, tasks, [*values, chunk, group, scratch.data_ptr(), space, int(more)], r * m * n)
+    launch(
+        product.outer_of(halves),
+        operands,
+        tasks,
+        [*values, chunk, group, scratch.data_ptr(), space, int(more)],
+        r * m * n,
+    )
 
 
 def outer(a: Tensor, b: Tensor, operands: torch.dtype | None = None) -> Tensor:

@@ -24,6 +24,39 @@ def rounded_number(code: Assembly, number: str) -> str:
     return code.let(f"fpext bfloat {half} to {code.dtype}")
 
 
+def half_vector(code: Assembly, pointer: str, count: int | None = None) -> str:
+    """A vector of numbers that lie in bfloat16, of which `count`; zeros in the others."""
+    return code.let(f"fpext <{code.lanes} x bfloat> {load_half(code, pointer, code.masked(count))} to {code.vector}")
+
+
+def half_number(code: Assembly, pointer: str) -> str:
+    """A single number that lies in bfloat16."""
+    return code.let(f"fpext bfloat {code.load('bfloat', pointer, align=2)} to {code.dtype}")
+
+
+def load_half(code: Assembly, pointer: str, mask: str | None = None) -> str:
+    """A vector in bfloat16, as it lies."""
+    half, whole = f"<{code.lanes} x bfloat>", f"<{code.lanes} x i16>"
+    if mask is None:
+        return code.load(half, pointer, align=2)
+    name, kind = f"llvm.masked.load.v{code.lanes}i16.p0", f"<{code.lanes} x i1>"
+    code.module.declare(f"declare {whole} @{name}(ptr, i32, {kind}, {whole})")
+    bits = code.let(f"call {whole} @{name}(ptr {pointer}, i32 2, {kind} {mask}, {whole} zeroinitializer)")
+    return code.let(f"bitcast {whole} {bits} to {half}")
+
+
+def store_half(code: Assembly, vector: str, pointer: str, count: int | None = None) -> None:
+    """Store a vector's numbers in bfloat16, or `count` of them."""
+    half, whole, mask = f"<{code.lanes} x bfloat>", f"<{code.lanes} x i16>", code.masked(count)
+    if mask is None:
+        code.store(half, rounded(code, vector), pointer, align=2)
+        return
+    name, kind = f"llvm.masked.store.v{code.lanes}i16.p0", f"<{code.lanes} x i1>"
+    code.module.declare(f"declare void @{name}({whole}, ptr, i32, {kind})")
+    bits = code.let(f"bitcast {half} {rounded(code, vector)} to {whole}")
+    code.line(f"call void @{name}({whole} {bits}, ptr {pointer}, i32 2, {kind} {mask})")
+
+
 def round_row(code: Assembly, source: str, count: str, into: str) -> None:
     """A row of so many numbers as words. `into` has room for whole halves of vectors."""
     lanes = code.lanes
@@ -39,22 +72,29 @@ def round_row(code: Assembly, source: str, count: str, into: str) -> None:
         half(whole, code.lanes_below(code.sub(count, whole)))
 
 
-def pair_block(code: Assembly, source: str, stride: str, size: tuple[str, str], into: str, pitch: str) -> None:
+def pair_block(
+    code: Assembly, source: str, stride: str, size: tuple[str, str], into: str, pitch: str, half: bool = False
+) -> None:
     """Rows of numbers, [count, width], as half as many of words, each of a number and the one below it; `size` is both. stride,
-    pitch: from row to row, in either. `into` has room for whole vectors."""
+    pitch: from row to row, in either. `into` has room for whole vectors. half: the numbers lie in bfloat16."""
     count, width = size
     lanes, numbers = code.lanes, f"<{2 * code.lanes} x bfloat>"
     order = ", ".join(f"i32 {i + o}" for i in range(lanes) for o in (0, lanes))
-    half = code.let(f"sdiv i64 {count}, 2")
+    pairs = code.let(f"sdiv i64 {count}, 2")
+    dtype = "bfloat" if half else ""
     whole = code.mul(code.let(f"sdiv i64 {width}, {lanes}"), lanes)
 
     def words(i: str, last: bool) -> None:
-        even, to = code.at(source, code.mul(code.mul(i, 2), stride)), code.at(into, code.mul(i, pitch))
-        odd = code.at(even, stride)
+        even = code.at(source, code.mul(code.mul(i, 2), stride), dtype)
+        odd, to = code.at(even, stride, dtype), code.at(into, code.mul(i, pitch))
+
+        def loaded(row: str, j: str, mask: str | None) -> str:
+            at = code.at(row, j, dtype)
+            return load_half(code, at, mask) if half else rounded(code, code.load_vector(at, mask=mask))
 
         def vector(j: str, mask: str | None = None) -> None:
-            top = rounded(code, code.load_vector(code.at(even, j), mask=mask))
-            below = "zeroinitializer" if last else rounded(code, code.load_vector(code.at(odd, j), mask=mask))
+            top = loaded(even, j, mask)
+            below = "zeroinitializer" if last else loaded(odd, j, mask)
             both = f"<{lanes} x bfloat> {top}, <{lanes} x bfloat> {below}"
             value = code.let(f"shufflevector {both}, <{2 * lanes} x i32> <{order}>")
             code.store(numbers, value, code.at(to, j), align=4)
@@ -64,10 +104,10 @@ def pair_block(code: Assembly, source: str, stride: str, size: tuple[str, str], 
         with code.when(code.less(whole, width)):
             vector(whole, code.lanes_below(code.sub(width, whole)))
 
-    with code.loop(half) as i:
+    with code.loop(pairs) as i:
         words(i, last=False)
     with code.when(code.let(f"trunc i64 {count} to i1")):
-        words(half, last=True)
+        words(pairs, last=True)
 
 
 # the processors' own instructions, by the words in a vector: VDPBF16PS of AVX-512, BFDOT of ARM

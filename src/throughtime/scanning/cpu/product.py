@@ -60,9 +60,13 @@ def _define_multiply(module: Module, target: Target) -> None:
     define_tasks(module, "multiply", body)
 
 
-def _define_outer(module: Module, target: Target) -> None:
+def _define_outer(module: Module, target: Target, halves: str = "") -> None:
     """C[M, N] (+)= sum over R rows of A[r, m] B[r, n]. A task is a group of panels of N and a chunk of M. In a module of pairs
-    both are rounded as they are copied: whole copies of them in words would drive what comes next out of the caches."""
+    both are rounded as they are copied: whole copies of them in words would drive what comes next out of the caches.
+
+    halves: which of them, of "ab", lie in bfloat16 already.
+    """
+    dtypes = {name: "bfloat" if name in halves else "" for name in "ab"}
     lanes, wide = module.lanes, panel(target, module.dtype)
     step = OUTER_DEPTH * (2 if module.pairs else 1)  # rows between two visits of a sum to memory
 
@@ -85,8 +89,9 @@ def _define_outer(module: Module, target: Target) -> None:
             count = code.least(code.sub(r, r0), step)
             depth = code.let(f"sdiv i64 {code.add(count, 1)}, 2") if module.pairs else count
             _copy_rows(
-                code, Matrix(code.at(code.at(a, code.mul(r0, lda)), low), lda), (count, rows), Matrix(block, pitch)
-            )
+                code, Matrix(code.at(code.at(a, code.mul(r0, lda), dtypes["a"]), low, dtypes["a"]), lda), (count, rows),
+                Matrix(block, pitch), "a" in halves,
+            )  # fmt: skip
             fresh = code.let(f"and i1 {code.let(f'icmp eq i64 {r0}, 0')}, {code.let(f'icmp eq i64 {more}, 0')}")
             with code.loop(last, start=first) as p:
                 column = code.mul(p, wide)
@@ -94,9 +99,10 @@ def _define_outer(module: Module, target: Target) -> None:
                 vectors = code.let(f"sdiv i64 {code.add(left, lanes - 1)}, {lanes}")
                 width = code.mul(vectors, lanes)
                 into = code.at(code.at(c, code.mul(low, ldc)), column)
-                source = Matrix(code.at(b, code.mul(r0, ldb)), ldb)
+                source = Matrix(code.at(b, code.mul(r0, ldb), dtypes["b"]), ldb)
                 if module.pairs:
-                    pair_block(code, code.at(source.at, column), ldb, (count, left), packed, width)
+                    begin = code.at(source.at, column, dtypes["b"])
+                    pair_block(code, begin, ldb, (count, left), packed, width, "b" in halves)
                     operand = Matrix(packed, width)
                 else:
                     # read as it lies by a single tile; a last panel would be read beyond its end
@@ -112,13 +118,18 @@ def _define_outer(module: Module, target: Target) -> None:
                     PanelProduct(Matrix(block, "1", pitch), operand, Matrix(into, ldc), started, rows, depth, left, vectors),
                 )  # fmt: skip
 
-    define_tasks(module, "outer", body)
+    define_tasks(module, outer_of(halves), body)
 
 
-def _copy_rows(code: Assembly, source: Matrix, size: tuple[str, str], into: Matrix) -> None:
+def outer_of(halves: str) -> str:
+    """The name of the function for operands of which some lie in bfloat16."""
+    return f"outer_{halves}" if halves else "outer"
+
+
+def _copy_rows(code: Assembly, source: Matrix, size: tuple[str, str], into: Matrix, half: bool) -> None:
     """Rows of numbers, [count, width], as they are, or as words of pairs."""
     if code.module.pairs:
-        pair_block(code, source.at, source.row, size, into.at, into.row)
+        pair_block(code, source.at, source.row, size, into.at, into.row, half)
         return
     dtype, lanes, (count, width) = code.dtype, code.lanes, size
     whole = code.mul(code.let(f"sdiv i64 {width}, {lanes}"), lanes)
@@ -147,7 +158,8 @@ def text(target: Target, operands: str) -> str:
     if module.quads:
         define_quads(module)
     else:
-        _define_outer(module, target)
+        for halves in ("", "a", "b", "ab") if module.pairs else ("",):
+            _define_outer(module, target, halves)
     if module.pairs:
         define_pairs(module)
     define_chain(module)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from throughtime.scanning.cpu import functions
 from throughtime.scanning.cpu.assembly import Assembly
 from throughtime.scanning.cpu.lanes import across, combined
-from throughtime.scanning.cpu.pairs import rounded_number
+from throughtime.scanning.cpu.pairs import half_number, half_vector, rounded_number, store_half
 from throughtime.scanning.cpu.units import Span
 from throughtime.scanning.nodes import REDUCTIONS, Node, ordered
-from throughtime.scanning.program import Array, Program
+from throughtime.scanning.program import SUMMED, Array, Program
 from throughtime.scanning.schedule import Schedule, Stage, Work
 
 NARROW = 2  # a product of so few inputs is worked out in the loop, sooner than fetched from memory
@@ -38,10 +38,11 @@ def destination(array: Array) -> Array:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows in memory: the address of the thread's first, and the row stride."""
+    """Rows in memory: the address of the thread's first, the row stride, and the type of number, if another than the loop's."""
 
     at: str
     stride: str
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class RowCode:
         """The address of this row."""
         if array not in self.pointers:
             block = self.step.block(array)
-            at = self.code.at(block.at, self.code.mul(self.row, block.stride)) if block.stride != "0" else block.at
-            self.pointers[array] = at
+            distance = "0" if block.stride == "0" else self.code.mul(self.row, block.stride)
+            self.pointers[array] = self.code.at(block.at, distance, block.dtype)
         return self.pointers[array]
 
     def _target(self, array: Array) -> str:
@@ -140,13 +141,24 @@ class RowCode:
         values: dict[Node, str] = {}
         for node, array, offset in work.stores:
             value = self._value(node, j, count, values)
-            code.store_vector(value, code.at(self._target(array), code.add(j, offset)), count)
+            self._put(array, code.add(j, offset), value, count)
         for reduction, node in work.reductions:
             value = self._value(node, j, count, values)
             if count is not None:
                 value = code.select(code.mask(count), value, code.literal(functions.NEUTRAL[reduction.op]))
             slot = self.sums[reduction][way]
             code.store(code.vector, combined(code, reduction.op, code.load(code.vector, slot), value), slot)
+
+    def _put(self, array: Array, j: str, value: str, count: int | None) -> None:
+        """Write a vector of a target, or add it to one that is added up."""
+        code = self.code
+        if array in self.schedule.loop.halved:
+            store_half(code, value, code.at(self._target(array), j, "bfloat"), count)
+            return
+        at = code.at(self._target(array), j)
+        if array[0].endswith(SUMMED):
+            value = code.binary("fadd", code.load_vector(at, count), value)
+        code.store_vector(value, at, count)
 
     def _finish(self, reduction: Node) -> None:
         """A reduction's lanes, brought together."""
@@ -199,6 +211,8 @@ class RowCode:
         if node.op in REDUCTIONS:  # done in an earlier stage
             return code.splat(code.load(code.dtype, self._pointer(self.schedule.spilled[node])))
         place = self._memory(node)
+        if place is not None and self._is_half(node):
+            return code.splat(half_number(code, code.at(*place, "bfloat")))
         if place is not None:
             return code.splat(code.load(code.dtype, code.at(*place)))
         if node.op == "leaf":
@@ -212,6 +226,10 @@ class RowCode:
         if node.op in ("product", "slice"):
             return self._pointer(self._product(node)), node.attribute if node.op == "slice" else 0
         return None
+
+    def _is_half(self, node: Node) -> bool:
+        """Whether a value lies in bfloat16."""
+        return node.op == "leaf" and node.attribute[:2] in self.schedule.loop.halved
 
     def _narrow(self, leaf: Node, j: str, count: int | None) -> str:
         """A narrow product's numbers, summed in the order of the product itself."""
@@ -233,7 +251,9 @@ class RowCode:
             if n in values or n in self.known:
                 continue
             array, place = self.schedule.spilled.get(n), self._memory(n)
-            if place is not None:
+            if place is not None and self._is_half(n):
+                values[n] = half_vector(code, code.at(place[0], code.add(j, place[1]), "bfloat"), count)
+            elif place is not None:
                 values[n] = code.load_vector(code.at(place[0], code.add(j, place[1])), count)
             elif array is not None and n in self.spilled:
                 values[n] = code.load_vector(code.at(self._pointer(array), j), count)

@@ -100,7 +100,7 @@ class Sums:
     def _column_sums(self, key: Array, chunk: Chunk, known: dict[Array, Tensor]) -> Tensor:
         own = self.plan.shared.get(key, key)
         if own not in known:
-            known[own] = self._part(key, chunk).sum(0)
+            known[own] = (self.spaces.added[own] if own in self.spaces.added else self._part(key, chunk)).sum(0)
         return known[own]
 
     def _array(self, index: int) -> Tensor:
@@ -120,7 +120,7 @@ class Sums:
             lhs, rhs = rhs, lhs
         total, more = self.totals.get(key), key in self.totals
         if total is None:
-            total = self.totals[key] = memory.empty(lhs.shape[1], rhs.shape[1], dtype=rhs.dtype)
+            total = self.totals[key] = memory.empty(lhs.shape[1], rhs.shape[1], dtype=self.given.state[0].dtype)
         matrices.outer_into(total, lhs, rhs, self.operands, more=more)
 
     def _operands(self, p: int, chunk: Chunk) -> Iterator[tuple[Tensor, Tensor]]:
@@ -130,7 +130,7 @@ class Sums:
             yield (self.past.saved if kind == "k" else self.given.arrays)[index][chunk.span].flatten(0, 1), gradient
             return
         # the state before each step is what the step before has left, or the one given
-        states, given, batch = self.past.states[index], self.given, self.given.batch
+        states, given, batch = self.past.operand(index), self.given, self.given.batch
         low, high = chunk.low - given.step, chunk.low + chunk.length - given.step
         if low >= 0 and high <= given.steps:
             yield states[low:high].flatten(0, 1), gradient
