@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import throughtime as tt
-from throughtime.scanning import operator, reference
+from throughtime.scanning import compiled, operator, reference
 from throughtime.scanning.call import Call, make_call
 from throughtime.scanning.compiled import _Around, _wanted
 from throughtime.scanning.cpu import autocast, backend, matrices, product, target
@@ -232,13 +232,17 @@ def test_explain_says_bfloat16(quick):
 
 
 @has_dot
-def test_derivatives_of_derivatives_round_too(quick):
-    call, leaves = call_in(made("GRU"))
-    outputs = backend.run(call).outputs
-    plain = torch.autograd.grad(outputs.square().sum(), leaves, retain_graph=True)
+@pytest.mark.parametrize("name", ["GRU", "LSTM"])
+def test_derivatives_of_derivatives_round_too(name, quick):
+    call, leaves = call_in(made(name))
+    half = ((BF16,) * (1 + len(leaves[1:]) - len(list(call.cell.parameters()))), {})
+    outputs = compiled.run(backend.find(call), call, half).outputs
+    assert outputs.dtype is BF16
+    loss = outputs.float().square().sum()
+    plain = torch.autograd.grad(loss, leaves, retain_graph=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        again = torch.autograd.grad(outputs.square().sum(), leaves, create_graph=True)
+        again = torch.autograd.grad(loss, leaves, create_graph=True)
     for p, a in zip(plain, again, strict=True):
         assert (p - a).norm() < 2.0**-12 * p.norm()
 

@@ -22,8 +22,8 @@ from throughtime.scanning.symbols import Unsupported
 
 
 def run(engine: LoopEngine, call: Call, types: Types | None = None) -> Scanned:
-    """Run a cell by its compiled loop, as `scan` documents. types: in which what it gives is wanted, as far as the loop can give it so.
-    Raises: Unsupported where the loop cannot be compiled after all."""
+    """Run a cell by its compiled loop, as `scan` documents. types: in which what it gives is wanted, and comes as far as a loop can
+    give it so. Raises: Unsupported where the loop cannot be compiled after all."""
     turn_back: Callable[[Tensor], Tensor] | None = None
     if call.reverse and call.lengths is not None:
         call, turn_back = call.forwards()
@@ -43,7 +43,7 @@ def run(engine: LoopEngine, call: Call, types: Types | None = None) -> Scanned:
     states, extras, finals = run_loop(engine, given, wanted)
     if refused is not None:
         states, extras, finals = without_gradient(given.tensors, states, extras, finals)
-    outputs = around.outputs({"n": states, "o": extras, "a": given.arrays})
+    outputs = around.outputs({"n": states, "o": extras, "a": given.arrays, "s": given.state})
     if turn_back is not None:
         outputs = [turn_back(value) for value in outputs]
     ends = around.states(finals)
@@ -136,7 +136,7 @@ class _Around:
                 return self.vectors[index]
             return self._part(self.inputs[index] if kind == "x" else arrays[kind][index])
 
-        (value,) = self._rows(leaf, arrays["n"][0]).rows([row])
+        (value,) = self._rows(leaf, arrays["s"][0]).rows([row])
         return self._spread(value, value.shape[-1])
 
     def rounded(self, types: Types) -> frozenset[int]:

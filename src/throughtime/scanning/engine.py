@@ -20,8 +20,8 @@ class Given(NamedTuple):
 
     arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
     back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
-    falling. own: the tensors of the cell that all else is made of. rounded: the states that are given back in bfloat16, those of all
-    steps and the last.
+    falling. own: the tensors of the cell that all else is made of. rounded: the states that are given back in bfloat16,
+    those of all steps and the last.
     """
 
     arrays: Sequence[Tensor]

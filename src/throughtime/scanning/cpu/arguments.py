@@ -27,9 +27,9 @@ DENSE = ["ptr", "i64", "i64"]
 class Layout:
     """Where a loop's arguments are.
 
-    words: each array's first word: address, step stride, row stride; for `s` and `H` also the initial state's address and row stride;
-    for `c` and `C` the address of the second buffer. packed: one word for each product's weights. size: of the whole block, in
-    words.
+    words: each array's first word: address, step stride, row stride; for `s` and `H` also the initial state's address and row
+    stride; for `c` and `C` the address of the second buffer. packed: one word for each product's weights. size: of the
+    whole block, in words.
     """
 
     words: dict[Array, int] = field(default_factory=dict)

@@ -109,9 +109,9 @@ class CPUEngine:
 
     def forward(self, given: Given, wanted: Wanted | None) -> tuple[Past, list[Tensor]]:
         loop = self.forward_loop(wanted, given.rounded)
-        widths, by_kind = self.program.state_widths, loop.by_kind
-        half = {k: self._steps(given, widths[k], torch.bfloat16) for k in by_kind.get("h", ())}
-        states = [self._steps(given, n) if k in by_kind["n"] else half[k] for k, n in enumerate(widths)]
+        widths, written = self.program.state_widths, loop.by_kind.get("n", ())
+        half = {k: self._steps(given, widths[k], torch.bfloat16) for k in loop.by_kind.get("h", ())}
+        states = [self._steps(given, n) if k in written else half[k] for k, n in enumerate(widths)]
         extras = [self._steps(given, n) for n in self.program.extra_widths]
         saved = [self._steps(given, n) for n in self.backward_of(wanted).saved_widths] if wanted is not None else []
         fused = self._fused_of(loop, given)

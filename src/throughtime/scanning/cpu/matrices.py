@@ -121,8 +121,8 @@ def tasks_of(rows: int, operands: torch.dtype, threads_: int) -> tuple[int, int]
 def multiply_into(
     out: Tensor, a: Tensor, packed: Tensor, operands: torch.dtype, bias: Tensor | None = None, more: bool = False
 ) -> None:
-    """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense. `a` may lie in bfloat16, where
-    operands are rounded to it, and K is even."""
+    """out [M, N] (+)= a [M, K] @ a packed matrix [K, N] (+ bias [N]); rows of `out` and `a` are dense. `a` may lie in bfloat16
+    where operands are rounded to it, and K is even."""
     if out.shape[0] == 0 or out.shape[1] == 0:
         return
     if operands is torch.bfloat16:
@@ -152,7 +152,8 @@ def multiply(a: Tensor, weight: Tensor, bias: Tensor | None = None, operands: to
 
 
 def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: bool = False) -> None:
-    """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows; either may lie in bfloat16, where operands are rounded to it."""
+    """out [M, N] (+)= a.T @ b, for a [R, M], b [R, N] with dense rows; either may lie in bfloat16 where operands
+    are rounded to it."""
     if not a.numel() or not b.numel():
         if not more:
             out.zero_()
