@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import throughtime as tt
+from assembled import assembly
 from throughtime.exporting import compilers
 from throughtime.scanning.backward import backward
 from throughtime.scanning.call import make_call
 from throughtime.scanning.cpu import backend, product, target
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.cpu.packing import packed_size
-from throughtime.scanning.cpu.target import _llvm
 from throughtime.scanning.cpu.tiles import panel
 
 ARM = target.Target("aarch64-unknown-linux-gnu", "neoverse-v1", "+bf16", **target.NEON)
@@ -91,13 +91,6 @@ def test_products_in_the_emulator(program, sizes):
     assert off(product_, a.double(), w.double()) > 1 and off(outer, a.t().double(), g.double()) > 1
 
 
-def assembly(text):
-    generator = target.machine(ARM)
-    module = _llvm().parse_assembly(text)
-    module.triple, module.data_layout = ARM.triple, str(generator.target_data)
-    return str(generator.emit_assembly(module))
-
-
 def test_loops_round_by_its_instruction():
     torch.manual_seed(0)
     state = torch.zeros(5, 40)
@@ -105,8 +98,8 @@ def test_loops_round_by_its_instruction():
         program = backend.find(make_call(cell, torch.randn(9, 5, 21), begin)).program
         loops = [(program.forward, False), (backward(program, frozenset({("w", 1)})).loop, True)]
         for loop, backwards in loops:
-            assert "bfcvt" in assembly(LoopCode(program, loop, ARM, "bfloat16", backwards).text())
-    assert "bfdot" in assembly(product.text(ARM, "bfloat16"))
+            assert "bfcvt" in assembly(LoopCode(program, loop, ARM, "bfloat16", backwards).text(), ARM)
+    assert "bfdot" in assembly(product.text(ARM, "bfloat16"), ARM)
 
 
 @pytest.mark.parametrize(("there", "why"), [(ARM, None), (WITHOUT, "this processor has no dot product of bfloat16")])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
+from assembled import assembly
 from throughtime.errors import UserError
 from throughtime.exporting import dots_llvm, export
 from throughtime.exporting.evaluated import evaluated
@@ -19,7 +20,7 @@ from throughtime.exporting.stack import stack_of
 from throughtime.exporting.steps_llvm import step_module
 from throughtime.exporting.targets import TARGETS, target_of
 from throughtime.exporting.wasm.linking import WASM
-from throughtime.scanning.cpu.target import _llvm, host, machine
+from throughtime.scanning.cpu.target import host
 from throughtime.scanning.int8 import MOST, quantised
 
 WAYS = [way for way in dots_llvm.WHOLE if way in ("", target_of(None).dots) or target_of(None).dots == "bytes"]
@@ -122,19 +123,16 @@ def test_the_reference_is_rounded_in_float32_alone():
 VNNI, MADD = re.compile(r"\bvpdpbusd\b"), re.compile(r"\bv?pmaddwd\b")
 
 
-def assembly(target):
+def step(target):
     """An LSTM's step as the processor's assembly."""
     torch.manual_seed(3)
     text = step_module(stack_of(nn.LSTMCell(40, 64)), "lstm", target, int8=True).text
-    generator = machine(target, "default", target.relocation, target.abi)
-    module = _llvm().parse_assembly(text)
-    module.triple, module.data_layout = target.triple, str(generator.target_data)
-    return str(generator.emit_assembly(module))
+    return assembly(text, target, "default", target.relocation, target.abi)
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_no_level_is_given_what_it_lacks(name):
-    text = assembly(target_of(name))
+    text = step(target_of(name))
     assert MADD.search(text) and not VNNI.search(text)
     wide = {"x86-64-v2": (False, False), "x86-64-v3": (False, True), "x86-64-v4": (True, True)}
     assert ("zmm" in text, "ymm" in text) == wide[name]
@@ -146,19 +144,19 @@ def test_no_level_is_given_what_it_lacks(name):
     ids=["aarch64", "cortex-m4", "wasm"],
 )
 def test_other_processors_widen_as_they_multiply(target, instruction):
-    assert instruction in assembly(target)
+    assert instruction in step(target)
 
 
 def test_this_machine_is_given_what_it_has():
     has = set(host().features.split(","))
     if "+avx512vnni" in has and host().bits == 512:
-        assert VNNI.search(assembly(target_of(None)))
+        assert VNNI.search(step(target_of(None)))
 
 
 def test_vnni_without_avx512():
     """A processor of 256 bits that has VNNI alone."""
     small = replace(target_of("x86-64-v3"), cpu="alderlake", dots="bytes")
-    text = assembly(small)
+    text = step(small)
     assert VNNI.search(text) and "zmm" not in text
 
 

@@ -69,6 +69,22 @@ def test_what_is_chosen_is_said_and_recorded(text, tmp_path, gains, capsys, aske
     assert recorded(tmp_path / "run") == (found, found)
 
 
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        ("text", "bfloat16"), ("music", "bfloat16"), ("tag", "bfloat16"), ("translate", "bfloat16"),
+        ("classify", "float32"), ("classify-audio", "float32"), ("forecast", "float32"), ("transcribe", "float32"),
+    ],
+)  # fmt: skip
+def test_which_tasks_take_it_unasked(task, found, gains):
+    """Those that gained by it, by docs/defaults.md."""
+    gains(None)
+    why = "" if found == "bfloat16" else f", not bfloat16: {task} was not found to gain by it"
+    assert precision.choose_precision("auto", find_task(task), "cpu") == (found, found + why)
+    gains(NONE)
+    assert precision.choose_precision("auto", find_task(task), "cpu")[0] == "float32"
+
+
 def test_what_cannot_be_had_is_refused_before_anything_is_made(text, tmp_path, gains):
     gains(NONE)
     with pytest.raises(
