@@ -7,8 +7,6 @@ plain loop (or PyTorch's own kernel), and nothing of it is remembered for later 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +52,19 @@ def untransformed_context(tensors: Iterable[Tensor] = ()) -> str | None:
     return _odd(tensors)
 
 
-def without_autocast() -> AbstractContextManager[Any]:
-    """A context in which autocast is off on the CPU."""
-    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+class without_autocast:
+    """A context in which autocast is off on the CPU, by its switch alone: torch.autocast's own takes four times as long."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = torch.is_autocast_enabled("cpu")
+        if self.before:
+            torch.set_autocast_enabled("cpu", False)
+
+    def __exit__(self, *error: object) -> None:
+        if self.before:
+            torch.set_autocast_enabled("cpu", True)
 
 
 def in_bfloat16() -> bool:

@@ -7,8 +7,6 @@ operations would give.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -31,17 +29,6 @@ from throughtime.scanning.cpu.target import why_not_bfloat16
 from throughtime.scanning.engine import Types
 from throughtime.scanning.foreign import context, in_bfloat16, transform, without_autocast
 from throughtime.scanning.reference import run as run_plainly
-
-
-@contextmanager
-def plainly(call: Call) -> Iterator[Call]:
-    """The call as the compiled loop takes it, with autocast off; as it is where it is not in bfloat16, or not to be followed."""
-    shown = as_float32(call)
-    if shown is None:
-        yield call
-        return
-    with without_autocast():
-        yield shown
 
 
 def as_float32(call: Call) -> Call | None:

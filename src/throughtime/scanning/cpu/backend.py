@@ -9,12 +9,12 @@ from throughtime.cells.base import somebody_watches
 from throughtime.scanning import compiled
 from throughtime.scanning.call import Call, Scanned, leaves, tensors_of
 from throughtime.scanning.constants import own_tensors
-from throughtime.scanning.cpu.autocast import as_float32, in_types, plainly, types
+from throughtime.scanning.cpu.autocast import as_float32, in_types, types
 from throughtime.scanning.cpu.engine import CPUEngine
 from throughtime.scanning.cpu.matrices import NAMES, QUADS
 from throughtime.scanning.cpu.threads import as_the_team
 from throughtime.scanning.engine import Types
-from throughtime.scanning.foreign import context
+from throughtime.scanning.foreign import context, without_autocast
 from throughtime.scanning.programs import Programs
 from throughtime.scanning.signature import HOOKS
 from throughtime.scanning.symbols import Unsupported
@@ -33,9 +33,10 @@ def why_not(call: Call) -> str | None:
 
 def find(call: Call, hoist: bool = True) -> CPUEngine | str:
     """The engine of a call, or why there is none. hoist: as `divide` takes it."""
-    if as_float32(call) is None:
+    shown = as_float32(call)
+    if shown is None:
         return _refusal(call) or programs.find(call, hoist)
-    with plainly(call) as shown:
+    with without_autocast():
         return _refusal(shown) or programs.find(shown, hoist)
 
 
@@ -80,14 +81,15 @@ def _hooks(cell: nn.Module) -> str | None:
 @as_the_team
 def run(call: Call) -> Scanned:
     """Run the cell by the compiled loop, as `scan` documents."""
-    if as_float32(call) is None:
+    shown = as_float32(call)
+    if shown is None:
         return _run(_found(call), call)
-    with plainly(call) as shown:
+    with without_autocast():
         engine = _found(shown)
-    types_ = _types(engine, call)
-    with plainly(call) as shown:
-        made = _run(engine, shown, types_ if engine.operands is torch.bfloat16 else None)
-    return in_types(made, types_)
+    wanted = _types(engine, call)
+    with without_autocast():
+        made = _run(engine, shown, wanted if engine.operands is torch.bfloat16 else None)
+    return in_types(made, wanted)
 
 
 def _found(call: Call) -> CPUEngine:
