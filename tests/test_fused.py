@@ -9,7 +9,8 @@ from torch import nn
 import throughtime as tt
 from throughtime.scanning.call import make_call
 from throughtime.scanning.cpu import backend, engine
-from throughtime.scanning.cpu.fused import Fused
+from throughtime.scanning.cpu.fused import Fused, Prepared
+from throughtime.scanning.cpu.fused_backward import FusedBackward
 
 T, B, I, N = 7, 3, 5, 11  # noqa: E741
 
@@ -25,23 +26,41 @@ def one_thread():
 @pytest.fixture
 def rows(monkeypatch):
     """The rows of the calls that were fused."""
-    seen, run = [], Fused.run
+    return _counted(Fused, monkeypatch)
+
+
+@pytest.fixture
+def rows_back(monkeypatch):
+    """Those of the calls whose backward was."""
+    return _counted(FusedBackward, monkeypatch)
+
+
+def _counted(kind, monkeypatch):
+    seen, run = [], kind.run
 
     def counted(self, given, *arrays):
         seen.append(given.steps * given.batch)
-        run(self, given, *arrays)
+        return run(self, given, *arrays)
 
-    monkeypatch.setattr(Fused, "run", counted)
+    monkeypatch.setattr(kind, "run", counted)
     return seen
 
 
-def everything(cell, x, **options):
-    """Outputs, last states, records and gradients."""
-    x = x.clone().requires_grad_()
-    outputs, state, records = tt.scan(cell, x, backend="cpu", **options)
-    states = state if isinstance(state, tuple) else (state,)
+def everything(cell, x, state=True, inputs=True, **options):
+    """Outputs, last states, records and gradients. state: from a given one, with its gradient. inputs: their gradient too."""
+    x = x.clone().requires_grad_(inputs)
+    first = cell.initial_state(x.shape[1])
+    many = [
+        torch.linspace(-1, 1, s.numel(), dtype=x.dtype).view_as(s)
+        for s in (first if type(first) is tuple else (first,))
+    ]
+    many = [s.requires_grad_() for s in many]
+    begin = (tuple(many) if type(first) is tuple else many[0]) if state else None
+    outputs, last, records = tt.scan(cell, x, begin, backend="cpu", **options)
+    states = last if isinstance(last, tuple) else (last,)
     total = outputs.sin().sum() + sum(s.square().sum() for s in states)
-    found = torch.autograd.grad(total, [x, *cell.parameters()], allow_unused=True)
+    wanted = [t for t in [x, *many, *cell.parameters()] if t.requires_grad]
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
     return [outputs, *states, *records.values(), *(g for g in found if g is not None)]
 
 
@@ -65,6 +84,13 @@ class Masked(nn.Module):
         return torch.tanh(self.read(x) * torch.sigmoid(self.other(x)) + h @ (self.recur * self.mask))
 
 
+def frozen(cell):
+    """Of which only the first matrix and the last constant row have gradients."""
+    for p in list(cell.parameters())[1:-1]:
+        p.requires_grad_(False)
+    return cell
+
+
 CELLS = {
     "Elman": lambda: tt.cells.Elman(I, N),
     "GRU": lambda: tt.cells.GRU(I, N),
@@ -73,6 +99,11 @@ CELLS = {
     "narrow": lambda: tt.cells.LSTM(2, N),
     "LayerNormGRU": lambda: tt.cells.LayerNormGRU(I, N),
     "masked": Masked,
+    "LayerNormLSTM": lambda: tt.cells.LayerNormLSTM(I, N),
+    "PeepholeLSTM": lambda: tt.cells.PeepholeLSTM(I, N),
+    "MinGRU": lambda: tt.cells.MinGRU(I, N),
+    "SRU": lambda: tt.cells.SRU(I, N),
+    "frozen": lambda: frozen(tt.cells.GRU(I, N)),
 }
 OPTIONS = {
     "plain": lambda: {},
@@ -83,29 +114,33 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
-def test_the_bits_are_those_of_its_parts(name, options, one_thread, rows, monkeypatch):
+def test_the_bits_are_those_of_its_parts(name, options, one_thread, rows, rows_back, monkeypatch):
     torch.manual_seed(0)
     cell = CELLS[name]()
     x = torch.randn(T, B, 2 if name == "narrow" else I, dtype=next(cell.parameters()).dtype)
     record = ("update",) if name == "GRU" else ()
     found = everything(cell, x, record=record, **OPTIONS[options]())
-    assert rows == [T * B]
-    monkeypatch.setattr(Fused, "fits", lambda self, rows: False)
+    assert rows == rows_back == [T * B]
+    short = everything(cell, x[:1], state=False, inputs=False, **OPTIONS[options]()) if options != "resets" else []
+    monkeypatch.setattr(Prepared, "fits", lambda self, rows: False)
     assert same(found, everything(cell, x, record=record, **OPTIONS[options]()))
-    assert rows == [T * B]
+    assert not short or same(short, everything(cell, x[:1], state=False, inputs=False, **OPTIONS[options]()))
+    assert rows == rows_back == [T * B, B][: 2 if short else 1]
 
 
 def test_a_wrong_place_is_seen(one_thread, monkeypatch):
     """That the test above can fail."""
     cell, x = tt.cells.GRU(I, N), torch.randn(T, B, I)
     right = everything(cell, x)
-    place = Fused._place
+    place = Prepared.place
+    for kind in (Fused, FusedBackward):
 
-    def wrong(self, block, given, steps, made, narrow):
-        place(self, block, given._replace(vectors=given.vectors[::-1]), steps, made, narrow)
+        def wrong(self, block, given, steps, kind=kind):
+            other = given._replace(vectors=given.vectors[::-1], state=[0 * s for s in given.state])
+            place(self, block, other if isinstance(self, kind) else given, steps)
 
-    monkeypatch.setattr(Fused, "_place", wrong)
-    assert not same(right, everything(cell, x))
+        monkeypatch.setattr(Prepared, "place", wrong)
+        assert not same(right, everything(cell, x))
 
 
 def test_what_changes_between_calls_is_read_anew(one_thread, rows):

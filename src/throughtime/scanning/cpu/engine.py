@@ -17,7 +17,9 @@ from throughtime.scanning.backward import Backward, backward
 from throughtime.scanning.cpu import columns, matrices, memory
 from throughtime.scanning.cpu.arguments import constant, steps_of
 from throughtime.scanning.cpu.chunks import Spaces
-from throughtime.scanning.cpu.fused import Fused
+from throughtime.scanning.cpu.fused import Fused, Prepared
+from throughtime.scanning.cpu.fused_backward import FusedBackward
+from throughtime.scanning.cpu.gradients import carried_by, dense_rows
 from throughtime.scanning.cpu.halves import HalvedLoops
 from throughtime.scanning.cpu.held import Held, Packed
 from throughtime.scanning.cpu.launch import CompiledLoop, Launch, packed, side_by_side
@@ -33,7 +35,8 @@ from throughtime.scanning.int8 import dequantised
 from throughtime.scanning.program import Array, Loop, Program, Wanted
 
 _T = TypeVar("_T")
-MOST_FUSED = 16  # numbers of sequences of a program for which there is a block that waits
+_P = TypeVar("_P", bound=Prepared)
+MOST_FUSED = 16  # loops of a program, each for so many sequences, of which there is a block that waits
 
 
 class CPUEngine:
@@ -53,7 +56,7 @@ class CPUEngine:
         self._loops: dict[tuple[Loop, bool], CompiledLoop] = {}
         self._alone: dict[tuple[Loop, int], Alone] = {}  # what one thread takes, by the number of sequences
         self._backward: dict[Wanted, Backward] = {}
-        self._fused: dict[tuple[Loop, int], Fused] = {}
+        self._fused: dict[tuple[Loop, int], Prepared] = {}
         self._halved = HalvedLoops(program)
 
     # what it consists of
@@ -148,20 +151,18 @@ class CPUEngine:
         self, given: Given, wanted: Wanted, past: Past, gradients: Sequence[Tensor | None]
     ) -> dict[Array, Tensor]:
         plan, program, loop = self.backward_of(wanted), self.program, self.backward_loop(wanted, given.rounded)
+        count = len(given.state)
+        carried = carried_by(given, gradients[-count:])
+        dense = dense_rows(program, given, gradients[:-count], loop)
+        fused = self._fused_backward(loop, plan, given, wanted)
+        if fused is not None:
+            return fused.run(given, past, carried, dense)
         launch = self._launch(loop, given, past.states, backwards=True)
         place = launch.arguments.place
         for j, rows in enumerate(past.saved):
             place(("k", j), steps_of(rows))
-        count = len(given.state)
-        zero = None  # where a gradient is
-        dense = [None if g is None else _rows_dense(g) for g in gradients[:-count]]
         for k, g in enumerate(dense):
-            if g is None and zero is None:
-                zero = torch.zeros(max([1, *program.state_widths, *program.extra_widths]), dtype=self.dtype)
-            elif g is not None and g.dtype is not self.dtype and ("g", k) not in loop.halved:
-                dense[k] = g = g.to(self.dtype)
-            place(("g", k), constant(zero) if g is None else steps_of(g))  # type: ignore[arg-type]
-        carried = self._carried(given, gradients[-count:])
+            place(("g", k), steps_of(g))
         whole = {a: self._steps(given, n) for a, n in plan.whole.items()}
         for array, value in whole.items():
             place(array, steps_of(value))
@@ -182,15 +183,32 @@ class CPUEngine:
 
     def _fused_of(self, loop: Loop, given: Given) -> Fused | None:
         """What does a forward loop in one call; None where threads help, or some of it is more than that."""
+
+        def make(compiled: CompiledLoop) -> Fused:
+            return Fused(self.program, compiled, self._made, self._narrow, given.batch)
+
+        return self._in_one_call(loop, given, make)
+
+    def _fused_backward(self, loop: Loop, plan: Backward, given: Given, wanted: Wanted) -> FusedBackward | None:
+        """The same of a backward loop."""
+
+        def make(compiled: CompiledLoop) -> FusedBackward:
+            return FusedBackward(self.program, plan, compiled, wanted, given.batch)
+
+        return self._in_one_call(loop, given, make, backwards=True)
+
+    def _in_one_call(
+        self, loop: Loop, given: Given, make: Callable[[CompiledLoop], _P], backwards: bool = False
+    ) -> _P | None:
         if self.operands is not self.dtype or given.lengths is not None or not given.steps * given.batch:
             return None
-        compiled = self._loop(loop, given.batch)
-        if compiled.code.columns:
-            return None
         key = loop, given.batch
-        found = self._fused.get(key)
+        found: Any = self._fused.get(key)
         if found is None:
-            found = Fused(self.program, compiled, self._made, self._narrow, given.batch)
+            compiled = self._loop(loop, given.batch, backwards)
+            if compiled.code.columns:
+                return None
+            found = make(compiled)
             with locks.LOOPS:
                 self._fused[key] = found
                 if len(self._fused) > MOST_FUSED:
@@ -205,14 +223,6 @@ class CPUEngine:
     def _held_of(self, given: Given) -> Packed | None:
         """The packed weights of a cell, where it takes long to make them."""
         return self._held.of(given.own) if self.operands in QUADS else None
-
-    def _carried(self, given: Given, finals: Sequence[Tensor | None]) -> list[Tensor]:
-        """The gradient of each tensor of the state, in two buffers in turn, [2, B, n]: at first that of the final state."""
-        made = [torch.zeros(2, given.batch, n, dtype=self.dtype) for n in self.program.state_widths]
-        for two, final in zip(made, finals, strict=True):
-            if final is not None:
-                two.copy_(final)
-        return made
 
     def _launch(self, loop: Loop, given: Given, states: Sequence[Tensor], backwards: bool = False) -> Launch:
         alone = self._alone.get((loop, given.batch)) or self._alone.setdefault((loop, given.batch), Alone())
@@ -234,10 +244,3 @@ class CPUEngine:
 @as_the_team
 def _by_the_team(function: Callable[..., _T], *args: Any) -> _T:
     return function(*args)
-
-
-def _rows_dense(g: Tensor) -> Tensor:
-    """A gradient [T, B, n] with dense rows; one row stands for all where they are one memory, as those of a sum are."""
-    if g.stride(-1) == 1:
-        return g
-    return g[0, 0].contiguous().expand_as(g) if g.stride(0) == g.stride(1) == 0 else g.contiguous()

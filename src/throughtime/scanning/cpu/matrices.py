@@ -159,16 +159,7 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: b
             out.zero_()
         return
     (r, m), n = a.shape, b.shape[1]
-    target, lanes = host(), host().lanes(NAMES[out.dtype])
-    wide = panel(target, NAMES[out.dtype])
-    panels, count = -(-n // wide), torch.get_num_threads()
-    # of M as much as stays in cache; of N so much that each thread has some tasks
-    parts = max(-(-m // product.OUTER_ROWS), 1 if panels >= count else min(count, m // (4 * target.rows)), 1)
-    share = -(-m // parts)
-    chunk = -(-share // lanes) * lanes
-    group = max(1, panels * parts // (4 * count)) if count > 1 else panels
-    tasks = -(-panels // group) * -(-m // chunk)
-    space = product.OUTER_DEPTH * (chunk + lanes + wide)
+    tasks, chunk, group, space = outer_sizes(m, n, out.dtype, torch.get_num_threads())
     scratch = memory.empty(tasks * space, dtype=out.dtype)
     halves = "".join([name for name, x in (("a", a), ("b", b)) if x.dtype is not out.dtype])
     values = [a.data_ptr(), a.stride(0), b.data_ptr(), b.stride(0), out.data_ptr(), out.stride(0), m, n, r]
@@ -179,6 +170,20 @@ def outer_into(out: Tensor, a: Tensor, b: Tensor, operands: torch.dtype, more: b
         [*values, chunk, group, scratch.data_ptr(), space, int(more)],
         r * m * n,
     )
+
+
+def outer_sizes(m: int, n: int, dtype: torch.dtype, count: int) -> tuple[int, int, int, int]:
+    """Of an outer product [M, N] by so many threads: its tasks, the rows of M of each, its panels of N, and its space."""
+    m, n = max(m, 1), max(n, 1)
+    target, lanes = host(), host().lanes(NAMES[dtype])
+    wide = panel(target, NAMES[dtype])
+    panels = -(-n // wide)
+    # of M as much as stays in cache; of N so much that each thread has some tasks
+    parts = max(-(-m // product.OUTER_ROWS), 1 if panels >= count else min(count, m // (4 * target.rows)), 1)
+    share = -(-m // parts)
+    chunk = -(-share // lanes) * lanes
+    group = max(1, panels * parts // (4 * count)) if count > 1 else panels
+    return -(-panels // group) * -(-m // chunk), chunk, group, product.OUTER_DEPTH * (chunk + lanes + wide)
 
 
 def outer(a: Tensor, b: Tensor, operands: torch.dtype | None = None) -> Tensor:

@@ -77,16 +77,9 @@ class Sums:
 
     def finish(self) -> dict[Array, Tensor]:
         """All of them: ("w", matrix), ("v", row), ("i", state), ("a", array)."""
-        for key in [k for k in self.totals if k[0] in "Ud"]:
-            whole, start = self.totals.pop(key), 0
-            if len(self.weights[key]) == 1:
-                self._add(("w", self.weights[key][0]), whole.t() if key in self.transposed else whole)
-                continue
-            for w in self.weights[key]:
-                part = slice(start, start + self.given.matrices[w].shape[1])
-                self._add(("w", w), whole[part].t() if key in self.transposed else whole[:, part])
-                start = part.stop
-        found = {**self.totals, **self.arrays}
+        keys = [k for k in self.totals if k[0] in "Ud"]
+        made = [(self.weights[k], k in self.transposed, self.totals.pop(k)) for k in keys]
+        found = {**self.totals, **self.arrays, **by_matrix(made, self.given.matrices)}
         for key in self.plan.widths:
             if key[0] == "A":
                 array, value = ("a", key[1]), self.spaces.lasting[self.plan.shared.get(key, key)]
@@ -140,3 +133,16 @@ class Sums:
         else:
             yield given.state[index], gradient[-batch:]
             yield states[low:].flatten(0, 1), gradient[:-batch]
+
+
+def by_matrix(made: Sequence[tuple[tuple[int, ...], bool, Tensor]], weights: Sequence[Tensor]) -> dict[Array, Tensor]:
+    """The gradients of matrices, ("w", i), from those of some side by side: of which, and whether they are transposed."""
+    found: dict[Array, Tensor] = {}
+    for which, transposed, whole in made:
+        start = 0
+        for w in which:
+            part = slice(start, start + weights[w].shape[1])
+            value = whole if len(which) == 1 else whole[part] if transposed else whole[:, part]
+            value, start = value.t() if transposed else value, part.stop
+            found["w", w] = found["w", w] + value if ("w", w) in found else value
+    return found
