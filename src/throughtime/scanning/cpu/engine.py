@@ -202,12 +202,12 @@ class CPUEngine:
     ) -> _P | None:
         if self.operands is not self.dtype or given.lengths is not None or not given.steps * given.batch:
             return None
+        compiled = self._loop(loop, given.batch, backwards)
+        if compiled.code.columns:
+            return None
         key = loop, given.batch
         found: Any = self._fused.get(key)
         if found is None:
-            compiled = self._loop(loop, given.batch, backwards)
-            if compiled.code.columns:
-                return None
             found = make(compiled)
             with locks.LOOPS:
                 self._fused[key] = found
