@@ -6,20 +6,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# torch first and by its exact version, so that nothing else chooses a newer build
+# by its exact version, so that nothing else chooses a newer build
 TORCH ?= torch==2.13.0
+# what is imported is compiled then, once: of all that is installed that is a small part
+INSTALL := $(BIN)/pip install -q --no-compile $(TORCH)
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check page bench install install-dev clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e '.[plot]'
+	$(INSTALL) -e '.[plot]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.base
-	$(BIN)/pip install -q -e '.[plot,text,dev]'
-	@touch $@
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[plot,text,dev]'
+	@touch $(VENV)/.base $@
 
 install: $(VENV)/.base
 install-dev: $(VENV)/.dev
@@ -27,9 +30,9 @@ install-dev: $(VENV)/.dev
 demo: $(VENV)/.base
 	$(BIN)/throughtime demo
 
-# one thread a worker: two workers of two threads each would wait for one another; what is started often is compiled once
+# one thread a worker: two workers of two threads each would wait for one another
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples

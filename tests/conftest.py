@@ -1,11 +1,14 @@
 """What the tests share."""
 
+import functools
 import shutil
 
 import pytest
 import torch
 
+from pictures import once_a_kind
 from serving import Playing
+from throughtime.training import report
 
 # The files that take longest, the longest first, so that no worker is alone with one in the end.
 LONG = (
@@ -34,6 +37,24 @@ def pytest_collection_modifyitems(items):
 def pytest_make_parametrize_id(config, val, argname):
     """Bytes name no test: what packs them may write the time into them, and two workers then collect other names."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _curves_are_drawn_once_a_kind():
+    """Hundreds of small networks are trained here, and to draw the curve takes longer than many of those trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw_curve", once_a_kind(report.draw_curve))
+        yield
+
+
+@pytest.fixture(scope="module")
+def _translations_are_read_once():
+    """PyTorch's exporter parses the source of all of ONNX's translations anew for each graph, for a quarter of its time."""
+    registry = pytest.importorskip("torch.onnx._internal.exporter._registration")
+    with pytest.MonkeyPatch.context() as patch:
+        apis = registry.onnxscript_apis
+        patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="module")

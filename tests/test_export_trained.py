@@ -23,7 +23,7 @@ pytest.importorskip("onnxscript")
 
 DATA = Path(os.environ.get("THROUGHTIME_DATA", Path(__file__).parents[2] / "shared" / "data"))
 pytestmark = [
-    pytest.mark.usefixtures("_one_thread"),
+    pytest.mark.usefixtures("_one_thread", "_translations_are_read_once"),
     # of networks that have hardly learned, and of words that none has learned
     pytest.mark.filterwarnings("ignore:.* translated up to the limit of its length"),
     pytest.mark.filterwarnings("ignore:of .* different .* the vocabulary has room"),
@@ -84,9 +84,9 @@ def beginning(path, lines, out):
     return out
 
 
-def trained(task, files, out, **more):
+def trained(task, files, out, *, training=(), **more):
     more = {"steps": 20, "progress": False} | more
-    return tt.train(task, files, out=out, **more)
+    return tt.train(task, files, out=out, **more, training={"evaluations": 1} | dict(training))
 
 
 # -- tag
@@ -104,7 +104,7 @@ def trained(task, files, out, **more):
 def test_a_tagger_tags(tmp_path, model, standing):
     folder = DATA / "tag" / "ewt"
     tagger = trained(
-        "tag", [beginning(folder / "train.conllu", 6000, tmp_path / "train.conllu")], tmp_path / "run", steps=150,
+        "tag", [beginning(folder / "train.conllu", 2000, tmp_path / "train.conllu")], tmp_path / "run", steps=40,
         model={"hidden_size": 24, "embedding_size": 20, "character_size": 12, "dropout": 0.0, **model},
         training={"learning_rate": 1e-2, "warmup": 10},
     )  # fmt: skip
@@ -198,16 +198,17 @@ def test_a_text_model_scores_and_writes(tmp_path, model, data):
 )
 def test_a_translator_translates(tmp_path, model):
     folder = DATA / "translate" / "multi30k"
-    for side in ("de", "en"):  # the first words of each line
-        lines = [" ".join(line.split()[:3]) for line in some_lines(folder / f"train.{side}", 400)]
+    words = 2 if model["tokens"] == "characters" else 3  # the first ones of each line
+    for side in ("de", "en"):
+        lines = [" ".join(line.split()[:words]) for line in some_lines(folder / f"train.{side}", 400)]
         (tmp_path / f"train.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     translator = trained(
-        "translate", [tmp_path / f"train.{side}" for side in ("de", "en")], tmp_path / "run", steps=250,
+        "translate", [tmp_path / f"train.{side}" for side in ("de", "en")], tmp_path / "run", steps=120,
         model={"hidden_size": 32, "embedding_size": 24, "smoothing": 0.0, "dropout": 0.0, **model},
-        training={"learning_rate": 5e-3, "warmup": 20, "batch_size": 16, "evaluations": 3},
+        training={"learning_rate": 1.5e-2, "warmup": 20, "batch_size": 16},
     )  # fmt: skip
     path = tt.export(translator, to="onnx", path=tmp_path / "onnx")
-    lines = [" ".join(line.split()[:3]) for line in some_lines(folder / "valid.de", 15)] + ["", "x"]
+    lines = [" ".join(line.split()[:words]) for line in some_lines(folder / "valid.de", 15)] + ["", "x"]
     wanted = [v["translation"] for v in translator.predict(iter(lines))]
     assert answered(path, "\n".join(lines) + "\n").split("\n")[: len(lines)] == wanted
     assert len(set(wanted)) > 2
@@ -220,7 +221,7 @@ def test_a_translator_translates(tmp_path, model):
 @pytest.mark.parametrize(
     ("model", "file"),
     [
-        ({"kind": "segments", "members": 3}, "airline-passengers.csv"),
+        ({"kind": "segments", "members": 2}, "airline-passengers.csv"),
         ({"kind": "segments", "cell": "lstm"}, "taxi_new_york_passengers.csv"),
         ({"kind": "steps", "cell": "lstm", "layers": 2}, "airline-passengers.csv"),
     ],
@@ -273,7 +274,7 @@ def test_a_classifier_of_recordings_classifies(tmp_path):
 def test_a_recogniser_hears(tmp_path, streaming):
     paths = recordings(80, tmp_path, "text")
     model = trained(
-        "transcribe", [tmp_path / "all.jsonl"], tmp_path / "run", steps=120,
+        "transcribe", [tmp_path / "all.jsonl"], tmp_path / "run", steps=60,
         model={"hidden_size": 24, "layers": 1, "streaming": streaming, "units": "words", "dropout": 0.0},
         training={"learning_rate": 1e-2, "batch_size": 16, "warmup": 10}, data={"speed": 0.0, "masks": 0},
     )  # fmt: skip
@@ -313,7 +314,7 @@ def test_a_composer_scores_and_writes(tmp_path):
     pieces = json.loads((DATA / "music" / "jsb" / "jsb-chorales-quarter.json").read_text())
     (tmp_path / "some.json").write_text(json.dumps({part: some[:12] for part, some in pieces.items()}))
     composer = trained(
-        "music", [tmp_path / "some.json"], tmp_path / "run", steps=60, training={"learning_rate": 1e-2},
+        "music", [tmp_path / "some.json"], tmp_path / "run", training={"learning_rate": 1e-2},
         model={"hidden_size": 24, "chain_size": 12, "embedding_size": 12},
     )  # fmt: skip
     path = tt.export(composer, to="onnx", path=tmp_path / "onnx")
@@ -338,8 +339,13 @@ def writer(tmp_path_factory, _one_thread):
     return trained("text", [folder / "text.txt"], folder / "run", steps=30, model=model)
 
 
-def test_a_folder_says_what_is_in_it(writer, tmp_path):
-    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
+@pytest.fixture(scope="module")
+def exported(writer, tmp_path_factory, _translations_are_read_once):
+    return tt.export(writer, to="onnx", path=tmp_path_factory.mktemp("exported") / "onnx")
+
+
+def test_a_folder_says_what_is_in_it(exported, writer):
+    path = exported
     readme = (path / "README.md").read_text()
     about = json.loads((path / "EXPORT.json").read_text())
     vocabulary = len(writer.tokens)
@@ -364,9 +370,8 @@ def test_a_folder_says_what_is_in_it(writer, tmp_path):
     assert tt.export(writer, to="onnx", path=path, overwrite=True) == path
 
 
-def test_a_state_that_is_carried_is_the_whole_sequence(writer, tmp_path):
-    path = tt.export(writer, to="onnx", path=tmp_path / "onnx")
-    step, whole = (onnxruntime.InferenceSession(path / f"{name}.onnx") for name in ("step", "sequences"))
+def test_a_state_that_is_carried_is_the_whole_sequence(exported, writer):
+    step, whole = (onnxruntime.InferenceSession(exported / f"{name}.onnx") for name in ("step", "sequences"))
     tokens = np.array([[1, 1], *np.random.default_rng(0).integers(2, len(writer.tokens), (9, 2))])
     state = np.random.default_rng(1).standard_normal((2, 16)).astype(np.float32)
     log_p, last = whole.run(None, {"tokens": tokens, "state0": state})
