@@ -4,8 +4,8 @@
 
 Each session reads seeded texts, each as long as its script says. A request goes to the process that its session hashes to, as a
 proxy would send it; where that one does not answer in time, or is not there, to another. Meanwhile a seeded script ends processes
-by SIGKILL, pauses them by SIGSTOP for shorter and longer than a lease, and takes them from 3 to 2 and to 4. Every answer, and the
-state of every session in the end, must be that of one process with a store of its own, to the bit.
+by SIGKILL, pauses them by SIGSTOP for shorter and longer than a lease, and takes them from 3 to 2 and to 4 (under Ray from 2 to 3
+and back). Every answer, and the state of every session in the end, must be that of one process with a store of its own, to the bit.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ GIVEN_UP = 120.0  # seconds after which a request is lost
 
 
 class Processes:
-    """Processes of `throughtime serve` beside one another."""
+    """Processes of `throughtime serve` beside one another. sizes: how many there are at first, and then, again and again."""
+
+    sizes = (3, 2, 4)
 
     def __init__(self, run: Path, shared: str) -> None:
         self.options = [run, "--port", 0, "--shared", shared, "--lease", LEASE, "--slots", 700]
         self.serving: list[Serving] = []
-        self.resize(3)
+        self.resize(self.sizes[0])
 
     def resize(self, count: int) -> None:
         """Start or end processes."""
@@ -71,7 +73,9 @@ class Processes:
 
 
 class Replicas(Processes):
-    """The same under Ray Serve, on a machine that Ray starts for it."""
+    """The same under Ray Serve, on a machine that Ray starts for it. Each replica imports all by itself."""
+
+    sizes = (2, 3)
 
     def __init__(self, run: Path, shared: str, folder: Path) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -87,7 +91,7 @@ class Replicas(Processes):
         serve.start(
             http_options=HTTPOptions(port=int(self.url.rpartition(":")[2])), logging_config={"log_level": "ERROR"}
         )
-        self.resize(3)
+        self.resize(self.sizes[0])
 
     def resize(self, count: int) -> None:
         """Have another number of replicas."""
@@ -189,7 +193,7 @@ async def use(at: Processes, sessions: list[Session], seconds: float) -> dict[st
 def disturb(at: Processes, seed: int, seconds: float, counts: dict[str, int]) -> None:
     """Kill, pause and resize, in an order of the seed's, for some seconds and until each has been done."""
     draw, ended = random.Random(f"chaos {seed}"), time.monotonic() + seconds
-    sizes = itertools.cycle([2, 4, 3])
+    sizes = itertools.cycle([*at.sizes[1:], at.sizes[0]])
     while True:
         for what in draw.sample(["killed", "paused", "slept", "resized", "killed", "resized"], 6):
             time.sleep(draw.uniform(0.2, 1.0))
