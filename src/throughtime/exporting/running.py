@@ -26,6 +26,10 @@ STEPS = 40  # tokens of each text that is read to check
 WITHIN = 1e-3  # of log p, where tokens are read: the states of 40 steps
 
 
+Stream = tuple[Tensor, Tensor]  # the state [S] that it begins with; what its steps are given, [T, I]
+Ended = tuple[Tensor, Tensor]  # what its steps give, [T, N]; the state after them
+
+
 class Running(Protocol):
     """What has the functions of an export."""
 
@@ -39,8 +43,8 @@ class Running(Protocol):
 class RunningBlocks(Running, Protocol):
     """What has steps at once besides."""
 
-    def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps of one stream as one block. state [S]; x [T, I]. Returns: as `steps`."""
+    def both(self, streams: Sequence[Stream]) -> list[tuple[Ended, Ended]]:
+        """Streams one after the other, each by its steps and then as one block. Returns: of each what `steps` gives, twice."""
 
 
 class InProcess:
@@ -75,6 +79,10 @@ class InProcess:
             self._step(state.data_ptr(), int(given) if self._reads else given.data_ptr(), out.data_ptr())
         return y, self._shown(state)
 
+    def both(self, streams: Sequence[Stream]) -> list[tuple[Ended, Ended]]:
+        """Each stream by its steps, and as a block."""
+        return [(self.steps(state, x), self.block(state, x)) for state, x in streams]
+
     def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of one stream at once."""
         state, y = torch.cat([state, self._own]), torch.full((len(x), self._sizes[1]), torch.nan)
@@ -94,16 +102,24 @@ class AsProgram:
 
     def steps(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of one stream."""
-        return self._steps(len(x), state, x)
+        return self._streams([(len(x), state, x)])[0]
 
     def block(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of one stream at once."""
-        return self._steps(-len(x), state, x)
+        return self._streams([(-len(x), state, x)])[0]
 
-    def _steps(self, count: int, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        found = self._run(struct.pack("<i", count) + _bytes(state) + _bytes(x))[self._state :]
-        y, after = torch.split(found, [len(x) * self._outputs, self._state])
-        return y.view(len(x), self._outputs), after
+    def both(self, streams: Sequence[Stream]) -> list[tuple[Ended, Ended]]:
+        """Each stream by its steps, and as a block: all by one process, since an emulator takes longer to start than to run."""
+        found = self._streams([(count, state, x) for state, x in streams for count in (len(x), -len(x))])
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    def _streams(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Ended]:
+        """Streams that one process reads. asked: of each the number of steps, below zero as a block, the state, what is given."""
+        found = self._run(b"".join(struct.pack("<i", count) + _bytes(state) + _bytes(x) for count, state, x in asked))
+        sizes = [size for _, _, x in asked for size in (len(x) * self._outputs, self._state)]
+        _, *parts = torch.split(found, [self._state, *sizes])
+        ended = zip(asked, parts[::2], parts[1::2], strict=True)
+        return [(y.view(len(x), self._outputs), after) for (_, _, x), y, after in ended]
 
     def _run(self, given: bytes) -> Tensor:
         try:
@@ -205,8 +221,7 @@ def run_of(running: RunningBlocks, stack: Stack, differing: list[int] | None = N
     """Streams one after the other, each as a block, as `agreement.check` runs what was written. differing: is given the length of
     each block that does not give to the bit what its steps do; None: then OtherBits is raised."""
 
-    def one(state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        steps, whole = running.steps(state, x), running.block(state, x)
+    def checked(x: Tensor, steps: Ended, whole: Ended) -> Ended:
         if not all(map(_same_bits, steps, whole)):
             if differing is None:
                 raise OtherBits(f"a block of {len(x)} steps gives other bits than its steps")
@@ -217,7 +232,8 @@ def run_of(running: RunningBlocks, stack: Stack, differing: list[int] | None = N
         assert lengths is None
         given = torch.cat([t.reshape(*t.shape[:2], -1) for t in leaves(inputs)], -1).transpose(0, 1)  # [B, T, I]
         rows = torch.cat([given.new_zeros(len(given), 0), *(s.reshape(len(s), -1) for s in states)], 1)
-        outputs, ends = zip(*(one(s, x.contiguous()) for s, x in zip(rows, given, strict=True)), strict=True)
+        both = running.both([(s, x.contiguous()) for s, x in zip(rows, given, strict=True)])
+        outputs, ends = zip(*(checked(x, *found) for x, found in zip(given, both, strict=True)), strict=True)
         parts = torch.split(torch.stack(ends), [s[0].numel() for s in states], 1)
         finals = [part.reshape(s.shape) for part, s in zip(parts, states, strict=True)]
         y, _ = stack.run(inputs, states)  # for its shape
