@@ -1,11 +1,11 @@
 """What the tests share."""
 
-import functools
 import shutil
 
 import pytest
 import torch
 
+import translations
 from pictures import once_a_kind
 from serving import Playing
 from throughtime.training import report
@@ -49,11 +49,10 @@ def _curves_are_drawn_once_a_kind():
 
 @pytest.fixture(scope="module")
 def _translations_are_read_once():
-    """PyTorch's exporter parses the source of all of ONNX's translations anew for each graph, for a quarter of its time."""
-    registry = pytest.importorskip("torch.onnx._internal.exporter._registration")
+    """Which takes a quarter of an export's time."""
+    pytest.importorskip("onnxscript")
     with pytest.MonkeyPatch.context() as patch:
-        apis = registry.onnxscript_apis
-        patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
+        patch.setattr(*translations.read_once())
         yield
 
 

@@ -15,6 +15,8 @@ own, so that one that dies takes nothing along. This process must not run a para
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import json
 import os
 import re
@@ -41,6 +43,7 @@ import contexts_layers  # noqa: F401
 import contexts_modes  # noqa: F401
 import contexts_transforms  # noqa: F401
 import throughtime as tt
+import translations
 from contexts_list import CONTEXTS, Context
 from contexts_subjects import SUBJECTS, Case, Subject, everything
 from throughtime.scanning import reference
@@ -347,6 +350,8 @@ def run_table(only: str, names: Sequence[str], temperature: str, slow: bool) -> 
 
 def import_all() -> None:
     """What the children would each import for themselves."""
+    import llvmlite.binding  # noqa: F401
+    import torch._decomp.decompositions_for_jvp
     import torch._dynamo
     import torch._functorch.aot_autograd
     import torch._higher_order_ops
@@ -356,7 +361,17 @@ def import_all() -> None:
     import torch.onnx
     import torch.testing._internal.two_tensor
     import torch.utils.checkpoint
-    import torch.utils.flop_counter  # noqa: F401
+    import torch.utils.flop_counter
+
+    with contextlib.suppress(ImportError):
+        import onnxscript  # noqa: F401
+        import torch.onnx._internal.exporter._core  # noqa: F401
+
+        apis, name, reading = translations.read_once()
+        setattr(apis, name, reading)
+        reading()
+    gc.collect()
+    gc.freeze()  # a collection writes to all that it looks through, and copies it
 
 
 # ------------------------------------------------------------------------------------------------ the table
