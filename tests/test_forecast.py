@@ -206,7 +206,12 @@ def test_inspect_shows_which_values_mattered(model, files, capsys):
 
 
 def test_the_same_seed_gives_the_same_bits(files, tmp_path):
-    options = {"data": {"horizon": 6, "future": "price"}, "progress": False, "steps": 12}
+    options = {
+        "data": {"horizon": 6, "future": "price"},
+        "progress": False,
+        "steps": 12,
+        "training": {"evaluations": 2},
+    }
     files_ = [files["history"]]
     tt.train("forecast", files_, out=tmp_path / "whole", **options)
     tt.train("forecast", files_, out=tmp_path / "again", **options)
@@ -232,7 +237,15 @@ def test_odd_series_train_and_are_forecast(kind, tmp_path):
     if kind == "missing":
         values[20:30] = [""] * 10
     path = write(tmp_path / "odd.csv", [["y"], *([v] for v in values)])
-    found = tt.train("forecast", [path], out=tmp_path / "run", steps=20, data={"horizon": 3}, progress=False)
+    found = tt.train(
+        "forecast",
+        [path],
+        out=tmp_path / "run",
+        steps=20,
+        data={"horizon": 3},
+        training={"evaluations": 2},
+        progress=False,
+    )
     rows = list(found.predict(path))
     assert len(rows) == 3 and all(math.isfinite(v) for row in rows for v in row.values() if not isinstance(v, str))
     size = max(abs(float(v)) for v in values if v != "")
@@ -309,6 +322,7 @@ def test_other_networks_learn_the_same(model_settings, files, tmp_path):
         steps=150,
         data={"horizon": 12, "future": "price"},
         model={"hidden_size": 16, **model_settings},
+        training={"evaluations": 4},
         progress=False,
     )
     scores = found.evaluate([files["history"], files["truth"]])
@@ -348,8 +362,9 @@ def test_the_mirror_image_of_a_series_has_the_mirror_image_of_its_forecast(symme
     path = write(tmp_path / "one.csv", [["ds", "y"], *zip(months(96), (seasonal(96) - 120).tolist(), strict=True)])
     settings = {"symmetric": symmetric, "look_back": 24, "history": 36, "hidden_size": 8}
     found = tt.train(
-        "forecast", [path], out=tmp_path / "run", steps=60, data={"horizon": 12}, model=settings, progress=False
-    )
+        "forecast", [path], out=tmp_path / "run", steps=60, data={"horizon": 12}, model=settings,
+        training={"evaluations": 4}, progress=False,
+    )  # fmt: skip
     mirrored = write(
         tmp_path / "mirrored.csv", [["ds", "y"], *zip(months(96), (120 - seasonal(96)).tolist(), strict=True)]
     )

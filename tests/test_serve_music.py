@@ -280,8 +280,8 @@ def test_who_goes_away_in_mid_writing_harms_nobody(api, server, kind, model):
     """The session stops after a moment; the same request once more goes on from there, and is answered as if nothing had been."""
     session, id, beside = model.session(), made(api, kind), made(api, kind)
     asked(api, f"{beside}/steps", first=0, moments=lists(opening(model)))
-    body = {"bars": 200, "seed": 3, "first": 0}
-    session.write(200, seed=3)
+    body = {"bars": 80, "seed": 3, "first": 0}
+    session.write(80, seed=3)
     with api.stream("POST", f"{id}/write", json={**body, "stream": True}) as answer:
         assert streamed(answer, 3)[-1]["time"] == 3
     eventually(lambda: "throughtime_waiting 0\n" in api.get("/metrics").text)
