@@ -413,7 +413,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_work_begins(refused, book,
 
 
 def test_bench(call, monkeypatch, tmp_path):
-    monkeypatch.setattr("throughtime.cli.bench.PAUSE", 0.0)  # of what is timed here only that there are numbers is looked at
+    monkeypatch.setattr("throughtime.cli.bench.PAUSE", 0.0)  # here the numbers need not be right
     code, out, err = call("bench", "--runs", 1, "--shape", "4.2.3.5", "--json", "--save", tmp_path)
     assert code == 0
     rows = json.loads(out)["rows"]
