@@ -59,7 +59,7 @@ def runs(tmp_path_factory):
     (folder / "tagged.tsv").write_text("\n".join(tagged) + "\n")
     (folder / "pairs.tsv").write_text("".join(f"{s}\t{' '.join(reversed(s.split()))}\n" for s in SENTENCES))
     size = {"hidden_size": 12, "embedding_size": 10}
-    rate = {"learning_rate": 1e-2, "batch_size": 8}
+    rate = {"learning_rate": 1e-2, "batch_size": 8, "evaluations": 3}
     many = {
         "text": ("text.txt", {**size, "layers": 2, "cell": "gru", "tokens": "characters"}, {**rate, "chunk": 20}, 60),
         "classify": ("labels.tsv", {**size, "pooling": "attention", "dropout": 0.1, "word_dropout": 0.1}, rate, 30),
@@ -339,7 +339,7 @@ def test_what_is_called_influential_is_so_on_200_held_out_inputs(tmp_path):
         out=tmp_path / "run",
         steps=120,
         model=sizes,
-        training={"learning_rate": 1e-2, "patience": 1000},
+        training={"learning_rate": 1e-2, "evaluations": 2},
         progress=False,
     )
     spec = importlib.util.spec_from_file_location(

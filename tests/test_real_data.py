@@ -71,7 +71,7 @@ def test_captions(tmp_path):
             (tmp_path / f"{part}.{side}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     model = tt.train(
         "translate", [tmp_path / "train.de", tmp_path / "train.en"], valid=[tmp_path / "valid.de", tmp_path / "valid.en"],
-        out=tmp_path / "run", steps=300, progress=False,
+        out=tmp_path / "run", steps=240, progress=False,
         model={"hidden_size": 96, "embedding_size": 96, "vocabulary": 1000, "dropout": 0.0, "smoothing": 0.0},
         training={"evaluations": 1, "learning_rate": 1e-2, "batch_size": 32},
     )  # fmt: skip
