@@ -104,7 +104,7 @@ def trained(task, files, out, *, training=(), **more):
 def test_a_tagger_tags(tmp_path, model, standing):
     folder = DATA / "tag" / "ewt"
     tagger = trained(
-        "tag", [beginning(folder / "train.conllu", 2000, tmp_path / "train.conllu")], tmp_path / "run", steps=40,
+        "tag", [beginning(folder / "train.conllu", 6000, tmp_path / "train.conllu")], tmp_path / "run", steps=150,
         model={"hidden_size": 24, "embedding_size": 20, "character_size": 12, "dropout": 0.0, **model},
         training={"learning_rate": 1e-2, "warmup": 10},
     )  # fmt: skip
