@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import throughtime as tt
 from throughtime.errors import UserError
+from throughtime.tasks.networks import Input, Network, normal
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -416,6 +418,45 @@ def test_what_differs_is_not_kept(writer, tmp_path, monkeypatch):
     ):
         tt.export(writer, to="onnx", path=tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Rounding:
+    """A session that scores as a network, but for rounding, and gives the place of its largest score plus `off`."""
+
+    def __init__(self, network, off):
+        self.network, self.off = network, off
+
+    def run(self, names, given):
+        _, scores = self.network.call(*map(torch.from_numpy, given.values()))
+        scores = scores * (1 + 1e-6 * torch.randn_like(scores))
+        return [{"tags": scores.argmax(-1) + self.off, "scores": scores}[name].numpy() for name in names]
+
+
+def test_of_two_that_are_equally_likely_either_may_be_chosen():
+    """A graph rounds as it does; what it chooses is checked by its own scores."""
+    from throughtime.exporting.graphs import differences
+
+    def call(x):
+        scores = 1 + 1e-6 * x
+        return scores.argmax(-1), scores
+
+    def network(chosen):
+        return Network(
+            "n",
+            torch.nn.Identity(),
+            call,
+            (Input("x", ("B", 50), "", normal),),
+            {"tags": "", "scores": ""},
+            chosen=chosen,
+        )
+
+    by_scores = network({"tags": lambda given, found: found["scores"].argmax(-1)})
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match="tags differs from the network's"):
+        differences(network({}), Rounding(by_scores, 0))
+    assert 0 < differences(by_scores, Rounding(by_scores, 0)) < 1e-4
+    with pytest.raises(UserError, match=r"tags differs from the network's at B = \d+: by 1$"):
+        differences(by_scores, Rounding(by_scores, 1))
 
 
 def test_what_is_missing_is_named(writer, tmp_path, monkeypatch):

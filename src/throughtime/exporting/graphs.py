@@ -73,7 +73,7 @@ def _renamed_uses(graph: GraphProto, names: Mapping[str, str]) -> None:
 
 def differences(network: Network, session: Any, *, exact: bool = True) -> float:
     """Run a graph and its network on the same random inputs, at several sizes; where a state is carried, a second time from where
-    each of the two came to.
+    each of the two came to. What is chosen by what else the graph gives is to be the network's choice by that.
 
     Returns: the largest difference of numbers. Raises: UserError where they differ by more than rounding (where `exact`; else where
     shapes do).
@@ -91,6 +91,8 @@ def _difference(network: Network, session: Any, sizes: Mapping[str, int], exact:
             right = dict(zip(network.outputs, network.call(*own.values()), strict=True))
         found = session.run(list(network.outputs), {name: t.numpy() for name, t in other.items()})
         got = dict(zip(network.outputs, map(torch.from_numpy, found), strict=True))
+        for name, choice in network.chosen.items():
+            right[name] = choice(other, got)
         for name, value in right.items():
             worst = max(worst, _away(got[name], value, f"{name} differs from the network's at {where}", exact))
         fresh = {given.name: t for given, t in zip(network.inputs, network.example(sizes, generator), strict=True)}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+Choice = Callable[[Mapping[str, "Tensor"], Mapping[str, "Tensor"]], "Tensor"]
 Draw = Callable[[tuple[int, ...], Mapping[str, int], "torch.Generator"], "Tensor"]
 
 
@@ -36,6 +37,8 @@ class Network:
 
     call: takes tensors in the order of `inputs`, and gives them in that of `outputs`, name -> meaning. module: whose weights it
     uses. carried: outputs that the next call takes, output -> input. fewest: the least that each axis may be, where that is over 1.
+    chosen: outputs that are a choice by other outputs, name -> the choice, of the inputs and those outputs by their names: of two
+    that are nearly equally likely, rounding may choose another.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Network:
     outputs: Mapping[str, str]
     carried: Mapping[str, str] = field(default_factory=dict)
     fewest: Mapping[str, int] = field(default_factory=dict)
+    chosen: Mapping[str, Choice] = field(default_factory=dict)
 
     @property
     def axes(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -302,7 +302,11 @@ class TagModel(Trained[Sentence]):
             Input("spelt_lengths", ("U",), "characters of each different word", lengths("L")),
         )  # fmt: skip
         outputs = {"tags": "the place of each word's tag in `tags`", "scores": "of each tag; past a sentence anything"}
-        return [Network("tagger", self.network, tagged, inputs, outputs)]
+
+        def best(given: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Tensor:
+            return self.network.best(found["scores"], given["lengths"])
+
+        return [Network("tagger", self.network, tagged, inputs, outputs, chosen={"tags": best})]
 
     def beside(self) -> dict[str, str]:
         about = {"pattern": HYPHENATED, "longest": LONGEST}
