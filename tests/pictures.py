@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ def once_a_kind(draw: Callable[..., str | None]) -> Callable[..., str | None]:
     the picture is right is tested with `draw_curve` itself."""
     drawn: dict[Any, bytes] = {}
 
+    @functools.wraps(draw)
     def draw_or_copy(run: Any, decides: str = "loss", **how: Any) -> str | None:
         kind = (decides, how.get("measure"), how.get("loss"), *(how.get("baselines") or ()))
         there = kind in drawn and importlib.util.find_spec("matplotlib") is not None

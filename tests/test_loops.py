@@ -19,7 +19,7 @@ from throughtime.scanning import reference
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
-STEPS, ROWS = (40, 160, 480), 3
+STEPS, ROWS = (40, 200, 800), 3
 
 
 class Counting:

@@ -1,5 +1,6 @@
 """What a run folder promises: damage is noticed, a kill loses nothing, one process at a time, the same bytes again."""
 
+import inspect
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from throughtime.runs import Run
 from throughtime.scanning.cpu import target
 from throughtime.tasks.registry import BUILT_IN, find_task, load
 from throughtime.tasks.tokens import learn
+from throughtime.training import report
 from throughtime.weights import check_fits, read_tensors, write_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -64,10 +66,12 @@ def train(task, folder, **settings):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, _one_thread):
-    """A small run of each task, made in this process."""
+    """A small run of each task, made in this process, each with its own picture."""
     folder = tmp_path_factory.mktemp("runs")
-    for task in TASKS:
-        train(task, folder / task)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw_curve", inspect.unwrap(report.draw_curve))
+        for task in TASKS:
+            train(task, folder / task)
     return folder
 
 
