@@ -66,6 +66,14 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
+def _own_cache(tmp_path_factory):
+    """Nothing that was compiled before is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+@pytest.fixture(scope="module")
 def chromium():
     """A real browser without a screen."""
     where = shutil.which("chromium") or shutil.which("google-chrome")

@@ -21,18 +21,13 @@ from throughtime.scanning.cpu import autocast, backend, matrices, product, targe
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.operator import run_loop
 
+pytestmark = pytest.mark.usefixtures("_own_cache")
+
 BF16 = torch.bfloat16
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
 CELLS = ["Elman", "GRU", "LSTM", "LayerNormGRU"]
 
 has_dot = pytest.mark.skipif(not target.has_bfloat16(target.host()), reason="no dot product of bfloat16 here")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 @pytest.fixture

@@ -14,20 +14,16 @@ BF16 = torch.bfloat16
 T, B, I = 9, 5, 4  # noqa: E741
 CELLS = ["Elman", "GRU", "LSTM", "LayerNormGRU", "LayerNormLSTM", "PeepholeLSTM", "IndRNN", "MinGRU", "SRU"]
 
-pytestmark = pytest.mark.skipif(not target.has_bfloat16(target.host()), reason="no dot product of bfloat16 here")
+pytestmark = [
+    pytest.mark.usefixtures("_own_cache"),
+    pytest.mark.skipif(not target.has_bfloat16(target.host()), reason="no dot product of bfloat16 here"),
+]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Products are done in bfloat16, quick or not."""
     monkeypatch.setattr(autocast, "why_not_bfloat16", lambda: None)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 def random(*shape, seed):

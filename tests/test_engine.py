@@ -23,16 +23,11 @@ from throughtime.scanning.cpu import backend, chunks, engine, matrices, memory, 
 from throughtime.scanning.cpu.loop import LoopCode
 from throughtime.scanning.cpu.stepping import Stepper
 
+pytestmark = pytest.mark.usefixtures("_own_cache")
+
 T, B, I, N = 9, 5, 3, 21  # noqa: E741
 F64 = torch.float64
 CELLS = list(tt.cells.NAMED.values())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 @pytest.fixture

@@ -17,15 +17,10 @@ from torch import nn
 
 from throughtime.scanning import explain, scan
 
+pytestmark = pytest.mark.usefixtures("_own_cache")
+
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 every_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 def random(*shape, seed, dtype=torch.float64):

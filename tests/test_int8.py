@@ -19,17 +19,12 @@ from throughtime.scanning.compiled import _Around
 from throughtime.scanning.cpu import backend, matrices, product, quads, target
 from throughtime.scanning.int8 import quantised
 
+pytestmark = pytest.mark.usefixtures("_own_cache")
+
 ONE, TWO = torch.int8, torch.int16  # bytes of an operand
 LARGEST = {ONE: 127, TWO: 32767}
 T, B, I, N = 9, 5, 4, 21  # noqa: E741
 CELLS = ["Elman", "GRU", "LSTM", "LayerNormGRU", "ResetBeforeGRU", "MinGRU"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THROUGHTIME_CACHE", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 def random(*shape, seed):
