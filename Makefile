@@ -30,9 +30,10 @@ install-dev: $(VENV)/.dev
 demo: $(VENV)/.base
 	$(BIN)/throughtime demo
 
-# one thread a worker: two workers of two threads each would wait for one another
+# one thread a worker: two workers of two threads each would wait for one another. A worker that was ended by a test is not
+# started again: pytest-xdist would then wait for ever
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import sys
 import tempfile
@@ -162,25 +163,38 @@ def compile_object(text: str, target: Target, generator: Any = None) -> bytes:
         return bytes(generator.emit_object(module))
 
 
+@functools.cache
+def _linker() -> Any:
+    """What puts compiled code into this process: all parts of an object side by side. LLVM's older MCJIT puts each where there is
+    room, and ends the process where this is farther away than code reaches, which is 2 GB."""
+    with locks.COMPILER:
+        linker = _llvm().create_lljit_compiler(use_jit_link=True)
+        linker._owned = True  # it lives as long as the process: what it has loaded may be let go of last
+        return linker
+
+
+_numbers = itertools.count()
+
+
 class Library:
     """Compiled functions, alive in this process."""
 
     def __init__(self, code: bytes) -> None:
         with locks.COMPILER:
-            llvm = _llvm()
-            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(host()))
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            self._engine.finalize_object()
+            self._name = f"library {next(_numbers)}"
+            builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+            self._held = [builder.link(_linker(), self._name)]  # unloaded when these are let go of
         self._addresses: dict[str, int] = {}
         self._functions: dict[str, Callable[[int], None]] = {}
 
     def address(self, name: str) -> int:
+        """Raises: RuntimeError for a function that it has not."""
         found = self._addresses.get(name)
         if found is None:
             with locks.COMPILER:
-                found = self._addresses[name] = int(self._engine.get_function_address(name))
-            if not found:
-                raise RuntimeError(f"the compiled code has no function {name!r}")
+                held = _linker().lookup(self._name, name)
+            self._held.append(held)
+            found = self._addresses[name] = int(held[name])
         return found
 
     def function(self, name: str) -> Callable[[int], None]:
