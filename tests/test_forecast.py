@@ -7,14 +7,17 @@ import io
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
+from throughtime.models.forecaster import Forecaster, Segments, Sizes, Unrolled, Window
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -272,7 +275,7 @@ def test_what_cannot_work_is_said_before_work_begins(change, said, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize("name", ["history", "look_back", "segment", "members", "symmetric"])
+@pytest.mark.parametrize("name", ["history", "look_back", "segment", "members", "unaided", "symmetric"])
 def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, tmp_path):
     with pytest.raises(UserError, match=f"model.{name}: a network that reads step by step has none"):
         tt.train(
@@ -312,7 +315,15 @@ def test_frames_come_back_as_frames(model, files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model_settings", [{"kind": "steps"}, {"kind": "transformer"}, {"cell": "lstm", "layers": 2}, {"members": 3}]
+    "model_settings",
+    [
+        {"kind": "steps"},
+        {"kind": "transformer"},
+        {"cell": "lstm", "layers": 2},
+        {"members": 3},
+        {"members": 2, "unaided": 1},
+        {"unaided": 1},
+    ],
 )
 def test_other_networks_learn_the_same(model_settings, files, tmp_path):
     found = tt.train(
@@ -327,6 +338,43 @@ def test_other_networks_learn_the_same(model_settings, files, tmp_path):
     )
     scores = found.evaluate([files["history"], files["truth"]])
     assert scores["mase"] < scores["naive"]["mase"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_members_forecast_their_median_and_those_without_help_know_no_linear_forecast(count):
+    sizes = Sizes(history=12, look_back=6, horizon=4, segment=2, known=0, past=0, static=0, series=2, quantiles=3)
+    torch.manual_seed(0)
+
+    def make(aided):
+        return Segments(Unrolled("gru", 8, 1, 0.0), 8, 0.0, sizes, 2, aided=aided)
+
+    network = Forecaster([partial(make, i % 2 == 0) for i in range(count)], [0.1, 0.5, 0.9]).eval()
+    none, values = torch.zeros(5, 16, 0), torch.randn(5, 12)
+    window = Window(
+        values, none[:, :4], none[:, 0, :0], torch.ones(5), none, none[:, :12], none[:, 0], torch.ones(5).long(), none
+    )
+    for member in network.members:
+        torch.nn.init.normal_(member.output.weight)
+    before = [m(window) for m in network.members if not m.aided]
+    plain = torch.stack([member(window) for member in network.members])
+    assert torch.equal(
+        network.normalised(window), torch.from_numpy(np.median(plain.detach().numpy(), 0)).sort(-1).values
+    )
+    for member in network.members:
+        if member.aided:
+            member.linear.normal_()
+        else:
+            assert not any("linear" in name or "voice" in name for name in member.state_dict())
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, [m(window) for m in network.members if not m.aided], strict=True)
+    )
+    assert not torch.equal(plain[0], network.members[0](window))
+
+
+def test_no_more_can_be_without_help_than_there_are(files, tmp_path):
+    with pytest.raises(UserError, match=r"model.unaided: 3 of model.members, 2; use no more than these"):
+        settings = {"members": 2, "unaided": 3}
+        tt.train("forecast", [files["history"]], out=tmp_path / "run", steps=1, model=settings, progress=False)
 
 
 def test_travel_goes_back_changes_a_value_and_shows_both_futures(model, files, tmp_path, capsys, monkeypatch):

@@ -114,12 +114,21 @@ class Segments(nn.Module):
     the mirror image of a series as the mirror image of its forecast. One whose data show few horizons would else learn as a rule
     that they went up, or down.
 
+    aided: False: v = 0, so that the network learns all of what comes.
+
     Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output. season: in steps.
     Source: Lin et al. (2023), SegRNN, with its parallel decoding.
     """
 
     def __init__(
-        self, network: nn.Module, size: int, dropout: float, sizes: Sizes, season: int, symmetric: bool = False
+        self,
+        network: nn.Module,
+        size: int,
+        dropout: float,
+        sizes: Sizes,
+        season: int,
+        symmetric: bool = False,
+        aided: bool = True,
     ) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.segment
@@ -133,13 +142,14 @@ class Segments(nn.Module):
         self.asked = nn.Linear(says, size, bias=False) if says else None
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
-        self.season, self.symmetric = season, symmetric
+        self.season, self.symmetric, self.aided = season, symmetric, aided
         self.spread = nn.Parameter(torch.zeros(sizes.horizon, sizes.quantiles))
-        self.voice = nn.Parameter(torch.ones(sizes.horizon))  # of the linear forecast
-        self.linear: Tensor
-        self.register_buffer("linear", torch.zeros(sizes.horizon, sizes.history))
+        if aided:
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)
+            self.voice = nn.Parameter(torch.ones(sizes.horizon))  # of the linear forecast
+            self.linear: Tensor
+            self.register_buffer("linear", torch.zeros(sizes.horizon, sizes.history))
 
     def forward(self, window: Window) -> Tensor:
         """Normalised quantiles, [B, H, Q]."""
@@ -147,11 +157,13 @@ class Segments(nn.Module):
         if self.symmetric:
             mirrored = self.added(window._replace(values=-window.values)) + self.spread
             found = (found - mirrored.flip(-1)) / 2
+        if not self.aided:
+            return found
         plain: Tensor = F.linear(filled(window, self.season), self.linear) * self.voice
         return found + plain.unsqueeze(-1)
 
     def added(self, window: Window) -> Tensor:
-        """What the network adds to the linear forecast, [B, H, Q]."""
+        """What the network says, to be added to the linear forecast where there is one, [B, H, Q]."""
         hidden = self.network(self.read(window), self.questions(window))
         out: Tensor = self.output(self.dropout(hidden)).view(hidden.shape[0], self.ahead * self.sizes.segment, -1)
         return out[:, : self.sizes.horizon]
@@ -218,14 +230,14 @@ def log_density(quantiles: Tensor, target: Tensor, deviates: Tensor) -> Tensor:
 
 
 class Forecaster(nn.Module):
-    """Several networks that forecast the same, and the median of what they say.
+    """Several networks that forecast the same, and the median of what they say; of two, their mean.
 
-    Args: make: makes one of them. members: how many. levels: of the quantiles, ascending, [Q].
+    Args: make: makes each of them. levels: of the quantiles, ascending, [Q].
     """
 
-    def __init__(self, make: Callable[[], nn.Module], members: int, levels: Sequence[float]) -> None:
+    def __init__(self, make: Sequence[Callable[[], nn.Module]], levels: Sequence[float]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(make() for _ in range(members))
+        self.members = nn.ModuleList(one() for one in make)
         self.levels: Tensor
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
 
@@ -239,8 +251,9 @@ class Forecaster(nn.Module):
 
     def normalised(self, window: Window) -> Tensor:
         """The same in the scale of each window."""
-        found = torch.stack([member(window) for member in self.members]).sort(0).values
-        return found[(len(self.members) - 1) // 2].sort(-1).values  # the median, by what every runtime has
+        found, count = torch.stack([member(window) for member in self.members]).sort(0).values, len(self.members)
+        median = (found[(count - 1) // 2] + found[count // 2]) / 2  # by what every runtime has
+        return median.sort(-1).values
 
     def forward(self, batch: Window, state: None) -> tuple[Tensor, Tensor, None]:
         """The pinball loss of normalised values, summed over the values that are known, and how many they are."""

@@ -8,6 +8,7 @@ from typing import Any
 from throughtime.config import RunConfig
 
 FEW_WINDOWS = 1_000  # with none of what they forecast in common
+MANY_WINDOWS = 20_000  # what comes is learned from so many without a linear forecast
 FEW_STEPS = 1_000  # windows: a pass through them is a few steps
 MOST_READ = 768  # steps back: the work of a linear forecast grows with their cube
 LEAST_READ = 8  # steps of a series without a season
@@ -103,7 +104,10 @@ def forecast(
         given = m.look_back or (history if history < wanted else None)
         segment = m.segment or _segment(seasons[0], horizon, given)
         look_back = given or wanted // segment * segment or segment
-        network |= {"history": history, "look_back": look_back, "segment": segment, "members": 1, "symmetric": few}
+        unaided = 1 if m.members is m.unaided is None and windows >= MANY_WINDOWS else 0
+        members = max(1 + unaided, m.unaided or 1)
+        network |= {"history": history, "look_back": look_back, "segment": segment, "symmetric": few}
+        network |= {"members": members, "unaided": unaided}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
     training = batch_and_rate(config, examples, batch, 2e-3)

@@ -45,7 +45,9 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         check_cell(config.model.cell)
         check_no_chunk(config)
         model, data = config.model, config.data
-        for name in ("history", "look_back", "segment", "members", "symmetric") if model.kind == "steps" else ():
+        for name in (
+            ("history", "look_back", "segment", "members", "unaided", "symmetric") if model.kind == "steps" else ()
+        ):
             if getattr(model, name) is not None:
                 raise UserError(f"model.{name}: a network that reads step by step has none; leave it out")
         if model.look_back is not None and model.segment is not None and model.look_back % model.segment:
@@ -55,6 +57,10 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         if model.history is not None and model.history < (model.look_back or model.segment or 1):
             read = "model.look_back" if model.look_back else "model.segment"
             raise UserError(f"model.history: {model.history} is less than {read}; leave it out, or name a longer one")
+        if (model.unaided or 0) > (model.members or 1):
+            raise UserError(
+                f"model.unaided: {model.unaided} of model.members, {model.members or 1}; use no more than these"
+            )
         if data.split is not None and data.held_out != type(data).model_fields["held_out"].default:
             raise UserError("data.held_out: data.split says which rows are held out; leave one of them out")
         if data.split is not None and len(data.split) not in (2, 3):
@@ -103,7 +109,8 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         times = f"{m.members} × " if m.members not in (None, 1) else ""
         over = "step by step" if m.kind == "steps" else f"over {m.look_back} steps in segments of {m.segment}"
         mirrored = ", symmetric" if m.symmetric else ""
-        ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}{mirrored}"
+        unaided = f", {m.unaided} without the linear forecast" if m.unaided else ""
+        ahead = f"{d.horizon} ahead, season {d.season}, dropout {m.dropout:g}{mirrored}{unaided}"
         return f"{times}{kind}{m.cell} {m.layers} × {m.hidden_size} {over}; {ahead}"
 
     def network(self, config: ForecastConfig, run: Run) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,12 +161,13 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
         quantiles=len(quantiles.LEVELS),
     )
 
-    def make() -> nn.Module:
+    def make(aided: bool) -> nn.Module:
         kind = Attending if m.kind == "transformer" else Unrolled
         network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
-        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0], got["symmetric"])
+        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0], got["symmetric"], aided)
 
-    return Forecaster(make, got["members"], quantiles.LEVELS)
+    aided = got["members"] - (m.unaided or 0)
+    return Forecaster([partial(make, i < aided) for i in range(got["members"])], quantiles.LEVELS)
 
 
 def put_linear(network: Any, run: Run) -> None:
@@ -175,7 +177,8 @@ def put_linear(network: Any, run: Run) -> None:
     found = Linear.open(run.corpus / LINEAR)
     with torch.no_grad():
         for member in network.members:
-            member.linear.copy_(found["weights"].t())
+            if member.aided:
+                member.linear.copy_(found["weights"].t())
             member.spread.copy_(found["spread"])
 
 

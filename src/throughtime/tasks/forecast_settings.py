@@ -59,7 +59,10 @@ class ForecastNetwork(Strict):
     segment: Positive | None = None
     """Steps that are read together. [default: the season, or a part of it]"""
     members: Positive | None = None
-    """Networks that are trained beside each other, whose median is the forecast. [default: 1]"""
+    """Networks that are trained beside each other, whose median is the forecast. [default: 1, or 2 of much data]"""
+    unaided: Annotated[int, Field(ge=0)] | None = None
+    """How many of them do not add to the linear forecast but learn all of what comes: they err in other ways, so that the median
+    is nearer. [default: half of those that there are by default]"""
     symmetric: bool | None = None
     """Forecast the mirror image of what was read as the mirror image of its forecast, so that no drift up or down is learned that
     does not show in it. [default: where little data tells drift from chance]"""

@@ -52,7 +52,8 @@ class Pauses:
 
     How the numbers were chosen, on AN4, FSDD and noise: the levels of an utterance of AN4 range over 5.1 nats and more, those of
     white or pink noise and of hum over 0.5 at most; the features of noise vary by 0.40 at most, the eighth of them that does so
-    most by 0.71; of 2,500 digits of FSDD 29 vary by less than `VARIATION`, two of these by less than `GREATEST`. `SHARE`, `AROUND` and `PAUSE` had the fewest wrong characters on AN4's held-out speakers, joined with pauses.
+    most by 0.71; of 2,500 digits of FSDD 29 vary by less than `VARIATION`, two of these by less than `GREATEST`. `SHARE`, `AROUND`
+    and `PAUSE` had the fewest wrong characters on AN4's held-out speakers, joined with pauses.
     """
 
     def __init__(self) -> None:
