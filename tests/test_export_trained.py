@@ -223,7 +223,7 @@ def test_a_translator_translates(tmp_path, model):
 @pytest.mark.parametrize(
     ("model", "file"),
     [
-        ({"kind": "segments", "members": 2}, "airline-passengers.csv"),
+        ({"kind": "segments", "members": 2, "unaided": 1}, "airline-passengers.csv"),
         ({"kind": "segments", "cell": "lstm"}, "taxi_new_york_passengers.csv"),
         ({"kind": "steps", "cell": "lstm", "layers": 2}, "airline-passengers.csv"),
     ],

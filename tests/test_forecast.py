@@ -18,6 +18,7 @@ import throughtime as tt
 from throughtime.cli import main
 from throughtime.errors import UserError
 from throughtime.models.forecaster import Forecaster, Segments, Sizes, Unrolled, Window
+from throughtime.weights import read_tensors
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 
@@ -369,6 +370,34 @@ def test_members_forecast_their_median_and_those_without_help_know_no_linear_for
         torch.equal(a, b) for a, b in zip(before, [m(window) for m in network.members if not m.aided], strict=True)
     )
     assert not torch.equal(plain[0], network.members[0](window))
+
+
+def test_members_are_heard_that_forecast_held_out_windows_best(files, tmp_path):
+    made = tt.train(
+        "forecast",
+        [files["history"]],
+        out=tmp_path / "run",
+        steps=60,
+        data={"horizon": 12},
+        model={"hidden_size": 8, "members": 2, "unaided": 1},
+        training={"evaluations": 3},
+        progress=False,
+    )
+    settled = json.loads((tmp_path / "run" / "settled.json").read_text())
+    assert settled == {"heard": [0]}, "what learns all by itself is far off after 60 steps"
+    found = next(made.answers(made.task.read(made.config, [files["history"]]), made.task.predict_options()))
+    made.network.heard = [0, 1]
+    other = next(made.answers(made.task.read(made.config, [files["history"]]), made.task.predict_options()))
+    assert found["forecast"] != other["forecast"]
+    again = tt.load(tmp_path / "run")
+    assert again.network.heard == [0]
+    assert next(again.answers(made.task.read(made.config, [files["history"]]), made.task.predict_options())) == found
+    held = Window(**read_tensors(tmp_path / "run" / "held.safetensors")[0])
+    with torch.no_grad():  # what came is what the other one says, or the mean of both
+        each = [member(held)[..., 5] * held.scale.unsqueeze(1) for member in again.network.members]
+        for target, right in ((each[1], [1]), ((each[0] + each[1]) / 2, [0, 1]), (each[0], [0])):
+            again.network.choose([held._replace(target=target)])
+            assert again.network.heard == right
 
 
 def test_no_more_can_be_without_help_than_there_are(files, tmp_path):

@@ -7,7 +7,7 @@ the horizon, W steps of a segment, K covariates known ahead, P known only in the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -232,12 +232,15 @@ def log_density(quantiles: Tensor, target: Tensor, deviates: Tensor) -> Tensor:
 class Forecaster(nn.Module):
     """Several networks that forecast the same, and the median of what they say; of two, their mean.
 
+    heard: the numbers of those that have a say, all to begin with.
+
     Args: make: makes each of them. levels: of the quantiles, ascending, [Q].
     """
 
     def __init__(self, make: Sequence[Callable[[], nn.Module]], levels: Sequence[float]) -> None:
         super().__init__()
         self.members = nn.ModuleList(one() for one in make)
+        self.heard = list(range(len(self.members)))
         self.levels: Tensor
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
 
@@ -251,21 +254,37 @@ class Forecaster(nn.Module):
 
     def normalised(self, window: Window) -> Tensor:
         """The same in the scale of each window."""
-        found, count = torch.stack([member(window) for member in self.members]).sort(0).values, len(self.members)
-        median = (found[(count - 1) // 2] + found[count // 2]) / 2  # by what every runtime has
-        return median.sort(-1).values
+        return _median([self.members[i](window) for i in self.heard])
+
+    def choose(self, windows: Iterable[Window]) -> None:
+        """Hear all members, or those alone that add to a linear forecast, or those alone that do not: whichever have the least
+        loss in some windows."""
+        parts = [[i for i, member in enumerate(self.members) if bool(member.aided) == aided] for aided in (True, False)]
+        if not all(parts):
+            return
+        choices = [list(range(len(self.members))), *parts]
+        losses = torch.zeros(len(choices), dtype=torch.float64)
+        for window in windows:
+            every = [member(window) for member in self.members]
+            for number, choice in enumerate(choices):
+                losses[number] += float(self._loss(window, _median([every[i] for i in choice])))
+        self.heard = choices[int(losses.argmin())]
 
     def forward(self, batch: Window, state: None) -> tuple[Tensor, Tensor, None]:
         """The pinball loss of normalised values, summed over the values that are known, and how many they are."""
-        target = batch.target / batch.scale.unsqueeze(1)
-        known = target.isfinite()
-        target = target.nan_to_num(0.0)
-
-        def loss(found: Tensor) -> Tensor:
-            return (pinball(found, target, self.levels) * known).sum()
-
         if self.training:
-            total = torch.stack([loss(member(batch)) for member in self.members]).mean()
+            total = torch.stack([self._loss(batch, member(batch)) for member in self.members]).mean()
         else:
-            total = loss(self.normalised(batch))
-        return total, known.sum(), None
+            total = self._loss(batch, self.normalised(batch))
+        return total, batch.target.isfinite().sum(), None
+
+    def _loss(self, window: Window, found: Tensor) -> Tensor:
+        target = window.target / window.scale.unsqueeze(1)
+        return (pinball(found, target.nan_to_num(0.0), self.levels) * target.isfinite()).sum()
+
+
+def _median(found: list[Tensor]) -> Tensor:
+    """The median of quantiles [..., Q], ascending; of an even number of them the mean of the two in the middle."""
+    ordered, count = torch.stack(found).sort(0).values, len(found)
+    median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2  # by what every runtime has
+    return median.sort(-1).values

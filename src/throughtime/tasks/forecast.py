@@ -132,11 +132,16 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
     def score(self, model: ForecastModel, examples: Windows | Courses, *, quick: bool) -> dict[str, Any]:
         from throughtime.tasks.accuracy import accuracy
 
+        if quick:
+            model.choose(examples)
         found = accuracy(model.forecasts(examples, [80.0] if not quick else []))
         naive = found.pop("naive")
         covered = {} if quick else {"coverage_80": found["coverage"]["80"]}
         found.pop("coverage")
         return {**super().score(model, examples, quick=quick), **found, **covered, "naive_mase": naive["mase"]}
+
+    def settle(self, model: ForecastModel, examples: Windows | Courses, run: Run) -> None:
+        model.settle(examples, run)
 
     def trained(self, run: Run, config: ForecastConfig, network: nn.Module) -> ForecastModel:
         from throughtime.tasks.forecast_model import ForecastModel

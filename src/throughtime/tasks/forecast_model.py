@@ -16,6 +16,7 @@ import numpy as np
 
 from throughtime.config import build_options
 from throughtime.errors import UserError
+from throughtime.runs import SETTLED
 from throughtime.tasks import quantiles
 from throughtime.tasks.accuracy import Forecast, accuracy
 from throughtime.tasks.base import Advance, Task, Trained, ignore
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from throughtime.tasks.series_session import Along, SeriesEngine, SeriesSession
 
 HELD = "held.safetensors"
+HEARD = "heard"  # in what was settled: the numbers of the members that have a say
 APART = "apart"  # in it: how many windows share no value
 LOOKED_AT = 100  # steps before a cutoff that are looked into, where all are read
 
@@ -61,6 +63,22 @@ class ForecastModel(Trained[Series]):
         super().__init__(task, run, config, network)
         self.fitted = Fitted.open(run)
         self._calibration: quantiles.Calibration | None = None
+        if config.model.unaided and run.settled.exists():
+            self.network.heard = run.read_json(SETTLED)[HEARD]
+
+    def choose(self, examples: Windows | Courses) -> None:
+        """Choose, on held-out windows, which of the network's members are heard, where there are some of two kinds."""
+        from throughtime.tasks.batches import moved, scoring
+
+        if self.config.model.unaided:
+            with scoring(self.network) as device:
+                self.network.choose(moved(batch, device) for _, batch, _ in examples.passes())
+
+    def settle(self, examples: Windows | Courses, run: Run) -> None:
+        """The same for good."""
+        if self.config.model.unaided:
+            self.choose(examples)
+            run.write_json(SETTLED, {HEARD: self.network.heard})
 
     @property
     def calibration(self) -> quantiles.Calibration:
