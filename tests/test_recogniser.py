@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from throughtime.decode.alignment import log_probability
-from throughtime.models.recogniser import Ahead, Noise, Recogniser, Sizes, Speech
+from throughtime.models.recogniser import Ahead, Noise, Recogniser, Recognisers, Sizes, Speech, ctc
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 FEATURES, UNITS = 5, 4
@@ -106,6 +106,44 @@ def test_every_weight_has_its_gradient(kind):
                 values.append(made(batch, None)[0].item())
         slope = (values[0] - values[1]) / (2 * size)
         assert slope == pytest.approx((p.grad * direction).sum().item(), rel=1e-4, abs=1e-6), name
+
+
+def several():
+    """Three that differ, in evaluation."""
+    torch.manual_seed(1)
+    sizes = Sizes(FEATURES, UNITS, 2, 2, 3)
+    made = Recognisers(
+        lambda: Recogniser(sizes, cell="gru", hidden_size=6, layers=1, bidirectional=True, dropout=0.0, attention=0.3),
+        3,
+    ).double()
+    return made.eval()
+
+
+def test_several_hear_what_they_hear_in_the_mean():
+    made, batch = several(), speech()
+    found, real = made.log_probabilities(batch.features, batch.lengths)
+    each = [one.log_probabilities(batch.features, batch.lengths)[0].exp() for one in made.members]
+    assert not torch.allclose(each[0], each[1]), "they begin apart"
+    torch.testing.assert_close(found.exp(), sum(each) / 3)
+    wanted = [
+        log_probability(found[:n, i].detach().numpy(), said)
+        for i, (n, said) in enumerate(zip(real.tolist(), [(1, 2, 2), (3,), ()], strict=True))
+    ]
+    nats, count, _ = made(batch, None)
+    assert count == 4 and nats.item() == pytest.approx(-sum(wanted), rel=1e-9)
+
+
+def test_several_learn_by_themselves_and_together():
+    """Half of the loss is the mean of their own, half that of the mean of what they say."""
+    made, batch = several().train(), speech()
+    nats, count, _ = made(batch, None)
+    own = [one.learned(batch) for one in made.members]
+    mean = sum(log_p.exp() for _, log_p, _ in own) / 3
+    together = ctc(mean.log(), own[0][2], batch)
+    assert count == 4
+    assert nats.item() == pytest.approx((sum(n.item() for n, _, _ in own) / 3 + together.item()) / 2, rel=1e-12)
+    nats.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.parameters())
 
 
 def test_the_decoder_writes_all_units_and_their_end():

@@ -498,6 +498,27 @@ def test_units_of_every_kind(tmp_path, units):
         assert len(list(model.predict(few, decoding=decoding))) == 20
 
 
+@pytest.mark.parametrize(
+    ("units", "streaming", "members"), [("auto", False, 1), ("words", False, 2), ("words", True, 1)]
+)
+def test_several_networks_where_words_are_soon_known(tmp_path, units, streaming, members, capsys):
+    """They are trained, kept, opened again and looked into."""
+    few = manifest(tmp_path / "m.jsonl", listed("dev", 20))
+    small = {"hidden_size": 4, "layers": 1, "units": units, "streaming": streaming, "subsampling": 1}
+    model = tt.train(
+        "transcribe", [few], valid=few, out=tmp_path / "run", steps=2, progress=False, model=small, data={"speed": 0}
+    )
+    assert model.config.model.members == members
+    assert len(getattr(model.network, "members", [0])) == members
+    again = tt.load(tmp_path / "run", task="transcribe")
+    wanted, found = (m.log_probabilities(m.normalised(m.task.read(m.config, [few]))) for m in (model, again))
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    shown = json.loads(told("inspect", tmp_path / "run", listed("dev", 1)[0]["audio"], "--json", capsys=capsys))
+    through = shown["influence"][0]["through_time"]
+    assert all(name.startswith("members.0.stack" if members > 1 else "stack") for name in through) and through
+
+
 # -- what is refused, in a line, before anything is made
 
 
@@ -611,6 +632,7 @@ def test_manifests_that_cannot_be_learned_from(tmp_path, rows, said, capsys):
             ("--model.streaming", "--model.kind", "transformer"),
             "model.streaming: only a recurrent network goes on with a",
         ),
+        (("--model.streaming", "--model.members", 2), "model.members: of several networks none is read step by step"),
         (("--model.cell", "gur"), "model.cell: unknown cell 'gur'; did you mean 'gru'?"),
         (("--training.chunk", 5), "training.chunk: the task 'transcribe' reads whole examples; leave it out"),
         (("--model.subsampling", 9), "--model.subsampling: got '9'"),

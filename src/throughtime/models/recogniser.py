@@ -6,6 +6,8 @@ in all, of which 0 is the blank.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -172,14 +174,56 @@ class Recogniser(Front):
 
     def forward(self, batch: Speech, state: None) -> tuple[Tensor, Tensor, None]:
         """-log p of all units of what is said, in training with the decoder's, and how many units these are."""
+        return self.learned(batch)[0], batch.unit_lengths.sum(), None
+
+    def learned(self, batch: Speech) -> tuple[Tensor, Tensor, Tensor]:
+        """-log p as of `forward`; log p of each unit at each step, [S, B, U], and how many steps are real [B]."""
         features = self.noise(batch.features, batch.lengths) if self.training else batch.features
         hidden, real = self.hidden(features, batch.lengths)
         log_p = widened(self.output(hidden)).log_softmax(-1)
-        nats = F.ctc_loss(log_p, batch.units.t(), real, batch.unit_lengths, reduction="sum")
+        nats = ctc(log_p, real, batch)
         if self.training and self.decoder is not None:
             written = self.decoder(hidden, real, batch.units, batch.unit_lengths)
             nats = (1 - self.attention) * nats + self.attention * written
+        return nats, log_p, real
+
+
+class Recognisers(nn.Module):
+    """Several recognisers of one kind, trained beside each other; at each step a unit is as likely as they say in the mean.
+
+    Half of the loss is theirs, each by itself, so that none relies on the others; half is that of their mean, so that they say a
+    unit at the same step: what one says where the others are still silent would be lost in it.
+
+    Args: make: makes one of them. members: how many.
+    """
+
+    def __init__(self, make: Callable[[], Recogniser], members: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(make() for _ in range(members))
+        self.sizes: Sizes = self.members[0].sizes  # type: ignore[assignment]
+
+    def log_probabilities(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `Recogniser`."""
+        every = [member.log_probabilities(features, lengths) for member in self.members]  # type: ignore[operator]
+        return _mean([log_p for log_p, _ in every]), every[0][1]
+
+    def forward(self, batch: Speech, state: None) -> tuple[Tensor, Tensor, None]:
+        """As of `Recogniser`: of the mean, in training by half."""
+        every = [member.learned(batch) for member in self.members]  # type: ignore[operator]
+        nats = ctc(_mean([log_p for _, log_p, _ in every]), every[0][2], batch)
+        if self.training:
+            nats = (nats + torch.stack([own for own, _, _ in every]).mean()) / 2
         return nats, batch.unit_lengths.sum(), None
+
+
+def _mean(log_p: list[Tensor]) -> Tensor:
+    """log of the mean of probabilities."""
+    return torch.stack(log_p).logsumexp(0) - math.log(len(log_p))
+
+
+def ctc(log_p: Tensor, real: Tensor, said: Speech) -> Tensor:
+    """-log p of all that is said, of the probabilities [S, B, U] at so many steps [B]."""
+    return F.ctc_loss(log_p, said.units.t(), real, said.unit_lengths, reduction="sum")
 
 
 class _Decoder(nn.Module):

@@ -22,7 +22,7 @@ from throughtime.tasks.settings import chosen, settled
 from throughtime.tasks.units import Units
 
 if TYPE_CHECKING:
-    from throughtime.models.recogniser import Recogniser
+    from throughtime.models.recogniser import Recogniser, Recognisers
     from throughtime.runs import Run
     from throughtime.tasks.speech import Statistics, Utterances
     from throughtime.tasks.transcribe_settings import TranscribeConfig
@@ -96,7 +96,7 @@ def prepare(
     prior = _statistics(run)
     run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
     run.write_json(COUNTED, NGram.of([text for text in learned if text] or learned).values())
-    fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]))
+    fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]), kind == "words")
     hidden = {
         name: fitted.pop(name) if getattr(data, name) is None else getattr(data, name) for name in ("masks", "noise")
     }
@@ -228,25 +228,28 @@ def examples(config: TranscribeConfig, run: Run, part: str) -> Utterances:
     )
 
 
-def network(config: TranscribeConfig, run: Run) -> Recogniser:
-    """A fresh network."""
-    from throughtime.models.recogniser import Noise, Recogniser, Sizes
+def network(config: TranscribeConfig, run: Run) -> Recogniser | Recognisers:
+    """A fresh network, or several, where the run has more than one."""
+    from throughtime.models.recogniser import Noise, Recogniser, Recognisers, Sizes
 
     m = config.model
-    sizes = chosen(m, ("hidden_size", "dropout", "subsampling"), run)
+    sizes = chosen(m, ("hidden_size", "dropout", "subsampling", "attention"), run)
     stride = sizes.pop("subsampling")
     # what is heard of the future: the frames of a step, and as many steps as the rest of the look-ahead holds
     frames = BEFORE if m.look_ahead is None else round(m.look_ahead / DEFAULT.hop_ms)
     ahead = max(frames - BEFORE, 0) // stride if m.streaming else 0
-    return Recogniser(
-        Sizes(
-            DEFAULT.bins, len(Units.open(run)), stride, BEFORE, frames - ahead * stride, ahead, bins_heard(m.bandwidth)
-        ),
-        **sizes,
-        cell=m.cell,
-        layers=m.layers,
-        bidirectional=not m.streaming,
-        kind=m.kind,
-        attention=m.attention,
-        noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0),
-    )
+    units, heard = len(Units.open(run)), bins_heard(m.bandwidth)
+
+    def make() -> Recogniser:
+        return Recogniser(
+            Sizes(DEFAULT.bins, units, stride, BEFORE, frames - ahead * stride, ahead, heard),
+            **sizes,
+            cell=m.cell,
+            layers=m.layers,
+            bidirectional=not m.streaming,
+            kind=m.kind,
+            noise=Noise(config.data.masks or 0.0, config.data.noise or 0.0),
+        )
+
+    members = m.members or 1  # none of a run from before there were several
+    return make() if members == 1 else Recognisers(make, members)

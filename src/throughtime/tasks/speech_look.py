@@ -50,12 +50,14 @@ def look(model: TranscribeModel, utterance: Utterance) -> Look:
     numbers = torch.from_numpy(features).requires_grad_()
     inputs = Steps([f"{1000 * DEFAULT.time(i):.0f} ms" for i in range(len(features))], numbers.detach())
     names = [model.units.names[unit] if unit != BLANK else NOTHING for unit in units]
+    place = "stack" if (model.config.model.members or 1) == 1 else "members.0.stack"
+    stack = Stack(name="", steps=inputs, stride=stride, at=at, lasts=f"{stride * DEFAULT.hop_ms:g} ms")
     return Look(
         inputs=inputs,
         outputs=Steps(names),
         batch=side_by_side([features])._replace(features=numbers.unsqueeze(1)),
         score=score,
-        stacks={"stack": Stack(name="", steps=inputs, stride=stride, at=at, lasts=f"{stride * DEFAULT.hop_ms:g} ms")},
+        stacks={place: stack},
         distribution=answers,
         names=model.units.names.__getitem__,
         without=without,

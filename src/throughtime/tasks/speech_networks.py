@@ -5,7 +5,7 @@ Shapes: T frames, B batch, F features of a frame, K frames that a step sees.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from throughtime.tasks.networks import Input, Network, flat, lengths, like, normal, states
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from throughtime.models.audio_classifier import AudioClassifier
-    from throughtime.models.recogniser import Front, Recogniser
+    from throughtime.models.recogniser import Front, Recogniser, Recognisers
 
 
-def of_recogniser(network: Recogniser, streaming: bool) -> list[Network]:
+def of_recogniser(network: Recogniser | Recognisers, streaming: bool) -> list[Network]:
     """Of a recogniser."""
 
     def recognised(features: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
@@ -27,7 +27,7 @@ def of_recogniser(network: Recogniser, streaming: bool) -> list[Network]:
         "steps": "of each utterance",
     }
     whole = Network("recogniser", network, recognised, _heard(network), outputs)
-    return [whole, _step(network)] if streaming else [whole]
+    return [whole, _step(cast("Recogniser", network))] if streaming else [whole]  # one that streams is one alone
 
 
 def of_classifier(network: AudioClassifier) -> list[Network]:
@@ -40,7 +40,7 @@ def of_classifier(network: AudioClassifier) -> list[Network]:
     return [Network("classifier", network, classified, _heard(network), outputs)]
 
 
-def _heard(network: Front) -> tuple[Input, ...]:
+def _heard(network: Front | Recognisers) -> tuple[Input, ...]:
     return (
         Input("features", ("T", "B", network.sizes.features), "normalised log-mel features of each frame", normal),
         Input("lengths", ("B",), "frames of each recording", lengths("T")),

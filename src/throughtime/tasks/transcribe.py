@@ -48,6 +48,10 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
             raise UserError("model.vocabulary: only pieces of words (model.units bpe) are so many; leave it out")
         if model.streaming and (model.kind == "transformer" or model.cell == "none"):
             raise UserError("model.streaming: only a recurrent network goes on with a stream; leave it out")
+        if model.streaming and (model.members or 1) > 1:
+            raise UserError(
+                "model.members: of several networks none is read step by step; leave out it or model.streaming"
+            )
         if not model.streaming and model.look_ahead is not None:
             raise UserError("model.look_ahead: a network that reads from both ends has none; leave it out")
 

@@ -26,6 +26,9 @@ class TranscribeNetwork(Strict):
     """Layers above each other."""
     dropout: Rate | None = None
     """Dropout between layers and before the output. [default: to fit the data]"""
+    members: Positive | None = None
+    """Networks that are trained beside each other, and the mean of what they hear is taken. [default: 2 where units are words and
+    they read from both ends, else 1]"""
     streaming: bool = False
     """Read in one direction, so that words are there while they are spoken; else from both ends of an utterance."""
     look_ahead: Annotated[int, Field(ge=0, le=2000)] | None = None
@@ -35,8 +38,9 @@ class TranscribeNetwork(Strict):
     bandwidth: Annotated[int, Field(ge=1000, le=8000)] | None = None
     """Hz, up to which it hears: beyond half the rate of a recording there is nothing but what rounding left.
     [default: half the rate that nine in ten recordings have or more, 8000 at most]"""
-    attention: Rate = 0.3
-    """How much a decoder that attends to what was heard counts in training, beside CTC; 0: there is none."""
+    attention: Rate | None = None
+    """How much a decoder that attends to what was heard counts in training, beside CTC; 0: there is none.
+    [default: 0 where units are words, else 0.3]"""
     units: Literal["auto", "marked", "characters", "bpe", "words"] = "auto"
     """What is written. marked: characters, those that begin a word apart from the others; bpe: pieces of words; auto: words where
     each recording is one of a few, else marked."""
