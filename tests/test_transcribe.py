@@ -499,16 +499,19 @@ def test_units_of_every_kind(tmp_path, units):
 
 
 @pytest.mark.parametrize(
-    ("units", "streaming", "members"), [("auto", False, 1), ("words", False, 2), ("words", True, 1)]
+    ("units", "streaming", "said", "members"),
+    [("auto", False, "", 1), ("words", False, "", 2), ("words", False, " twice", 1), ("words", True, "", 1)],
+    ids=["spelled", "single words", "two words", "streaming"],
 )
-def test_several_networks_where_words_are_soon_known(tmp_path, units, streaming, members, capsys):
+def test_several_networks_where_words_are_soon_known(tmp_path, units, streaming, said, members, capsys):
     """They are trained, kept, opened again and looked into."""
-    few = manifest(tmp_path / "m.jsonl", listed("dev", 20))
+    few = manifest(tmp_path / "m.jsonl", [row | {"text": row["text"] + said} for row in listed("dev", 20)])
     small = {"hidden_size": 4, "layers": 1, "units": units, "streaming": streaming, "subsampling": 1}
     model = tt.train(
         "transcribe", [few], valid=few, out=tmp_path / "run", steps=2, progress=False, model=small, data={"speed": 0}
     )
     assert model.config.model.members == members
+    assert model.config.model.attention == (0.0 if units == "words" and not said else 0.3)
     assert len(getattr(model.network, "members", [0])) == members
     again = tt.load(tmp_path / "run", task="transcribe")
     wanted, found = (m.log_probabilities(m.normalised(m.task.read(m.config, [few]))) for m in (model, again))

@@ -126,21 +126,21 @@ def _segment(season: int, horizon: int, look_back: int | None) -> int:
 
 
 def transcribe(
-    config: RunConfig, recordings: int, seconds: float, words: bool
+    config: RunConfig, recordings: int, seconds: float, single: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """For a recogniser of so many recordings, so many seconds together: what is left open of the network's settings, with the
-    masks and the noise of its data, and the training's. words: whether whole words are its units."""
+    masks and the noise of its data, and the training's. single: whether its units are whole words, and each recording is one."""
     together = at(
         seconds / 3600, [(2, 12.0), (20, 24.0)], 48.0
     )  # seconds of speech: few recordings are learned by many steps
     batch = min(max(round(together * recordings / seconds), 4), 16)
     passes = expected_passes(config, recordings, 1e4 * recordings / seconds, config.training.batch_size or batch)
     one_way = config.model.streaming  # type: ignore[attr-defined]
-    # whole words are soon known by heart, and a stranger's are heard so or so by each training: several at once err less
-    members = 2 if words and not one_way else 1
+    # single words are soon known by heart, and a stranger's are heard so or so by each training: several at once err less
+    members = 2 if single and not one_way else 1
     network = {"hidden_size": 384 if one_way else 256, "dropout": 0.3, "members": members}
     # a decoder that writes one word learns slower than CTC alone places it, and of strangers hears no more
-    network["attention"] = 0.0 if words else 0.3
+    network["attention"] = 0.0 if single else 0.3
     # what is hidden of the input helps where it is met often, and else keeps the alignment from being found
     masks, noise = at(passes, [(80, (0.0, 0.0))], (0.5, 0.2))
     fitted = left_open(config.model, network)  # type: ignore[attr-defined]

@@ -96,7 +96,8 @@ def prepare(
     prior = _statistics(run)
     run.write_json(PRIOR, [prior.mean.tolist(), prior.deviation.tolist()])
     run.write_json(COUNTED, NGram.of([text for text in learned if text] or learned).values())
-    fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]), kind == "words")
+    single = kind == "words" and not any(" " in text for text in learned)
+    fitted, trained = defaults.transcribe(config, len(train), sum(lengths[: len(train)]), single)
     hidden = {
         name: fitted.pop(name) if getattr(data, name) is None else getattr(data, name) for name in ("masks", "noise")
     }

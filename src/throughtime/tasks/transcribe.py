@@ -109,7 +109,8 @@ class TranscribeTask(Task[TranscribeConfig, "Recording"]):
         m = config.model
         assert m.subsampling is not None
         how = f"streaming, {m.look_ahead} ms ahead" if m.streaming else "from both ends"
-        return f"{super().describe(config)}, a step each {10 * m.subsampling} ms, {how}; {m.units} units"
+        times = f"{m.members} × " if m.members not in (None, 1) else ""
+        return f"{times}{super().describe(config)}, a step each {10 * m.subsampling} ms, {how}; {m.units} units"
 
     def criterion(self, config: TranscribeConfig) -> Criterion:
         return Criterion("cer", tie=self.loss, hopeless=HOPELESS)

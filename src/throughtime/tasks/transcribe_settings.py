@@ -27,8 +27,8 @@ class TranscribeNetwork(Strict):
     dropout: Rate | None = None
     """Dropout between layers and before the output. [default: to fit the data]"""
     members: Positive | None = None
-    """Networks that are trained beside each other, and the mean of what they hear is taken. [default: 2 where units are words and
-    they read from both ends, else 1]"""
+    """Networks that are trained beside each other, and the mean of what they hear is taken. [default: 2 where each recording is
+    one word, which is a unit, and they read from both ends, else 1]"""
     streaming: bool = False
     """Read in one direction, so that words are there while they are spoken; else from both ends of an utterance."""
     look_ahead: Annotated[int, Field(ge=0, le=2000)] | None = None
@@ -40,7 +40,7 @@ class TranscribeNetwork(Strict):
     [default: half the rate that nine in ten recordings have or more, 8000 at most]"""
     attention: Rate | None = None
     """How much a decoder that attends to what was heard counts in training, beside CTC; 0: there is none.
-    [default: 0 where units are words, else 0.3]"""
+    [default: 0 where each recording is one word, which is a unit, else 0.3]"""
     units: Literal["auto", "marked", "characters", "bpe", "words"] = "auto"
     """What is written. marked: characters, those that begin a word apart from the others; bpe: pieces of words; auto: words where
     each recording is one of a few, else marked."""
