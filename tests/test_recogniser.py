@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from throughtime.decode.alignment import log_probability
-from throughtime.models.recogniser import Ahead, Noise, Recogniser, Recognisers, Sizes, Speech, ctc
+from throughtime.models.recogniser import Ahead, Noise, Recogniser, Recognisers, Sizes, Speech, _mean, ctc
 
 pytestmark = pytest.mark.usefixtures("_one_thread")
 FEATURES, UNITS = 5, 4
@@ -124,7 +124,8 @@ def test_several_hear_what_they_hear_in_the_mean():
     found, real = made.log_probabilities(batch.features, batch.lengths)
     each = [one.log_probabilities(batch.features, batch.lengths)[0].exp() for one in made.members]
     assert not torch.allclose(each[0], each[1]), "they begin apart"
-    torch.testing.assert_close(found.exp(), sum(each) / 3)
+    product = (each[0] * each[1] * each[2]) ** (1 / 3)
+    torch.testing.assert_close(found.exp(), product / product.sum(-1, keepdim=True))
     wanted = [
         log_probability(found[:n, i].detach().numpy(), said)
         for i, (n, said) in enumerate(zip(real.tolist(), [(1, 2, 2), (3,), ()], strict=True))
@@ -138,12 +139,30 @@ def test_several_learn_by_themselves_and_together():
     made, batch = several().train(), speech()
     nats, count, _ = made(batch, None)
     own = [one.learned(batch) for one in made.members]
-    mean = sum(log_p.exp() for _, log_p, _ in own) / 3
-    together = ctc(mean.log(), own[0][2], batch)
+    together = ctc((sum(log_p for _, log_p, _ in own) / 3).log_softmax(-1), own[0][2], batch)
     assert count == 4
     assert nats.item() == pytest.approx((sum(n.item() for n, _, _ in own) / 3 + together.item()) / 2, rel=1e-12)
     nats.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.parameters())
+
+
+def test_several_come_to_say_a_unit_at_one_step():
+    """Two that say it at different steps, each as if that were certain, are drawn to one another."""
+    steps, said = 6, torch.tensor([[1]])
+    logits = [torch.full((steps, 1, 3), -4.0).index_fill(2, torch.tensor(0), 4.0) for _ in range(2)]
+    for place, one in zip((1, 4), logits, strict=True):
+        one[place, 0] = torch.tensor([-4.0, 4.0, -4.0])
+        one.requires_grad_()
+    optimiser = torch.optim.Adam(logits, lr=0.05)
+    real, count = torch.tensor([steps]), torch.tensor([1])
+    for _ in range(300):
+        optimiser.zero_grad()
+        every = [one.log_softmax(-1) for one in logits]
+        batch = Speech(torch.zeros(steps, 1, 1), real, said, count)
+        loss = ctc(_mean(every), real, batch) + sum(ctc(log_p, real, batch) for log_p in every) / 2
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
 
 
 def test_the_decoder_writes_all_units_and_their_end():

@@ -6,7 +6,6 @@ in all, of which 0 is the blank.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -189,10 +188,12 @@ class Recogniser(Front):
 
 
 class Recognisers(nn.Module):
-    """Several recognisers of one kind, trained beside each other; at each step a unit is as likely as they say in the mean.
+    """Several recognisers of one kind, trained beside each other; at each step a unit is as likely as they say in the geometric
+    mean.
 
     Half of the loss is theirs, each by itself, so that none relies on the others; half is that of their mean, so that they say a
-    unit at the same step: what one says where the others are still silent would be lost in it.
+    unit at the same step: what one says where the others are still silent would be lost in it. In an arithmetic mean they may go
+    on saying it at two steps, since what is next to impossible has next to no gradient there.
 
     Args: make: makes one of them. members: how many.
     """
@@ -217,8 +218,8 @@ class Recognisers(nn.Module):
 
 
 def _mean(log_p: list[Tensor]) -> Tensor:
-    """log of the mean of probabilities."""
-    return torch.stack(log_p).logsumexp(0) - math.log(len(log_p))
+    """log of the geometric mean of probabilities, which are 1 together again."""
+    return torch.stack(log_p).mean(0).log_softmax(-1)
 
 
 def ctc(log_p: Tensor, real: Tensor, said: Speech) -> Tensor:

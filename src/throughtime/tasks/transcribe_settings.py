@@ -27,8 +27,8 @@ class TranscribeNetwork(Strict):
     dropout: Rate | None = None
     """Dropout between layers and before the output. [default: to fit the data]"""
     members: Positive | None = None
-    """Networks that are trained beside each other, and the mean of what they hear is taken. [default: 2 where each recording is
-    one word, which is a unit, and they read from both ends, else 1]"""
+    """Networks that are trained beside each other, and the geometric mean of what they hear is taken. [default: 2 where each
+    recording is one word, which is a unit, and they read from both ends, else 1]"""
     streaming: bool = False
     """Read in one direction, so that words are there while they are spoken; else from both ends of an utterance."""
     look_ahead: Annotated[int, Field(ge=0, le=2000)] | None = None
