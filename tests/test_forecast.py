@@ -276,7 +276,7 @@ def test_what_cannot_work_is_said_before_work_begins(change, said, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize("name", ["history", "look_back", "segment", "members", "unaided", "symmetric", "spread"])
+@pytest.mark.parametrize("name", ["history", "look_back", "segment", "members", "unaided", "symmetric"])
 def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, tmp_path):
     with pytest.raises(UserError, match=f"model.{name}: a network that reads step by step has none"):
         tt.train(
@@ -284,7 +284,7 @@ def test_a_network_that_reads_step_by_step_refuses_what_it_has_not(name, files, 
             [files["history"]],
             out=tmp_path / "run",
             steps=1,
-            model={"kind": "steps", name: {"symmetric": True, "spread": "fixed"}.get(name, 2)},
+            model={"kind": "steps", name: True if name == "symmetric" else 2},
             progress=False,
         )
 
@@ -398,31 +398,6 @@ def test_members_are_heard_that_forecast_held_out_windows_best(files, tmp_path):
         for target, right in ((each[1], [1]), ((each[0] + each[1]) / 2, [0, 1]), (each[0], [0])):
             again.network.choose([held._replace(target=target)])
             assert again.network.heard == right
-
-
-@pytest.mark.parametrize("spread", [None, "learned"])
-def test_few_windows_do_not_make_a_network_surer(spread, files, tmp_path):
-    """Of few of them how quantiles lie about the median is not learned: it stays as the linear forecast was off elsewhere."""
-    found = []
-    for steps in (1, 80):
-        made = tt.train(
-            "forecast",
-            [files["history"]],
-            out=tmp_path / str(steps),
-            steps=steps,
-            data={"horizon": 12},
-            model={"hidden_size": 8, "spread": spread},
-            progress=False,
-        )
-        assert made.config.model.spread == (spread or "fixed")
-        (member,) = made.network.members
-        window = Window(**read_tensors(tmp_path / str(steps) / "held.safetensors")[0])
-        with torch.no_grad():
-            quantiles = member(window)
-        found.append((member.spread.clone(), quantiles[..., 5], quantiles[..., 9] - quantiles[..., 1]))
-    (one, _, narrow), (other, _, wide) = found
-    assert torch.equal(one, other) == (spread is None) == torch.allclose(narrow, wide, rtol=1e-5)
-    assert not torch.equal(found[0][1], found[1][1]), "the median is learned"
 
 
 def test_no_more_can_be_without_help_than_there_are(files, tmp_path):

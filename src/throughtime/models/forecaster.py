@@ -114,9 +114,7 @@ class Segments(nn.Module):
     the mirror image of a series as the mirror image of its forecast. One whose data show few horizons would else learn as a rule
     that they went up, or down.
 
-    aided: False: v = 0, so that the network learns all of what comes. steady: s is not learned, and y differs from it by one
-    number for all quantiles: in windows that a linear forecast was fitted on it is less far off than in others, and of few of them
-    a network learns to be too sure of itself.
+    aided: False: v = 0, so that the network learns all of what comes.
 
     Args: network: makes that over the segments (`Unrolled`, `Attending`). size: N. dropout: before the output. season: in steps.
     Source: Lin et al. (2023), SegRNN, with its parallel decoding.
@@ -131,7 +129,6 @@ class Segments(nn.Module):
         season: int,
         symmetric: bool = False,
         aided: bool = True,
-        steady: bool = False,
     ) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.segment
@@ -144,10 +141,9 @@ class Segments(nn.Module):
         says = width * sizes.known + sizes.static
         self.asked = nn.Linear(says, size, bias=False) if says else None
         self.dropout = Dropout(dropout)
-        told = 1 if steady else sizes.quantiles
-        self.output = nn.Linear(network.output_size, width * told)  # type: ignore[arg-type]
+        self.output = nn.Linear(network.output_size, width * sizes.quantiles)  # type: ignore[arg-type]
         self.season, self.symmetric, self.aided = season, symmetric, aided
-        self.spread = nn.Parameter(torch.zeros(sizes.horizon, sizes.quantiles), requires_grad=not steady)
+        self.spread = nn.Parameter(torch.zeros(sizes.horizon, sizes.quantiles))
         if aided:
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)
@@ -167,7 +163,7 @@ class Segments(nn.Module):
         return found + plain.unsqueeze(-1)
 
     def added(self, window: Window) -> Tensor:
-        """What the network says, to be added to the linear forecast where there is one, [B, H, Q]; [B, H, 1] of all quantiles."""
+        """What the network says, to be added to the linear forecast where there is one, [B, H, Q]."""
         hidden = self.network(self.read(window), self.questions(window))
         out: Tensor = self.output(self.dropout(hidden)).view(hidden.shape[0], self.ahead * self.sizes.segment, -1)
         return out[:, : self.sizes.horizon]

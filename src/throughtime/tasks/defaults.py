@@ -107,7 +107,7 @@ def forecast(
         unaided = 1 if m.members is m.unaided is None and windows >= MANY_WINDOWS else 0
         members = max(1 + unaided, m.unaided or 1)
         network |= {"history": history, "look_back": look_back, "segment": segment, "symmetric": few}
-        network |= {"members": members, "unaided": unaided, "spread": "fixed" if windows <= FEW_STEPS else "learned"}
+        network |= {"members": members, "unaided": unaided}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
     training = batch_and_rate(config, examples, batch, 2e-3)

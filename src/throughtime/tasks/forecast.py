@@ -46,9 +46,7 @@ class ForecastTask(Task[ForecastConfig, "Series"]):
         check_no_chunk(config)
         model, data = config.model, config.data
         for name in (
-            ("history", "look_back", "segment", "members", "unaided", "symmetric", "spread")
-            if model.kind == "steps"
-            else ()
+            ("history", "look_back", "segment", "members", "unaided", "symmetric") if model.kind == "steps" else ()
         ):
             if getattr(model, name) is not None:
                 raise UserError(f"model.{name}: a network that reads step by step has none; leave it out")

@@ -164,16 +164,7 @@ def network(config: ForecastConfig, run: Run) -> nn.Module:
     def make(aided: bool) -> nn.Module:
         kind = Attending if m.kind == "transformer" else Unrolled
         network = kind(m.cell, got["hidden_size"], m.layers, got["dropout"])
-        return Segments(
-            network,
-            got["hidden_size"],
-            got["dropout"],
-            sizes,
-            about.seasons[0],
-            got["symmetric"],
-            aided,
-            m.spread == "fixed",
-        )
+        return Segments(network, got["hidden_size"], got["dropout"], sizes, about.seasons[0], got["symmetric"], aided)
 
     aided = got["members"] - (m.unaided or 0)
     return Forecaster([partial(make, i < aided) for i in range(got["members"])], quantiles.LEVELS)

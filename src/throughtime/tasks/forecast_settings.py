@@ -66,9 +66,6 @@ class ForecastNetwork(Strict):
     symmetric: bool | None = None
     """Forecast the mirror image of what was read as the mirror image of its forecast, so that no drift up or down is learned that
     does not show in it. [default: where little data tells drift from chance]"""
-    spread: Literal["fixed", "learned"] | None = None
-    """How quantiles lie about the median. fixed: as the linear forecast was off in parts of the series that it was not fitted on;
-    learned: begun with that. [default: fixed of up to 1,000 windows, which show less than it is off elsewhere]"""
     logarithm: bool | None = None
     """Read the logarithm of the values. [default: of a series that is never zero or below]"""
 
