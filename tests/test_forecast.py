@@ -372,6 +372,7 @@ def test_members_forecast_their_median_and_those_without_help_know_no_linear_for
     assert not torch.equal(plain[0], network.members[0](window))
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_members_are_heard_that_forecast_held_out_windows_best(files, tmp_path):
     made = tt.train(
         "forecast",

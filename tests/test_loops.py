@@ -17,10 +17,17 @@ from throughtime.models.tagger import Tagger
 from throughtime.models.transformer import TransformerTranslator
 from throughtime.models.translator import Translator
 from throughtime.scanning import reference
+from throughtime.scanning.cpu import memory
 
-pytestmark = pytest.mark.usefixtures("_one_thread")
+pytestmark = pytest.mark.usefixtures("_one_thread", "_no_free_blocks")
 
 STEPS, ROWS = (40, 200, 800), 3
+
+
+@pytest.fixture
+def _no_free_blocks(monkeypatch):
+    """Of other tests', of which the engine asks how much they are."""
+    monkeypatch.setattr(memory, "_free", {})
 
 
 class Counting:

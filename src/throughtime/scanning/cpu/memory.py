@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import math
 import mmap
 import os
@@ -25,7 +26,8 @@ LARGE = 4 << 20  # and from which large pages do
 KEPT = 256 << 20
 _UNIT, _LARGE_UNIT = 64 << 10, 2 << 20  # what blocks are whole multiples of
 
-_free: list[mmap.mmap] = []  # the longest free first
+_free: dict[int, list[tuple[int, mmap.mmap]]] = {}  # by size, each with its number, the longest free first
+_numbers = itertools.count()
 
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -46,11 +48,10 @@ def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def _block(size: int) -> mmap.mmap:
-    """A free block of this size, or a new one."""
+    """A free block of this size, the last that was used, or a new one."""
     with locks.MEMORY:
-        for i, block in enumerate(_free):
-            if len(block) == size:
-                return _free.pop(i)
+        if some := _free.get(size):
+            return some.pop()[1]
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without
@@ -63,7 +64,12 @@ def _give_back(block: mmap.mmap, process: int) -> None:
     if process != os.getpid():  # after a fork the blocks of the parent are copies that nobody needs
         return
     with locks.MEMORY:
-        _free.append(block)
-        total = sum(map(len, _free))
-        while total > KEPT:
-            total -= len(_free.pop(0))
+        _free.setdefault(len(block), []).append((next(_numbers), block))
+        while kept() > KEPT:
+            oldest = min([some for some in list(_free.values()) if some], key=lambda some: some[0][0])
+            del oldest[0]
+
+
+def kept() -> int:
+    """Bytes that are free."""
+    return sum([size * len(some) for size, some in list(_free.items())])
