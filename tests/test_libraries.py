@@ -13,7 +13,7 @@ from throughtime.scanning.cpu.target import Library, compile_object, host
 FAR_APART = """
 import ctypes, mmap
 from throughtime.scanning.cpu.target import Library, compile_object, host, machine
-numbers = 8 << 20
+numbers = 1 << 20
 array = f"<{{ float, [{numbers} x float] }}>"
 text = f'''
 @table = private constant {array} <{{ float 3.0, [{numbers} x float] zeroinitializer }}>
@@ -30,8 +30,8 @@ code = compile_object(text, host(), machine(host(), "small"))
 def room(size, **how):
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | how.pop("more", 0), **how)
 
-above = room(8 << 20)
-filled = [room(32 << 20) for _ in range(16)]
+above = room(1 << 20)
+filled = [room(4 << 20) for _ in range(64)]
 gigabytes = room(4 << 30, more=0x4000, prot=mmap.PROT_READ)  # without memory, MAP_NORESERVE
 above.close()
 library, value = Library(code), (ctypes.c_int64 * 1)(0)
@@ -59,9 +59,11 @@ def test_code_reaches_its_numbers_in_a_process_of_some_gigabytes():
 
 def test_functions_stay_as_long_as_their_library_whatever_else_is_let_go_of():
     one, value = Library(compile_object(adding("f1") + adding("f20"), host())), (ctypes.c_int64 * 1)(0)
-    functions = [one.function("f1"), one.function("f20")]
-    for number in range(50):  # of the same names
-        Library(compile_object(adding("f1"), host())).address("f1")
+    functions, same = [one.function("f1"), one.function("f20")], compile_object(adding("f1"), host())
+    for number in range(4):
+        other = Library(same)
+        other.address("f1")
+        del other
         gc.collect()
         for function in functions:
             function(ctypes.addressof(value))
