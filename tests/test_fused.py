@@ -132,11 +132,11 @@ def test_a_wrong_place_is_seen(one_thread, monkeypatch):
     """That the test above can fail."""
     cell, x = tt.cells.GRU(I, N), torch.randn(T, B, I)
     right = everything(cell, x)
-    place, zero = Prepared.place, torch.zeros(B, N)
+    place, zero, zeros = Prepared.place, torch.zeros(B, N), torch.zeros(3 * N)  # which stay until they have been read
     for kind in (Fused, FusedBackward):
 
         def wrong(self, block, given, steps, kind=kind):
-            other = given._replace(state=[zero for _ in given.state])  # which stays until it has been read
+            other = given._replace(vectors=[zeros for _ in given.vectors], state=[zero for _ in given.state])
             place(self, block, other if isinstance(self, kind) else given, steps)
 
         monkeypatch.setattr(Prepared, "place", wrong)
