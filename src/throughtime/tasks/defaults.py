@@ -105,9 +105,8 @@ def forecast(
         segment = m.segment or _segment(seasons[0], horizon, given)
         look_back = given or wanted // segment * segment or segment
         unaided = 1 if m.members is m.unaided is None and windows >= MANY_WINDOWS else 0
-        members = max(1 + unaided, m.unaided or 1)
         network |= {"history": history, "look_back": look_back, "segment": segment, "symmetric": few}
-        network |= {"members": members, "unaided": unaided}
+        network |= {"members": 1 + unaided, "unaided": unaided}
     # a series that is read step by step is many windows at once
     examples, batch = (sum(-(-n // LONG) for n in lengths), 32) if m.kind == "steps" else (windows, 128)
     training = batch_and_rate(config, examples, batch, 2e-3)

@@ -166,11 +166,10 @@ def compile_object(text: str, target: Target, generator: Any = None) -> bytes:
 @functools.cache
 def _linker() -> Any:
     """What puts compiled code into this process: all parts of an object side by side. LLVM's older MCJIT puts each where there is
-    room, and ends the process where this is farther away than code reaches, which is 2 GB."""
-    with locks.COMPILER:
-        linker = _llvm().create_lljit_compiler(use_jit_link=True)
-        linker._owned = True  # it lives as long as the process: what it has loaded may be let go of last
-        return linker
+    room, and ends the process where this is farther away than code reaches, which is 2 GB. Asked for under `locks.COMPILER`."""
+    linker = _llvm().create_lljit_compiler(use_jit_link=True)
+    linker._owned = True  # it lives as long as the process: what it has loaded may be let go of last
+    return linker
 
 
 _numbers = itertools.count()
