@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from throughtime.tasks import quantiles
 from throughtime.tasks.accuracy import Forecast, accuracy
-from throughtime.tasks.quantiles import LEVELS, Calibration, at, deviate, levels_of
+from throughtime.tasks.quantiles import LEVELS, RIGHT, Calibration, at, deviate, levels_of
 
 NORMAL = NormalDist()
 GENERATOR = np.random.default_rng(0)
@@ -38,8 +39,8 @@ def test_a_value_that_is_missing_stands_nowhere_and_one_of_a_point_is_far_out() 
 @pytest.mark.parametrize("sure", [0.4, 1.0, 3.0])
 @pytest.mark.parametrize("percent", [50.0, 80.0, 95.0])
 def test_intervals_hold_what_they_say_however_sure_the_network_is(sure: float, percent: float) -> None:
-    # the network says N(0, 1) where what comes is N(0.3, 1 / sure)
-    held, come = (GENERATOR.normal(0.3, 1 / sure, (400, 8)) for _ in range(2))
+    # the network says N(0, 1) where what comes is N(0, 1 / sure)
+    held, come = (GENERATOR.normal(0, 1 / sure, (400, 8)) for _ in range(2))
     said = normal(np.zeros((400, 8)), np.ones((400, 8)))
     calibration = Calibration(deviate(said, held))
     low, high = calibration.interval(said[0], percent)
@@ -48,11 +49,18 @@ def test_intervals_hold_what_they_say_however_sure_the_network_is(sure: float, p
 
 
 def test_windows_that_overlap_count_as_one_experience() -> None:
-    """400 windows off by 2 deviations: believed where they are 400, half believed where they are 20 in truth."""
+    """400 windows off by 2 deviations: believed where they are 400, half believed where they are few in truth."""
     off = np.full((400, 4), 2.0)
-    alone, shared = (Calibration(off, apart).deviate(0.5, 0) for apart in (None, 20))
-    assert alone == pytest.approx(2.0) and 0.5 < shared < 2.0
-    assert Calibration(off, 1).deviate(0.5, 0) == pytest.approx(0.0, abs=0.2)
+    size = 2 * math.sqrt(math.pi / 2)  # by the mean of distances from the middle of a normal distribution
+    alone, shared, one = (Calibration(off, apart).size for apart in (None, RIGHT, 1))
+    assert alone == pytest.approx((400 * size + RIGHT) / (400 + RIGHT)) and shared == pytest.approx((size + 1) / 2)
+    assert one == pytest.approx((size + RIGHT) / (1 + RIGHT))
+
+
+def test_what_stands_further_out_is_further_out_at_all_levels() -> None:
+    means, deviations, by = GENERATOR.normal(size=(3, 7)), GENERATOR.uniform(0.5, 2, (3, 7)), np.array([0.5, 1.0, 3.0])
+    wide = quantiles.widened(normal(means, deviations), by)
+    assert np.allclose(wide, normal(means, deviations * by[:, None]))
 
 
 def test_with_nothing_held_out_the_network_is_believed() -> None:

@@ -26,12 +26,14 @@ FEW = 50  # series, up to which each has an embedding; of more it would be learn
 
 
 class Trained(NamedTuple):
-    """A series in training: the number of its embedding, how it is read, and the deviation of its values."""
+    """A series in training: the number of its embedding, how it is read, the deviation of its values, and the tick of its last
+    step (`Clock.ticks`), None in runs that were written before it was."""
 
     number: int
     log: bool
     size: float
     deviation: float
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Fitted:
             known = s.values[np.isfinite(s.values)]
             deviation = float(known.std())
             number = len(found) + 1 if len(series) <= FEW else 0
-            found[s.id] = Trained(number, scale.log, scale.size, deviation or 1.0)
+            last = int(s.clock.ticks(np.array([len(s.values) - 1]))[0])
+            found[s.id] = Trained(number, scale.log, scale.size, deviation or 1.0, last)
 
         def spread(name: str, kind: str) -> list[float]:
             every = np.concatenate([getattr(s, kind)[name] for s in series])
@@ -127,6 +130,17 @@ class Fitted:
             trained.number if trained else 0,
             trained.deviation if trained else 0.0,
         )
+
+    def new_from(self, series: Series) -> int:
+        """The first step of a series that training had not, with a season before it."""
+        trained, steps = self.series.get(series.id), len(series.values)
+        if trained is None:
+            had = 0
+        elif trained.last is None:
+            had = steps
+        else:
+            had = int((series.clock.ticks(np.arange(steps)) <= trained.last).sum())
+        return max(had, self.seasons[0] + 1)
 
     def told(self, series: Series, steps: Array) -> Array:
         """What the times of steps of a series tell, [T, K]. Raises: UserError where they tell less than in training."""

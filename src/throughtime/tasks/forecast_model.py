@@ -33,6 +33,7 @@ from throughtime.tasks.forecast_settings import (
 )
 from throughtime.tasks.look import Look, Stack, Steps
 from throughtime.tasks.networks import Network
+from throughtime.tasks.recent import Recent
 from throughtime.tasks.series import Series, continued, read_series
 from throughtime.tasks.source import is_frame
 from throughtime.tasks.windows import Sample, Windows, scored_cutoffs
@@ -107,24 +108,53 @@ class ForecastModel(Trained[Series]):
         return found.double().cpu().numpy(), naive.double().cpu().numpy()
 
     def forecasts(
-        self, windows: Windows | Courses, levels: Sequence[float], advance: Advance = ignore, horizon: int | None = None
+        self,
+        windows: Windows | Courses,
+        levels: Sequence[float],
+        advance: Advance = ignore,
+        horizon: int | None = None,
+        sizes: Array | None = None,
     ) -> Iterator[Forecast]:
-        """Forecasts of windows, in order, in units of their series. horizon: fewer steps than the network gives."""
+        """Forecasts of windows, in order, in units of their series. horizon: fewer steps than the network gives. sizes: of what
+        is off, [n], as `_sizes` gives them, by which quantiles are widened; None: they are as the network says them."""
         made: dict[int, Forecast] = {}
         following = 0
         for numbers, batch, level in windows.passes():
             found, naive = self._forecast(batch)
             found, naive = found[:, :horizon] + level[:, None, None], naive[:, :horizon] + level[:, None]
-            made.update(zip(numbers.tolist(), self._in_units(windows, numbers, found, naive, levels), strict=True))
+            size = None if sizes is None else sizes[numbers]
+            made.update(zip(numbers.tolist(), self._in_units(windows, numbers, found, naive, levels, size), strict=True))
             while following in made:
                 yield made.pop(following)
                 following += 1
             advance(len(numbers) / len(windows.cutoffs))
 
+    def _sizes(self, items: Sequence[Series], cutoffs: Array, advance: Advance = ignore) -> Array:
+        """The size of what forecasts are off at cutoffs [n, 2] of series, [n], by how far they were off of late, after the part
+        that was trained on. Of a network that reads step by step that of the held-out windows: a stream goes on at once."""
+        if self.config.model.kind == "steps":
+            return np.full(len(cutoffs), self.calibration.size)
+        recent = Recent(self.fitted.seasons[-1], self.fitted.horizon)
+        earlier = recent.earlier(cutoffs, [self.fitted.new_from(s) for s in items])
+        windows = self._windows(items, earlier)
+        distances = np.full((len(earlier), self.fitted.horizon), np.nan)
+        for numbers, batch, _ in windows.passes():
+            came = batch.target.double().numpy()
+            distances[numbers] = quantiles.distance(quantiles.deviate(self._forecast(batch)[0], came))
+            advance(len(numbers) / len(earlier))
+        return recent.sizes(cutoffs, earlier, distances, self.calibration.size)
+
     def _in_units(
-        self, windows: Windows | Courses, numbers: Array, found: Array, naive: Array, levels: Sequence[float]
+        self,
+        windows: Windows | Courses,
+        numbers: Array,
+        found: Array,
+        naive: Array,
+        levels: Sequence[float],
+        size: Array | None,
     ) -> Iterator[Forecast]:
-        """Forecasts of quantiles [n, H, Q] and naive ones [n, H], in units of their series."""
+        """Forecasts of quantiles [n, H, Q] and naive ones [n, H], in units of their series. size: by which quantiles are widened,
+        [n]; None: they are not, and intervals by that of the held-out windows."""
         season, (count, horizon) = self.fitted.seasons[0], naive.shape
         which, cuts = windows.cutoffs[numbers].T
         several = [windows.series[i] for i in which]
@@ -135,8 +165,8 @@ class ForecastModel(Trained[Series]):
             own[logs] = np.exp(values[logs])
             return own
 
-        own, naive = write(found), write(naive)
-        intervals = {level: tuple(write(ends) for ends in self.calibration.interval(found, level)) for level in levels}
+        own, naive = write(found if size is None else quantiles.widened(found, size)), write(naive)
+        intervals = {level: tuple(write(ends) for ends in self.calibration.interval(found, level, size)) for level in levels}
         apart = {i: _mean_so_far(np.abs(_apart(windows.series[i].values, season))) for i in set(which.tolist())}
         truth = np.full((count, horizon), np.nan)
         for row, (series, cut) in enumerate(zip(several, cuts, strict=True)):
@@ -178,7 +208,9 @@ class ForecastModel(Trained[Series]):
         last = {which: number for number, (which, _) in enumerate(cutoffs.tolist())}
 
         def drawn() -> Iterator[Forecast]:
-            for number, one in enumerate(self.forecasts(windows, levels, advance, horizon)):
+            sizes = self._sizes(items, cutoffs, lambda share: advance(share / 2))
+            forecasts = self.forecasts(windows, levels, lambda share: advance(share / 2), horizon, sizes)
+            for number, one in enumerate(forecasts):
                 which, cut = cutoffs[number].tolist()
                 if album is not None and last[which] == number:
                     album.draw(items[which], cut, one)
@@ -235,8 +267,9 @@ class ForecastModel(Trained[Series]):
         levels, horizon = quantiles.levels_of(options.level or "80"), self._horizon(options)
         lengths = [len(s.values) for s in items]
         cutoffs = scored_cutoffs(lengths, [1] * len(items), horizon, options.stride or horizon, options.windows)
-        windows = self._windows(items, cutoffs)
-        for (which, cut), found in zip(cutoffs.tolist(), self.forecasts(windows, levels, horizon=horizon), strict=True):
+        sizes = self._sizes(items, cutoffs)
+        forecasts = self.forecasts(self._windows(items, cutoffs), levels, horizon=horizon, sizes=sizes)
+        for (which, cut), found in zip(cutoffs.tolist(), forecasts, strict=True):
             clock = items[which].clock
             for h in range(min(horizon, len(items[which].values) - cut)):
                 when = {"ds": clock.date(cut + h), "cutoff": clock.date(cut - 1), "y": float(found.truth[h])}
@@ -248,8 +281,9 @@ class ForecastModel(Trained[Series]):
         """What comes after a series, and the seasonal naive forecast of it. levels: of the intervals, in percent. Raises: UserError
         where what is known ahead does not reach so far."""
         (series,) = self._with_future([series], PredictOptions(), self.fitted.horizon)
-        windows = self._windows([series], np.array([[0, len(series.values)]]))
-        return next(self.forecasts(windows, levels))
+        cutoffs = np.array([[0, len(series.values)]])
+        sizes = self._sizes([series], cutoffs)
+        return next(self.forecasts(self._windows([series], cutoffs), levels, sizes=sizes))
 
     def answers(self, items: list[Series], options: Any) -> Iterator[dict[str, Any]]:
         """A row a step of each series to come: unique_id, ds, forecast (the median), the ends of intervals, and samples; or, of
@@ -264,12 +298,11 @@ class ForecastModel(Trained[Series]):
         horizon, levels = self._horizon(options), quantiles.levels_of(options.level or "80")
         items = self._with_future(items, options, horizon)
         ends = np.array([[i, len(s.values)] for i, s in enumerate(items)])
-        windows = self._windows(items, ends)
+        windows, sizes = self._windows(items, ends), self._sizes(items, ends)
         album = None if options.pictures is None else Album(Path(options.pictures))
         generator = np.random.default_rng(self.config.seed)
-        for series, prepared, found in zip(
-            items, windows.series, self.forecasts(windows, levels, horizon=horizon), strict=True
-        ):
+        forecasts = self.forecasts(windows, levels, horizon=horizon, sizes=sizes)
+        for series, prepared, found in zip(items, windows.series, forecasts, strict=True):
             if album is not None:
                 album.draw(series, len(series.values), found)
             columns = found.columns()

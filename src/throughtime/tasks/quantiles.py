@@ -5,6 +5,7 @@ Shapes: Q quantiles, H horizon, n windows.
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 from typing import Any
 
@@ -15,8 +16,10 @@ LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # that a net
 MEDIAN = LEVELS.index(0.5)
 SCORED = slice(1, 10)  # .1 to .9: those of the continuous ranked probability score
 DOUBT = 20  # values that stand for the network's own word where little was held out
+RIGHT = 4  # experiences that say that its distributions are as wide as they should be
 LINGERS = 0.9  # the correlation of errors from step to step, where nothing shows it
 FARTHEST = 20.0  # standard deviations
+JUMP = 8.0  # standard deviations: a value further out is one that stands so far, where sizes are judged
 NORMAL = NormalDist()
 DEVIATES = np.array([NORMAL.inv_cdf(level) for level in LEVELS])  # normal deviates of the levels
 
@@ -44,80 +47,78 @@ def deviate(quantiles: Array, values: Array) -> Array:
     return np.where(np.isfinite(values), np.clip(found, -FARTHEST, FARTHEST), np.nan)
 
 
-class Calibration:
-    """At which deviates of what a network says values really stood, from windows that it was not trained on.
+def widened(quantiles: Array, size: Array) -> Array:
+    """Quantiles [n, ..., Q] as they are where all stands `size` times as far from the median, [n]."""
+    by = size.reshape(-1, *[1] * (quantiles.ndim - 2))
+    return np.stack([at(quantiles, z * by) for z in DEVIATES], -1)
 
-    A network that is too sure of itself has values outside of its intervals more often than it says; its intervals are widened to
-    those that would have held the share that is asked for. For any level, whenever it is asked for.
+
+def distance(deviates: Array) -> Array:
+    """How far out normal deviates are, by the mean of those that are normal; NaN of NaN."""
+    return np.minimum(np.abs(deviates), JUMP) * (math.pi / 2) ** 0.5
+
+
+class Calibration:
+    """How far what came stood from what a network said, in windows that it was not trained on.
+
+    A network that is too sure of itself has values outside of its intervals more often than it says; its distributions are
+    widened, or narrowed, by how far values stood from their medians. For any level, whenever it is asked for.
+
+    size: the mean of these distances over what the network says it is, as many experiences as `RIGHT` saying that it is right.
 
     Args: deviates: [n, H], of what came in held-out windows, NaN where nothing is known. apart: how many of these windows share
         no value, n where None: windows that overlap are one experience, however many they are.
-    Source: conformal prediction (Vovk et al. 2005) of whole distributions (Chernozhukov et al. 2021), with as many values as
-        `DOUBT` that say what the network says.
+    Source: conformal prediction (Vovk et al. 2005), of residuals in units of what is said of their size (Papadopoulos et al.
+        2008): by a scale in place of quantiles, since little that is held out is the rule, and one number is learned from it.
     """
 
     def __init__(self, deviates: Array, apart: int | None = None) -> None:
         self.deviates = deviates
         self.apart = len(deviates) if apart is None else min(apart, len(deviates))
-        self._known: dict[float, tuple[Array, Array]] = {}
-        horizon = deviates.shape[1]
-        # steps that are judged together: the fewer the windows, the more
-        self._together = -(-horizon // max(2 * self.apart // 20, 1))
-        self._parts = [
-            self._sorted(deviates[:, low : low + self._together]) for low in range(0, horizon, self._together)
-        ]
-
-    def _sorted(self, deviates: Array) -> tuple[Array, Array]:
-        """Deviates in ascending order, with those of the network's own word, and the share of all that lies under each."""
-        known = deviates[np.isfinite(deviates)]
+        distances = distance(deviates)
+        seen = self.apart if np.isfinite(distances).any() else 0
+        self.size = float((seen * np.nanmean(distances) + RIGHT) / (seen + RIGHT)) if seen else 1.0
+        # one step ahead, with those of the network's own word, in ascending order, and the share of all that lies under each;
+        # steps are judged together, the more the fewer the windows
+        first = deviates[:, : -(-deviates.shape[1] // max(2 * self.apart // 20, 1))]
+        known = first[np.isfinite(first)]
         values = np.concatenate([known, [NORMAL.inv_cdf((i + 0.5) / DOUBT) for i in range(DOUBT)]])
         weights = np.concatenate([np.full(len(known), self.apart / max(len(known), 1)), np.ones(DOUBT)])
         order = np.argsort(values, kind="stable")
         under = np.cumsum(weights[order]) - weights[order] / 2
-        return values[order], under / weights.sum()
-
-    def deviate(self, level: float, step: int) -> float:
-        """Where values stand under which a share `level` of all is, at a step of the horizon."""
-        values, under = self._parts[step // self._together]
-        # as if one more value had come, on the side that is asked for
-        count = self.apart + DOUBT
-        share = level * (1 + 1 / count) if level > 0.5 else level - (1 - level) / count
-        return float(np.interp(share, under, values))
+        self._first = values[order], under / weights.sum()
 
     def outside(self, deviates: Array) -> Array:
         """The probability of what lies at least as far out as normal deviates [...] do, one step ahead; beyond all that was held
         out it falls as that of a normal distribution does."""
-        known, share = self._parts[0]
+        known, share = self._first
         under = np.interp(deviates, known, share)
         both = 2 * np.minimum(under, 1 - under)
         beyond = np.where(deviates > known[-1], known[-1], np.where(deviates < known[0], known[0], deviates))
         tail = [NORMAL.cdf(-abs(float(z))) / NORMAL.cdf(-abs(float(b))) for z, b in zip(deviates, beyond, strict=True)]
         return np.where(np.isfinite(deviates), both * np.minimum(tail, 1.0), np.nan)
 
-    def interval(self, quantiles: Array, percent: float) -> tuple[Array, Array]:
-        """Lower and upper ends [..., H] that hold so many percent of what comes, of quantiles [..., H, Q]."""
-        low, high = (at(quantiles, ends[: quantiles.shape[-2]]) for ends in self.ends(percent))
-        return np.minimum(low, high), np.maximum(low, high)
+    def interval(self, quantiles: Array, percent: float, size: Array | None = None) -> tuple[Array, Array]:
+        """Lower and upper ends [..., H] that hold so many percent of what comes, of quantiles [..., H, Q]. size: [...], in place of
+        that of what was held out."""
+        by = self.size if size is None else size[..., None]
+        out = NORMAL.inv_cdf(0.5 + percent / 200) * by
+        return at(quantiles, -out), at(quantiles, out)
 
     def ends(self, percent: float) -> tuple[Array, Array]:
         """The deviates between which so many percent of what comes lies, for each step of the horizon, [H] each."""
-        if percent not in self._known:
-            low, high = (
-                np.array([self.deviate(side, h) for h in range(self.deviates.shape[1])])
-                for side in (0.5 - percent / 200, 0.5 + percent / 200)
-            )
-            self._known[percent] = low, high
-        return self._known[percent]
+        out = np.full(self.deviates.shape[1], NORMAL.inv_cdf(0.5 + percent / 200) * self.size)
+        return -out, out
 
     def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
-        """Courses [count, H] that a series may take, of quantiles [H, Q]: steps that went together in the held-out windows go
-        together in them; where these are fewer than `DOUBT`, an error lingers from step to step.
+        """Courses [count, H] that a series may take, of widened quantiles [H, Q]: steps that went together in the held-out windows
+        go together in them; where these are fewer than `DOUBT`, an error lingers from step to step.
 
         Source: Clark et al. (2004), the Schaake shuffle, of errors in place of observations.
         """
         whole = self.deviates[np.isfinite(self.deviates).all(1)][:, : len(quantiles)]
         if len(whole) >= DOUBT:
-            drawn = whole[generator.integers(0, len(whole), count)]
+            drawn = whole[generator.integers(0, len(whole), count)] / self.size
         else:
             drawn = generator.standard_normal((count, len(quantiles)))
             for h in range(1, len(quantiles)):
