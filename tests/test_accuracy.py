@@ -10,7 +10,7 @@ import pytest
 
 from throughtime.tasks import quantiles
 from throughtime.tasks.accuracy import Forecast, accuracy
-from throughtime.tasks.quantiles import LEVELS, RIGHT, Calibration, at, deviate, levels_of
+from throughtime.tasks.quantiles import DOUBT, LEVELS, Calibration, at, deviate, levels_of
 
 NORMAL = NormalDist()
 GENERATOR = np.random.default_rng(0)
@@ -40,8 +40,8 @@ def test_a_value_that_is_missing_stands_nowhere_and_one_of_a_point_is_far_out() 
 @pytest.mark.parametrize("percent", [50.0, 80.0, 95.0])
 def test_intervals_hold_what_they_say_however_sure_the_network_is(sure: float, percent: float) -> None:
     # the network says N(0, 1) where what comes is N(0, 1 / sure)
-    held, come = (GENERATOR.normal(0, 1 / sure, (400, 8)) for _ in range(2))
-    said = normal(np.zeros((400, 8)), np.ones((400, 8)))
+    held, come = (GENERATOR.normal(0, 1 / sure, (2000, 8)) for _ in range(2))
+    said = normal(np.zeros((2000, 8)), np.ones((2000, 8)))
     calibration = Calibration(deviate(said, held))
     low, high = calibration.interval(said[0], percent)
     inside = ((low <= come) & (come <= high)).mean() * 100
@@ -49,12 +49,12 @@ def test_intervals_hold_what_they_say_however_sure_the_network_is(sure: float, p
 
 
 def test_windows_that_overlap_count_as_one_experience() -> None:
-    """400 windows off by 2 deviations: believed where they are 400, half believed where they are few in truth."""
+    """400 windows off by 2 deviations: believed where they are 400, half believed where they are 20 in truth."""
     off = np.full((400, 4), 2.0)
     size = 2 * math.sqrt(math.pi / 2)  # by the mean of distances from the middle of a normal distribution
-    alone, shared, one = (Calibration(off, apart).size for apart in (None, RIGHT, 1))
-    assert alone == pytest.approx((400 * size + RIGHT) / (400 + RIGHT)) and shared == pytest.approx((size + 1) / 2)
-    assert one == pytest.approx((size + RIGHT) / (1 + RIGHT))
+    alone, shared, one = (Calibration(off, apart).size for apart in (None, DOUBT, 1))
+    assert alone == pytest.approx((400 * size + DOUBT) / (400 + DOUBT)) and shared == pytest.approx((size + 1) / 2)
+    assert one == pytest.approx((size + DOUBT) / (1 + DOUBT))
 
 
 def test_what_stands_further_out_is_further_out_at_all_levels() -> None:

@@ -10,7 +10,9 @@ from throughtime.tasks.recent import DOUBT, LOOKS, REACH, Recent
 GENERATOR = np.random.default_rng(0)
 
 
-def by_hand(recent: Recent, cutoffs: np.ndarray, earlier: np.ndarray, distances: np.ndarray, held: float) -> list[float]:
+def by_hand(
+    recent: Recent, cutoffs: np.ndarray, earlier: np.ndarray, distances: np.ndarray, held: float
+) -> list[float]:
     """The weighted mean, value by value."""
     found = []
     for which, cut in cutoffs:

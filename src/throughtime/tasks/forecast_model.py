@@ -123,7 +123,9 @@ class ForecastModel(Trained[Series]):
             found, naive = self._forecast(batch)
             found, naive = found[:, :horizon] + level[:, None, None], naive[:, :horizon] + level[:, None]
             size = None if sizes is None else sizes[numbers]
-            made.update(zip(numbers.tolist(), self._in_units(windows, numbers, found, naive, levels, size), strict=True))
+            made.update(
+                zip(numbers.tolist(), self._in_units(windows, numbers, found, naive, levels, size), strict=True)
+            )
             while following in made:
                 yield made.pop(following)
                 following += 1
@@ -166,7 +168,9 @@ class ForecastModel(Trained[Series]):
             return own
 
         own, naive = write(found if size is None else quantiles.widened(found, size)), write(naive)
-        intervals = {level: tuple(write(ends) for ends in self.calibration.interval(found, level, size)) for level in levels}
+        intervals = {
+            level: tuple(write(ends) for ends in self.calibration.interval(found, level, size)) for level in levels
+        }
         apart = {i: _mean_so_far(np.abs(_apart(windows.series[i].values, season))) for i in set(which.tolist())}
         truth = np.full((count, horizon), np.nan)
         for row, (series, cut) in enumerate(zip(several, cuts, strict=True)):
@@ -427,7 +431,10 @@ class ForecastModel(Trained[Series]):
             **asdict(self.fitted),
             "step": [frequency.unit, frequency.count],
             "deviates": quantiles.DEVIATES.tolist(),
-            "ends_80": [ends.tolist() for ends in self.calibration.ends(80.0)],
+            "size": self.calibration.size,
+            "recent": None
+            if self.config.model.kind == "steps"
+            else vars(Recent(self.fitted.seasons[-1], self.fitted.horizon)),
         }
         return {SERIES: dumps(about, ensure_ascii=False)}
 

@@ -16,7 +16,6 @@ LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # that a net
 MEDIAN = LEVELS.index(0.5)
 SCORED = slice(1, 10)  # .1 to .9: those of the continuous ranked probability score
 DOUBT = 20  # values that stand for the network's own word where little was held out
-RIGHT = 4  # experiences that say that its distributions are as wide as they should be
 LINGERS = 0.9  # the correlation of errors from step to step, where nothing shows it
 FARTHEST = 20.0  # standard deviations
 JUMP = 8.0  # standard deviations: a value further out is one that stands so far, where sizes are judged
@@ -50,12 +49,13 @@ def deviate(quantiles: Array, values: Array) -> Array:
 def widened(quantiles: Array, size: Array) -> Array:
     """Quantiles [n, ..., Q] as they are where all stands `size` times as far from the median, [n]."""
     by = size.reshape(-1, *[1] * (quantiles.ndim - 2))
-    return np.stack([at(quantiles, z * by) for z in DEVIATES], -1)
+    return np.stack([at(quantiles, float(z) * by) for z in DEVIATES], -1)
 
 
 def distance(deviates: Array) -> Array:
     """How far out normal deviates are, by the mean of those that are normal; NaN of NaN."""
-    return np.minimum(np.abs(deviates), JUMP) * (math.pi / 2) ** 0.5
+    found: Array = np.minimum(np.abs(deviates), JUMP) * (math.pi / 2) ** 0.5
+    return found
 
 
 class Calibration:
@@ -64,7 +64,7 @@ class Calibration:
     A network that is too sure of itself has values outside of its intervals more often than it says; its distributions are
     widened, or narrowed, by how far values stood from their medians. For any level, whenever it is asked for.
 
-    size: the mean of these distances over what the network says it is, as many experiences as `RIGHT` saying that it is right.
+    size: the mean of these distances over what the network says it is, as many experiences as `DOUBT` saying that it is right.
 
     Args: deviates: [n, H], of what came in held-out windows, NaN where nothing is known. apart: how many of these windows share
         no value, n where None: windows that overlap are one experience, however many they are.
@@ -77,7 +77,7 @@ class Calibration:
         self.apart = len(deviates) if apart is None else min(apart, len(deviates))
         distances = distance(deviates)
         seen = self.apart if np.isfinite(distances).any() else 0
-        self.size = float((seen * np.nanmean(distances) + RIGHT) / (seen + RIGHT)) if seen else 1.0
+        self.size = float((seen * np.nanmean(distances) + DOUBT) / (seen + DOUBT)) if seen else 1.0
         # one step ahead, with those of the network's own word, in ascending order, and the share of all that lies under each;
         # steps are judged together, the more the fewer the windows
         first = deviates[:, : -(-deviates.shape[1] // max(2 * self.apart // 20, 1))]
@@ -104,11 +104,6 @@ class Calibration:
         by = self.size if size is None else size[..., None]
         out = NORMAL.inv_cdf(0.5 + percent / 200) * by
         return at(quantiles, -out), at(quantiles, out)
-
-    def ends(self, percent: float) -> tuple[Array, Array]:
-        """The deviates between which so many percent of what comes lies, for each step of the horizon, [H] each."""
-        out = np.full(self.deviates.shape[1], NORMAL.inv_cdf(0.5 + percent / 200) * self.size)
-        return -out, out
 
     def paths(self, quantiles: Array, count: int, generator: np.random.Generator) -> Array:
         """Courses [count, H] that a series may take, of widened quantiles [H, Q]: steps that went together in the held-out windows

@@ -14,7 +14,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 LOOKS = 24  # earlier cutoffs within what is remembered
 REACH = 3  # memories back, past which nothing counts
-DOUBT = 0.5  # horizons of steps that say what the held-out windows say
+DOUBT = 0.25  # horizons of steps that say what the held-out windows say
 
 
 class Recent:
@@ -25,16 +25,18 @@ class Recent:
     """
 
     def __init__(self, season: int, horizon: int) -> None:
-        self.memory = max(2 * season, horizon)  # steps, after which a step counts e times less
         self.horizon = horizon
+        self.memory = max(2 * season, horizon)  # steps, after which a step counts e times less
+        self.reach = REACH * self.memory + horizon
         self.stride = max(1, (2 * self.memory + horizon) // LOOKS)
+        self.doubt = DOUBT * horizon
 
     def earlier(self, cutoffs: Array, firsts: Sequence[int]) -> Array:
         """Cutoffs [E, 2] to forecast from before those that are asked for, [n, 2]: in each series none before its first."""
         found = [np.zeros((0, 2), dtype=np.int64)]
         for which in np.unique(cutoffs[:, 0]):
             asked = cutoffs[cutoffs[:, 0] == which, 1]
-            low = max(firsts[which], asked.min() - REACH * self.memory - self.horizon)
+            low = max(firsts[which], asked.min() - self.reach)
             at = np.arange(asked.max() - 1, low - 1, -self.stride)[::-1]
             found.append(np.stack([np.full(len(at), which), at], 1))
         return np.concatenate(found)
@@ -66,6 +68,5 @@ class Recent:
         # nothing came between the last that is known and a cutoff after it
         at = np.minimum(asked, len(sums) - 1)
         said, weight = (sums[at] * keeps ** (asked - at)[:, None]).T
-        doubt = DOUBT * self.horizon
-        found: Array = (said + doubt * held) / (weight + doubt)
+        found: Array = (said + self.doubt * held) / (weight + self.doubt)
         return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from series import at, calendar, logarithm, read_series, scale_of  # the file beside this one
+from series import at, calendar, logarithm, new_from, read_series, scale_of, size_of  # the file beside this one
 
 here = Path(__file__).parent
 about = json.loads((here / "series.json").read_text(encoding="utf-8"))
@@ -45,16 +45,26 @@ def steps(name: str, values: Any, known: Any, size: float) -> tuple[dict[str, An
     return asked, first, size
 
 
+def said(name: str, values: Any, known: Any, size: float) -> Any:
+    """Quantiles [H, Q] of what comes after some values, of which so much more is known ahead."""
+    asked, level, unit = (window if "values" in sizes else steps)(name, values, known, size)
+    given = {n: np.asarray(value, np.int64 if n in ("lengths", "series") else np.float32) for n, value in asked.items()}
+    return forecaster.run(["quantiles"], given)[0][0].astype(np.float64) * unit + level
+
+
 print("unique_id,step,forecast,forecast-lo-80,forecast-hi-80")
-whole = {"lengths", "series"}
+levels, horizon = np.array(about["deviates"]), about["horizon"]
 for name, (times, y) in read_series(sys.stdin).items():
     log, size = scale_of(name, y, about)
-    values, known = logarithm(y) if log else y, calendar(times, about["horizon"], about)
-    asked, level, unit = (window if "values" in sizes else steps)(name, values, known, size)
-    given = {n: np.asarray(value, np.int64 if n in whole else np.float32) for n, value in asked.items()}
-    quantiles = forecaster.run(["quantiles"], given)[0][0].astype(np.float64) * unit + level
-    ends = [at(quantiles, np.array(end), np.array(about["deviates"])) for end in about["ends_80"]]
-    columns = [quantiles[:, quantiles.shape[1] // 2], np.minimum(*ends), np.maximum(*ends)]
+    values, known = logarithm(y) if log else y, calendar(times, horizon, about)
+
+    def say(cut: int, of: tuple[Any, ...] = (name, values, known, size)) -> Any:
+        """Quantiles of what comes after so many steps."""
+        return said(of[0], of[1][:cut], of[2][: cut + horizon], of[3])
+
+    off = size_of(say, values, new_from(name, times, about), about)
+    quantiles = say(len(values))
+    columns = [at(quantiles, z, levels) for z in (0.0, -1.2815515655446 * off, 1.2815515655446 * off)]
     for step, row in enumerate(zip(*columns, strict=True), 1):
         numbers = ",".join(f"{np.exp(number) if log else number:.6g}" for number in row)
         print(name, step, numbers, sep=",")

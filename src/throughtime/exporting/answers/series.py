@@ -1,7 +1,7 @@
 """Series of numbers as a forecaster reads them: in its scale, with what the calendar says of each step. Needs numpy."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -77,9 +77,44 @@ def calendar(times: list[str], ahead: int, about: dict[str, Any]) -> Any:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def at(quantiles: Any, deviates: Any, levels: Any) -> Any:
-    """The values at normal deviates [H] of distributions given by their quantiles [H, Q] at other deviates [Q]."""
-    low = np.clip(np.searchsorted(levels, deviates) - 1, 0, len(levels) - 2)
-    rows = np.arange(len(quantiles))
-    share = (deviates - levels[low]) / (levels[low + 1] - levels[low])
-    return quantiles[rows, low] + share * (quantiles[rows, low + 1] - quantiles[rows, low])
+def at(quantiles: Any, deviate: float, levels: Any) -> Any:
+    """The values [H] at a normal deviate of distributions given by their quantiles [H, Q] at other deviates [Q]."""
+    low = np.clip(np.searchsorted(levels, deviate) - 1, 0, len(levels) - 2)
+    share = (deviate - levels[low]) / (levels[low + 1] - levels[low])
+    return quantiles[:, low] + share * (quantiles[:, low + 1] - quantiles[:, low])
+
+
+def distance(quantiles: Any, values: Any, levels: Any) -> Any:
+    """How far values [H] are from the medians of distributions given by their quantiles [H, Q], by the mean of what these say."""
+    low = np.clip((quantiles <= values[:, None]).sum(1) - 1, 0, len(levels) - 2)
+    rows = np.arange(len(values))
+    below, above = quantiles[rows, low], quantiles[rows, low + 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(above > below, (values - below) / (above - below), np.sign(values - below) * np.inf)
+    deviates = levels[low] + np.nan_to_num(share, nan=0.5) * (levels[low + 1] - levels[low])
+    return np.where(np.isfinite(values), np.minimum(np.abs(deviates), 8) * (np.pi / 2) ** 0.5, np.nan)
+
+
+def new_from(name: str, times: list[str], about: dict[str, Any]) -> int:
+    """The first step of a series that training had not, with a season before it."""
+    trained, had = about["series"].get(name), 0
+    if trained:
+        ticks = np.array([int(t) for t in times] if about["frequency"] == "integer" else times, "datetime64[us]")
+        had = int((ticks.astype(np.int64) <= trained[4]).sum())
+    return max(had, int(about["seasons"][0]) + 1)
+
+
+def size_of(say: Callable[[int], Any], values: Any, begin: int, about: dict[str, Any]) -> float:
+    """The size of what forecasts of a series are off now, by the quantiles that `say` gives from earlier cutoffs: the mean distance
+    of what came, the older the less, and some of that in the held-out windows."""
+    recent, steps = about["recent"], len(values)
+    if recent is None:
+        return float(about["size"])
+    total, weight = recent["doubt"] * about["size"], recent["doubt"]
+    for cut in range(steps - 1, max(begin, steps - recent["reach"]) - 1, -recent["stride"]):
+        came = values[cut : cut + recent["horizon"]]
+        off = distance(say(cut)[: len(came)], came, np.array(about["deviates"]))
+        age = steps - cut - np.arange(1, len(came) + 1)
+        share = np.exp(-age / recent["memory"]) * np.isfinite(off) * recent["stride"] / recent["horizon"]
+        total, weight = total + (share * np.nan_to_num(off)).sum(), weight + share.sum()
+    return float(total / weight)
