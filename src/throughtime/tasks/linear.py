@@ -25,7 +25,8 @@ FITTED_ON = 20_000  # windows, at most
 JUDGED_BY = 300  # windows, at most, of each part that was not fitted on
 # of what of a series is trained on: what was fitted up to there is judged from there to the next
 ENDS = (0.5, 0.65, 0.8)
-VARIES = 0.2  # how much the difference of two forecasts' errors in a window varies, by the error
+VARIES = 0.2  # how much the difference of two forecasts' errors in a window is thought to vary, by the error
+THOUGHT = 2  # as many parts that say so
 ALIKE = 0.02  # errors that differ by less than this, by the least, tell nothing, however many windows there are
 LEAST = 0.1  # what a window's deviation is taken to be at least
 
@@ -74,7 +75,7 @@ def fitted(
                 errors.setdefault(choice, []).append(error)
             advance(share)
     apart = sum(max(1, len(s.values) // train.horizon) for s in train.series)
-    say = _say({choice: float(np.mean(found)) for choice, found in errors.items()}, apart)
+    say = _say(errors, apart)
     off = []
     for sums, test in parts:
         weights = _mean(train, sums, say)
@@ -83,14 +84,23 @@ def fitted(
     return Linear(weights, _spread(np.concatenate(off), train.seasons[0]))
 
 
-def _say(errors: Mapping[Choice, float], apart: int) -> dict[Choice, float]:
-    """How much each has to say, by errors in so many windows apart: it falls off by a factor of e for each standard error that it
-    is worse than the best, to none where that is less than one part in a hundred."""
-    least, doubt = min(errors.values()), max(VARIES / apart**0.5, ALIKE)
-    found = {choice: float(np.exp((1 - error / least) / doubt)) if least else 1.0 for choice, error in errors.items()}
-    found = {choice: share for choice, share in found.items() if share >= 0.01}
-    total = sum(found.values())
-    return {choice: share / total for choice, share in found.items()}
+def _say(errors: Mapping[Choice, Sequence[float]], apart: int) -> dict[Choice, float]:
+    """How much each has to say, by its errors in several parts with so many windows apart: it falls off by a factor of e for each
+    standard error that it is worse than the best, to none where that is less than one part in a hundred. How much errors vary is
+    seen in the parts: where a series grows fast in one and slowly in the next, one knows less which is the best."""
+    found = np.array(list(errors.values()))  # [choices, parts]
+    best = found[found.mean(1).argmin()]
+    if not best.mean():
+        shares = (found.mean(1) == 0).astype(float)
+    else:
+        worse, parts = (found - best) / best.mean(), found.shape[1]
+        variance = np.full(len(found), THOUGHT * VARIES**2 / apart)
+        if parts > 1:
+            variance += (parts - 1) / parts * worse.var(1, ddof=1)
+        error = np.sqrt(variance / (THOUGHT + parts - 1))
+        shares = np.exp(-worse.mean(1) / np.maximum(error, ALIKE))
+    shares = np.where(shares < 0.01, 0.0, shares)
+    return {choice: float(share) for choice, share in zip(errors, shares / shares.sum(), strict=True) if share}
 
 
 def _mean(windows: Windows, sums: Sums, say: Mapping[Choice, float]) -> Array:
