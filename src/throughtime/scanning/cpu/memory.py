@@ -35,11 +35,19 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     size = math.prod(shape) * dtype.itemsize
     if size < SOME or not hasattr(mmap, "MAP_PRIVATE"):
         return torch.empty(shape, dtype=dtype)
-    unit = _UNIT if size < LARGE else _LARGE_UNIT
-    block = _block(-(-size // unit) * unit)
+    block = _block(_whole(size))
     view = (ctypes.c_char * size).from_buffer(block)
     weakref.finalize(view, _give_back, block, os.getpid()).atexit = False
     return torch.frombuffer(view, dtype=dtype).view(shape)
+
+
+def _whole(size: int) -> int:
+    """The size of a block that holds so many bytes: one of four between a power of two and the next, so that batches whose lengths
+    differ find blocks of each other. What is not touched costs nothing."""
+    unit = _UNIT if size < LARGE else _LARGE_UNIT
+    count = -(-size // unit)
+    step = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // step) * step * unit
 
 
 def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -48,10 +56,13 @@ def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def _block(size: int) -> mmap.mmap:
-    """A free block of this size, the last that was used, or a new one."""
+    """A free block of this size or of one of the two above it, of these the last that was used, or a new one."""
     with locks.MEMORY:
-        if some := _free.get(size):
-            return some.pop()[1]
+        wider = size
+        for _ in range(3):
+            if some := _free.get(wider):
+                return some.pop()[1]
+            wider = _whole(wider + 1)
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without
