@@ -298,17 +298,41 @@ def test_after_a_calm_time_the_first_rest_is_short_again():
 
 def test_sequences_in_another_order_and_back_with_gradients_of_gradients():
     lengths = torch.tensor([2, 5, 0, 3])
-    order = Order.by_length(lengths, lambda function, *args: function(*args))
+    order = Order.by_length(lengths, 5, lambda function, *args: function(*args))
     value = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
 
     def there(v):
-        return order.steps(v, zeros=True)
+        return order.in_time(v, zeros=True)
 
     past = torch.arange(5)[:, None, None] >= torch.tensor([5, 3, 2, 0])[:, None]
     expected = torch.where(past, 0.0, value[:, [1, 3, 0, 2]])
     assert torch.equal(there(value), expected)
-    assert torch.equal(order.inverse.steps(there(value)), torch.where(past[:, [2, 0, 3, 1]], 0.0, value))
+    assert torch.equal(order.inverse.in_time(there(value)), torch.where(past[:, [2, 0, 3, 1]], 0.0, value))
     assert torch.autograd.gradcheck(there, value) and torch.autograd.gradgradcheck(there, value)
     with_nan = value.detach().clone()
     with_nan[4, 0] = float("nan")
     assert there(with_nan).isfinite().all()
+
+
+@pytest.mark.parametrize("lengths", [[2, 5, 0, 3], [5, 3, 3, 0], [5, 5, 5, 5]])
+def test_each_sequence_from_its_end_with_gradients_of_gradients(lengths):
+    order = Order.by_length(torch.tensor(lengths), 5, lambda function, *args: function(*args), reverse=True)
+    value = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
+    falling = sorted(range(4), key=lambda i: -lengths[i])
+    turned = [torch.cat([value[: lengths[i], i].flip(0), torch.zeros(5 - lengths[i], 3)]) for i in falling]
+
+    def there(v):
+        return order.in_time(v, zeros=True)
+
+    assert torch.equal(there(value), torch.stack(turned, 1))
+    past = torch.arange(5)[:, None, None] >= torch.tensor(lengths)[:, None]
+    assert torch.equal(order.inverse.in_time(there(value)), torch.where(past, 0.0, value))
+    assert torch.equal(order.inverse.in_time(order.in_time(value)), value)
+    assert torch.autograd.gradcheck(there, value) and torch.autograd.gradgradcheck(there, value)
+
+
+def test_sequences_that_lie_in_order_are_not_moved():
+    order = Order.by_length(torch.tensor([4, 4, 2]), 4, lambda function, *args: function(*args))
+    value = torch.randn(4, 3, 2)
+    assert order.in_time(value) is value and order.inverse.in_time(value) is value and order.rows(value) is value
+    assert order.in_time(value, zeros=True)[:2].equal(value[:2])

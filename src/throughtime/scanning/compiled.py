@@ -24,9 +24,6 @@ from throughtime.scanning.symbols import Unsupported
 def run(engine: LoopEngine, call: Call, types: Types | None = None) -> Scanned:
     """Run a cell by its compiled loop, as `scan` documents. types: in which what it gives is wanted, and comes as far as a loop can
     give it so. Raises: Unsupported where the loop cannot be compiled after all."""
-    turn_back: Callable[[Tensor], Tensor] | None = None
-    if call.reverse and call.lengths is not None:
-        call, turn_back = call.forwards()
     around = _Around(engine, call)
     given = around.given()
     if types is not None:
@@ -44,8 +41,6 @@ def run(engine: LoopEngine, call: Call, types: Types | None = None) -> Scanned:
     if refused is not None:
         states, extras, finals = without_gradient(given.tensors, states, extras, finals)
     outputs = around.outputs({"n": states, "o": extras, "a": given.arrays, "s": given.state})
-    if turn_back is not None:
-        outputs = [turn_back(value) for value in outputs]
     ends = around.states(finals)
     new: State = tuple(ends) if isinstance(call.state, tuple) else ends[0]
     return Scanned(outputs[0], new, dict(zip(call.record, outputs[1:], strict=True)))
@@ -74,10 +69,12 @@ class _Around:
             leaf if leaf.dim() == 3 else leaf.reshape(self.steps, self.batch, n)
             for leaf, n in zip(leaves(call.inputs), widths, strict=True)
         ]
-        self.order = None if call.lengths is None else Order.by_length(call.lengths, engine.run)
+        self.order = None
+        if call.lengths is not None:
+            self.order = Order.by_length(call.lengths, self.steps, engine.run, call.reverse)
         self.real: Tensor | None = None  # the rows of real steps, where there are others
         if self.order is not None:
-            self.inputs = [self.order.steps(i, zeros=True) for i in self.inputs]
+            self.inputs = [self.order.in_time(i, zeros=True) for i in self.inputs]
             if self.program.made_before or None in self.program.whole_outputs:
                 steps = torch.arange(self.steps, device=self.order.lengths.device).unsqueeze(1)
                 self.real = (steps < self.order.lengths).flatten().nonzero().flatten()
@@ -90,7 +87,7 @@ class _Around:
         resets = call.resets
         if order is not None:
             state, initial = [order.rows(s) for s in state], [order.rows(s) for s in initial]
-            resets = None if resets is None else resets.index_select(1, order.order)
+            resets = None if resets is None else order.selected(resets.unsqueeze(-1), 1, False).squeeze(-1)
         made = self._made_before(state[0]) if program.made_before else iter(())
         arrays = [
             self.inputs[n.attribute[1]] if n.op == "leaf" else self._spread(next(made), n.width) for n in program.arrays
@@ -103,9 +100,10 @@ class _Around:
             state=state,
             initial=initial,
             steps=self.steps,
-            step=-1 if call.reverse else 1,
+            step=-1 if call.reverse and order is None else 1,
             resets=None if resets is None else resets.to(state[0].dtype),
             lengths=None if order is None else order.lengths,
+            past=order.past if order is not None and order.lengths.is_cpu else None,
             own=self.own,
         )
 
@@ -124,7 +122,7 @@ class _Around:
         for row, whole, shape in zip(program.outputs, program.whole_outputs, program.captured.shapes, strict=True):
             value = self._after(row, arrays) if whole is None else arrays[whole[0]][whole[1]]
             if self.order is not None:
-                value = self.order.inverse.steps(value)
+                value = self.order.inverse.in_time(value)
             found.append(value.reshape(self.steps, self.batch, *shape))
         return found
 

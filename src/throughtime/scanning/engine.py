@@ -20,8 +20,8 @@ class Given(NamedTuple):
 
     arrays: [T, B, n], rows dense. vectors: constant rows, [n]. matrices: [K, n]. state, and the initial one that resets put
     back: [B, n]. steps: T. step: 1, or -1 to run from the last step to the first. resets: [T, B] as 0 and 1. lengths: [B],
-    falling. own: the tensors of the cell that all else is made of. rounded: the states that are given back in bfloat16,
-    those of all steps and the last.
+    falling; past: on the CPU, the rows t · B + b past their ends, ascending. own: the tensors of the cell that all else is made
+    of. rounded: the states that are given back in bfloat16, those of all steps and the last.
     """
 
     arrays: Sequence[Tensor]
@@ -33,6 +33,7 @@ class Given(NamedTuple):
     step: int
     resets: Tensor | None
     lengths: Tensor | None
+    past: Tensor | None = None
     own: Sequence[Tensor] = ()
     rounded: frozenset[int] = frozenset()
 
@@ -54,7 +55,7 @@ class Given(NamedTuple):
     def remake(self) -> Callable[[Sequence[Tensor]], Given]:
         """What makes the same of `tensors`, without holding them."""
         counts = [len(group) for _, group in self.groups]
-        rest, rounded = (self.steps, self.step, self.resets, self.lengths), self.rounded
+        rest, rounded = (self.steps, self.step, self.resets, self.lengths, self.past), self.rounded
 
         def made(tensors: Sequence[Tensor]) -> Given:
             ends = [*itertools.accumulate(counts, initial=0)]

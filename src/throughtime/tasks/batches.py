@@ -109,7 +109,8 @@ class ByLength:
             for low in range(0, len(order), POOL * self.batch):
                 pool = order[low : low + POOL * self.batch]
                 pools.append(pool[np.argsort(self.lengths[pool], kind="stable")])
-            batches = np.concatenate(pools).reshape(-1, self.batch)
+            # the longest first, as scans take them
+            batches = np.fliplr(np.concatenate(pools).reshape(-1, self.batch)).copy()
             self._order = self.epoch, batches[generator.permutation(len(batches))]
         return self._order[1]
 

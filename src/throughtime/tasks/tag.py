@@ -114,8 +114,10 @@ class Lexicon:
         lengths; and tags [T, B], NOT_GIVEN where there is none that training had."""
         from throughtime.tasks.batches import padded
 
-        numbers: dict[str, int] = {}
-        index = [[numbers.setdefault(w, len(numbers)) for w in s.words] for s in items]
+        different = dict.fromkeys(w for s in items for w in s.words)
+        # the longest first, as scans take them
+        numbers = {w: i for i, w in enumerate(sorted(different, key=lambda w: -min(len(w), LONGEST)))}
+        index = [[numbers[w] for w in s.words] for s in items]
         words, lengths = padded([[self.word_index.get(w.lower(), UNKNOWN) for w in s.words] for s in items])
         spelt = padded([[self.character_index.get(c, UNKNOWN) for c in w[:LONGEST]] for w in numbers])
         known = self.tag_index

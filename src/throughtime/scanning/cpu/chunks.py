@@ -80,12 +80,23 @@ class Spaces:
 
     def place(self, arguments: Arguments, chunk: Chunk) -> None:
         """Tell the loop where it writes a chunk; with lengths, zeros where it does not come."""
+        past = self._past(chunk)
         for array, space in self.passing.items():
             arguments.place(array, self.words(array, chunk))
-            if self.given.lengths is not None:
-                space[: chunk.length * self.given.batch].zero_()
+            if past is not None:
+                space.index_fill_(0, past, 0.0)
         for (kind, i), value in self.added.items():
             arguments.place((kind + SUMMED, i), rows_of(value.zero_()))
+
+    def _past(self, chunk: Chunk) -> Tensor | None:
+        """The rows of a chunk past the sequences' ends."""
+        past, batch = self.given.past, self.given.batch
+        if past is None or chunk.length == self.given.steps:
+            return past
+        low = chunk.low * batch
+        ends = torch.tensor([low, low + chunk.length * batch])
+        first, last = torch.searchsorted(past, ends).tolist()
+        return past[first:last] - low
 
     def words(self, array: Array, chunk: Chunk) -> list[int]:
         """Where an array lies, as if it were whole: its rows begin with the chunk's first step."""

@@ -236,8 +236,10 @@ class CPUEngine:
 
     def _steps(self, given: Given, width: int, dtype: torch.dtype | None = None) -> Tensor:
         """A new [T, B, width]; with lengths, zeros where the loop does not come."""
-        make = memory.zeros if given.lengths is not None else memory.empty
-        return make(given.steps, given.batch, width, dtype=dtype or self.dtype)
+        made = memory.empty(given.steps, given.batch, width, dtype=dtype or self.dtype)
+        if given.past is not None:
+            made.flatten(0, 1).index_fill_(0, given.past, 0.0)
+        return made
 
 
 @safe_after_fork

@@ -50,11 +50,6 @@ def _whole(size: int) -> int:
     return -(-count // step) * step * unit
 
 
-def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
-    """torch.zeros."""
-    return empty(*shape, dtype=dtype).zero_()
-
-
 def _block(size: int) -> mmap.mmap:
     """A free block of this size or of one of the two above it, of these the last that was used, or a new one."""
     with locks.MEMORY:

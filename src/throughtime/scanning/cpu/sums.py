@@ -100,8 +100,9 @@ class Sums:
         """The gradient of an array that hoisted products were made of; with lengths, zeros where the loop does not come."""
         if ("a", index) not in self.arrays:
             like = self.given.arrays[index]
-            make = memory.zeros if self.given.lengths is not None else memory.empty
-            self.arrays["a", index] = make(*like.shape, dtype=like.dtype)
+            made = self.arrays["a", index] = memory.empty(*like.shape, dtype=like.dtype)
+            if self.given.past is not None:
+                made.flatten(0, 1).index_fill_(0, self.given.past, 0.0)
         return self.arrays["a", index]
 
     def _add(self, key: Array, value: Tensor) -> None:
