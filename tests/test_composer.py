@@ -276,6 +276,21 @@ def test_chains_of_more_keys_than_are_looked_back_at_cost_the_same():
 # -- transposition
 
 
+@pytest.mark.parametrize("type_", [torch.float64, torch.bfloat16])
+def test_keys_are_weighed_by_their_intervals_alike_with_gradients_and_without(type_):
+    composer = network(WRITINGS["frames"], dtype=type_)
+    slots = torch.randint(0, KEYS + 1, (50, 9)) * (torch.rand(50, 9) < 0.7)
+    slots[:, 9 - NOW - 1] %= 13
+    written = torch.randn(50, composer.intervals.in_features, dtype=type_, requires_grad=True)
+    expected = composer._relative(written, slots)
+    with torch.enable_grad():
+        found = composer._relative(written, slots)
+        assert found.requires_grad and found.count_nonzero() > found.numel() / 2
+        assert torch.allclose(found.to(type_), expected, atol=0.05 if type_ is torch.bfloat16 else 1e-12)
+        if type_ is torch.float64:
+            assert torch.autograd.gradcheck(lambda w: composer._relative(w, slots), written)
+
+
 def test_a_piece_is_transposed_as_a_whole():
     for name, writing in WRITINGS.items():
         piece = a_piece() if name == "events" else pitched(a_piece())

@@ -6,6 +6,7 @@ before, R moments that are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -270,11 +271,16 @@ class Composer(nn.Module):
         home = slots.shape[1] - NOW - 1
         degrees = _degrees(keys, slots[:, home : home + 1])
         added: Tensor = torch.where(degrees > 0, weights[:, 4 * KEYS :].gather(1, (degrees - 1).clamp(min=0)), 0.0)
-        for number, at in enumerate(slots.t().unsqueeze(-1)):
-            if number == home:
+        for of, others in (
+            (weights[:, : 2 * KEYS], slots[:, :home]),
+            (weights[:, 2 * KEYS : 4 * KEYS], slots[:, home + 1 :]),
+        ):
+            if of.requires_grad:
+                starts = torch.where(others > 0, KEYS + 1 - others, -1)
+                added = added + _Windows.apply(of, starts, KEYS)  # type: ignore[no-untyped-call]
                 continue
-            of = weights[:, : 2 * KEYS] if number < home else weights[:, 2 * KEYS : 4 * KEYS]
-            added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)
+            for at in others.t().unsqueeze(-1):
+                added = added + torch.where(at > 0, of.gather(1, torch.where(at > 0, keys - at + KEYS, 0)), 0.0)
         return added
 
 
@@ -290,6 +296,35 @@ def _stack(
     found = matched(lambda width: TransformerWindow(inputs, width, max(layers, 2), dropout, window), like)
     assert isinstance(found, TransformerWindow)
     return found
+
+
+class _Windows(torch.autograd.Function):
+    """Of each row [R, n] the sum of some windows, [R, width]: those that begin at `starts`, [R, S], of which -1 is none. What
+    `gather` gives, in less than half of the time, since the numbers of a window lie side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, starts: Tensor, width: int) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(starts)
+        ctx.shape, ctx.dtype, wide = rows.shape, rows.dtype, widened(rows[:0]).dtype
+        found, windows = rows.new_zeros(rows.shape[0], width, dtype=wide), rows.unfold(1, width, 1)
+        for row, start in _there(starts):
+            found.index_add_(0, row, windows[row, start].to(wide))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        found = g.new_zeros(ctx.shape)
+        windows = found.unfold(1, g.shape[1], 1)
+        for row, start in _there(ctx.saved_tensors[0]):
+            windows[row, start] += g.index_select(0, row)
+        return found.to(ctx.dtype), None, None
+
+
+def _there(starts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each column of starts [R, S] the rows that have one, and where."""
+    for start in starts.t():
+        row = (start >= 0).nonzero().squeeze(1)
+        yield row, start[row]
 
 
 def _sum(table: nn.Embedding, numbers: Tensor) -> Tensor:
