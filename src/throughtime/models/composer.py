@@ -266,15 +266,12 @@ class Composer(nn.Module):
     def _relative(self, written: Tensor, slots: Tensor) -> Tensor:
         """What is added to each key, [R, KEYS], by its interval to each of those that are looked back at, and by its place in the
         scale of the piece."""
-        weights = self.intervals(written)
+        before, now, scale = self.intervals(written).split((2 * KEYS, 2 * KEYS, 12), 1)
         keys = torch.arange(1, KEYS + 1, device=slots.device)
         home = slots.shape[1] - NOW - 1
         degrees = _degrees(keys, slots[:, home : home + 1])
-        added: Tensor = torch.where(degrees > 0, weights[:, 4 * KEYS :].gather(1, (degrees - 1).clamp(min=0)), 0.0)
-        for of, others in (
-            (weights[:, : 2 * KEYS], slots[:, :home]),
-            (weights[:, 2 * KEYS : 4 * KEYS], slots[:, home + 1 :]),
-        ):
+        added: Tensor = torch.where(degrees > 0, scale.gather(1, (degrees - 1).clamp(min=0)), 0.0)
+        for of, others in ((before, slots[:, :home]), (now, slots[:, home + 1 :])):
             if of.requires_grad:
                 starts = torch.where(others > 0, KEYS + 1 - others, -1)
                 added = added + _Windows.apply(of, starts, KEYS)  # type: ignore[no-untyped-call]
@@ -306,25 +303,27 @@ class _Windows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, starts: Tensor, width: int) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(starts)
         ctx.shape, ctx.dtype, wide = rows.shape, rows.dtype, widened(rows[:0]).dtype
-        found, windows = rows.new_zeros(rows.shape[0], width, dtype=wide), rows.unfold(1, width, 1)
-        for row, start in _there(starts):
-            found.index_add_(0, row, windows[row, start].to(wide))
+        found = rows.new_zeros(rows.shape[0], width, dtype=wide)
+        for row, windows, at in _each(rows, starts, width):
+            found.index_add_(0, row, windows.index_select(0, at).to(wide))
         return found
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         found = g.new_zeros(ctx.shape)
-        windows = found.unfold(1, g.shape[1], 1)
-        for row, start in _there(ctx.saved_tensors[0]):
-            windows[row, start] += g.index_select(0, row)
+        for row, windows, at in _each(found, ctx.saved_tensors[0], g.shape[1]):
+            windows.index_add_(0, at, g.index_select(0, row))
         return found.to(ctx.dtype), None, None
 
 
-def _there(starts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each column of starts [R, S] the rows that have one, and where."""
+def _each(rows: Tensor, starts: Tensor, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each column of starts [R, S] the rows that have one, and all windows of all rows and the numbers of those."""
+    step = rows.stride(0)
+    every = rows.as_strided(((rows.shape[0] - 1) * step + rows.shape[1] - width + 1, width), (1, 1))
     for start in starts.t():
         row = (start >= 0).nonzero().squeeze(1)
-        yield row, start[row]
+        if len(row):
+            yield row, every, row * step + start[row]
 
 
 def _sum(table: nn.Embedding, numbers: Tensor) -> Tensor:
