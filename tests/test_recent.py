@@ -30,14 +30,14 @@ def by_hand(
 @pytest.mark.parametrize(("season", "horizon"), [(1, 6), (4, 8), (24, 5)])
 def test_it_is_the_mean_of_what_was_known_the_older_the_less(season: int, horizon: int) -> None:
     recent = Recent(season, horizon)
-    cutoffs = np.array([[0, 60], [0, 71], [1, 40], [2, 200], [0, 400]])
-    earlier = recent.earlier(cutoffs, [20, 38, 200])
+    cutoffs = np.array([[0, 60], [0, 71], [1, 40], [2, 200], [0, 400], [3, 5], [3, 100_000], [3, 99_990]])
+    earlier = recent.earlier(cutoffs, [20, 38, 200, 99_950])
     distances = GENERATOR.gamma(2.0, size=(len(earlier), horizon))
     distances[GENERATOR.random(distances.shape) < 0.2] = np.nan
     found = recent.sizes(cutoffs, earlier, distances, 1.3)
     assert found == pytest.approx(by_hand(recent, cutoffs, earlier, distances, 1.3))
-    assert found[3] == 1.3  # nothing came after what was trained on
-    assert len({round(size, 6) for size in found}) == len(found)
+    assert found[3] == found[5] == 1.3  # nothing came after what was trained on
+    assert len({round(size, 6) for size in found}) == len(found) - 1
 
 
 def test_earlier_cutoffs_are_new_to_the_network_and_not_too_old() -> None:

@@ -155,7 +155,8 @@ def test_a_final_comes_when_a_pause_has(model):
 
 
 def test_partial_text_comes_while_it_is_said(model):
-    """From a network of one direction; each is another than the last one, and it is taken back once it is final."""
+    """From a network of one direction; each is another than the last one, and it is taken back once it is final, with what was
+    heard only at the end."""
     given, _ = joined(digits("dev", 6), 1.2)
     events = fed(model.session(decoding="greedy"), given, 640)
     partials = [event for event in events if isinstance(event, Partial)]
@@ -168,7 +169,7 @@ def test_partial_text_comes_while_it_is_said(model):
     assert [one.time for one in partials] == sorted(one.time for one in partials)
     for before, event in pairwise(events):
         if isinstance(event, Transcript) and isinstance(before, Partial):
-            assert before.text == event.text
+            assert before.text and event.text.startswith(before.text)
 
 
 def test_a_stream_computes_what_the_whole_network_does(model):

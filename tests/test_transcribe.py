@@ -174,7 +174,8 @@ def test_the_worst_stand_side_by_side(model, files, capsys):
     place, row = next(iter(found.items()))
     assert f"\n\nworst\n\n{place}\nsaid   {row['said']}\nheard  {row['heard']}\n" in out
     name, line = place.rsplit(":", 1)
-    assert json.loads(Path(name).read_text().splitlines()[int(line) - 1])["text"] == row["said"]
+    said = " ".join(word for word in row["said"].split() if word != "***")  # which stands where more was heard
+    assert json.loads(Path(name).read_text().splitlines()[int(line) - 1])["text"] == said
     assert "\nspeakers  utterances  words" in out and "\nconfusion  taken for" in out
 
 

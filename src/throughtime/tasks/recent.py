@@ -48,17 +48,20 @@ class Recent:
         for which in np.unique(earlier[:, 0]):
             rows = earlier[:, 0] == which
             off, known = np.nan_to_num(distances[rows]), np.isfinite(distances[rows])
-            last = earlier[rows, 1][:, None] + np.arange(1, off.shape[1] + 1)  # steps that were known, when it had come
-            longest = int(last.max()) + 1
+            first = int(earlier[rows, 1].min())
+            # steps that were known, when it had come, from the first cutoff on
+            last = earlier[rows, 1][:, None] - first + np.arange(1, off.shape[1] + 1)
             total, count = (
-                np.bincount(last[known], weights=given[known], minlength=longest) for given in (off, np.ones_like(off))
+                np.bincount(last[known], weights=given[known], minlength=int(last.max()) + 1)
+                for given in (off, np.ones_like(off))
             )
             asked = cutoffs[:, 0] == which
-            found[asked] = self._remembered(total, count, cutoffs[asked, 1], held)
+            found[asked] = self._remembered(total, count, cutoffs[asked, 1] - first, held)
         return found
 
     def _remembered(self, total: Array, count: Array, asked: Array, held: float) -> Array:
-        """The mean at some steps of what came up to them, the older the less, with that of what was held out."""
+        """The mean at some steps of what came up to them, the older the less, with that of what was held out; steps before the
+        first know nothing."""
         each = self.stride / self.horizon  # steps that a forecast of one stands for
         sums = np.zeros((len(total), 2))
         so_far, keeps = np.zeros(2), np.exp(-1 / self.memory)
@@ -66,7 +69,7 @@ class Recent:
             so_far = keeps * so_far + came
             sums[step] = so_far
         # nothing came between the last that is known and a cutoff after it
-        at = np.minimum(asked, len(sums) - 1)
-        said, weight = (sums[at] * keeps ** (asked - at)[:, None]).T
+        at = np.clip(asked, 0, len(sums) - 1)
+        said, weight = (sums[at] * keeps ** np.maximum(asked - at, 0)[:, None]).T
         found: Array = (said + self.doubt * held) / (weight + self.doubt)
         return found
