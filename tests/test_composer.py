@@ -288,7 +288,9 @@ def test_keys_are_weighed_by_their_intervals_alike_with_gradients_and_without(ty
         assert found.requires_grad and found.count_nonzero() > found.numel() / 2
         assert torch.allclose(found.to(type_), expected, atol=0.05 if type_ is torch.bfloat16 else 1e-12)
         if type_ is torch.float64:
-            assert torch.autograd.gradcheck(lambda w: composer._relative(w, slots), written)
+            assert torch.autograd.gradcheck(
+                lambda w: composer._relative(w, slots[:6]), written[:6].detach().requires_grad_()
+            )
 
 
 def test_a_piece_is_transposed_as_a_whole():

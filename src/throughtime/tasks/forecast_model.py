@@ -144,6 +144,8 @@ class ForecastModel(Trained[Series]):
             came = batch.target.double().numpy()
             distances[numbers] = quantiles.distance(quantiles.deviate(self._forecast(batch)[0], came))
             advance(len(numbers) / len(earlier))
+        if not len(earlier):
+            advance(1.0)
         return recent.sizes(cutoffs, earlier, distances, self.calibration.size)
 
     def _in_units(

@@ -98,7 +98,9 @@ def distance(quantiles: Any, values: Any, levels: Any) -> Any:
 def new_from(name: str, times: list[str], about: dict[str, Any]) -> int:
     """The first step of a series that training had not, with a season before it."""
     trained, had = about["series"].get(name), 0
-    if trained:
+    if trained and trained[4] is None:
+        had = len(times)
+    elif trained:
         ticks = np.array([int(t) for t in times] if about["frequency"] == "integer" else times, "datetime64[us]")
         had = int((ticks.astype(np.int64) <= trained[4]).sum())
     return max(had, int(about["seasons"][0]) + 1)
