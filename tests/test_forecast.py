@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +85,33 @@ def run(*arguments: object, capsys) -> tuple[int, str, str]:
 
 def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_intervals_are_wider_after_months_that_were_hard_to_forecast(model, files, tmp_path):
+    head, *rows = csv.reader(files["whole"].read_text().splitlines())
+    last = months(120)[108:]  # which training had not
+    wild = [[name, when, float(y) + 40 * (-1) ** i * (when in last), p] for i, (name, when, y, p) in enumerate(rows)]
+    known = [[name, when, 0] for name in "ab" for when in months(132)[120:]]
+    ahead = write(tmp_path / "known.csv", [["unique_id", "ds", "price"], *known])
+
+    def width(series: list[list[object]]) -> float:
+        given = write(tmp_path / "given.csv", [head, *series])
+        found = list(model.predict(given, future=str(ahead)))
+        return float(np.mean([math.log(row["forecast-hi-80"] / row["forecast-lo-80"]) for row in found]))
+
+    assert width(wild) > 2 * width(rows)
+    assert model.fitted.new_from(model.task.read(model.config, [files["whole"]])[0]) == model.fitted.new_from(
+        model.task.read(model.config, [files["history"]])[0]
+    )
+
+
+def test_what_training_had_is_known_by_name_and_time(model, files):
+    (series, _), about = model.task.read(model.config, [files["whole"]]), model.fitted
+    had = next(i for i in range(120) if series.clock.ticks(np.array([i]))[0] > about.series["a"].last)
+    assert 72 <= had < 108 and about.new_from(series) == had
+    assert about.new_from(replace(series, id="c")) == 13  # a season and a step
+    before = {"a": about.series["a"]._replace(last=None)}  # of a run that did not write it
+    assert replace(about, series=before).new_from(series) == 120
 
 
 def test_it_beats_the_naive_forecast_and_says_both(model, files, capsys):

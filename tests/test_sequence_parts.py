@@ -392,6 +392,7 @@ def test_batches_waste_little_on_padding():
     padded = real = 0
     for _ in range(stream.per_epoch):
         batch = lengths[stream.next(torch.device("cpu"))[0].numpy()]
+        assert (np.diff(batch) <= 0).all()  # the longest first
         padded, real = padded + batch.max() * len(batch), real + batch.sum()
     assert real / padded > 0.93
 

@@ -76,8 +76,7 @@ class _Around:
         if self.order is not None:
             self.inputs = [self.order.in_time(i, zeros=True) for i in self.inputs]
             if self.program.made_before or None in self.program.whole_outputs:
-                steps = torch.arange(self.steps, device=self.order.lengths.device).unsqueeze(1)
-                self.real = (steps < self.order.lengths).flatten().nonzero().flatten()
+                self.real = self.order.real
 
     def given(self) -> Given:
         """What the loop reads."""

@@ -43,6 +43,11 @@ class Order:
         return replace(self, order=self.back, back=self.order, lengths=self.before, before=self.lengths)
 
     @cached_property
+    def real(self) -> Tensor:
+        """The rows t · B + b of the sequences' steps, ascending."""
+        return (self._times < self.lengths).flatten().nonzero().flatten()
+
+    @cached_property
     def past(self) -> Tensor:
         """The rows t · B + b past the sequences' ends, ascending."""
         return (self._times >= self.lengths).flatten().nonzero().flatten()
@@ -58,7 +63,7 @@ class Order:
         return _InOrder.apply(value, 1, self, zeros)  # type: ignore[no-any-return, no-untyped-call]
 
     def selected(self, value: Tensor, dim: int, zeros: bool) -> Tensor:
-        """The same, and no more."""
+        """What `rows` (dim 0) and `in_time` (dim 1) give, without a gradient."""
         if dim == 0:
             return value.index_select(0, self.order)
         if self.reverse:
