@@ -97,12 +97,10 @@ class Sums:
         return known[own]
 
     def _array(self, index: int) -> Tensor:
-        """The gradient of an array that hoisted products were made of; with lengths, zeros where the loop does not come."""
+        """The gradient of an array that hoisted products were made of; the products write all of it."""
         if ("a", index) not in self.arrays:
             like = self.given.arrays[index]
-            made = self.arrays["a", index] = memory.empty(*like.shape, dtype=like.dtype)
-            if self.given.past is not None:
-                made.flatten(0, 1).index_fill_(0, self.given.past, 0.0)
+            self.arrays["a", index] = memory.empty(*like.shape, dtype=like.dtype)
         return self.arrays["a", index]
 
     def _add(self, key: Array, value: Tensor) -> None:
